@@ -1,0 +1,27 @@
+# What people, pre-commit and CI run. `make install` first makes .venv; the others do so themselves.
+PYTHON ?= python3
+VENV := .venv
+RUN := $(VENV)/bin
+
+.PHONY: install demo check test
+
+install: $(VENV)/.installed
+
+# The dependencies first and pinned, then the project itself, editable.
+$(VENV)/.installed: pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(RUN)/pip install --quiet --upgrade pip
+	$(RUN)/pip install --quiet --constraint constraints.txt --editable '.[dev]'
+	touch $@
+
+demo: install
+	$(RUN)/python jobs/train.py
+
+check: install
+	$(RUN)/ruff format --check .
+	$(RUN)/ruff check .
+	$(RUN)/mypy
+	$(RUN)/pytest -m 'not ray and not real'
+
+test: install
+	$(RUN)/pytest

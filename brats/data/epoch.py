@@ -1,0 +1,89 @@
+"""Which slices an epoch trains on, and in which batches: a pure function of the seed and the epoch.
+
+Nothing here depends on how many workers there are or on what ran before, so a resumed run, or one with fewer
+workers, sees exactly what an uninterrupted one would have seen.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+GROUP_SIZE = 16  # cases dealt into the same batches; bounds how many files a reader keeps open
+MIN_TUMOUR_FREE = 2  # tumour-free slices of a case per epoch, where it has as many
+
+
+@dataclass(frozen=True)
+class TrainingCase:
+    """A prepared case to train on: its id and the number of tumour voxels in each of its slices."""
+
+    case_id: str
+    tumour_per_slice: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class PlannedBatch:
+    """The slices of one optimiser step over all workers: pairs of case id and slice row."""
+
+    epoch: int
+    step: int
+    slices: tuple[tuple[str, int], ...]
+
+
+def plan_epoch(
+    cases: Sequence[TrainingCase], *, seed: int, epoch: int, batch_size: int, tumour_free_ratio: float
+) -> list[PlannedBatch]:
+    """The batches of one epoch.
+
+    Every slice with tumour comes once; of each case's other slices `tumour_free_ratio` as many are sampled anew.
+    Neighbouring slices are nearly the same picture, so the cases are shuffled into groups of some 16 and the
+    slices of a case are spread evenly over the batches of its group. Batches differ in size by one at most and
+    none is larger than `batch_size`; no slice is dropped.
+    """
+    random = np.random.default_rng([seed, epoch])
+    shuffled = [cases[index] for index in random.permutation(len(cases))]
+    order: list[tuple[str, int]] = []
+    for group in np.array_split(np.arange(len(shuffled)), -(-len(shuffled) // GROUP_SIZE)):
+        order += _mix([shuffled[index] for index in group], tumour_free_ratio, random)
+    n_batches = -(-len(order) // batch_size)
+    parts = np.array_split(np.arange(len(order)), n_batches)
+    return [
+        PlannedBatch(epoch, step, tuple(order[index] for index in part)) for step, part in enumerate(parts)
+    ]
+
+
+def _mix(
+    group: Sequence[TrainingCase], tumour_free_ratio: float, random: np.random.Generator
+) -> list[tuple[str, int]]:
+    """The sampled slices of a group of cases, those of each case at even distances."""
+    entries: list[tuple[float, str, int]] = []
+    for case in group:
+        rows = random.permutation(sample_slices(case, tumour_free_ratio, random))
+        positions = (np.arange(len(rows)) + random.random()) / max(1, len(rows))
+        entries += [(position, case.case_id, int(row)) for position, row in zip(positions, rows, strict=True)]
+    return [(case_id, row) for _, case_id, row in sorted(entries)]
+
+
+def sample_slices(
+    case: TrainingCase, tumour_free_ratio: float, random: np.random.Generator
+) -> npt.NDArray[np.int64]:
+    """Rows of a case for one epoch: all with tumour, and a sample of those without."""
+    tumour = np.array(case.tumour_per_slice) > 0
+    free = np.flatnonzero(~tumour)
+    wanted = min(len(free), max(MIN_TUMOUR_FREE, round(tumour_free_ratio * int(tumour.sum()))))
+    if tumour_free_ratio == 0 and tumour.any():
+        wanted = 0
+    return np.concatenate([np.flatnonzero(tumour), random.choice(free, wanted, replace=False)])
+
+
+def steps_per_epoch(cases: Sequence[TrainingCase], *, batch_size: int, tumour_free_ratio: float) -> int:
+    """Number of batches of an epoch: the same for every epoch."""
+    plan = plan_epoch(cases, seed=0, epoch=0, batch_size=batch_size, tumour_free_ratio=tumour_free_ratio)
+    return len(plan)
+
+
+def share(batch: PlannedBatch, rank: int, world_size: int) -> range:
+    """Positions in `batch.slices` that one worker takes: parts that differ by one slice at most."""
+    cut = [len(batch.slices) * part // world_size for part in range(world_size + 1)]
+    return range(cut[rank], cut[rank + 1])

@@ -1,0 +1,47 @@
+"""Predicted masks in Parquet: one row per slice of the source volume, in the source file's own axes.
+
+The decoded mask of `slice_index` k equals `nifti[:, :, k]` of the same prediction written as NIfTI.
+"""
+
+import numpy as np
+import pyarrow as pa
+
+from brats import storage
+from brats.data.preprocess import Case
+from brats.data.volume import from_ras
+from brats.labels import Labels
+
+CONVENTION = (
+    "np.frombuffer(mask, 'uint8').reshape(height, width) is slice [:, :, slice_index] of the source volume; "
+    "labels 1 NCR, 2 ED, 3 ET"
+)
+
+
+def masks_path(out: str, case_id: str) -> str:
+    return storage.join(out, "masks", f"{case_id}.parquet")
+
+
+def write_masks(out: str, case: Case, predicted: Labels) -> None:
+    """Write the label map of a case, given as its crop (Z, H, W), on the full source grid."""
+    volume = from_ras(case.uncropped(predicted), case.grid)
+    height, width, n_slices = volume.shape
+    table = pa.table(
+        {
+            "case_id": pa.array([case.case_id] * n_slices),
+            "slice_index": pa.array(range(n_slices), pa.int16()),
+            "height": pa.array([height] * n_slices, pa.int16()),
+            "width": pa.array([width] * n_slices, pa.int16()),
+            "mask": pa.array(
+                [np.ascontiguousarray(volume[:, :, k]).tobytes() for k in range(n_slices)], pa.binary()
+            ),
+        }
+    )
+    storage.write_table(masks_path(out, case.case_id), table, {"conventions": {"mask": CONVENTION}})
+
+
+def read_masks(path: str) -> Labels:
+    """The label map (X, Y, Z) in the source file's axes, of a file of `write_masks`."""
+    table, _ = storage.read_table(path)
+    shape = table["height"][0].as_py(), table["width"][0].as_py()
+    slices = [np.frombuffer(value.as_buffer(), np.uint8).reshape(shape) for value in table["mask"]]
+    return np.stack(slices, axis=2)

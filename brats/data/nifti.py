@@ -1,0 +1,228 @@
+"""The NIfTI file format: bytes to numbers and back, believing no claim of a header before it is checked."""
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import nibabel as nib
+import numpy as np
+import numpy.typing as npt
+from isal import igzip, isal_zlib
+from nibabel.spatialimages import HeaderDataError
+
+from brats import storage
+from brats.errors import CaseError, StorageError
+from brats.storage import FileInfo
+
+# 15 times BraTS's 240 x 240 x 155. At 8 bytes a voxel 1 GiB, which a worker can still hold.
+MAX_VOXELS = 512**3
+# Voxels of the widest number type, and room for a header with extensions.
+MAX_FILE_BYTES = 8 * MAX_VOXELS + 2**20
+# Deflate cannot expand further (zlib, technical notes, "Maximum Compression Factor").
+MAX_DEFLATE_RATIO = 1032
+
+_GZIP_MAGIC = b"\x1f\x8b"
+_HEADER_TYPES: dict[int, Any] = {348: nib.Nifti1Header, 540: nib.Nifti2Header}  # by `sizeof_hdr`
+_GEOMETRY_FIELDS = (
+    "sizeof_hdr", "pixdim", "xyzt_units", "qform_code", "sform_code", "quatern_b", "quatern_c", "quatern_d",
+    "qoffset_x", "qoffset_y", "qoffset_z", "srow_x", "srow_y", "srow_z",
+)  # fmt: skip
+_FOREIGN_UNITS = {1: "metres", 3: "micrometres"}  # `xyzt_units`: 2 is mm, and 0 (not said) is taken for mm
+
+
+@dataclass(frozen=True, kw_only=True)
+class Header:
+    """What a NIfTI header says, checked: where the voxels lie in the file and in space."""
+
+    shape: tuple[int, int, int]
+    affine: tuple[tuple[float, ...], ...]
+    """4 x 4, voxel indices to RAS+ mm: the sform where set, else the qform, else the voxel sizes."""
+    geometry: dict[str, Any]
+    """The header fields of the geometry as stored: pixdim, units, qform and sform with their codes."""
+    dtype: np.dtype[Any]
+    offset: int
+    """Bytes before the first voxel."""
+    slope: float
+    inter: float
+    """The value of a voxel is `slope * stored + inter`."""
+
+    @property
+    def n_voxels(self) -> int:
+        return math.prod(self.shape)
+
+    @property
+    def n_bytes(self) -> int:
+        """Size of the whole file, uncompressed."""
+        return self.offset + self.n_voxels * self.dtype.itemsize
+
+
+def read_nifti(file: FileInfo) -> tuple[npt.NDArray[Any], Header]:
+    """The stored numbers, flat in file order (first axis fastest) and in native bytes, and the header.
+
+    NIfTI-1 and -2, compressed or not, of any integer or floating type up to 64 bits. What the header claims
+    is held against the limits and the file's size before memory is taken for it. Not to be written to.
+
+    Raises CaseError for a file that cannot be read (transient), is no NIfTI, is damaged or truncated, is not
+    one 3-D volume of plausible size, or has no usable affine.
+    """
+    content = _read_bytes(file)
+    if content.startswith(_GZIP_MAGIC):
+        header = _parse_header(file.path, _inflate(file.path, content[: 2**16], max(_HEADER_TYPES))[0])
+        if header.n_bytes > MAX_DEFLATE_RATIO * len(content):
+            reason = f"its header claims {header.n_bytes} bytes, which {len(content)} of gzip cannot hold"
+            raise CaseError(file.path, reason)
+        # One byte more than wanted, so that the end is reached and the checksum there compared.
+        content, complete = _inflate(file.path, content, header.n_bytes + 1)
+        if len(content) == header.n_bytes and not complete:
+            raise CaseError(file.path, "truncated: the checksum at the end of its gzip data is missing")
+    else:
+        header = _parse_header(file.path, content[: max(_HEADER_TYPES)])
+    if len(content) < header.n_bytes:
+        n_missing = header.n_bytes - len(content)
+        raise CaseError(file.path, f"truncated: {n_missing} of {header.n_bytes} bytes are missing")
+    stored = np.frombuffer(content, header.dtype, header.n_voxels, header.offset)
+    return stored.astype(header.dtype.newbyteorder("="), copy=False), header
+
+
+def encode_nifti(voxels: npt.NDArray[np.uint8], geometry: dict[str, Any]) -> bytes:
+    """A .nii.gz file of a 3-D uint8 array, with the geometry of another file's `Header`.
+
+    Free-text fields stay empty, and the same input gives the same bytes.
+    """
+    header = _HEADER_TYPES[geometry["sizeof_hdr"]]()
+    header.set_data_shape(voxels.shape)
+    header.set_data_dtype(voxels.dtype)
+    header.set_slope_inter(1, 0)
+    for field, value in geometry.items():
+        header[field] = value
+    no_extensions = bytes(4)
+    header["vox_offset"] = geometry["sizeof_hdr"] + len(no_extensions)
+    return igzip.compress(header.binaryblock + no_extensions + voxels.tobytes(order="F"), mtime=0)
+
+
+def _read_bytes(file: FileInfo) -> bytes:
+    if file.size > MAX_FILE_BYTES:
+        raise CaseError(file.path, f"{file.size} bytes; a volume has {MAX_FILE_BYTES} at most")
+    try:
+        content = storage.read_bytes(file.path)
+    except FileNotFoundError as error:
+        raise CaseError(file.path, "cannot read it: no longer there", transient=True) from error
+    except StorageError as error:
+        raise CaseError(file.path, str(error).removeprefix(f"{file.path}: "), transient=True) from error
+    if len(content) < file.size:
+        reason = f"cannot read it: {len(content)} of {file.size} bytes came back"
+        raise CaseError(file.path, reason, transient=True)
+    if not content:
+        raise CaseError(file.path, "the file is empty")
+    return content
+
+
+def _inflate(path: str, content: bytes, limit: int) -> tuple[bytes, bool]:
+    """At most `limit` bytes of gzip data, and whether its end was reached, with the right checksum there."""
+    members = []
+    while True:
+        member = isal_zlib.decompressobj(wbits=31)
+        try:
+            members.append(member.decompress(content, max_length=limit))
+        except isal_zlib.error as error:  # type: ignore[misc]  # isal's stub declares an instance, not a class
+            raise CaseError(path, f"damaged gzip data ({error})") from error
+        limit -= len(members[-1])
+        content = member.unused_data
+        if not (member.eof and limit and content.startswith(_GZIP_MAGIC)):
+            return b"".join(members), member.eof
+
+
+def _parse_header(path: str, start: bytes) -> Header:
+    """Parse the first bytes of a file, and refuse what cannot be one 3-D volume."""
+    size, byte_order = int.from_bytes(start[:4], "little"), "<"
+    if size not in _HEADER_TYPES:
+        size, byte_order = int.from_bytes(start[:4], "big"), ">"
+    if size not in _HEADER_TYPES:
+        raise CaseError(path, f"not a NIfTI file: it begins with {start[:8]!r}")
+    if len(start) < size:
+        raise CaseError(path, f"truncated: {size - len(start)} of the {size} bytes of its header are missing")
+    fields = _HEADER_TYPES[size](start[:size], endianness=byte_order, check=False)
+    magic = fields["magic"].item()
+    if not magic.startswith(b"n+"):
+        raise CaseError(path, f"not a single NIfTI file (magic {magic!r}); convert .hdr/.img to .nii.gz")
+    shape = _shape(path, fields)
+    slope, inter = _scaling(path, fields)
+    header = Header(
+        shape=shape,
+        affine=_affine(path, fields),
+        geometry={name: _finite(fields[name]) for name in _GEOMETRY_FIELDS},
+        dtype=_number_type(path, fields),
+        offset=_offset(path, fields),
+        slope=slope,
+        inter=inter,
+    )
+    if header.n_bytes > MAX_FILE_BYTES:
+        reason = f"its header claims {header.n_bytes} bytes; a volume has {MAX_FILE_BYTES} at most"
+        raise CaseError(path, reason)
+    return header
+
+
+def _finite(field: npt.NDArray[Any]) -> Any:
+    """A header field as JSON takes it. NaN, found in fields that are not in use, becomes 0."""
+    return np.nan_to_num(field, posinf=0, neginf=0).tolist()
+
+
+def _shape(path: str, fields: Any) -> tuple[int, int, int]:
+    """The first three sizes. Further axes must have length 1."""
+    n_axes, *sizes = fields["dim"].tolist()
+    if not 1 <= n_axes <= 7 or min(sizes[:n_axes]) < 1:
+        raise CaseError(path, f"impossible shape in its header (dim {[n_axes, *sizes]})")
+    shape = tuple(sizes[:n_axes])
+    if n_axes < 3 or max(shape[3:], default=1) > 1:
+        raise CaseError(path, f"{n_axes}-D with shape {shape}, where one 3-D volume is expected")
+    x, y, z = shape[:3]
+    if x * y * z > MAX_VOXELS:
+        raise CaseError(path, f"its header claims {x} x {y} x {z} voxels; at most {MAX_VOXELS} are read")
+    return x, y, z
+
+
+def _number_type(path: str, fields: Any) -> np.dtype[Any]:
+    code = int(fields["datatype"])
+    try:
+        dtype: np.dtype[Any] = fields.get_data_dtype()
+    except KeyError as error:
+        raise CaseError(path, f"unknown NIfTI data type {code}") from error
+    if dtype.kind not in "iuf" or dtype.itemsize > 8:
+        raise CaseError(path, f"NIfTI data type {code}; integers or floats of at most 64 bits are expected")
+    return dtype
+
+
+def _offset(path: str, fields: Any) -> int:
+    offset = float(fields["vox_offset"])
+    if not (offset.is_integer() and offset >= int(fields["sizeof_hdr"])):
+        raise CaseError(path, f"impossible vox_offset {offset:g} in its header")
+    return int(offset)
+
+
+def _scaling(path: str, fields: Any) -> tuple[float, float]:
+    """Slope and intercept. As NIfTI-1 has it, a slope of 0 (or NaN) says that there is no scaling."""
+    slope, inter = float(fields["scl_slope"]), float(fields["scl_inter"])
+    if slope == 0 or not math.isfinite(slope):
+        return 1.0, 0.0
+    if not math.isfinite(inter):
+        raise CaseError(path, f"impossible scl_inter {inter:g} in its header")
+    return slope, inter
+
+
+def _affine(path: str, fields: Any) -> tuple[tuple[float, ...], ...]:
+    unit = int(fields["xyzt_units"]) & 7
+    if unit in _FOREIGN_UNITS:
+        raise CaseError(path, f"its header gives lengths in {_FOREIGN_UNITS[unit]}, where mm are expected")
+    fields = fields.copy()
+    if fields["pixdim"][0] not in (-1, 1):
+        fields["pixdim"][0] = 1  # NIfTI-1: the handedness of the qform, for which 0 stands for 1
+    try:
+        affine = fields.get_best_affine()
+    except (ValueError, HeaderDataError) as error:
+        raise CaseError(path, f"impossible qform in its header ({error})") from error
+    if not np.isfinite(affine).all():
+        raise CaseError(path, f"its affine is not finite: {affine[:3].tolist()}")
+    sizes_mm = nib.affines.voxel_sizes(affine)
+    if abs(np.linalg.det(affine[:3, :3])) <= 1e-3 * sizes_mm.prod():
+        raise CaseError(path, f"its affine spans no volume: {affine[:3].tolist()}")
+    return tuple(tuple(row) for row in affine.tolist())

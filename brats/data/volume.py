@@ -1,0 +1,165 @@
+"""Volumes in RAS+: images and segmentations read and checked, label maps written back on the source's grid.
+
+Axes: `X Y Z` voxel axes in RAS+ (growing towards the patient's right, front and head). "Source axes" are
+those of the file, in any order and direction. Whole axes are swapped and flipped; nothing is resampled.
+"""
+
+import math
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import nibabel as nib
+import numpy as np
+import numpy.typing as npt
+from nibabel import orientations
+
+from brats.data.nifti import Header, encode_nifti, read_nifti
+from brats.errors import CaseError
+from brats.labels import Labels, UnknownLabelError, decode_labels, encode_labels
+from brats.storage import FileInfo
+
+Array = npt.NDArray[Any]
+
+# The headers of one case are rounded differently; a true shift is far larger.
+GRID_TOLERANCE_MM = 1e-3
+
+
+@dataclass(frozen=True, kw_only=True)
+class Grid:
+    """The voxel grid of one NIfTI file, with all that another file needs to overlay it exactly. JSON-able."""
+
+    shape: tuple[int, int, int]
+    """In source axes."""
+    affine: tuple[tuple[float, ...], ...]
+    """4 x 4, source voxel indices to RAS+ mm."""
+    header: dict[str, Any]
+    """The NIfTI header fields of the geometry as stored: pixdim, units, qform and sform with their codes."""
+
+    @property
+    def orientation(self) -> Array:
+        """(3, 2): for each source axis the RAS+ axis it runs along, and its direction, 1 or -1."""
+        return np.asarray(nib.io_orientation(np.array(self.affine)))
+
+    @property
+    def ras_affine(self) -> npt.NDArray[np.float64]:
+        """4 x 4, RAS+ voxel indices to RAS+ mm."""
+        to_source = orientations.inv_ornt_aff(self.orientation, self.shape)
+        return np.asarray(np.array(self.affine) @ to_source, np.float64)
+
+    @property
+    def ras_shape(self) -> tuple[int, int, int]:
+        x, y, z = np.argsort(self.orientation[:, 0])
+        return self.shape[x], self.shape[y], self.shape[z]
+
+    @property
+    def spacing_mm(self) -> tuple[float, float, float]:
+        """Voxel size along X, Y, Z."""
+        x, y, z = nib.affines.voxel_sizes(self.ras_affine).tolist()
+        return x, y, z
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, value: dict[str, Any]) -> "Grid":
+        """The inverse of `to_json`, exact also after a passage through JSON text."""
+        x, y, z = value["shape"]
+        affine = tuple(tuple(row) for row in value["affine"])
+        return cls(shape=(x, y, z), affine=affine, header=value["header"])
+
+
+@dataclass(frozen=True, kw_only=True)
+class Volume:
+    """One image. The value of a voxel is `slope * voxels + inter`."""
+
+    voxels: Array
+    """(X, Y, Z) in RAS+, the numbers the file stores in their own type: a view, not to be written to."""
+    slope: float
+    inter: float
+    grid: Grid
+
+
+def to_ras(array: Array, grid: Grid) -> Array:
+    """A view in RAS+ of an array in the source axes of `grid`."""
+    assert array.shape == grid.shape, f"{array.shape} is not the source shape {grid.shape}"
+    turned: Array = orientations.apply_orientation(array, grid.orientation)
+    return turned
+
+
+def from_ras(array: Array, grid: Grid) -> Array:
+    """A view in the source axes of `grid` of an array in RAS+: the inverse of `to_ras`."""
+    assert array.shape == grid.ras_shape, f"{array.shape} is not the RAS+ shape {grid.ras_shape}"
+    ras = orientations.axcodes2ornt("RAS")
+    turned: Array = orientations.apply_orientation(array, orientations.ornt_transform(ras, grid.orientation))
+    return turned
+
+
+def read_volume(file: FileInfo) -> Volume:
+    """Read an image of any integer or floating type and any orientation.
+
+    Raises CaseError for a file that `read_nifti` refuses, with NaN or infinite voxels, or 0 everywhere.
+    """
+    stored, header = read_nifti(file)
+    _check_values(file.path, stored, header)
+    grid = _grid(header)
+    voxels = to_ras(stored.reshape(grid.shape, order="F"), grid)
+    return Volume(voxels=voxels, slope=header.slope, inter=header.inter, grid=grid)
+
+
+def read_labels(file: FileInfo, layout: str) -> tuple[Labels, Grid]:
+    """Read a segmentation in the codes of `layout`: labels (X, Y, Z) in RAS+, and the file's grid.
+
+    Any number type will do, as long as every value, scaled as the header says, is exactly a code. No tumour
+    at all is fine. Raises CaseError for a file that `read_nifti` refuses, and for a value that the layout
+    does not define.
+    """
+    stored, header = read_nifti(file)
+    codes = stored if (header.slope, header.inter) == (1, 0) else header.slope * stored + header.inter
+    try:
+        labels = decode_labels(codes, layout)
+    except UnknownLabelError as error:
+        raise CaseError(file.path, str(error)) from error
+    grid = _grid(header)
+    return to_ras(labels.reshape(grid.shape, order="F"), grid), grid
+
+
+def nifti_bytes(labels: Labels, grid: Grid, layout: str) -> bytes:
+    """The .nii.gz file (uint8, codes of `layout`) of a label map (X, Y, Z) in RAS+, in the axes of `grid`.
+
+    Shape, affine, qform and sform with their codes, voxel sizes and units are the source's. Free-text fields
+    stay empty, and the same labels give the same bytes.
+    """
+    return encode_nifti(encode_labels(from_ras(labels, grid), layout), grid.header)
+
+
+def check_same_grid(file: FileInfo, grid: Grid, other_file: FileInfo, other_grid: Grid) -> None:
+    """Raise CaseError for `other_file` unless the two files, turned to RAS+, lie voxel on voxel.
+
+    Entries of the affines may differ by `GRID_TOLERANCE_MM`. How either file orders its axes is no matter.
+    """
+    if other_grid.ras_shape != grid.ras_shape:
+        reason = f"shape {other_grid.ras_shape}, but {file.name} has {grid.ras_shape}"
+        raise CaseError(other_file.path, reason)
+    affine, other_affine = grid.ras_affine, other_grid.ras_affine
+    differences = np.abs(other_affine - affine)
+    if differences.max() > GRID_TOLERANCE_MM:
+        row, column = np.unravel_index(differences.argmax(), differences.shape)
+        reason = (
+            f"its affine differs from that of {file.name}: in RAS+, row {row} column {column} is "
+            f"{other_affine[row, column]:g} here and {affine[row, column]:g} there"
+        )
+        raise CaseError(other_file.path, reason)
+
+
+def _grid(header: Header) -> Grid:
+    return Grid(shape=header.shape, affine=header.affine, header=header.geometry)
+
+
+def _check_values(path: str, stored: Array, header: Header) -> None:
+    """Refuse an image with NaN or infinite voxels, and one that is 0 everywhere."""
+    low, high = stored.min().item(), stored.max().item()
+    if not (math.isfinite(low) and math.isfinite(high)):  # one NaN voxel makes both NaN
+        n_nan, n_infinite = np.count_nonzero(np.isnan(stored)), np.count_nonzero(np.isinf(stored))
+        raise CaseError(path, f"{n_nan} NaN and {n_infinite} infinite voxels of {stored.size}")
+    if low == high and header.slope * low + header.inter == 0:
+        raise CaseError(path, "every voxel is 0")

@@ -1,0 +1,130 @@
+"""A trained model as two files, enough to predict without the configuration it was trained with.
+
+`model.safetensors` holds the weights, `model.json` everything else. Loading executes nothing from either.
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields
+from typing import Any
+
+import safetensors.torch
+from safetensors import SafetensorError
+from torch import Tensor, nn
+
+from brats import __version__, storage
+from brats.errors import BratsError
+from brats.labels import REGIONS
+from brats.model.unet import DIVISOR, build_unet
+
+FORMAT = "brats-ray model 1"
+WEIGHTS, CARD = "model.safetensors", "model.json"
+NORMALISATION = (
+    "each modality minus the mean, over the standard deviation, of its own non-background voxels of the case; "
+    "background voxels are 0 afterwards"
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelCard:
+    """What `model.json` says.
+
+    modalities: input channels in order
+    outputs:    kind (regions: one sigmoid channel each), names and thresholds of the output channels
+    divisor:    slice height and width are padded to multiples of it; no size is fixed
+    trained_on: voxel hash by case id of every case of the train and val splits
+    """
+
+    format: str = FORMAT
+    encoder: str
+    decoder_channels: tuple[int, ...]
+    modalities: tuple[str, ...]
+    normalisation: str = NORMALISATION
+    outputs: dict[str, Any] = field(
+        default_factory=lambda: {
+            "kind": "regions",
+            "names": list(REGIONS),
+            "thresholds": [0.5] * len(REGIONS),
+        }
+    )
+    divisor: int = DIVISOR
+    epoch: int
+    val_dice: float
+    trained_on: dict[str, str]
+    versions: dict[str, str] = field(default_factory=lambda: {"brats-ray": __version__})
+
+    @property
+    def thresholds(self) -> tuple[float, ...]:
+        return tuple(self.outputs["thresholds"])
+
+
+class BundleError(BratsError):
+    """A model bundle that cannot be used."""
+
+
+def save_bundle(folder: str, weights: Mapping[str, Tensor], card: ModelCard) -> None:
+    """Write weights and card; the card last, so that a bundle with a card is whole."""
+    contiguous = {name: tensor.contiguous() for name, tensor in weights.items()}
+    storage.remove(storage.join(folder, CARD))
+    storage.write_bytes(storage.join(folder, WEIGHTS), safetensors.torch.save(contiguous))
+    storage.write_json(storage.join(folder, CARD), asdict(card))
+
+
+def find_bundle(path: str) -> str:
+    """The bundle of a run, or the bundle itself, by its folder."""
+    for folder in (storage.join(path, "model"), path):
+        if storage.exists(storage.join(folder, CARD)):
+            return folder
+    raise BundleError(f"{path}: no model here; give a run of train.py or a folder with {WEIGHTS} and {CARD}")
+
+
+def read_card(folder: str) -> ModelCard:
+    path = storage.join(folder, CARD)
+    content = storage.read_json(path)
+    if content.get("format") != FORMAT:
+        raise BundleError(f"{path}: format {content.get('format')!r}, this program reads {FORMAT!r}")
+    missing = [item.name for item in fields(ModelCard) if item.name not in content]
+    if missing:
+        raise BundleError(f"{path}: lacks {', '.join(missing)}")
+    card = ModelCard(**{item.name: _tuple(content[item.name]) for item in fields(ModelCard)})
+    if card.outputs.get("kind") != "regions" or card.outputs.get("names") != list(REGIONS):
+        raise BundleError(f"{path}: outputs {json.dumps(card.outputs)} are not the regions {list(REGIONS)}")
+    return card
+
+
+def _tuple(value: Any) -> Any:
+    return tuple(value) if isinstance(value, list) else value
+
+
+def load_bundle(folder: str) -> tuple[nn.Module, ModelCard]:
+    """The network in evaluation mode, on the CPU, and its card.
+
+    Raises BundleError naming the tensor that is missing, unexpected or of another shape.
+    """
+    card = read_card(folder)
+    path = storage.join(folder, WEIGHTS)
+    try:
+        weights = safetensors.torch.load(storage.read_bytes(path))
+    except FileNotFoundError:
+        raise BundleError(f"{path}: no such file; the bundle is not whole") from None
+    except SafetensorError as error:
+        raise BundleError(f"{path}: not a whole safetensors file ({error})") from error
+    network = build_unet(
+        encoder=card.encoder, n_modalities=len(card.modalities), decoder_channels=card.decoder_channels
+    )
+    _check_tensors(path, network.state_dict(), weights)
+    network.load_state_dict(weights)
+    return network.eval(), card
+
+
+def _check_tensors(path: str, expected: Mapping[str, Tensor], found: Mapping[str, Tensor]) -> None:
+    for name, tensor in expected.items():
+        if name not in found:
+            raise BundleError(f"{path}: the tensor {name} is missing")
+        if found[name].shape != tensor.shape:
+            raise BundleError(
+                f"{path}: the tensor {name} has shape {tuple(found[name].shape)}, not {tuple(tensor.shape)}"
+            )
+    for name in found:
+        if name not in expected:
+            raise BundleError(f"{path}: the tensor {name} does not belong to this network")

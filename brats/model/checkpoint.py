@@ -1,0 +1,79 @@
+"""The state of a run after an epoch: written whole, read without unpickling, kept for the last and best epoch."""
+
+import io
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from brats import storage
+from brats.errors import StorageError
+
+HistoryRow = dict[str, Any]
+"""One row of `history.parquet`: the figures of an epoch."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Checkpoint:
+    """All that a resumed run needs. What is random follows from seed, epoch and step, so no generator is saved.
+
+    history: one row per epoch so far, the epoch of this checkpoint last
+    """
+
+    weights: dict[str, Tensor]
+    optimiser: dict[str, Any]
+    scaler: dict[str, Any]
+    history: list[HistoryRow]
+
+    @property
+    def epoch(self) -> int:
+        epoch: int = self.history[-1]["epoch"]
+        return epoch
+
+
+def best_epoch(history: Sequence[HistoryRow]) -> int:
+    """The epoch with the highest mean validation Dice; the first of equals. Epochs count from 1."""
+    best: int = max(history, key=lambda row: (row["val_dice"], -row["epoch"]))["epoch"]
+    return best
+
+
+def checkpoint_path(run: str, epoch: int) -> str:
+    return storage.join(run, "checkpoints", f"epoch_{epoch:05d}", "checkpoint.pt")
+
+
+def saved_epochs(run: str) -> list[int]:
+    """Epochs that have a checkpoint, ascending."""
+    try:
+        files = storage.list_files(storage.join(run, "checkpoints"))
+    except FileNotFoundError:
+        return []
+    found = [re.search(r"/epoch_(\d{5})/checkpoint\.pt$", file.path) for file in files]
+    return sorted(int(match[1]) for match in found if match)
+
+
+def save_checkpoint(run: str, checkpoint: Checkpoint) -> None:
+    """Write the checkpoint, then remove those of epochs that are neither the last nor the best."""
+    content = io.BytesIO()
+    torch.save(checkpoint.__dict__, content)
+    storage.write_bytes(checkpoint_path(run, checkpoint.epoch), content.getbuffer())
+    for epoch in saved_epochs(run):
+        if epoch not in (checkpoint.epoch, best_epoch(checkpoint.history)):
+            storage.remove(checkpoint_path(run, epoch).rsplit("/", 1)[0])
+
+
+def load_checkpoint(run: str, epoch: int | None = None) -> Checkpoint | None:
+    """The checkpoint of an epoch (default: the last), on the CPU; None where there is none."""
+    epochs = saved_epochs(run)
+    if not epochs:
+        return None
+    path = checkpoint_path(run, epochs[-1] if epoch is None else epoch)
+    try:
+        content = torch.load(io.BytesIO(storage.read_bytes(path)), map_location="cpu", weights_only=True)
+        return Checkpoint(**content)
+    except (RuntimeError, ValueError, TypeError, EOFError) as error:
+        raise StorageError(
+            f"{path}: not a checkpoint of this program ({error}); remove its folder"
+        ) from error

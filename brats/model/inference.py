@@ -1,0 +1,86 @@
+"""From a cropped case to its label map, slice batch by slice batch.
+
+Axes: `Z H W` slices of a crop, `B` slices of a batch, `C` modality, `R` region.
+"""
+
+import math
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from brats.config import Precision
+from brats.data.preprocess import Case
+from brats.data.slices import common_dtype, padded_size
+from brats.labels import ED, ET, NCR
+from brats.model.precision import autocast
+from brats.model.unet import normalise
+
+
+@torch.inference_mode()
+def predict_logits(
+    network: nn.Module,
+    case: Case,
+    *,
+    modalities: Sequence[str],
+    divisor: int,
+    batch_size: int,
+    device: torch.device,
+    precision: Precision,
+) -> Iterator[Tensor]:
+    """The logits (B, R, H, W) of a case in float32, slice batch by slice batch, by a network in evaluation mode.
+
+    Raises CaseError naming the modality that the case lacks.
+    """
+    images = _stack(case.only(modalities), divisor)
+    _, height, width = next(iter(case.images.values())).shape
+    offset, scale, background = (column.to(device) for column in _intensity_columns(case, modalities))
+    for stored in images.split(batch_size):
+        rows = (len(stored), -1)
+        slices = normalise(
+            stored.to(device, non_blocking=True),
+            offset.expand(rows),
+            scale.expand(rows),
+            background.expand(rows),
+        )
+        with autocast(precision, device):
+            logits = network(slices)
+        yield logits.float()[:, :, :height, :width]
+
+
+def threshold_logits(logits: Tensor, thresholds: Sequence[float]) -> Tensor:
+    """Labels (B, H, W) uint8 of logits (B, R, H, W): a region is where its probability exceeds its threshold."""
+    limits = [math.log(threshold / (1 - threshold)) for threshold in thresholds]
+    return label_map(logits > torch.tensor(limits, device=logits.device).reshape(1, -1, 1, 1))
+
+
+def label_map(regions: Tensor) -> Tensor:
+    """Labels (B, H, W) uint8 of region masks (B, R, H, W): the torch form of `labels.labels_from_regions`."""
+    wt, tc, et = regions.unbind(1)
+    labels = wt.to(torch.uint8) * ED
+    labels.masked_fill_(tc, NCR)
+    return labels.masked_fill_(et, ET)
+
+
+def _stack(case: Case, divisor: int) -> Tensor:
+    """The images of a case (Z, C, H, W), padded with each image's background to multiples of the divisor."""
+    images = list(case.images.values())
+    n_slices, height, width = images[0].shape
+    dtype = common_dtype({image.dtype.str for image in images})
+    stacked = np.empty((n_slices, len(images), *padded_size([(height, width)], divisor)), dtype)
+    for channel, (name, image) in enumerate(case.images.items()):
+        stacked[:, channel] = case.intensities[name].background
+        stacked[:, channel, :height, :width] = image
+    return torch.from_numpy(stacked)
+
+
+def _intensity_columns(case: Case, modalities: Sequence[str]) -> list[Tensor]:
+    items = [case.intensities[name] for name in modalities]
+    pairs = [item.stored_offset_scale() for item in items]
+    columns = [
+        [offset for offset, _ in pairs],
+        [scale for _, scale in pairs],
+        [item.background for item in items],
+    ]
+    return [torch.tensor([column], dtype=torch.float32) for column in columns]

@@ -1,0 +1,63 @@
+"""The network: a U-Net of segmentation-models-pytorch with one sigmoid channel per region.
+
+Axes: `B` batch, `C` modality, `R` region (WT, TC, ET), `H W` slice axes, both multiples of `DIVISOR`.
+"""
+
+import logging
+
+import torch
+from torch import Tensor, nn
+
+from brats.errors import ConfigError
+from brats.labels import REGIONS
+
+DIVISOR = 32  # five halvings of the encoder
+
+
+def build_unet(
+    *,
+    encoder: str,
+    n_modalities: int,
+    decoder_channels: tuple[int, ...],
+    encoder_weights: str | None = None,
+    n_outputs: int = len(REGIONS),
+) -> nn.Module:
+    """A U-Net from (B, C, H, W) normalised slices to (B, R, H, W) logits, in channels-last memory format.
+
+    Raises ConfigError for an encoder that the package does not know and for pretrained weights that cannot be had.
+    """
+    import segmentation_models_pytorch as smp
+
+    if encoder not in smp.encoders.encoders and not encoder.startswith("tu-"):
+        known = ", ".join(sorted(smp.encoders.encoders)[:4])
+        raise ConfigError(
+            f"--encoder: {encoder!r} is not known to segmentation-models-pytorch (it has {known} ...)"
+        )
+    logging.getLogger("huggingface_hub").setLevel(logging.ERROR)
+    try:
+        network: nn.Module = smp.Unet(
+            encoder,
+            encoder_weights=encoder_weights,
+            in_channels=n_modalities,
+            classes=n_outputs,
+            decoder_channels=decoder_channels,
+        )
+    except (OSError, KeyError, ValueError, RuntimeError) as error:
+        if encoder_weights is None:
+            raise
+        raise ConfigError(
+            f"--encoder-weights: {encoder_weights!r} for {encoder} could not be loaded ({type(error).__name__}); "
+            "they are downloaded once and need the network; leave the option out to start from random weights"
+        ) from error
+    return network.to(memory_format=torch.channels_last)
+
+
+def normalise(images: Tensor, offset: Tensor, scale: Tensor, background: Tensor) -> Tensor:
+    """Stored numbers (B, C, H, W) as float32 network input: `(stored - offset) / scale`, 0 in the background.
+
+    offset, scale, background: (B, C), see `brats.data.slices.SliceBatch`.
+    """
+    stored = images.to(torch.float32)
+    values = (stored - offset[:, :, None, None]) / scale[:, :, None, None]
+    values = values.masked_fill_(stored == background[:, :, None, None], 0)
+    return values.contiguous(memory_format=torch.channels_last)

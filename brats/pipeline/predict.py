@@ -1,0 +1,314 @@
+"""From cases and a model to masks and metric tables: read -> U-Net -> score and write, each case on its own."""
+
+import dataclasses
+import hashlib
+import json
+import pickle
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import pyarrow as pa
+
+from brats import storage
+from brats.config import PredictConfig, SavedConfig
+from brats.data.cases import CaseFiles, find_cases
+from brats.data.masks import write_masks
+from brats.data.preprocess import Case, read_case
+from brats.data.slices import SliceFile, slices_path
+from brats.data.volume import nifti_bytes
+from brats.errors import BratsError, CaseError, ConfigError, Reject, StorageError
+from brats.labels import Labels
+from brats.pipeline import cluster
+from brats.pipeline.cluster import Placement, Progress, rows_of, say
+from brats.pipeline.parts import Part, read_parts, write_part
+from brats.pipeline.prepare import is_prepared, read_cases
+from brats.pipeline.rejects import check_rejects, write_rejects
+from brats.score import tables
+
+SCORING_CPUS = 0.25  # of the steps beside the network, so that they find room on a small machine
+
+
+@dataclass(frozen=True, kw_only=True)
+class Item:
+    """A case to predict: where its data is, and what the tables say of it.
+
+    prepared:   path of the prepared case, or "" where the case is read from its own files
+    files:      the case's own files as JSON, or ""
+    voxel_hash: of a prepared case, else ""
+    """
+
+    case_id: str
+    split: str | None
+    prepared: str
+    files: str
+    source_bytes: int
+    voxel_hash: str
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """What a prediction wrote: where, its summary table, and what was rejected."""
+
+    out: str
+    n_cases: int
+    scores: pa.Table
+    rejects: list[Reject]
+
+    def summary(self) -> str:
+        """The scores as a small table, for the console."""
+        lines = [
+            tables.format_summary(self.scores) if self.scores.num_rows else "no references, so no scores"
+        ]
+        lines += [f"  rejected {reject}" for reject in self.rejects]
+        lines.append(f"masks    {storage.join(self.out, 'masks')} ({self.n_cases} cases)")
+        lines.append(f"metrics  {storage.join(self.out, 'metrics')}")
+        return "\n".join(lines)
+
+
+def predict(config: PredictConfig) -> Predictions:
+    """Predict and score every case of `config.data` that is not done yet; then rebuild the tables.
+
+    Raises BratsError when no case is usable or, with `strict`, when one was rejected.
+    """
+    from brats.model.bundle import find_bundle, read_card
+
+    model, data, out = (storage.absolute(path) for path in (config.model, config.data, config.out))
+    bundle = find_bundle(model)
+    card = read_card(bundle)
+    items, found_rejects = find_items(data, model, card.modalities, config.split)
+    weights = hashlib.sha256(storage.read_bytes(storage.join(bundle, "model.safetensors"))).hexdigest()[:16]
+    config = dataclasses.replace(config, model=bundle, data=data, out=out)
+    SavedConfig.of("predict", config, weights=weights).claim(out)
+    parts = read_parts(out)
+    todo = [item for item in items if not _is_done(parts.get(item.case_id), item)]
+    say("predict", f"{len(items)} cases of {data}; {len(items) - len(todo)} done before")
+    _warn_of_training_cases(items, card.trained_on)
+    if todo:
+        placement = cluster.place_workers(config.device, config.workers, cpu_workers=cluster.local_cpus())
+        _predict_items(todo, config, card.modalities, placement)
+    return _write_tables(config, found_rejects)
+
+
+def find_items(
+    data: str, model: str, modalities: Sequence[str], split: str
+) -> tuple[list[Item], list[Reject]]:
+    """The cases of a prepared dataset or of case folders, those of one split where asked, and what is unusable.
+
+    The split is that of the run whose model it is. Raises ConfigError when it is asked for and cannot be told, and
+    when no case is left.
+    """
+    split_of = _run_split(model)
+    if split != "all" and split_of is None:
+        raise ConfigError(
+            f"--split: {split} is known only for a run of train.py; {model} has no split.parquet"
+        )
+    rejects: list[Reject] = []
+    if is_prepared(data):
+        items = [
+            Item(
+                case_id=row["case_id"],
+                split=(split_of or {}).get(row["case_id"]),
+                prepared=slices_path(data, row["case_id"]),
+                files="",
+                source_bytes=row["source_bytes"],
+                voxel_hash=row["voxel_hash"],
+            )
+            for row in read_cases(data)
+        ]
+    else:
+        discovery = find_cases(data, modalities)
+        rejects = list(discovery.rejects)
+        items = [
+            Item(
+                case_id=files.case_id,
+                split=(split_of or {}).get(files.case_id),
+                prepared="",
+                files=json.dumps(asdict(files)),
+                source_bytes=files.source_bytes(modalities),
+                voxel_hash="",
+            )
+            for files in discovery.cases
+        ]
+    chosen = [item for item in items if split in ("all", item.split)]
+    if not chosen:
+        raise ConfigError(f"{data}: none of its {len(items)} usable cases is in the {split} split of {model}")
+    return chosen, rejects
+
+
+def _run_split(model: str) -> dict[str, str] | None:
+    """The split of every case of the run that made the model; None for a bundle on its own."""
+    try:
+        rows = storage.read_table(storage.join(model, "split.parquet"))[0].to_pylist()
+    except FileNotFoundError:
+        return None
+    return {row["case_id"]: row["split"] for row in rows}
+
+
+def _is_done(part: Part | None, item: Item) -> bool:
+    if part is None or part.source_bytes != item.source_bytes:
+        return False
+    return part.reject is None or not part.reject.transient
+
+
+def _warn_of_training_cases(items: Collection[Item], trained_on: Mapping[str, str]) -> None:
+    hashes = set(trained_on.values())
+    seen = [item.case_id for item in items if item.case_id in trained_on or item.voxel_hash in hashes]
+    if seen:
+        say(
+            "predict",
+            f"WARNING: the model was trained or chosen on {len(seen)} of these cases ({seen[0]}"
+            f"{', ...' if len(seen) > 1 else ''}); their scores say nothing about new patients",
+        )
+
+
+def _predict_items(
+    todo: Sequence[Item], config: PredictConfig, modalities: Sequence[str], placement: Placement
+) -> None:
+    """Stream the cases through reading, the network, and scoring with writing.
+
+    Raises StorageError, after the others are done, when a case could not be written.
+    """
+    import ray.data
+
+    say("predict", f"{placement}")
+    rows = [{"item": json.dumps(asdict(item))} for item in todo]
+    dataset = (
+        ray.data.from_items(rows, override_num_blocks=len(rows))
+        .map(read_item, fn_kwargs={"modalities": list(modalities)}, num_cpus=SCORING_CPUS)
+        .map(
+            Predictor,
+            fn_constructor_kwargs={"config": config, "threads": placement.threads},
+            compute=ray.data.ActorPoolStrategy(size=min(placement.workers, len(rows))),
+            num_cpus=placement.cpus,
+            num_gpus=1 if placement.use_gpu else 0,
+        )
+        .map(score_and_write, fn_kwargs={"out": config.out, "nifti": config.nifti}, num_cpus=SCORING_CPUS)
+    )
+    progress = Progress("predict", len(rows), "cases")
+    failure = ""
+    for status in rows_of(dataset):
+        progress.advance()
+        failure = failure or status["failure"]
+    if failure:
+        raise StorageError(failure)
+
+
+def read_item(row: dict[str, Any], modalities: Sequence[str]) -> dict[str, Any]:
+    """Ray step: read a case, prepared or from its own files. A case that cannot be read travels on as a reject."""
+    item = Item(**json.loads(row["item"]))
+    try:
+        if item.prepared:
+            try:
+                case = SliceFile(item.prepared).read_case().only(modalities)
+            except (FileNotFoundError, StorageError) as error:
+                raise CaseError(item.prepared, str(error), transient=True) from error
+        else:
+            case = read_case(CaseFiles.from_json(json.loads(item.files)), modalities)
+    except CaseError as error:
+        reject = Reject.from_error(item.case_id, "read", error)
+        return {**row, "case": b"", "predicted": b"", "reject": json.dumps(asdict(reject))}
+    return {**row, "case": pickle.dumps(case, protocol=5), "predicted": b"", "reject": ""}
+
+
+class Predictor:
+    """Ray step: a network that stays loaded, from a case to its label map."""
+
+    def __init__(self, config: PredictConfig, threads: int) -> None:
+        import torch
+
+        from brats.model.bundle import load_bundle
+        from brats.model.precision import choose_precision
+
+        if threads:
+            torch.set_num_threads(threads)
+        self._device = torch.device("cuda" if torch.cuda.is_available() and config.device != "cpu" else "cpu")
+        self._precision = choose_precision(config.precision, self._device)
+        self._batch_size = config.batch_size
+        network, self._card = load_bundle(config.model)
+        self._network = network.to(self._device)
+
+    def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
+        """Add the label map (Z, H, W) as bytes; the images, done with, stay behind."""
+        if row["reject"]:
+            return row
+        from brats.model.inference import predict_labels
+
+        case: Case = pickle.loads(row["case"])
+        predicted = predict_labels(
+            self._network,
+            case,
+            modalities=self._card.modalities,
+            thresholds=self._card.thresholds,
+            divisor=self._card.divisor,
+            batch_size=self._batch_size,
+            device=self._device,
+            precision=self._precision,
+        )
+        without_images = dataclasses.replace(case, images={})
+        return {**row, "case": pickle.dumps(without_images, protocol=5), "predicted": pickle.dumps(predicted)}
+
+
+def score_and_write(row: dict[str, Any], out: str, nifti: bool) -> dict[str, Any]:
+    """Ray step: write the mask of a case, score it against its reference, and write its part last."""
+    item = Item(**json.loads(row["item"]))
+    try:
+        if row["reject"]:
+            reject = Reject(**json.loads(row["reject"]))
+            write_part(out, Part(case_id=item.case_id, source_bytes=item.source_bytes, reject=reject))
+        else:
+            case: Case = pickle.loads(row["case"])
+            write_case(out, item, case, pickle.loads(row["predicted"]), nifti=nifti)
+    except StorageError as error:
+        return {"case_id": item.case_id, "failure": str(error)}
+    return {"case_id": item.case_id, "failure": ""}
+
+
+def write_case(out: str, item: Item, case: Case, predicted: Labels, *, nifti: bool) -> None:
+    """Write the mask of a case, as NIfTI too where asked, and its part with the scores."""
+    write_masks(out, case, predicted)
+    if nifti:
+        content = nifti_bytes(case.uncropped(predicted), case.grid, case.layout)
+        storage.write_bytes(storage.join(out, "nifti", f"{case.case_id}.nii.gz"), content)
+    write_part(out, score_case(item, case, predicted))
+
+
+def score_case(item: Item, case: Case, predicted: Labels) -> Part:
+    """The metric rows of a case; none where it has no reference."""
+    if case.labels is None:
+        return Part(case_id=item.case_id, source_bytes=item.source_bytes)
+    return Part(
+        case_id=item.case_id,
+        source_bytes=item.source_bytes,
+        **tables.score_rows(
+            case_id=case.case_id,
+            patient_id=case.patient_id,
+            split=item.split,
+            reference=case.labels,
+            predicted=predicted,
+            spacing_mm=case.spacing_mm,
+            n_outside=case.n_outside,
+            first_slice=case.box.start[2],
+        ),
+    )
+
+
+def _write_tables(config: PredictConfig, found_rejects: Sequence[Reject]) -> Predictions:
+    """Rebuild the final tables from the parts."""
+    parts = read_parts(config.out).values()
+    rejects = sorted(
+        [*found_rejects, *(part.reject for part in parts if part.reject)], key=lambda reject: reject.case_id
+    )
+    write_rejects(config.out, rejects)
+    predicted = [part for part in parts if not part.reject]
+    if not predicted:
+        raise BratsError(f"{config.data}: no usable case; the first of {len(rejects)} rejected: {rejects[0]}")
+    scores = tables.write_metrics(
+        config.out,
+        cases=[row for part in predicted for row in part.cases],
+        slices=[row for part in predicted for row in part.slices],
+        notebook=[row for part in predicted for row in part.notebook],
+        config=asdict(config),
+    )
+    check_rejects(rejects, strict=config.strict)
+    return Predictions(config.out, len(predicted), scores, rejects)

@@ -1,0 +1,239 @@
+"""From case folders to a prepared dataset: find, then read, crop and write one case at a time, then split."""
+
+import json
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import pyarrow as pa
+
+from brats import storage
+from brats.config import PrepareConfig, SavedConfig
+from brats.data.cases import CaseFiles, find_cases
+from brats.data.preprocess import read_case
+from brats.data.slices import SliceFile, case_row, encode_case, slices_path
+from brats.data.split import LabelledCase, Place, join_patients, split_patients
+from brats.errors import BratsError, CaseError, Reject, StorageError
+from brats.pipeline.cluster import Progress, rows_of, say
+from brats.pipeline.rejects import check_rejects, read_rejects, write_rejects
+
+CASES_SCHEMA = pa.schema(
+    [
+        ("case_id", pa.string()),
+        ("patient_id", pa.string()),
+        ("split", pa.string()),
+        ("fold", pa.int16()),
+        ("layout", pa.string()),
+        ("grade", pa.string()),
+        ("modalities", pa.list_(pa.string())),
+        ("shape", pa.list_(pa.int32())),
+        ("spacing_mm", pa.list_(pa.float64())),
+        ("first_slice", pa.int32()),
+        ("n_slices", pa.int32()),
+        ("height", pa.int32()),
+        ("width", pa.int32()),
+        ("n_voxels_ncr", pa.int64()),
+        ("n_voxels_ed", pa.int64()),
+        ("n_voxels_et", pa.int64()),
+        ("volume_ml_wt", pa.float64()),
+        ("volume_ml_tc", pa.float64()),
+        ("volume_ml_et", pa.float64()),
+        ("tumour_per_slice", pa.list_(pa.int32())),
+        ("voxel_hash", pa.string()),
+        ("source_bytes", pa.int64()),
+    ]
+)
+CASES_CONVENTIONS = {
+    "split": "patients are split, not cases; null for cases without segmentation",
+    "fold": "cross-validation fold of the patients outside the test split",
+    "shape, spacing_mm": "shape: of the source file, in its axes; spacing: of the RAS+ volume",
+    "first_slice, n_slices, height, width": "the crop: slices along z of the RAS+ volume, height x, width y",
+    "tumour_per_slice": "tumour voxels in each slice of the crop",
+    "voxel_hash": "of the brain voxels of the first modality: equal for one patient under two names",
+    "source_bytes": "size of the source files together",
+}
+
+
+def cases_path(prepared: str) -> str:
+    return storage.join(prepared, "cases.parquet")
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A prepared dataset: where it is, its cases (rows of `cases.parquet`) and what was rejected."""
+
+    out: str
+    cases: list[dict[str, Any]]
+    rejects: list[Reject]
+
+    def summary(self) -> str:
+        """What came out, for the console."""
+        counts = {
+            split: sum(row["split"] == split for row in self.cases) for split in ("train", "val", "test")
+        }
+        unlabelled = sum(row["split"] is None for row in self.cases)
+        parts = [f"{count} {split}" for split, count in counts.items()]
+        parts += [f"{unlabelled} without segmentation"] if unlabelled else []
+        lines = [f"prepared {len(self.cases)} cases ({', '.join(parts)}) in {self.out}"]
+        lines += [f"  same patient: {', '.join(names)}" for names in self.duplicates()]
+        lines += [f"  rejected {reject}" for reject in self.rejects]
+        return "\n".join(lines)
+
+    def duplicates(self) -> list[list[str]]:
+        """Groups of cases that show the same brain voxels under different names."""
+        by_hash: dict[str, list[str]] = defaultdict(list)
+        for row in self.cases:
+            by_hash[row["voxel_hash"]].append(row["case_id"])
+        return [names for names in by_hash.values() if len(names) > 1]
+
+
+def is_prepared(path: str) -> bool:
+    return storage.exists(cases_path(path))
+
+
+def prepare(config: PrepareConfig) -> Prepared:
+    """Prepare every case below `config.data` into `config.out`; what is already there is not done again.
+
+    Raises BratsError when no case is usable or, with `strict`, when one was rejected.
+    """
+    data, out = storage.absolute(config.data), storage.absolute(config.out)
+    found = find_cases(data, config.modalities)
+    SavedConfig.of("prepare", config).claim(out)
+    known = known_cases(out)
+    rejects = {reject.case_id: reject for reject in read_rejects(out) if reject.stage != "find"}
+    todo = [files for files in found.cases if not _is_done(files, config, known, rejects)]
+    rejects = {
+        name: reject for name, reject in rejects.items() if name not in {files.case_id for files in todo}
+    }
+    say("prepare", f"{len(found.cases)} cases below {data}; {len(found.cases) - len(todo)} done before")
+    try:
+        for case_id, outcome in _prepare_cases(todo, config.modalities, out):
+            if isinstance(outcome, Reject):
+                rejects[case_id] = outcome
+            else:
+                known[case_id] = outcome
+    finally:
+        every_reject = sorted([*found.rejects, *rejects.values()], key=lambda reject: reject.case_id)
+        write_rejects(out, every_reject)
+    if not known:
+        raise BratsError(
+            f"{data}: no usable case; the first of {len(every_reject)} rejected: {every_reject[0]}"
+        )
+    prepared = Prepared(out, _write_cases(config, out, known), every_reject)
+    check_rejects(every_reject, strict=config.strict)
+    return prepared
+
+
+def known_cases(out: str) -> dict[str, dict[str, Any]]:
+    """Rows of the cases already prepared, by case id: from the table, or from the file where a run broke off."""
+    try:
+        written = {
+            file.name.removesuffix(".parquet") for file in storage.list_files(storage.join(out, "slices"))
+        }
+    except FileNotFoundError:
+        written = set()
+    rows = read_cases(out) if is_prepared(out) else []
+    known = {row["case_id"]: row for row in rows if row["case_id"] in written}
+    for case_id in sorted(written - known.keys()):
+        if not case_id.startswith("."):
+            known[case_id] = case_row(SliceFile(slices_path(out, case_id)).description)
+    return known
+
+
+def read_cases(prepared: str) -> list[dict[str, Any]]:
+    """The rows of `cases.parquet`."""
+    try:
+        rows: list[dict[str, Any]] = storage.read_table(cases_path(prepared))[0].to_pylist()
+    except FileNotFoundError:
+        raise BratsError(f"{prepared}: not a prepared dataset (it has no cases.parquet)") from None
+    return rows
+
+
+def _is_done(
+    files: CaseFiles, config: PrepareConfig, known: dict[str, dict[str, Any]], rejects: dict[str, Reject]
+) -> bool:
+    """Whether a case is prepared from files of this size, or was rejected for a reason that stays."""
+    if files.case_id in known:
+        return bool(known[files.case_id]["source_bytes"] == files.source_bytes(config.modalities))
+    return files.case_id in rejects and not rejects[files.case_id].transient
+
+
+def _prepare_cases(
+    todo: Sequence[CaseFiles], modalities: Sequence[str], out: str
+) -> Iterable[tuple[str, dict[str, Any] | Reject]]:
+    """Run `prepare_case` for every case on the cluster; yield its row or its reject as it is done.
+
+    Raises StorageError, after the others are done, when a case could not be written.
+    """
+    import ray.data
+
+    if not todo:
+        return
+    dataset = ray.data.from_items(
+        [{"files": json.dumps(asdict(files))} for files in todo], override_num_blocks=len(todo)
+    ).map(prepare_case, fn_kwargs={"modalities": list(modalities), "out": out}, num_cpus=1)
+    progress = Progress("prepare", len(todo), "cases")
+    failure = ""
+    for status in rows_of(dataset):
+        progress.advance()
+        failure = failure or status["failure"]
+        if status["reject"]:
+            yield status["case_id"], Reject(**json.loads(status["reject"]))
+        elif not status["failure"]:
+            yield status["case_id"], case_row(json.loads(status["description"]))
+    if failure:
+        raise StorageError(failure)
+
+
+def prepare_case(row: dict[str, Any], modalities: Sequence[str], out: str) -> dict[str, Any]:
+    """Ray step: prepare one case and write it. Its row says what came of it, errors included."""
+    files = CaseFiles.from_json(json.loads(row["files"]))
+    status: dict[str, Any] = {"case_id": files.case_id, "description": "", "reject": "", "failure": ""}
+    try:
+        case = read_case(files, modalities)
+        content, description = encode_case(case)
+    except CaseError as error:
+        return {**status, "reject": json.dumps(asdict(Reject.from_error(files.case_id, "read", error)))}
+    try:
+        storage.write_bytes(slices_path(out, files.case_id), content)
+    except StorageError as error:
+        return {**status, "failure": str(error)}
+    return {**status, "description": json.dumps(description)}
+
+
+def _write_cases(config: PrepareConfig, out: str, known: dict[str, dict[str, Any]]) -> list[dict[str, Any]]:
+    """Join patients, split them, and write `cases.parquet` unless it says the same already."""
+    rows = [known[case_id] for case_id in sorted(known)]
+    patients = join_patients(
+        {row["case_id"]: row["patient_id"] for row in rows},
+        {row["case_id"]: row["voxel_hash"] for row in rows},
+    )
+    labelled = [
+        LabelledCase(
+            case_id=row["case_id"],
+            patient_id=patients[row["case_id"]],
+            volume_ml=row["volume_ml_wt"],
+            has_et=row["n_voxels_et"] > 0,
+        )
+        for row in rows
+        if row["volume_ml_wt"] is not None
+    ]
+    previous = {row["case_id"]: Place(row["split"], row["fold"]) for row in rows if row.get("split")}
+    places = split_patients(
+        labelled,
+        val_fraction=config.val_fraction,
+        test_fraction=config.test_fraction,
+        folds=config.folds,
+        seed=config.seed,
+        previous=previous,
+    )
+    for row in rows:
+        place = places.get(row["case_id"])
+        row["patient_id"] = patients[row["case_id"]]
+        row["split"], row["fold"] = (place.split, place.fold) if place else (None, None)
+    table = pa.Table.from_pylist(rows, schema=CASES_SCHEMA)
+    if not is_prepared(out) or not storage.read_table(cases_path(out))[0].equals(table):
+        metadata = {"config": asdict(config), "conventions": CASES_CONVENTIONS}
+        storage.write_table(cases_path(out), table, metadata)
+    return rows

@@ -1,0 +1,19 @@
+"""Score masks in NIfTI, made by any program, against the references of BraTS cases (see --help)."""
+
+try:
+    from brats.cli import run_job
+except ModuleNotFoundError as error:
+    raise SystemExit(f"evaluate.py: {error.name} is not installed; run `make install` first") from None
+from brats.config import EvaluateConfig
+
+
+def main(config: EvaluateConfig) -> None:
+    from brats.pipeline import cluster
+    from brats.pipeline.evaluate import evaluate
+
+    with cluster.connected():
+        print(evaluate(config).summary())
+
+
+if __name__ == "__main__":
+    run_job(main, EvaluateConfig)

@@ -1,0 +1,19 @@
+"""Segment cases with a trained model, and score them where there are references (see --help)."""
+
+try:
+    from brats.cli import run_job
+except ModuleNotFoundError as error:
+    raise SystemExit(f"predict.py: {error.name} is not installed; run `make install` first") from None
+from brats.config import PredictConfig
+
+
+def main(config: PredictConfig) -> None:
+    from brats.pipeline import cluster
+    from brats.pipeline.predict import predict
+
+    with cluster.connected():
+        print(predict(config).summary())
+
+
+if __name__ == "__main__":
+    run_job(main, PredictConfig)

@@ -1,0 +1,19 @@
+"""Turn BraTS case folders into a prepared dataset (see --help)."""
+
+try:
+    from brats.cli import run_job
+except ModuleNotFoundError as error:
+    raise SystemExit(f"prepare.py: {error.name} is not installed; run `make install` first") from None
+from brats.config import PrepareConfig
+
+
+def main(config: PrepareConfig) -> None:
+    from brats.pipeline import cluster
+    from brats.pipeline.prepare import prepare
+
+    with cluster.connected():
+        print(prepare(config).summary())
+
+
+if __name__ == "__main__":
+    run_job(main, PrepareConfig)

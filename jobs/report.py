@@ -1,0 +1,18 @@
+"""Draw learning curves and test cases from the files of a run (see --help)."""
+
+try:
+    from brats.cli import run_job
+except ModuleNotFoundError as error:
+    raise SystemExit(f"report.py: {error.name} is not installed; run `make install` first") from None
+from brats.config import ReportConfig
+
+
+def main(config: ReportConfig) -> None:
+    from brats.pipeline.report import report
+
+    for path in report(config):
+        print(path)
+
+
+if __name__ == "__main__":
+    run_job(main, ReportConfig)

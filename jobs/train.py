@@ -1,0 +1,19 @@
+"""Train a U-Net on BraTS cases, then predict and score the test split (see --help)."""
+
+try:
+    from brats.cli import run_job
+except ModuleNotFoundError as error:
+    raise SystemExit(f"train.py: {error.name} is not installed; run `make install` first") from None
+from brats.config import TrainConfig
+
+
+def main(config: TrainConfig) -> None:
+    from brats.pipeline import cluster
+    from brats.pipeline.train import train
+
+    with cluster.connected():
+        print(train(config).summary())
+
+
+if __name__ == "__main__":
+    run_job(main, TrainConfig)

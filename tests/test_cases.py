@@ -1,0 +1,416 @@
+"""Finding BraTS cases by the names of their files."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import fsspec
+import pytest
+
+from brats import storage
+from brats.data.cases import MODALITIES, CaseFiles, find_cases
+from brats.errors import ConfigError, Reject
+
+KINDS_2018 = ("flair", "t1", "t1ce", "t2", "seg")
+KINDS_2023 = ("t2f", "t1n", "t1c", "t2w", "seg")
+
+MAPPING_HEADER = (
+    "Grade,BraTS_2017_subject_ID,BraTS_2018_subject_ID,TCGA_TCIA_subject_ID,"
+    "BraTS_2019_subject_ID,BraTS_2020_subject_ID\n"
+)
+
+
+def touch(root: Path, *names: str) -> None:
+    for name in names:
+        path = root / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(b"x")
+
+
+def touch_case(folder: Path, case_id: str, without: str = "", suffix: str = ".nii.gz") -> None:
+    kinds = [kind for kind in KINDS_2018 if kind not in without.split()]
+    touch(folder, *(f"{case_id}_{kind}{suffix}" for kind in kinds))
+
+
+def touch_case_2023(folder: Path, case_id: str) -> None:
+    touch(folder, *(f"{case_id}-{kind}.nii.gz" for kind in KINDS_2023))
+
+
+def found_ids(root: Path) -> list[str]:
+    discovery = find_cases(str(root))
+    assert discovery.rejects == ()
+    return [case.case_id for case in discovery.cases]
+
+
+def only_case(root: Path) -> CaseFiles:
+    discovery = find_cases(str(root))
+    assert discovery.rejects == ()
+    (case,) = discovery.cases
+    return case
+
+
+def only_reject(root: Path) -> Reject:
+    (reject,) = find_cases(str(root)).rejects
+    assert reject.stage == "find"
+    assert not reject.transient
+    return reject
+
+
+def test_a_2020_case_folder_gives_its_five_files(tmp_path: Path) -> None:
+    touch_case(tmp_path / "BraTS20_Training_001", "BraTS20_Training_001", suffix=".nii")
+    case = only_case(tmp_path)
+    folder = f"{tmp_path}/BraTS20_Training_001/BraTS20_Training_001"
+    assert (case.case_id, case.patient_id) == ("BraTS20_Training_001", "BraTS20_Training_001")
+    assert case.layout == "brats2018"
+    assert {kind: file.path for kind, file in case.images.items()} == {
+        "flair": f"{folder}_flair.nii",
+        "t1": f"{folder}_t1.nii",
+        "t1ce": f"{folder}_t1ce.nii",
+        "t2": f"{folder}_t2.nii",
+    }
+    assert tuple(case.images) == MODALITIES
+    assert case.segmentation == storage.FileInfo(f"{folder}_seg.nii", 1)
+
+
+def test_2023_names_mean_the_same_modalities(tmp_path: Path) -> None:
+    touch_case_2023(tmp_path / "BraTS-GLI-00005-000", "BraTS-GLI-00005-000")
+    case = only_case(tmp_path)
+    assert case.layout == "brats2023"
+    assert [file.name.rsplit("-")[-1] for file in case.images.values()] == [
+        "t2f.nii.gz",
+        "t1n.nii.gz",
+        "t1c.nii.gz",
+        "t2w.nii.gz",
+    ]
+    assert case.segmentation is not None
+    assert case.segmentation.name == "BraTS-GLI-00005-000-seg.nii.gz"
+
+
+def test_cases_are_found_at_any_depth_and_sorted(tmp_path: Path) -> None:
+    touch_case(tmp_path / "a/b/c/case_2", "case_2")
+    touch_case_2023(tmp_path / "z/BraTS-GLI-00001-000", "BraTS-GLI-00001-000")
+    touch_case(tmp_path, "case_1")
+    assert found_ids(tmp_path) == ["BraTS-GLI-00001-000", "case_1", "case_2"]
+
+
+def test_cases_flat_in_one_folder_are_told_apart(tmp_path: Path) -> None:
+    for case_id in ("case_1", "case_10", "case_1_t1"):
+        touch_case(tmp_path, case_id)
+    discovery = find_cases(str(tmp_path))
+    assert [case.case_id for case in discovery.cases] == ["case_1", "case_10", "case_1_t1"]
+    assert [case.images["t2"].name for case in discovery.cases] == [
+        "case_1_t2.nii.gz",
+        "case_10_t2.nii.gz",
+        "case_1_t1_t2.nii.gz",
+    ]
+
+
+def test_upper_case_endings_are_understood(tmp_path: Path) -> None:
+    touch(tmp_path, *(f"x_{kind.upper()}.NII.GZ" for kind in KINDS_2018))
+    assert tuple(only_case(tmp_path).images) == MODALITIES
+
+
+def test_an_unlabelled_case_has_no_segmentation(tmp_path: Path) -> None:
+    touch_case(tmp_path, "BraTS20_Validation_001", without="seg")
+    assert only_case(tmp_path).segmentation is None
+
+
+def test_other_files_are_ignored(tmp_path: Path) -> None:
+    touch_case(tmp_path, "x")
+    touch(tmp_path, "readme.txt", "x_flair.json", "x_t1_brainmask.nii.gz", "survival_info.csv", "x_t1.hdr")
+    assert found_ids(tmp_path) == ["x"]
+
+
+def test_hidden_files_and_folders_are_ignored(tmp_path: Path) -> None:
+    touch_case(tmp_path / "x", "x")
+    touch(tmp_path, "x/._x_flair.nii.gz", "x/.partial-x_flair.nii.gz", ".Trash/x_flair.nii.gz")
+    assert found_ids(tmp_path) == ["x"]
+
+
+def test_hidden_folders_above_the_root_are_no_matter(tmp_path: Path) -> None:
+    touch_case(tmp_path / ".cache/data", "x")
+    assert found_ids(tmp_path / ".cache/data") == ["x"]
+
+
+def test_the_odd_segmentation_of_case_355_is_found(tmp_path: Path) -> None:
+    folder = tmp_path / "BraTS20_Training_355"
+    touch_case(folder, "BraTS20_Training_355", without="seg", suffix=".nii")
+    touch(folder, "W39_1998.09.19_Segm.nii")
+    segmentation = only_case(tmp_path).segmentation
+    assert segmentation is not None
+    assert segmentation.path == f"{folder}/W39_1998.09.19_Segm.nii"
+
+
+def test_the_odd_segmentation_is_found_among_labelled_cases_in_one_folder(tmp_path: Path) -> None:
+    touch_case(tmp_path, "BraTS20_Training_354")
+    touch_case(tmp_path, "BraTS20_Training_355", without="seg")
+    touch(tmp_path, "W39_1998.09.19_Segm.nii")
+    labelled, odd = find_cases(str(tmp_path)).cases
+    assert labelled.segmentation is not None
+    assert labelled.segmentation.name == "BraTS20_Training_354_seg.nii.gz"
+    assert odd.segmentation is not None
+    assert odd.segmentation.name == "W39_1998.09.19_Segm.nii"
+
+
+def test_an_odd_segmentation_beside_two_unlabelled_cases_belongs_to_neither(tmp_path: Path) -> None:
+    touch_case(tmp_path, "a", without="seg")
+    touch_case(tmp_path, "b", without="seg")
+    touch(tmp_path, "W39_1998.09.19_Segm.nii")
+    assert [case.segmentation for case in find_cases(str(tmp_path)).cases] == [None, None]
+
+
+def test_an_odd_segmentation_beside_a_labelled_case_changes_nothing(tmp_path: Path) -> None:
+    touch_case(tmp_path, "a")
+    touch(tmp_path, "a_automatic_Segm.nii")
+    segmentation = only_case(tmp_path).segmentation
+    assert segmentation is not None
+    assert segmentation.name == "a_seg.nii.gz"
+
+
+def test_two_odd_segmentations_are_refused(tmp_path: Path) -> None:
+    touch_case(tmp_path, "a", without="seg")
+    touch(tmp_path, "first_Segm.nii", "second_Segm.nii")
+    assert only_reject(tmp_path).reason == "2 files for seg: first_Segm.nii and second_Segm.nii; keep one"
+
+
+def test_a_missing_modality_is_named_with_what_was_found(tmp_path: Path) -> None:
+    touch_case(tmp_path / "good", "good")
+    touch_case(tmp_path / "bad", "bad", without="flair t1ce")
+    discovery = find_cases(str(tmp_path))
+    assert [case.case_id for case in discovery.cases] == ["good"]
+    assert discovery.rejects == (
+        Reject(
+            case_id="bad",
+            path=f"{tmp_path}/bad",
+            stage="find",
+            reason="lacks flair and t1ce (bad_flair.nii.gz); found t1, t2, seg",
+        ),
+    )
+
+
+def test_a_missing_2023_modality_is_named_by_its_file(tmp_path: Path) -> None:
+    touch_case_2023(tmp_path, "BraTS-GLI-00005-000")
+    (tmp_path / "BraTS-GLI-00005-000-t1c.nii.gz").unlink()
+    assert only_reject(tmp_path).reason == (
+        "lacks t1ce (BraTS-GLI-00005-000-t1c.nii.gz); found flair, t1, t2, seg"
+    )
+
+
+def test_a_missing_modality_that_is_not_wanted_is_fine(tmp_path: Path) -> None:
+    touch_case(tmp_path, "x", without="flair t1ce")
+    discovery = find_cases(str(tmp_path), modalities=("t1", "t2"))
+    assert discovery.rejects == ()
+    assert list(discovery.cases[0].images) == ["t1", "t2"]
+
+
+def test_with_no_modality_wanted_a_lone_segmentation_is_a_case(tmp_path: Path) -> None:
+    touch(tmp_path, "x_seg.nii.gz")
+    (case,) = find_cases(str(tmp_path), modalities=()).cases
+    assert case.images == {}
+    assert case.segmentation is not None
+
+
+def test_an_unknown_modality_is_a_configuration_error(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="unknown modality 't3'; choose from flair, t1, t1ce, t2"):
+        find_cases(str(tmp_path), modalities=("t1", "t3"))
+
+
+def test_two_files_for_one_modality_are_both_named(tmp_path: Path) -> None:
+    touch_case(tmp_path, "x")
+    touch(tmp_path, "x_flair.nii")
+    assert only_reject(tmp_path).reason == "2 files for flair: x_flair.nii and x_flair.nii.gz; keep one"
+
+
+def test_the_same_case_id_in_two_folders_is_refused_once_naming_both(tmp_path: Path) -> None:
+    touch_case(tmp_path / "one/x", "x")
+    touch_case(tmp_path / "two/x", "x")
+    touch_case(tmp_path / "y", "y")
+    discovery = find_cases(str(tmp_path))
+    assert [case.case_id for case in discovery.cases] == ["y"]
+    assert [(reject.case_id, reject.reason) for reject in discovery.rejects] == [
+        ("x", f"this case id is in 2 folders: {tmp_path}/one/x and {tmp_path}/two/x; keep one")
+    ]
+
+
+def test_files_named_as_in_two_editions_are_refused(tmp_path: Path) -> None:
+    touch(tmp_path, "x_flair.nii.gz", "x-seg.nii.gz")
+    assert (
+        only_reject(tmp_path).reason
+        == "files named as in different editions: x-seg.nii.gz and x_flair.nii.gz"
+    )
+
+
+def test_a_folder_named_like_an_image_is_refused_by_name(tmp_path: Path) -> None:
+    touch_case(tmp_path, "x", without="flair")
+    touch(tmp_path, "x_flair.nii.gz/00000057_brain_flair.nii", "x_flair.nii.gz/readme.txt")
+    reject = only_reject(tmp_path)
+    assert (reject.case_id, reject.path) == ("x", str(tmp_path))
+    assert reject.reason == "x_flair.nii.gz is a folder, not a file"
+
+
+def test_an_empty_folder_named_like_an_image_leaves_that_image_missing(tmp_path: Path) -> None:
+    touch_case(tmp_path, "x", without="flair")
+    (tmp_path / "x_flair.nii.gz").mkdir()
+    assert only_reject(tmp_path).reason == "lacks flair (x_flair.nii.gz); found t1, t1ce, t2, seg"
+
+
+@pytest.mark.parametrize("case_id", ["a b", "-x", "x;y", "ä"])
+def test_an_id_that_cannot_name_a_file_is_refused(tmp_path: Path, case_id: str) -> None:
+    touch_case(tmp_path, case_id)
+    reject = only_reject(tmp_path)
+    assert reject.case_id == case_id
+    assert "cannot name a file" in reject.reason
+
+
+def test_a_missing_folder_is_a_configuration_error(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="nowhere: no such folder"):
+        find_cases(str(tmp_path / "nowhere"))
+
+
+def test_an_empty_folder_is_a_configuration_error(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="the folder is empty"):
+        find_cases(str(tmp_path))
+
+
+def test_a_folder_without_cases_says_what_names_are_expected(tmp_path: Path) -> None:
+    touch(tmp_path, "image.nii.gz", "notes/readme.txt")
+    with pytest.raises(ConfigError, match=r"no BraTS case among 2 files; .*001_flair\.nii\.gz"):
+        find_cases(str(tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("case_id", "patient_id"),
+    [
+        ("BraTS-GLI-00005-001", "BraTS-GLI-00005"),
+        ("Brats17_2013_27_1", "2013_27"),
+        ("Brats18_TCIA01_131_1", "TCIA01_131"),
+        ("BraTS19_CBICA_ABM_1", "CBICA_ABM"),
+        ("BraTS20_Training_001", "BraTS20_Training_001"),
+        ("BraTS2021_00006", "BraTS2021_00006"),
+    ],
+)
+def test_a_case_id_names_its_patient(tmp_path: Path, case_id: str, patient_id: str) -> None:
+    touch_case(tmp_path, case_id)
+    assert only_case(tmp_path).patient_id == patient_id
+
+
+def test_visits_are_cases_of_one_patient(tmp_path: Path) -> None:
+    for case_id in ("BraTS-GLI-00005-000", "BraTS-GLI-00005-001", "BraTS-GLI-00006-000"):
+        touch_case_2023(tmp_path / case_id, case_id)
+    patients = [case.patient_id for case in find_cases(str(tmp_path)).cases]
+    assert patients == ["BraTS-GLI-00005", "BraTS-GLI-00005", "BraTS-GLI-00006"]
+
+
+@pytest.mark.parametrize(("folder", "grade"), [("HGG/x", "HGG"), ("a/lgg", "LGG"), ("other/x", "")])
+def test_the_grade_is_taken_from_the_folders(tmp_path: Path, folder: str, grade: str) -> None:
+    touch_case(tmp_path / folder, "x")
+    assert only_case(tmp_path).grade == grade
+
+
+def test_a_name_mapping_gives_grades_and_overrules_folders(tmp_path: Path) -> None:
+    touch_case(tmp_path / "HGG/BraTS20_Training_001", "BraTS20_Training_001")
+    touch_case(tmp_path / "HGG/BraTS20_Training_002", "BraTS20_Training_002")
+    (tmp_path / "name_mapping.csv").write_text(
+        MAPPING_HEADER + "LGG,NA,NA,NA,NA,BraTS20_Training_001\n", encoding="utf-8-sig"
+    )
+    assert [case.grade for case in find_cases(str(tmp_path)).cases] == ["LGG", "HGG"]
+
+
+def test_ids_in_one_row_of_a_name_mapping_are_one_patient(tmp_path: Path) -> None:
+    for case_id in ("Brats17_CBICA_AAB_1", "BraTS20_Training_001", "BraTS20_Training_002"):
+        touch_case(tmp_path / case_id, case_id)
+    (tmp_path / "Brats17_CBICA_AAB_1/name_mapping.csv").write_text(
+        MAPPING_HEADER
+        + "HGG,Brats17_CBICA_AAB_1,Brats18_CBICA_AAB_1,NA,BraTS19_CBICA_AAB_1,BraTS20_Training_001\n"
+        + "HGG,NA,NA,NA,NA,BraTS20_Training_002\n"
+    )
+    cases = find_cases(str(tmp_path)).cases
+    assert {case.case_id: case.patient_id for case in cases} == {
+        "Brats17_CBICA_AAB_1": "BraTS20_Training_001",
+        "BraTS20_Training_001": "BraTS20_Training_001",
+        "BraTS20_Training_002": "BraTS20_Training_002",
+    }
+    assert {case.grade for case in cases} == {"HGG"}
+
+
+def test_rows_of_two_mappings_that_share_a_name_are_one_patient(tmp_path: Path) -> None:
+    for case_id in ("Brats17_A_1", "BraTS20_Training_001", "BraTS20_Validation_001"):
+        touch_case(tmp_path, case_id)
+    (tmp_path / "name_mapping.csv").write_text(
+        MAPPING_HEADER + "LGG,Brats17_A_1,NA,TCGA-02-0006,NA,BraTS20_Training_001\n"
+    )
+    (tmp_path / "name_mapping_validation_data.csv").write_text(
+        "TCGA_TCIA_subject_ID,BraTS_2020_subject_ID\nTCGA-02-0006,BraTS20_Validation_001\n"
+    )
+    cases = find_cases(str(tmp_path)).cases
+    assert [case.patient_id for case in cases] == ["A", "A", "A"]
+    assert [case.grade for case in cases] == ["LGG", "LGG", "LGG"]
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"\xff\xfe\x00", "not a table of comma-separated values"),
+        (b"", r"no column such as BraTS_2020_subject_ID, but \[\]"),
+        (b"Grade;BraTS_2020_subject_ID;x\n", "no column such as BraTS_2020_subject_ID"),
+        (MAPPING_HEADER.encode() + b"HGG,NA\n", "row 1 has 2 fields for 6 columns"),
+        (MAPPING_HEADER.encode() + b'"HGG,NA\n', "not a table of comma-separated values"),
+    ],
+)
+def test_a_malformed_name_mapping_is_a_configuration_error(
+    tmp_path: Path, content: bytes, message: str
+) -> None:
+    touch_case(tmp_path, "x")
+    (tmp_path / "name_mapping.csv").write_bytes(content)
+    with pytest.raises(ConfigError, match=rf"name_mapping\.csv: {message}"):
+        find_cases(str(tmp_path))
+
+
+@pytest.fixture
+def memory_root() -> Iterator[str]:
+    """A folder of fsspec's in-memory store: a stand-in for s3://, listed by the same code."""
+    root = "memory://bucket/cases"
+    yield root
+    fsspec.filesystem("memory").rm("/bucket", recursive=True)
+
+
+def test_a_remote_folder_is_found_like_a_local_one(memory_root: str) -> None:
+    for kind in KINDS_2018:
+        storage.write_bytes(f"{memory_root}/HGG/x/x_{kind}.nii.gz", b"abc")
+    storage.write_bytes(f"{memory_root}/name_mapping.csv", f"{MAPPING_HEADER}LGG,x,NA,NA,NA,NA\n".encode())
+    discovery = find_cases(memory_root + "/")
+    (case,) = discovery.cases
+    assert discovery.rejects == ()
+    assert case.grade == "LGG"
+    assert case.images["t1ce"].size == 3
+    assert storage.read_bytes(case.images["t1ce"].path) == b"abc"
+
+
+def test_one_listing_is_all_that_the_storage_is_asked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    touch_case(tmp_path / "x", "x")
+    touch_case(tmp_path / "y", "y")
+    listed = storage.list_files(str(tmp_path))
+    asked: list[str] = []
+
+    def list_once(root: str) -> list[storage.FileInfo]:
+        asked.append(root)
+        return listed
+
+    monkeypatch.setattr(storage, "list_files", list_once)
+    for name in ("read_bytes", "exists", "is_dir"):
+        monkeypatch.delattr(storage, name)
+    assert len(find_cases(str(tmp_path)).cases) == 2
+    assert asked == [str(tmp_path)]
+
+
+@pytest.mark.real
+def test_twelve_labelled_real_cases_are_found(real_data_dir: str) -> None:
+    discovery = find_cases(real_data_dir)
+    assert discovery.rejects == ()
+    assert len(discovery.cases) == 12
+    for case in discovery.cases:
+        assert case.layout == "brats2018"
+        assert tuple(case.images) == MODALITIES
+        assert case.segmentation is not None
+        assert case.segmentation.name == f"{case.case_id}_seg.nii.gz"
