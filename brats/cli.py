@@ -8,7 +8,7 @@ import sys
 import traceback
 from collections.abc import Callable
 from contextlib import redirect_stderr
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import tyro
 
@@ -25,15 +25,16 @@ def parse(config_class: type[Config], arguments: list[str]) -> Config:
 
     Raises ConfigError, one line, where they are wrong; SystemExit(0) after printing --help.
     """
-    default = _preset_defaults(arguments) if config_class is TrainConfig else None
+    default: Any = _preset_defaults(arguments) if config_class is TrainConfig else None
     said = io.StringIO()
     try:
         with redirect_stderr(said):
-            return tyro.cli(config_class, args=arguments, default=default, prog=_program())  # type: ignore[arg-type]
+            config: Config = tyro.cli(config_class, args=arguments, default=default, prog=_program())
     except SystemExit as stop:
         if stop.code:
             raise ConfigError(f"{_first_sentence(said.getvalue())}; see {_program()} --help") from None
         raise
+    return config
 
 
 def run_job(main: Callable[[Config], None], config_class: type[Config]) -> None:

@@ -240,7 +240,7 @@ def resolve_train(config: TrainConfig) -> TrainConfig:
     """
     root = os.environ.get("BRATS_STORAGE") or "runs"
     data = config.data or os.environ.get("BRATS_DATA") or None
-    preset = config.preset if config.preset != "auto" else auto_preset(config.data)
+    preset: Preset = config.preset if config.preset != "auto" else auto_preset(config.data)
     return dataclasses.replace(
         config,
         preset=preset,
@@ -249,7 +249,7 @@ def resolve_train(config: TrainConfig) -> TrainConfig:
     )
 
 
-def auto_preset(data: str | None) -> str:
+def auto_preset(data: str | None) -> Preset:
     return "brats" if data or os.environ.get("BRATS_DATA") else "demo"
 
 
@@ -279,9 +279,7 @@ class SavedConfig:
     def of(cls, job: str, config: Any, **result: Any) -> Self:
         """Of a configuration, with further values that shape the result (such as a data fingerprint)."""
         shaping = result_fields(config)
-        everything = {
-            item.name: _json_value(getattr(config, item.name)) for item in dataclasses.fields(config)
-        }
+        everything = {item.name: _json_value(getattr(config, item.name)) for item in dataclasses.fields(config)}
         rest = {name: value for name, value in everything.items() if name not in shaping}
         return cls(job=job, result={**shaping, **result}, execution=rest)
 
@@ -304,9 +302,7 @@ class SavedConfig:
                 if theirs.get(name) != self.result.get(name)
             ]
             if different:
-                raise ConfigError(
-                    f"{out}: holds a different run ({'; '.join(different)}); choose another --out"
-                )
+                raise ConfigError(f"{out}: holds a different run ({'; '.join(different)}); choose another --out")
         storage.write_json(path, dataclasses.asdict(self))
 
 

@@ -44,11 +44,7 @@ class Reject:
 
     @classmethod
     def from_error(cls, case_id: str, stage: str, error: CaseError) -> "Reject":
-        return cls(
-            case_id=case_id, path=error.path, stage=stage, reason=error.reason, transient=error.transient
-        )
+        return cls(case_id=case_id, path=error.path, stage=stage, reason=error.reason, transient=error.transient)
 
     def __str__(self) -> str:
-        return (
-            f"{self.case_id}: {self.path}: {self.reason}" if self.path else f"{self.case_id}: {self.reason}"
-        )
+        return f"{self.case_id}: {self.path}: {self.reason}" if self.path else f"{self.case_id}: {self.reason}"

@@ -8,8 +8,9 @@ from brats.config import EvaluateConfig
 
 
 def main(config: EvaluateConfig) -> None:
-    from brats.pipeline import cluster
     from brats.pipeline.evaluate import evaluate
+
+    from brats.pipeline import cluster
 
     with cluster.connected():
         print(evaluate(config).summary())

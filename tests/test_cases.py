@@ -190,9 +190,7 @@ def test_a_missing_modality_is_named_with_what_was_found(tmp_path: Path) -> None
 def test_a_missing_2023_modality_is_named_by_its_file(tmp_path: Path) -> None:
     touch_case_2023(tmp_path, "BraTS-GLI-00005-000")
     (tmp_path / "BraTS-GLI-00005-000-t1c.nii.gz").unlink()
-    assert only_reject(tmp_path).reason == (
-        "lacks t1ce (BraTS-GLI-00005-000-t1c.nii.gz); found flair, t1, t2, seg"
-    )
+    assert only_reject(tmp_path).reason == ("lacks t1ce (BraTS-GLI-00005-000-t1c.nii.gz); found flair, t1, t2, seg")
 
 
 def test_a_missing_modality_that_is_not_wanted_is_fine(tmp_path: Path) -> None:
@@ -233,10 +231,7 @@ def test_the_same_case_id_in_two_folders_is_refused_once_naming_both(tmp_path: P
 
 def test_files_named_as_in_two_editions_are_refused(tmp_path: Path) -> None:
     touch(tmp_path, "x_flair.nii.gz", "x-seg.nii.gz")
-    assert (
-        only_reject(tmp_path).reason
-        == "files named as in different editions: x-seg.nii.gz and x_flair.nii.gz"
-    )
+    assert only_reject(tmp_path).reason == "files named as in different editions: x-seg.nii.gz and x_flair.nii.gz"
 
 
 def test_a_folder_named_like_an_image_is_refused_by_name(tmp_path: Path) -> None:
@@ -356,9 +351,7 @@ def test_rows_of_two_mappings_that_share_a_name_are_one_patient(tmp_path: Path) 
         (MAPPING_HEADER.encode() + b'"HGG,NA\n', "not a table of comma-separated values"),
     ],
 )
-def test_a_malformed_name_mapping_is_a_configuration_error(
-    tmp_path: Path, content: bytes, message: str
-) -> None:
+def test_a_malformed_name_mapping_is_a_configuration_error(tmp_path: Path, content: bytes, message: str) -> None:
     touch_case(tmp_path, "x")
     (tmp_path / "name_mapping.csv").write_bytes(content)
     with pytest.raises(ConfigError, match=rf"name_mapping\.csv: {message}"):
@@ -385,9 +378,7 @@ def test_a_remote_folder_is_found_like_a_local_one(memory_root: str) -> None:
     assert storage.read_bytes(case.images["t1ce"].path) == b"abc"
 
 
-def test_one_listing_is_all_that_the_storage_is_asked(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_one_listing_is_all_that_the_storage_is_asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     touch_case(tmp_path / "x", "x")
     touch_case(tmp_path / "y", "y")
     listed = storage.list_files(str(tmp_path))

@@ -5,13 +5,12 @@ import re
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from brats import storage
+from brats.config import MODALITIES
 from brats.errors import ConfigError, Reject
 from brats.storage import FileInfo
-
-MODALITIES = ("flair", "t1", "t1ce", "t2")
 
 _SEGMENTATION = "seg"
 _KINDS = (*MODALITIES, _SEGMENTATION)
@@ -56,6 +55,18 @@ class CaseFiles:
     segmentation: FileInfo | None
     grade: str
     """HGG or LGG, or "" where nothing says so."""
+
+    def source_bytes(self, modalities: Sequence[str]) -> int:
+        """Size of the files that a case with these modalities is made from."""
+        used = [self.images[name] for name in modalities] + [self.segmentation]
+        return sum(file.size for file in used if file)
+
+    @classmethod
+    def from_json(cls, value: dict[str, Any]) -> "CaseFiles":
+        """The inverse of `dataclasses.asdict`, also after a passage through JSON text."""
+        images = {name: FileInfo(**file) for name, file in value["images"].items()}
+        segmentation = value["segmentation"] and FileInfo(**value["segmentation"])
+        return cls(**{**value, "images": images, "segmentation": segmentation})
 
 
 @dataclass(frozen=True, kw_only=True)

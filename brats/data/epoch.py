@@ -48,9 +48,7 @@ def plan_epoch(
         order += _mix([shuffled[index] for index in group], tumour_free_ratio, random)
     n_batches = -(-len(order) // batch_size)
     parts = np.array_split(np.arange(len(order)), n_batches)
-    return [
-        PlannedBatch(epoch, step, tuple(order[index] for index in part)) for step, part in enumerate(parts)
-    ]
+    return [PlannedBatch(epoch, step, tuple(order[index] for index in part)) for step, part in enumerate(parts)]
 
 
 def _mix(

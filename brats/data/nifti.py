@@ -134,6 +134,8 @@ def _inflate(path: str, content: bytes, limit: int) -> tuple[bytes, bool]:
 
 def _parse_header(path: str, start: bytes) -> Header:
     """Parse the first bytes of a file, and refuse what cannot be one 3-D volume."""
+    if len(start) < 4:
+        raise CaseError(path, f"too short for a NIfTI file: {len(start)} bytes")
     size, byte_order = int.from_bytes(start[:4], "little"), "<"
     if size not in _HEADER_TYPES:
         size, byte_order = int.from_bytes(start[:4], "big"), ">"

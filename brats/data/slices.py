@@ -59,9 +59,7 @@ def encode_case(case: Case) -> tuple[memoryview, dict[str, Any]]:
     for name, image in case.images.items():
         columns[name] = pa.array([to_planes(part) for part in image], pa.binary())
     labels = case.labels
-    columns["mask"] = pa.array(
-        [None] * n_slices if labels is None else [x.tobytes() for x in labels], pa.binary()
-    )
+    columns["mask"] = pa.array([None] * n_slices if labels is None else [x.tobytes() for x in labels], pa.binary())
     counts = [None] * n_slices if labels is None else [count_tissues(part) for part in labels]
     for column, tissue in zip(TISSUE_COLUMNS, ("ncr", "ed", "et"), strict=True):
         columns[column] = pa.array([count and count[tissue] for count in counts], pa.int32())
@@ -96,9 +94,7 @@ def _describe(case: Case) -> dict[str, Any]:
         "voxel_hash": case.voxel_hash,
         "source_bytes": case.source_bytes,
         "tissues": tissues,
-        "tumour_per_slice": None
-        if case.labels is None
-        else np.count_nonzero(case.labels, axis=(1, 2)).tolist(),
+        "tumour_per_slice": None if case.labels is None else np.count_nonzero(case.labels, axis=(1, 2)).tolist(),
     }
 
 
@@ -110,9 +106,7 @@ class SliceFile:
         self.path = path
         try:
             if storage.is_remote(path):
-                self._file = pq.ParquetFile(
-                    fsspec.open(path, "rb", cache_type="none").open(), pre_buffer=True
-                )
+                self._file = pq.ParquetFile(fsspec.open(path, "rb", cache_type="none").open(), pre_buffer=True)
             else:
                 self._file = pq.ParquetFile(path, memory_map=True)
         except pa.ArrowInvalid as error:
@@ -134,8 +128,7 @@ class SliceFile:
         table = self._file.read_row_group(row, columns=[*modalities, "mask"], use_threads=False)
         shape = self.box.shape[:2]
         images = [
-            from_planes(table[name][0].as_buffer(), self.intensities[name].dtype, shape)
-            for name in modalities
+            from_planes(table[name][0].as_buffer(), self.intensities[name].dtype, shape) for name in modalities
         ]
         return images, _labels(table["mask"][0], shape)
 
@@ -257,10 +250,7 @@ def case_row(case: Mapping[str, Any]) -> dict[str, Any]:
         "height": box.shape[0],
         "width": box.shape[1],
         **{f"n_voxels_{tissue}": tissues and tissues[tissue] for tissue in ("ncr", "ed", "et")},
-        **{
-            f"volume_ml_{region.lower()}": regions and regions[region] * voxel_ml
-            for region in ("WT", "TC", "ET")
-        },
+        **{f"volume_ml_{region.lower()}": regions and regions[region] * voxel_ml for region in ("WT", "TC", "ET")},
         "tumour_per_slice": case["tumour_per_slice"],
         "voxel_hash": case["voxel_hash"],
         "source_bytes": case["source_bytes"],

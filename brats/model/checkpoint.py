@@ -74,6 +74,4 @@ def load_checkpoint(run: str, epoch: int | None = None) -> Checkpoint | None:
         content = torch.load(io.BytesIO(storage.read_bytes(path)), map_location="cpu", weights_only=True)
         return Checkpoint(**content)
     except (RuntimeError, ValueError, TypeError, EOFError) as error:
-        raise StorageError(
-            f"{path}: not a checkpoint of this program ({error}); remove its folder"
-        ) from error
+        raise StorageError(f"{path}: not a checkpoint of this program ({error}); remove its folder") from error

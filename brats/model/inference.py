@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from brats.config import Precision
 from brats.data.preprocess import Case
 from brats.data.slices import common_dtype, padded_size
-from brats.labels import ED, ET, NCR
+from brats.labels import ED, ET, NCR, Labels
 from brats.model.precision import autocast
 from brats.model.unet import normalise
 
@@ -47,6 +47,31 @@ def predict_logits(
         with autocast(precision, device):
             logits = network(slices)
         yield logits.float()[:, :, :height, :width]
+
+
+def predict_labels(
+    network: nn.Module,
+    case: Case,
+    *,
+    modalities: Sequence[str],
+    thresholds: Sequence[float],
+    divisor: int,
+    batch_size: int,
+    device: torch.device,
+    precision: Precision,
+) -> Labels:
+    """The label map (Z, H, W) of a case; arguments and errors as of `predict_logits`."""
+    batches = predict_logits(
+        network,
+        case,
+        modalities=modalities,
+        divisor=divisor,
+        batch_size=batch_size,
+        device=device,
+        precision=precision,
+    )
+    labels: Labels = torch.cat([threshold_logits(logits, thresholds) for logits in batches]).cpu().numpy()
+    return labels
 
 
 def threshold_logits(logits: Tensor, thresholds: Sequence[float]) -> Tensor:

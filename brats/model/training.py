@@ -91,9 +91,7 @@ def fit(
         decoder_channels=config.decoder_channels,
         encoder_weights=config.encoder_weights,
     ).to(worker.device)
-    optimiser = torch.optim.AdamW(
-        network.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay
-    )
+    optimiser = torch.optim.AdamW(network.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay)
     scaler = torch.amp.GradScaler(worker.device.type, enabled=worker.precision == "fp16")
     history: list[HistoryRow] = []
     if checkpoint := load_checkpoint(run):
@@ -177,9 +175,7 @@ def train_epoch(
         batch = next(batches)
         waited += time.monotonic() - asked
         if (batch.epoch, batch.step) != (epoch, step):
-            raise BratsError(
-                f"batch {batch.step} of epoch {batch.epoch} came for {step} of {epoch}; this is a bug"
-            )
+            raise BratsError(f"batch {batch.step} of epoch {batch.epoch} came for {step} of {epoch}; this is a bug")
         rate = learning_rate(config, (epoch - 1) * n_steps + step, config.epochs * n_steps)
         for group in optimiser.param_groups:
             group["lr"] = rate
@@ -278,9 +274,7 @@ def average_buffers(network: nn.Module, worker: Worker) -> None:
             buffer /= worker.world_size
 
 
-def validate(
-    network: nn.Module, config: TrainConfig, worker: Worker, paths: Sequence[str]
-) -> dict[str, float]:
+def validate(network: nn.Module, config: TrainConfig, worker: Worker, paths: Sequence[str]) -> dict[str, float]:
     """Loss and 3-D Dice on whole cases, this worker's read here, averaged over the cases of all workers."""
     network.eval()
     sums = torch.zeros(2 + len(REGIONS), dtype=torch.float64)
@@ -293,9 +287,7 @@ def validate(
     return {"val_loss": loss / n_cases, "val_dice": sum(means) / len(means), **per_region}
 
 
-def validate_case(
-    network: nn.Module, config: TrainConfig, worker: Worker, path: str
-) -> tuple[float, list[float]]:
+def validate_case(network: nn.Module, config: TrainConfig, worker: Worker, path: str) -> tuple[float, list[float]]:
     """Loss of one case, mean over its slices, and its 3-D Dice of WT, TC and ET (1 where both masks are empty)."""
     case = open_slices(path).read_case(config.modalities)
     assert case.labels is not None  # only labelled cases are split

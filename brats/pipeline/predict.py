@@ -57,9 +57,7 @@ class Predictions:
 
     def summary(self) -> str:
         """The scores as a small table, for the console."""
-        lines = [
-            tables.format_summary(self.scores) if self.scores.num_rows else "no references, so no scores"
-        ]
+        lines = [tables.format_summary(self.scores) if self.scores.num_rows else "no references, so no scores"]
         lines += [f"  rejected {reject}" for reject in self.rejects]
         lines.append(f"masks    {storage.join(self.out, 'masks')} ({self.n_cases} cases)")
         lines.append(f"metrics  {storage.join(self.out, 'metrics')}")
@@ -90,9 +88,7 @@ def predict(config: PredictConfig) -> Predictions:
     return _write_tables(config, found_rejects)
 
 
-def find_items(
-    data: str, model: str, modalities: Sequence[str], split: str
-) -> tuple[list[Item], list[Reject]]:
+def find_items(data: str, model: str, modalities: Sequence[str], split: str) -> tuple[list[Item], list[Reject]]:
     """The cases of a prepared dataset or of case folders, those of one split where asked, and what is unusable.
 
     The split is that of the run whose model it is. Raises ConfigError when it is asked for and cannot be told, and
@@ -100,9 +96,7 @@ def find_items(
     """
     split_of = _run_split(model)
     if split != "all" and split_of is None:
-        raise ConfigError(
-            f"--split: {split} is known only for a run of train.py; {model} has no split.parquet"
-        )
+        raise ConfigError(f"--split: {split} is known only for a run of train.py; {model} has no split.parquet")
     rejects: list[Reject] = []
     if is_prepared(data):
         items = [

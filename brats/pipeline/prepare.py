@@ -69,9 +69,7 @@ class Prepared:
 
     def summary(self) -> str:
         """What came out, for the console."""
-        counts = {
-            split: sum(row["split"] == split for row in self.cases) for split in ("train", "val", "test")
-        }
+        counts = {split: sum(row["split"] == split for row in self.cases) for split in ("train", "val", "test")}
         unlabelled = sum(row["split"] is None for row in self.cases)
         parts = [f"{count} {split}" for split, count in counts.items()]
         parts += [f"{unlabelled} without segmentation"] if unlabelled else []
@@ -103,9 +101,7 @@ def prepare(config: PrepareConfig) -> Prepared:
     known = known_cases(out)
     rejects = {reject.case_id: reject for reject in read_rejects(out) if reject.stage != "find"}
     todo = [files for files in found.cases if not _is_done(files, config, known, rejects)]
-    rejects = {
-        name: reject for name, reject in rejects.items() if name not in {files.case_id for files in todo}
-    }
+    rejects = {name: reject for name, reject in rejects.items() if name not in {files.case_id for files in todo}}
     say("prepare", f"{len(found.cases)} cases below {data}; {len(found.cases) - len(todo)} done before")
     try:
         for case_id, outcome in _prepare_cases(todo, config.modalities, out):
@@ -117,9 +113,7 @@ def prepare(config: PrepareConfig) -> Prepared:
         every_reject = sorted([*found.rejects, *rejects.values()], key=lambda reject: reject.case_id)
         write_rejects(out, every_reject)
     if not known:
-        raise BratsError(
-            f"{data}: no usable case; the first of {len(every_reject)} rejected: {every_reject[0]}"
-        )
+        raise BratsError(f"{data}: no usable case; the first of {len(every_reject)} rejected: {every_reject[0]}")
     prepared = Prepared(out, _write_cases(config, out, known), every_reject)
     check_rejects(every_reject, strict=config.strict)
     return prepared
@@ -128,9 +122,7 @@ def prepare(config: PrepareConfig) -> Prepared:
 def known_cases(out: str) -> dict[str, dict[str, Any]]:
     """Rows of the cases already prepared, by case id: from the table, or from the file where a run broke off."""
     try:
-        written = {
-            file.name.removesuffix(".parquet") for file in storage.list_files(storage.join(out, "slices"))
-        }
+        written = {file.name.removesuffix(".parquet") for file in storage.list_files(storage.join(out, "slices"))}
     except FileNotFoundError:
         written = set()
     rows = read_cases(out) if is_prepared(out) else []

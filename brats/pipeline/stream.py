@@ -18,9 +18,7 @@ from brats.data.slices import SliceBatch, padded_size, read_batch
 
 BLOCK_STEPS = 8  # optimiser steps whose slices one reading task brings
 PREFETCH_STEPS = 4  # steps that wait ready in the worker
-SLICE_DIVISOR = (
-    32  # what a U-Net of five halvings needs; wider padding than another network needs does no harm
-)
+SLICE_DIVISOR = 32  # what a U-Net of five halvings needs; wider padding than another network needs does no harm
 
 
 @dataclass(frozen=True)

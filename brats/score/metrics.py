@@ -1,6 +1,6 @@
 """Scores of a predicted label map against its reference: per case in 3-D, per slice, and the notebooks' way.
 
-Axes: `X Y Z` voxel axes in any order, `S` slices along one of them, `L` labels 0 (background), NCR, ED, ET.
+Axes: `S H W` slices of a label map, `L` labels 0 (background), NCR, ED, ET.
 
 All overlaps come from one table: how many voxels have which label in the reference and which in the
 prediction. Label maps may be crops of a volume in which everything outside is background in both.
@@ -16,9 +16,10 @@ from brats.score.surface import Spacing, bounding_box, hd95_mm
 
 LABELS: Labels = np.arange(1 + len(TISSUES), dtype=np.uint8)
 DICE_SMOOTH = 1.0  # dice_coef(smooth=1.0) of the notebook cited in `notebook_metrics`
+MICRO, MACRO = "micro over 4 labels", "macro over 4 labels"
 
 Counts = npt.NDArray[np.int64]
-"""Numbers of voxels (..., L, L) by label in the reference, then by label in the prediction."""
+"""Numbers of voxels (..., L, L) by their label in the reference, then by their label in the prediction."""
 
 
 class RegionMetrics(TypedDict):
@@ -58,7 +59,7 @@ class NotebookMetric(TypedDict):
 def case_metrics(
     reference: Labels, predicted: Labels, spacing_mm: Spacing, n_outside: int = 0
 ) -> dict[str, RegionMetrics]:
-    """Scores of a case in 3-D by region, from its label maps (X, Y, Z).
+    """Scores of a case in 3-D by region, from its label maps: three axes in any order, the spacing in the same.
 
     n_outside: number of voxels of the full volume outside these arrays; all are true negatives.
 
@@ -66,7 +67,7 @@ def case_metrics(
     sensitivity of an empty reference, the precision of an empty prediction, and the specificity where the
     reference fills the volume. Raises ValueError for label maps of different shapes.
     """
-    counts = count_label_pairs(reference, predicted, slice_axis=0).sum(axis=0)
+    counts = count_label_pairs(reference, predicted).sum(axis=0)
     counts[0, 0] += n_outside
     box = bounding_box((reference | predicted) != 0)
     metrics: dict[str, RegionMetrics] = {}
@@ -77,90 +78,85 @@ def case_metrics(
     return metrics
 
 
-def slice_metrics(reference: Labels, predicted: Labels, *, slice_axis: int) -> list[SliceMetrics]:
-    """Dice of every region in every slice along an axis of the label maps, by slice index in the array.
+def slice_metrics(reference: Labels, predicted: Labels) -> list[SliceMetrics]:
+    """Dice of every region in every slice (H, W) of label maps (S, H, W), by slice index in the array.
 
-    Both masks empty 1, one empty 0: most slices of a case hold no tumour, and a mean over them says little.
+    Both masks empty 1, one empty 0: most slices of a case hold no tumour, so a mean over them says little.
     """
-    counts = count_label_pairs(reference, predicted, slice_axis)
+    counts = count_label_pairs(reference, predicted)
     rows: list[SliceMetrics] = []
-    for region in REGIONS:
-        both, n_reference, n_predicted = _region_counts(counts, region)
-        sizes = n_reference + n_predicted
-        dice = np.where(sizes == 0, 1.0, 2 * both / np.maximum(sizes, 1))
-        rows += [
-            SliceMetrics(
-                slice_index=index,
-                region=region,
-                dice=float(dice[index]),
-                n_reference_voxels=int(n_reference[index]),
-                n_predicted_voxels=int(n_predicted[index]),
+    for slice_index, counts_of_slice in enumerate(counts):
+        for region in REGIONS:
+            both, n_reference, n_predicted = _region_counts(counts_of_slice, region)
+            rows.append(
+                SliceMetrics(
+                    slice_index=slice_index,
+                    region=region,
+                    dice=_overlap(2 * both, n_reference + n_predicted),
+                    n_reference_voxels=n_reference,
+                    n_predicted_voxels=n_predicted,
+                )
             )
-            for index in range(len(counts))
-        ]
-    return sorted(rows, key=lambda row: row["slice_index"])
+    return rows
 
 
-def notebook_metrics(
-    reference: Labels, predicted: Labels, *, slice_axis: int, full_shape: tuple[int, ...]
-) -> list[NotebookMetric]:
-    """Scores the way widely copied Keras notebooks report them, for comparison with their figures only.
+def notebook_metrics(reference: Labels, predicted: Labels, n_outside: int = 0) -> list[NotebookMetric]:
+    """Scores of a case the way widely copied Keras notebooks report them; only for comparison with theirs.
 
-    full_shape: of the volume whose crop the label maps are, in the same order of axes.
+    n_outside: number of voxels of the full volume outside these arrays; all are background in both.
 
     As in https://www.kaggle.com/code/rastislav/3d-mri-brain-tumor-segmentation-u-net, masks are one-hot over
-    background, NCR, ED and ET. Precision, sensitivity and specificity pool the four channels ("micro"): for
-    a label map precision and sensitivity both are the pixel accuracy a, and specificity is 1 - (1 - a) / 3.
-    Dice is the mean over the four channels ("macro"), background included, each (2 TP + 1) / (n + m + 1).
-    A batch there is all slices of a case ("over_case"); others average over single slices ("per_slice").
+    background, NCR, ED and ET, and all pixels of a case are pooled. Precision, sensitivity and specificity pool
+    the four channels as well ("micro"): for a label map precision and sensitivity both are the pixel accuracy
+    a, and specificity is 1 - (1 - a) / 3. Dice is the mean of the four channels ("macro"), background included,
+    each (2 TP + 1) / (n + m + 1).
     """
-    cropped = count_label_pairs(reference, predicted, slice_axis)
-    counts = np.zeros((full_shape[slice_axis], *cropped.shape[1:]), np.int64)
-    counts[: len(cropped)] = cropped
-    counts[:, 0, 0] += int(np.prod(full_shape)) // full_shape[slice_axis] - counts.sum(axis=(1, 2))
+    counts = count_label_pairs(reference, predicted).sum(axis=0)
+    counts[0, 0] += n_outside
+    hits = np.diagonal(counts)
+    sizes = counts.sum(axis=0) + counts.sum(axis=1)
+    accuracy = float(hits.sum() / counts.sum())
+    dice = float(np.mean((2 * hits + DICE_SMOOTH) / (sizes + DICE_SMOOTH)))
+    specificity = 1 - (1 - accuracy) / (LABELS.size - 1)
     return [
-        NotebookMetric(metric=metric, averaging=f"{channels}_{over}", value=value)
-        for over, pools in (("over_case", counts.sum(axis=0, keepdims=True)), ("per_slice", counts))
-        for (metric, channels), value in _notebook_scores(pools).items()
+        NotebookMetric(metric="accuracy", averaging=MICRO, value=accuracy),
+        NotebookMetric(metric="dice", averaging=MACRO, value=dice),
+        NotebookMetric(metric="precision", averaging=MICRO, value=accuracy),
+        NotebookMetric(metric="sensitivity", averaging=MICRO, value=accuracy),
+        NotebookMetric(metric="specificity", averaging=MICRO, value=specificity),
     ]
 
 
-def count_label_pairs(reference: Labels, predicted: Labels, slice_axis: int) -> Counts:
-    """Voxels by their two labels for each slice along an axis of the label maps, shape (S, L, L)."""
+def count_label_pairs(reference: Labels, predicted: Labels) -> Counts:
+    """Voxels by their two labels, for each slice of label maps (S, H, W): shape (S, L, L)."""
     if reference.shape != predicted.shape:
         raise ValueError(f"reference has shape {reference.shape}, prediction {predicted.shape}")
-    n_slices, n_pairs = reference.shape[slice_axis], LABELS.size**2
+    n_slices, n_pairs = len(reference), LABELS.size**2
     box = bounding_box((reference | predicted) != 0)
-    pairs = np.moveaxis(LABELS.size * reference[box] + predicted[box], slice_axis, 0)
+    pairs = LABELS.size * reference[box] + predicted[box]
     bins = pairs + n_pairs * np.arange(len(pairs))[:, None, None]
     counts = np.zeros((n_slices, n_pairs), np.int64)
-    counts[box[slice_axis]] = np.bincount(bins.ravel(), minlength=n_pairs * len(pairs)).reshape(-1, n_pairs)
-    counts[:, 0] += reference.size // n_slices - counts.sum(axis=1)  # outside the box: background in both
+    counts[box[0]] = np.bincount(bins.ravel(), minlength=n_pairs * len(pairs)).reshape(-1, n_pairs)
+    counts[:, 0] += reference[0].size - counts.sum(axis=1)  # outside the box: background in both
     return counts.reshape(n_slices, LABELS.size, LABELS.size)
 
 
-def _region_counts(counts: Counts, region: str) -> tuple[Counts, Counts, Counts]:
-    """Voxels of a region in both maps, in the reference and in the prediction, each of shape (...)."""
+def _region_counts(counts: Counts, region: str) -> tuple[int, int, int]:
+    """Voxels of a region in both maps, in the reference and in the prediction, from counts (L, L)."""
     inside = region_mask(LABELS, region)
-    in_reference = counts[..., inside, :]
-    return (
-        in_reference[..., inside].sum(axis=(-2, -1)),
-        in_reference.sum(axis=(-2, -1)),
-        counts[..., inside].sum(axis=(-2, -1)),
-    )
+    in_reference = counts[inside]
+    return int(in_reference[:, inside].sum()), int(in_reference.sum()), int(counts[:, inside].sum())
 
 
 def _region_metrics(counts: Counts, region: str, distance_mm: float, voxel_ml: float) -> RegionMetrics:
-    both, n_reference, n_predicted = (int(n) for n in _region_counts(counts, region))
+    both, n_reference, n_predicted = _region_counts(counts, region)
     n_voxels = int(counts.sum())
     n_either = n_reference + n_predicted - both
     n_neither = n_voxels - n_either
-    dice = _ratio(2 * both, n_reference + n_predicted)
-    iou = _ratio(both, n_either)
     return RegionMetrics(
-        dice=1.0 if dice is None else dice,
+        dice=_overlap(2 * both, n_reference + n_predicted),
         hd95_mm=distance_mm,
-        iou=1.0 if iou is None else iou,
+        iou=_overlap(both, n_either),
         sensitivity=_ratio(both, n_reference),
         specificity=_ratio(n_neither, n_voxels - n_reference),
         precision=_ratio(both, n_predicted),
@@ -172,21 +168,10 @@ def _region_metrics(counts: Counts, region: str, distance_mm: float, voxel_ml: f
     )
 
 
+def _overlap(shared: int, whole: int) -> float:
+    """Dice or IoU, which are 1 where there is nothing to find and nothing was found."""
+    return shared / whole if whole else 1.0
+
+
 def _ratio(part: int, whole: int) -> float | None:
     return part / whole if whole else None
-
-
-def _notebook_scores(counts: Counts) -> dict[tuple[str, str], float]:
-    """The notebook scores, by metric and how its channels are joined; the mean over the pools (S, L, L)."""
-    n_pixels = counts.sum(axis=(1, 2))
-    hits = np.diagonal(counts, axis1=1, axis2=2)
-    accuracy = hits.sum(axis=1) / n_pixels
-    sizes = counts.sum(axis=1) + counts.sum(axis=2)
-    scores = {
-        ("accuracy", "micro"): accuracy,
-        ("precision", "micro"): accuracy,
-        ("sensitivity", "micro"): accuracy,
-        ("specificity", "micro"): 1 - (1 - accuracy) / (LABELS.size - 1),
-        ("dice", "macro"): ((2 * hits + DICE_SMOOTH) / (sizes + DICE_SMOOTH)).mean(axis=1),
-    }
-    return {name: float(values.mean()) for name, values in scores.items()}

@@ -14,6 +14,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from matplotlib.patches import Rectangle
 from matplotlib.patheffects import withStroke
 
 from brats import storage
@@ -34,7 +35,16 @@ MODALITY_NAMES = {"flair": "FLAIR", "t1": "T1", "t1ce": "T1ce", "t2": "T2"}
 REFERENCE_STYLE, PREDICTION_STYLE = "solid", "dashed"
 
 WINDOW_PERCENTILES = (1, 99.5)  # of the voxels inside the brain; what is darker or brighter is clipped
-SCALE_BAR_MM = 50
+
+LETTER_ROOM_MM = 10  # around the crop, for the letters of the directions
+MIN_FIELD_MM, FIELD_MARGIN_MM = 60, 10  # of the enlarged field: its side at least, and what it shows beside tumour
+
+# Between voxel centres a mask rises from 0 to 1. Outlines of regions that share an edge are drawn a third of a
+# voxel apart, so that none hides another.
+OUTLINE_LEVELS = {"WT": 0.2, "TC": 0.5, "ET": 0.8}
+
+Field = tuple[float, float, float, float]
+"""What a panel shows, in pixels: left, right, bottom, top."""
 
 _WIDTH_IN = 10.0
 _DPI = 160
@@ -119,6 +129,27 @@ def grey_levels(image: Array, intensity: Intensity, index: int) -> npt.NDArray[n
     return np.where(inside[index], levels, 0)
 
 
+def tumour_field(tumour: npt.NDArray[np.bool_], row_mm: float, column_mm: float) -> Field:
+    """The field to enlarge: a square, in mm, around the tumour (rows, columns); around everything without one."""
+    if not tumour.any():
+        tumour = np.ones_like(tumour)
+    left, right, bottom, top = _field(tumour, 0, 0)
+    height, width = bottom - top, right - left
+    side_mm = max(height * row_mm, width * column_mm, MIN_FIELD_MM - 2 * FIELD_MARGIN_MM) + 2 * FIELD_MARGIN_MM
+    return _field(tumour, (side_mm / row_mm - height) / 2, (side_mm / column_mm - width) / 2)
+
+
+def _field(mask: Array, row_margin: float, column_margin: float) -> Field:
+    """The box of a mask (rows, columns) with margins, in pixels: pixel k reaches from k - 0.5 to k + 0.5."""
+    rows, columns = np.nonzero(mask)
+    return (
+        float(columns.min() - 0.5 - column_margin),
+        float(columns.max() + 0.5 + column_margin),
+        float(rows.max() + 0.5 + row_margin),
+        float(rows.min() - 0.5 - row_margin),
+    )
+
+
 def plot_learning_curves(history: pd.DataFrame) -> Figure:
     """Loss and validation Dice over the epochs, the best epoch marked. history: see `brats.model.history`."""
     figure = _figure(4.2)
@@ -159,42 +190,50 @@ def _mark_best_epoch(panels: tuple[Axes, Axes], history: pd.DataFrame) -> None:
 
 
 def plot_case(case: Case, predicted: Labels, scores: pd.DataFrame, heading: str) -> Figure:
-    """One slice of a case in every modality: as it is, and with the outlines of reference and prediction.
+    """One slice of a case in every modality: the whole crop, and enlarged with the outlines of both label maps.
 
     predicted: (Z, H, W), the crop of the case
     scores:    dice and hd95_mm of the case, indexed by region
     """
     assert case.labels is not None, f"{case.case_id} has scores, but no reference"
     index = choose_slice(case.labels, predicted)
-    n_modalities = len(case.images)
-    _, height, width = case.labels.shape
-    _, row_mm, column_mm = case.spacing_mm[0], case.spacing_mm[2], case.spacing_mm[1]
-    n_rows, n_columns = (2, n_modalities) if n_modalities > 2 else (1, 2 * n_modalities)
-    panel_in = _WIDTH_IN / n_columns * (width * row_mm) / (height * column_mm)
-    figure = _figure(n_rows * panel_in + 1.6, "black")
-    grid = figure.subplots(n_rows, n_columns, squeeze=False)
-    if n_rows == 1:  # each image beside its outlined self
-        grid = grid.reshape(n_modalities, 2).T
-    for column, (name, image) in enumerate(case.images.items()):
-        levels = to_display(grey_levels(image, case.intensities[name], index))
-        for axes in grid[:, column]:
+    reference, prediction = to_display(case.labels[index]), to_display(predicted[index])
+    _, column_mm, row_mm = case.spacing_mm
+    whole = _field(np.ones_like(reference), LETTER_ROOM_MM / row_mm, LETTER_ROOM_MM / column_mm)
+    enlarged = tumour_field((reference > 0) | (prediction > 0), row_mm, column_mm)
+    figure, panels = _case_panels(len(case.images), reference.shape[0] * row_mm / (reference.shape[1] * column_mm))
+    for name, overview, detail in zip(case.images, *panels, strict=True):
+        levels = to_display(grey_levels(case.images[name], case.intensities[name], index))
+        for axes, field in ((overview, whole), (detail, enlarged)):
             axes.imshow(levels, cmap="gray", vmin=0, vmax=1, aspect=row_mm / column_mm)
             axes.set_axis_off()
+            axes.set(xlim=field[:2], ylim=field[2:])
             _draw_letters(axes)
-        grid[0, column].set_title(MODALITY_NAMES.get(name, name), color="white")
-        draw_outlines(grid[1, column], to_display(case.labels[index]), to_display(predicted[index]))
-    _draw_scale_bar(grid[0, 0], column_mm)
+        left, right, bottom, top = enlarged
+        overview.add_patch(Rectangle((left, top), right - left, bottom - top, fill=False, edgecolor="#999999"))
+        overview.set_title(MODALITY_NAMES.get(name, name), color="white")
+        draw_outlines(detail, reference, prediction)
+    for axes, length_mm in ((panels[0, 0], 50), (panels[1, 0], 10)):
+        _draw_scale_bar(axes, length_mm, column_mm)
     figure.suptitle(_case_title(case, index, scores, heading), color="white", fontsize=11)
     _draw_outline_legend(figure)
     return figure
 
 
+def _case_panels(n_modalities: int, height_to_width: float) -> tuple[Figure, npt.NDArray[Any]]:
+    """A black figure and its panels (2, n_modalities): overviews, and the square details below (few: beside) them."""
+    if n_modalities > 2:
+        figure = _figure(_WIDTH_IN / n_modalities * (height_to_width + 1) + 1.4, "black")
+        return figure, figure.subplots(2, n_modalities, height_ratios=(height_to_width, 1))
+    figure = _figure(_WIDTH_IN / (2 * n_modalities) * height_to_width + 1.4, "black")
+    return figure, figure.subplots(1, 2 * n_modalities).reshape(n_modalities, 2).T
+
+
 def _case_title(case: Case, index: int, scores: pd.DataFrame, heading: str) -> str:
-    z = case.box.start[2] + index
     dice = "  ".join(f"{region} {_number(scores, region, 'dice', 3)}" for region in REGIONS)
     hd95 = "  ".join(f"{region} {_number(scores, region, 'hd95_mm', 1)}" for region in REGIONS)
     return (
-        f"{heading}: {case.case_id}, axial slice {z} of {case.grid.ras_shape[2]}\n"
+        f"{heading}: {case.case_id}, axial slice {case.box.start[2] + index}\n"
         f"Dice  {dice}      HD95 (mm)  {hd95}"
     )
 
@@ -205,44 +244,43 @@ def _number(scores: pd.DataFrame, region: str, column: str, n_decimals: int) -> 
 
 
 def draw_outlines(axes: Axes, reference: Labels, predicted: Labels) -> None:
-    """Outline each region of two label maps (rows, columns): the reference solid, the prediction dashed."""
-    styles = ((reference, REFERENCE_STYLE, 1.2), (predicted, PREDICTION_STYLE, 1.2))
-    for labels, style, linewidth in styles:
+    """Outline each region of two label maps (rows, columns): the reference solid, the prediction dashed.
+
+    The dashes are thicker, so that they show on a solid line beneath them.
+    """
+    for labels, style, width in ((reference, REFERENCE_STYLE, 1.0), (predicted, PREDICTION_STYLE, 1.8)):
         for region in REGIONS:
             mask = np.pad(region_mask(labels, region), 1)  # closes outlines at the border of the crop
             if mask.any():
                 rows, columns = (np.arange(-1, length - 1) for length in mask.shape)
-                contour = axes.contour(
-                    columns,
-                    rows,
-                    mask,
-                    levels=[0.5],
-                    colors=COLOURS[region],
-                    linestyles=style,
-                    linewidths=linewidth,
+                outline = axes.contour(
+                    columns, rows, mask, [OUTLINE_LEVELS[region]], colors=COLOURS[region], linestyles=style
                 )
-                contour.set_path_effects([withStroke(linewidth=linewidth + 1, foreground="black")])
+                outline.set(linewidths=width, path_effects=[withStroke(linewidth=width + 1, foreground="black")])
 
 
 def _draw_letters(axes: Axes) -> None:
     """The patient's right, left, front and back at the edges of a panel."""
     places = {"R": (0.03, 0.5), "L": (0.97, 0.5), "A": (0.5, 0.97), "P": (0.5, 0.03)}
     for letter, (x, y) in places.items():
-        axes.text(x, y, letter, color="white", fontsize=8, ha="center", va="center", transform=axes.transAxes)
+        text = axes.text(x, y, letter, color="white", fontsize=8, ha="center", va="center", transform=axes.transAxes)
+        text.set_path_effects([withStroke(linewidth=1.5, foreground="black")])
 
 
-def _draw_scale_bar(axes: Axes, column_mm: float) -> None:
-    length = SCALE_BAR_MM / column_mm
-    bottom = axes.get_ylim()[0]
-    axes.plot([0, length], [bottom, bottom], color="white", linewidth=2)
-    axes.text(length / 2, bottom, f"{SCALE_BAR_MM} mm", color="white", fontsize=7, ha="center", va="bottom")
+def _draw_scale_bar(axes: Axes, length_mm: float, column_mm: float) -> None:
+    (left, right), (bottom, top) = axes.get_xlim(), axes.get_ylim()
+    x, y = left + 0.03 * (right - left), bottom + 0.03 * (top - bottom)
+    end = x + length_mm / column_mm
+    stroke = [withStroke(linewidth=3.5, foreground="black")]
+    axes.plot([x, end], [y, y], color="white", linewidth=2, path_effects=stroke)
+    axes.text((x + end) / 2, y, f"{length_mm:g} mm", color="white", fontsize=7, ha="center", va="bottom", path_effects=stroke)
 
 
 def _draw_outline_legend(figure: Figure) -> None:
     handles = [Line2D([], [], color=COLOURS[region], label=_region_label(region)) for region in REGIONS]
     handles += [
-        Line2D([], [], color="white", linestyle=REFERENCE_STYLE, label="reference"),
-        Line2D([], [], color="white", linestyle=PREDICTION_STYLE, label="prediction"),
+        Line2D([], [], color="white", linewidth=1.0, linestyle=REFERENCE_STYLE, label="reference"),
+        Line2D([], [], color="white", linewidth=1.8, linestyle=PREDICTION_STYLE, label="prediction"),
     ]
     figure.legend(handles=handles, loc="outside lower center", ncols=5, frameon=False, labelcolor="white")
 

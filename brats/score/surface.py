@@ -61,7 +61,7 @@ def element_areas_mm2(spacing_mm: Spacing) -> Floats:
 
 def _element_codes(mask: Mask) -> Codes:
     """The code at every voxel corner of a mask, with a margin of REACH corners that are no surface."""
-    voxels = np.pad(mask, REACH + 1).view(np.uint8)
+    voxels = np.pad(np.ascontiguousarray(mask), REACH + 1).view(np.uint8)
     pairs = 2 * voxels[:, :, :-1] + voxels[:, :, 1:]
     squares = 4 * pairs[:, :-1] + pairs[:, 1:]
     return 16 * squares[:-1] + squares[1:]

@@ -1,0 +1,314 @@
+"""Volumes in RAS+: orientation and back, checks of values, labels, and masks on the source's grid."""
+
+import gzip
+import itertools
+import json
+from pathlib import Path
+from typing import Any
+
+import nibabel as nib
+import numpy as np
+import numpy.typing as npt
+import pytest
+
+from brats.data.cases import find_cases
+from brats.data.volume import Grid, check_same_grid, from_ras, nifti_bytes, read_labels, read_volume, to_ras
+from brats.errors import CaseError
+from brats.labels import ED, ET, NCR, encode_labels
+from brats.storage import FileInfo
+
+VOXELS = np.arange(24, dtype=np.int16).reshape(2, 3, 4)
+BRATS_AFFINE = np.array([[-1.0, 0, 0, 0], [0, -1, 0, 239], [0, 0, 1, 0], [0, 0, 0, 1]])  # stored LPS
+
+ALL_ORIENTATIONS = [
+    (order, flips) for order in itertools.permutations(range(3)) for flips in itertools.product((1, -1), repeat=3)
+]
+
+
+def save(path: Path, voxels: npt.NDArray[Any] = VOXELS, affine: Any = BRATS_AFFINE) -> FileInfo:
+    nib.save(nib.Nifti1Image(voxels, affine), path)
+    return FileInfo(str(path), path.stat().st_size)
+
+
+def grid_of(file: FileInfo) -> Grid:
+    return read_volume(file).grid
+
+
+def affine_of(order: tuple[int, ...], flips: tuple[int, ...]) -> npt.NDArray[np.float64]:
+    """Source axis i runs along RAS+ axis order[i], in the direction flips[i], with spacing 1, 2 or 4 mm."""
+    affine = np.eye(4)
+    affine[:3, :3] = 0
+    for source, (ras, flip) in enumerate(zip(order, flips, strict=True)):
+        affine[ras, source] = flip * 2**source
+    affine[:3, 3] = (10, -20, 30)
+    return affine
+
+
+def rotation(degrees: float) -> npt.NDArray[np.float64]:
+    """4 x 4, about the z axis."""
+    affine = np.eye(4)
+    angle = np.deg2rad(degrees)
+    affine[:2, :2] = [[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]]
+    return affine
+
+
+def test_an_lps_file_is_flipped_along_x_and_y(tmp_path: Path) -> None:
+    volume = read_volume(save(tmp_path / "x.nii.gz"))
+    np.testing.assert_array_equal(volume.voxels, VOXELS[::-1, ::-1, :])
+    assert volume.voxels.dtype == np.int16
+    assert (volume.slope, volume.inter) == (1, 0)
+    assert volume.grid.shape == (2, 3, 4)
+    np.testing.assert_array_equal(
+        volume.grid.ras_affine, [[1, 0, 0, -1], [0, 1, 0, 237], [0, 0, 1, 0], [0, 0, 0, 1]]
+    )
+
+
+def test_an_ras_file_is_left_as_it_is(tmp_path: Path) -> None:
+    volume = read_volume(save(tmp_path / "x.nii", affine=np.eye(4)))
+    np.testing.assert_array_equal(volume.voxels, VOXELS)
+
+
+@pytest.mark.parametrize("degrees", [0, 20])
+@pytest.mark.parametrize(("order", "flips"), ALL_ORIENTATIONS)
+def test_every_orientation_is_turned_as_nibabel_does_and_back(
+    tmp_path: Path, order: tuple[int, ...], flips: tuple[int, ...], degrees: float
+) -> None:
+    file = save(tmp_path / "x.nii", affine=rotation(degrees) @ affine_of(order, flips))
+    volume = read_volume(file)
+    grid = volume.grid
+    expected = nib.as_closest_canonical(nib.load(file.path))
+    np.testing.assert_array_equal(volume.voxels, np.asarray(expected.dataobj))
+    np.testing.assert_allclose(grid.ras_affine, expected.affine, atol=1e-12)
+    assert grid.ras_shape == volume.voxels.shape
+    assert grid.spacing_mm == pytest.approx([2.0 ** order.index(axis) for axis in range(3)], abs=1e-6)
+    np.testing.assert_array_equal(from_ras(volume.voxels, grid), VOXELS)
+    np.testing.assert_array_equal(to_ras(VOXELS, grid), volume.voxels)
+
+
+def test_turning_copies_nothing(tmp_path: Path) -> None:
+    grid = grid_of(save(tmp_path / "x.nii"))
+    assert np.shares_memory(to_ras(VOXELS, grid), VOXELS)
+    assert np.shares_memory(from_ras(VOXELS, grid), VOXELS)
+
+
+def test_a_grid_survives_json_exactly(tmp_path: Path) -> None:
+    affine = rotation(33.3) @ affine_of((2, 0, 1), (1, -1, 1))
+    grid = grid_of(save(tmp_path / "x.nii", affine=affine))
+    assert Grid.from_json(json.loads(json.dumps(grid.to_json()))) == grid
+
+
+def test_scaling_is_kept_apart_from_the_stored_numbers(tmp_path: Path) -> None:
+    image = nib.Nifti1Image(VOXELS, BRATS_AFFINE)
+    content = bytearray(image.to_bytes())
+    content[112:120] = np.array([0.5, -3], "<f4").tobytes()  # scl_slope, scl_inter
+    path = tmp_path / "x.nii"
+    path.write_bytes(content)
+    volume = read_volume(FileInfo(str(path), len(content)))
+    assert (volume.slope, volume.inter) == (0.5, -3)
+    np.testing.assert_array_equal(volume.voxels, VOXELS[::-1, ::-1, :])
+
+
+def test_nan_and_infinite_voxels_are_counted(tmp_path: Path) -> None:
+    voxels = VOXELS.astype(np.float32)
+    voxels[0, 0] = [np.nan, np.nan, np.inf, 1]
+    file = save(tmp_path / "x.nii.gz", voxels)
+    with pytest.raises(CaseError) as caught:
+        read_volume(file)
+    assert str(caught.value) == f"{file.path}: 2 NaN and 1 infinite voxels of 24"
+
+
+@pytest.mark.parametrize("value", [np.inf, -np.inf, np.nan])
+def test_one_voxel_that_is_not_finite_is_enough(tmp_path: Path, value: float) -> None:
+    voxels = np.ones((2, 3, 4), np.float64)
+    voxels[1, 2, 3] = value
+    with pytest.raises(CaseError, match=r"[01] NaN and [01] infinite voxels of 24"):
+        read_volume(save(tmp_path / "x.nii.gz", voxels))
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.int16, np.float32])
+def test_an_image_that_is_zero_everywhere_is_refused(tmp_path: Path, dtype: Any) -> None:
+    with pytest.raises(CaseError, match=r"x\.nii\.gz: every voxel is 0"):
+        read_volume(save(tmp_path / "x.nii.gz", np.zeros((2, 3, 4), dtype)))
+
+
+def test_an_image_that_the_header_scales_to_zero_is_refused(tmp_path: Path) -> None:
+    content = bytearray(nib.Nifti1Image(np.full((2, 3, 4), 6, np.int16), BRATS_AFFINE).to_bytes())
+    content[112:120] = np.array([0.5, -3], "<f4").tobytes()
+    path = tmp_path / "x.nii"
+    path.write_bytes(content)
+    with pytest.raises(CaseError, match="every voxel is 0"):
+        read_volume(FileInfo(str(path), len(content)))
+
+
+@pytest.mark.parametrize("value", [-1, 1])
+def test_one_voxel_that_is_not_zero_makes_an_image(tmp_path: Path, value: int) -> None:
+    voxels = np.zeros((2, 3, 4), np.int16)
+    voxels[0, 1, 2] = value
+    assert read_volume(save(tmp_path / "x.nii.gz", voxels)).voxels.sum() == value
+
+
+def codes_2020() -> npt.NDArray[np.uint8]:
+    codes = np.zeros((2, 3, 4), np.uint8)
+    codes[0, 0] = [0, 1, 2, 4]
+    return codes
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.int16, np.uint16, np.int32, np.float32, np.float64])
+def test_labels_are_decoded_from_any_number_type(tmp_path: Path, dtype: Any) -> None:
+    labels, grid = read_labels(save(tmp_path / "x_seg.nii.gz", codes_2020().astype(dtype)), "brats2018")
+    assert labels.dtype == np.uint8
+    assert labels.shape == (2, 3, 4)
+    assert labels[1, 2].tolist() == [0, NCR, ED, ET]  # (0, 0) of an LPS file
+    assert np.count_nonzero(labels) == 3
+    assert grid.shape == (2, 3, 4)
+
+
+def test_labels_follow_the_scaling_of_the_header(tmp_path: Path) -> None:
+    content = bytearray(nib.Nifti1Image(codes_2020() * 2 + 6, BRATS_AFFINE).to_bytes())
+    content[112:120] = np.array([0.5, -3], "<f4").tobytes()
+    path = tmp_path / "x_seg.nii"
+    path.write_bytes(content)
+    labels, _ = read_labels(FileInfo(str(path), len(content)), "brats2018")
+    assert labels[1, 2].tolist() == [0, NCR, ED, ET]
+
+
+def test_a_segmentation_without_tumour_is_fine(tmp_path: Path) -> None:
+    labels, _ = read_labels(save(tmp_path / "x_seg.nii.gz", np.zeros((2, 3, 4), np.uint8)), "brats2023")
+    assert not labels.any()
+
+
+@pytest.mark.parametrize(("value", "said"), [(7, "7"), (0.5, "0.5"), (-1, "-1"), (np.nan, "nan")])
+def test_an_unknown_label_is_named_with_its_count(tmp_path: Path, value: float, said: str) -> None:
+    codes = codes_2020().astype(np.float32)
+    codes[1, 1, :2] = value
+    file = save(tmp_path / "x_seg.nii.gz", codes)
+    with pytest.raises(CaseError) as caught:
+        read_labels(file, "brats2018")
+    assert str(caught.value) == (f"{file.path}: unknown label {said} in 2 voxels; brats2018 defines [0, 1, 2, 4]")
+
+
+def test_a_4_in_a_2023_file_is_explained(tmp_path: Path) -> None:
+    with pytest.raises(CaseError, match="unknown label 4 in 1 voxels; .* resection cavity of the 2024"):
+        read_labels(save(tmp_path / "x-seg.nii.gz", codes_2020()), "brats2023")
+
+
+def headers() -> dict[str, nib.Nifti1Header]:
+    """Headers that place a volume in space in each of the ways NIfTI has."""
+    affine = rotation(20) @ affine_of((1, 2, 0), (-1, 1, 1))
+    by_name = {name: nib.Nifti1Header() for name in ("sform", "qform", "both", "neither")}
+    by_name["sform"].set_sform(affine, code=4)
+    by_name["qform"].set_qform(affine, code=1)
+    by_name["both"].set_sform(affine, code=2)
+    by_name["both"].set_qform(BRATS_AFFINE, code=1)
+    by_name["both"].set_xyzt_units("mm", "sec")
+    by_name["neither"]["pixdim"][1:4] = (1, 2, 3)
+    return by_name
+
+
+@pytest.mark.parametrize("name", headers())
+def test_a_written_mask_overlays_its_source(tmp_path: Path, name: str) -> None:
+    source = nib.Nifti1Image(codes_2020(), None, headers()[name])
+    nib.save(source, tmp_path / "x_seg.nii.gz")
+    source = nib.load(tmp_path / "x_seg.nii.gz")
+    labels, grid = read_labels(FileInfo(str(tmp_path / "x_seg.nii.gz"), 0), "brats2018")
+    content = nifti_bytes(labels, Grid.from_json(json.loads(json.dumps(grid.to_json()))), "brats2018")
+    written = nib.Nifti1Image.from_bytes(gzip.decompress(content))
+    np.testing.assert_array_equal(np.asarray(written.dataobj), codes_2020())
+    np.testing.assert_array_equal(written.affine, source.affine)
+    for form in ("get_sform", "get_qform"):
+        (matrix, code), (source_matrix, source_code) = (
+            getattr(image, form)(coded=True) for image in (written, source)
+        )
+        assert code == source_code
+        np.testing.assert_array_equal(matrix, source_matrix)
+    np.testing.assert_array_equal(written.header["pixdim"], source.header["pixdim"])
+    assert written.header["xyzt_units"] == source.header["xyzt_units"]
+
+
+@pytest.mark.parametrize(("layout", "code_of_et"), [("brats2018", 4), ("brats2023", 3)])
+def test_a_written_mask_has_the_codes_of_its_layout(tmp_path: Path, layout: str, code_of_et: int) -> None:
+    grid = grid_of(save(tmp_path / "x.nii"))
+    labels = np.zeros((2, 3, 4), np.uint8)
+    labels[0, 0] = [0, NCR, ED, ET]
+    written = nib.Nifti1Image.from_bytes(gzip.decompress(nifti_bytes(labels, grid, layout)))
+    assert np.asarray(written.dataobj)[1, 2].tolist() == [0, 1, 2, code_of_et]
+    assert written.get_data_dtype() == np.uint8
+
+
+def test_files_on_one_grid_agree(tmp_path: Path) -> None:
+    flair, t1 = save(tmp_path / "x_flair.nii"), save(tmp_path / "x_t1.nii.gz")
+    check_same_grid(flair, grid_of(flair), t1, grid_of(t1))
+
+
+def test_files_on_one_grid_agree_whatever_the_order_of_their_axes(tmp_path: Path) -> None:
+    flair = save(tmp_path / "x_flair.nii")
+    turned = nib.as_closest_canonical(nib.load(flair.path))
+    t1 = save(tmp_path / "x_t1.nii", np.asarray(turned.dataobj).transpose(2, 0, 1), turned.affine[:, [2, 0, 1, 3]])
+    check_same_grid(flair, grid_of(flair), t1, grid_of(t1))
+    np.testing.assert_array_equal(read_volume(t1).voxels, read_volume(flair).voxels)
+
+
+def test_shapes_that_differ_are_named_with_both_files(tmp_path: Path) -> None:
+    flair, t1 = save(tmp_path / "x_flair.nii"), save(tmp_path / "x_t1.nii", VOXELS[:, :, :3])
+    with pytest.raises(CaseError) as caught:
+        check_same_grid(flair, grid_of(flair), t1, grid_of(t1))
+    assert str(caught.value) == f"{t1.path}: shape (2, 3, 3), but x_flair.nii has (2, 3, 4)"
+
+
+@pytest.mark.parametrize(("shift_mm", "agrees"), [(0.0009, True), (0.0011, False), (-5, False)])
+def test_affines_may_differ_by_a_thousandth_of_a_mm(tmp_path: Path, shift_mm: float, agrees: bool) -> None:
+    affine = BRATS_AFFINE.copy()
+    affine[2, 3] += shift_mm
+    flair, t1 = save(tmp_path / "x_flair.nii"), save(tmp_path / "x_t1.nii", affine=affine)
+    if agrees:
+        check_same_grid(flair, grid_of(flair), t1, grid_of(t1))
+        return
+    with pytest.raises(CaseError) as caught:
+        check_same_grid(flair, grid_of(flair), t1, grid_of(t1))
+    assert caught.value.path == t1.path
+    assert caught.value.reason == (
+        f"its affine differs from that of x_flair.nii: in RAS+, row 2 column 3 is {shift_mm:g} here and 0 there"
+    )
+
+
+def test_a_flipped_affine_differs(tmp_path: Path) -> None:
+    flair, t1 = save(tmp_path / "x_flair.nii"), save(tmp_path / "x_t1.nii", affine=np.eye(4))
+    with pytest.raises(CaseError, match="row 1 column 3 is 0 here and 237 there"):
+        check_same_grid(flair, grid_of(flair), t1, grid_of(t1))
+
+
+@pytest.mark.real
+def test_every_real_image_equals_what_nibabel_reads(real_data_dir: str) -> None:
+    for case in find_cases(real_data_dir).cases:
+        for file in case.images.values():
+            volume = read_volume(file)
+            expected = nib.as_closest_canonical(nib.load(file.path))
+            stored = np.asarray(expected.dataobj)
+            assert volume.voxels.dtype == stored.dtype
+            np.testing.assert_array_equal(volume.voxels, stored)
+            np.testing.assert_array_equal(volume.grid.ras_affine, expected.affine)
+            assert volume.grid.spacing_mm == (1, 1, 1)
+            assert volume.grid.shape == (240, 240, 155)
+
+
+@pytest.mark.real
+def test_the_files_of_every_real_case_lie_on_one_grid(real_data_dir: str) -> None:
+    for case in find_cases(real_data_dir).cases:
+        first, *others = case.images.values()
+        assert case.segmentation is not None
+        for other in (*others, case.segmentation):
+            check_same_grid(first, grid_of(first), other, grid_of(other))
+
+
+@pytest.mark.real
+def test_every_real_reference_mask_is_written_as_it_was_read(real_data_dir: str) -> None:
+    for case in find_cases(real_data_dir).cases:
+        assert case.segmentation is not None
+        source = nib.load(case.segmentation.path)
+        labels, grid = read_labels(case.segmentation, case.layout)
+        written = nib.Nifti1Image.from_bytes(gzip.decompress(nifti_bytes(labels, grid, case.layout)))
+        np.testing.assert_array_equal(np.asarray(written.dataobj), np.asarray(source.dataobj))
+        np.testing.assert_array_equal(from_ras(encode_labels(labels, case.layout), grid), source.dataobj)
+        np.testing.assert_array_equal(written.affine, source.affine)
+        for field in ("dim", "pixdim", "sform_code", "qform_code", "srow_x", "srow_y", "srow_z", "quatern_d"):
+            np.testing.assert_array_equal(written.header[field], source.header[field])
