@@ -1,8 +1,18 @@
 """Fixtures that several test modules share."""
 
 import os
+from collections.abc import Iterator
 
 import pytest
+
+
+@pytest.fixture(scope="session")
+def embedded_ray() -> Iterator[None]:
+    """One embedded Ray for all tests that need it: starting it takes seconds."""
+    from brats.pipeline import cluster
+
+    with cluster.connected():
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -1,13 +1,16 @@
 """Finding BraTS cases by the names of their files."""
 
+import json
 from collections.abc import Iterator
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import fsspec
 import pytest
 
 from brats import storage
-from brats.data.cases import MODALITIES, CaseFiles, find_cases
+from brats.config import MODALITIES
+from brats.data.cases import CaseFiles, find_cases
 from brats.errors import ConfigError, Reject
 
 KINDS_2018 = ("flair", "t1", "t1ce", "t2", "seg")
@@ -293,6 +296,21 @@ def test_visits_are_cases_of_one_patient(tmp_path: Path) -> None:
         touch_case_2023(tmp_path / case_id, case_id)
     patients = [case.patient_id for case in find_cases(str(tmp_path)).cases]
     assert patients == ["BraTS-GLI-00005", "BraTS-GLI-00005", "BraTS-GLI-00006"]
+
+
+@pytest.mark.parametrize("without", ["", "t2 seg"])
+def test_case_files_survive_json(tmp_path: Path, without: str) -> None:
+    touch_case(tmp_path, "x", without=without)
+    (case,) = find_cases(str(tmp_path), modalities=()).cases
+    assert CaseFiles.from_json(json.loads(json.dumps(asdict(case)))) == case
+
+
+def test_the_source_bytes_are_those_of_the_files_in_use(tmp_path: Path) -> None:
+    for size, kind in enumerate(KINDS_2018, start=1):
+        (tmp_path / f"x_{kind}.nii").write_bytes(bytes(10**size))
+    case = only_case(tmp_path)
+    assert case.source_bytes(("t1", "t2")) == 100 + 10000 + 100000
+    assert replace(case, segmentation=None).source_bytes(("flair",)) == 10
 
 
 @pytest.mark.parametrize(("folder", "grade"), [("HGG/x", "HGG"), ("a/lgg", "LGG"), ("other/x", "")])

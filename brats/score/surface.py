@@ -37,9 +37,7 @@ def hd95_mm(reference: Mask, predicted: Mask, spacing_mm: Spacing) -> float:
         return HD95_ONE_EMPTY_MM if reference.any() or predicted.any() else 0.0
     box = bounding_box(reference | predicted)
     codes, other_codes = _element_codes(reference[box]), _element_codes(predicted[box])
-    return max(
-        _directed_hd95_mm(codes, other_codes, spacing_mm), _directed_hd95_mm(other_codes, codes, spacing_mm)
-    )
+    return max(_directed_hd95_mm(codes, other_codes, spacing_mm), _directed_hd95_mm(other_codes, codes, spacing_mm))
 
 
 def bounding_box(mask: Mask) -> tuple[slice, ...]:

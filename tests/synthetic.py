@@ -1,0 +1,71 @@
+"""Tiny BraTS cases on disk: an ellipsoid brain with a tumour of three nested balls, in a few kilobytes."""
+
+import os
+from collections.abc import Sequence
+
+import nibabel as nib
+import numpy as np
+
+from brats.config import MODALITIES
+from brats.labels import ED, ET, NCR, Labels, encode_labels
+
+AFFINE = np.array([[-1.0, 0, 0, 0], [0, -1.0, 0, 239], [0, 0, 1.0, 0], [0, 0, 0, 1]])  # as BraTS stores it
+SUFFIXES_2023 = {"flair": "-t2f", "t1": "-t1n", "t1ce": "-t1c", "t2": "-t2w", "seg": "-seg"}
+TISSUE_VALUES = {"flair": (300, 500, 250), "t1": (300, 200, 250), "t1ce": (300, 250, 600), "t2": (300, 450, 300)}
+
+
+def write_case(
+    root: str,
+    case_id: str,
+    *,
+    seed: int = 0,
+    shape: tuple[int, int, int] = (40, 36, 16),
+    modalities: Sequence[str] = MODALITIES,
+    labelled: bool = True,
+    with_et: bool = True,
+    radius: float = 6,
+    edition: int = 2020,
+) -> str:
+    """Write one case into its own folder and return that folder."""
+    random = np.random.default_rng(seed)
+    labels = make_labels(random, shape, radius=radius, with_et=with_et)
+    folder = os.path.join(root, case_id)
+    os.makedirs(folder, exist_ok=True)
+    brain = _ball(shape, [size / 2 for size in shape], [size * 0.45 for size in shape])
+    for modality in modalities:
+        image = np.zeros(shape, np.int16)
+        healthy, oedema, core = TISSUE_VALUES[modality]
+        values = np.choose(labels, (healthy, core - 100, oedema, core))
+        image[brain] = (values + random.normal(0, 20, shape))[brain].clip(1)
+        save(image, file_path(folder, case_id, modality, edition))
+    if labelled:
+        codes = encode_labels(labels, "brats2018" if edition < 2023 else "brats2023")
+        save(codes, file_path(folder, case_id, "seg", edition))
+    return folder
+
+
+def make_labels(
+    random: np.random.Generator, shape: tuple[int, int, int], *, radius: float = 6, with_et: bool = True
+) -> Labels:
+    """A tumour near the middle: ED around ET around NCR."""
+    centre = [size / 2 + random.uniform(-3, 3) for size in shape]
+    labels = np.zeros(shape, np.uint8)
+    labels[_ball(shape, centre, [radius] * 3)] = ED
+    labels[_ball(shape, centre, [radius * 0.7] * 3)] = ET if with_et else NCR
+    labels[_ball(shape, centre, [radius * 0.4] * 3)] = NCR
+    return labels
+
+
+def file_path(folder: str, case_id: str, kind: str, edition: int = 2020) -> str:
+    suffix = f"_{kind}" if edition < 2023 else SUFFIXES_2023[kind]
+    return os.path.join(folder, f"{case_id}{suffix}.nii.gz")
+
+
+def save(array: np.ndarray, path: str, affine: np.ndarray = AFFINE) -> None:  # type: ignore[type-arg]
+    nib.save(nib.Nifti1Image(array, affine), path)
+
+
+def _ball(shape: Sequence[int], centre: Sequence[float], radii: Sequence[float]) -> np.ndarray:  # type: ignore[type-arg]
+    axes = np.ogrid[tuple(slice(size) for size in shape)]
+    inside = sum(((axis - middle) / radius) ** 2 for axis, middle, radius in zip(axes, centre, radii, strict=True))
+    return np.asarray(inside <= 1)
