@@ -20,6 +20,8 @@ MAX_VOXELS = 512**3
 MAX_FILE_BYTES = 8 * MAX_VOXELS + 2**20
 # Deflate cannot expand further (zlib, technical notes, "Maximum Compression Factor").
 MAX_DEFLATE_RATIO = 1032
+# What an affine may hold: no scanner has voxels of a micrometre or a table of a kilometre.
+MIN_VOXEL_SIZE_MM, MAX_LENGTH_MM = 1e-3, 1e6
 
 _GZIP_MAGIC = b"\x1f\x8b"
 _HEADER_TYPES: dict[int, Any] = {348: nib.Nifti1Header, 540: nib.Nifti2Header}  # by `sizeof_hdr`
@@ -92,7 +94,6 @@ def encode_nifti(voxels: npt.NDArray[np.uint8], geometry: dict[str, Any]) -> byt
     header = _HEADER_TYPES[geometry["sizeof_hdr"]]()
     header.set_data_shape(voxels.shape)
     header.set_data_dtype(voxels.dtype)
-    header.set_slope_inter(1, 0)
     for field, value in geometry.items():
         header[field] = value
     no_extensions = bytes(4)
@@ -219,12 +220,13 @@ def _affine(path: str, fields: Any) -> tuple[tuple[float, ...], ...]:
     if fields["pixdim"][0] not in (-1, 1):
         fields["pixdim"][0] = 1  # NIfTI-1: the handedness of the qform, for which 0 stands for 1
     try:
-        affine = fields.get_best_affine()
+        with np.errstate(all="ignore"):  # of nonsense comes nonsense, which is told below
+            affine = fields.get_best_affine()
     except (ValueError, HeaderDataError) as error:
         raise CaseError(path, f"impossible qform in its header ({error})") from error
-    if not np.isfinite(affine).all():
-        raise CaseError(path, f"its affine is not finite: {affine[:3].tolist()}")
+    if not (np.abs(affine) <= MAX_LENGTH_MM).all():
+        raise CaseError(path, f"its affine is not finite or beyond all lengths: {affine[:3].tolist()}")
     sizes_mm = nib.affines.voxel_sizes(affine)
-    if abs(np.linalg.det(affine[:3, :3])) <= 1e-3 * sizes_mm.prod():
+    if sizes_mm.min() < MIN_VOXEL_SIZE_MM or abs(np.linalg.det(affine[:3, :3])) < 1e-3 * sizes_mm.prod():
         raise CaseError(path, f"its affine spans no volume: {affine[:3].tolist()}")
     return tuple(tuple(row) for row in affine.tolist())

@@ -88,6 +88,12 @@ class Case:
         return z, x, y
 
     @property
+    def source_spacing_mm(self) -> tuple[float, float, float]:
+        """Voxel spacing of the source file with its third, the slice axis, first: as `in_source_axes` has it."""
+        x, y, z = (self.grid.spacing_mm[int(axis)] for axis in self.grid.orientation[:, 0])
+        return z, x, y
+
+    @property
     def n_outside(self) -> int:
         """Voxels of the full volume that lie outside the crop."""
         return int(np.prod(self.grid.shape)) - int(np.prod(self.box.shape))

@@ -13,7 +13,7 @@ from safetensors import SafetensorError
 from torch import Tensor, nn
 
 from brats import __version__, storage
-from brats.errors import BratsError
+from brats.errors import BratsError, ConfigError
 from brats.labels import REGIONS
 from brats.model.unet import DIVISOR, build_unet
 
@@ -79,8 +79,12 @@ def find_bundle(path: str) -> str:
 
 
 def read_card(folder: str) -> ModelCard:
+    """The card of a bundle. Raises BundleError for one that is missing, incomplete or of another program."""
     path = storage.join(folder, CARD)
-    content = storage.read_json(path)
+    try:
+        content = storage.read_json(path)
+    except FileNotFoundError:
+        raise BundleError(f"{path}: no such file; the bundle is not whole") from None
     if content.get("format") != FORMAT:
         raise BundleError(f"{path}: format {content.get('format')!r}, this program reads {FORMAT!r}")
     missing = [item.name for item in fields(ModelCard) if item.name not in content]
@@ -89,6 +93,9 @@ def read_card(folder: str) -> ModelCard:
     card = ModelCard(**{item.name: _tuple(content[item.name]) for item in fields(ModelCard)})
     if card.outputs.get("kind") != "regions" or card.outputs.get("names") != list(REGIONS):
         raise BundleError(f"{path}: outputs {json.dumps(card.outputs)} are not the regions {list(REGIONS)}")
+    thresholds = card.outputs.get("thresholds", [])
+    if len(thresholds) != len(REGIONS) or not all(0 < threshold < 1 for threshold in thresholds):
+        raise BundleError(f"{path}: thresholds {thresholds} are not {len(REGIONS)} numbers between 0 and 1")
     return card
 
 
@@ -109,9 +116,12 @@ def load_bundle(folder: str) -> tuple[nn.Module, ModelCard]:
         raise BundleError(f"{path}: no such file; the bundle is not whole") from None
     except SafetensorError as error:
         raise BundleError(f"{path}: not a whole safetensors file ({error})") from error
-    network = build_unet(
-        encoder=card.encoder, n_modalities=len(card.modalities), decoder_channels=card.decoder_channels
-    )
+    try:
+        network = build_unet(
+            encoder=card.encoder, n_modalities=len(card.modalities), decoder_channels=card.decoder_channels
+        )
+    except ConfigError as error:
+        raise BundleError(f"{storage.join(folder, CARD)}: {error}") from error
     _check_tensors(path, network.state_dict(), weights)
     network.load_state_dict(weights)
     return network.eval(), card

@@ -1,7 +1,9 @@
 """The state of a run after an epoch: written whole, read without unpickling, kept for the last and best epoch."""
 
 import io
+import pickle
 import re
+import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -65,13 +67,25 @@ def save_checkpoint(run: str, checkpoint: Checkpoint) -> None:
 
 
 def load_checkpoint(run: str, epoch: int | None = None) -> Checkpoint | None:
-    """The checkpoint of an epoch (default: the last), on the CPU; None where there is none."""
+    """The checkpoint of an epoch (default: the last), on the CPU; None where there is none.
+
+    Raises StorageError naming the file when it is damaged, FileNotFoundError when this epoch has none.
+    """
     epochs = saved_epochs(run)
     if not epochs:
         return None
     path = checkpoint_path(run, epochs[-1] if epoch is None else epoch)
     try:
-        content = torch.load(io.BytesIO(storage.read_bytes(path)), map_location="cpu", weights_only=True)
-        return Checkpoint(**content)
-    except (RuntimeError, ValueError, TypeError, EOFError) as error:
-        raise StorageError(f"{path}: not a checkpoint of this program ({error}); remove its folder") from error
+        return _decode(storage.read_bytes(path))
+    except (zipfile.BadZipFile, pickle.UnpicklingError, RuntimeError, TypeError) as error:
+        reason = str(error).partition("\n")[0]
+        raise StorageError(f"{path}: not a whole checkpoint ({reason}); remove its folder to go on") from error
+
+
+def _decode(data: bytes) -> Checkpoint:
+    content = io.BytesIO(data)
+    with zipfile.ZipFile(content) as archive:  # torch itself does not look at the checksums
+        if damaged := archive.testzip():
+            raise zipfile.BadZipFile(f"{damaged} is damaged")
+    content.seek(0)
+    return Checkpoint(**torch.load(content, map_location="cpu", weights_only=True))

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 import torch.distributed
 from torch import Tensor, nn
@@ -28,12 +29,16 @@ from brats.model.history import write_history
 from brats.model.inference import predict_logits, threshold_logits
 from brats.model.losses import bce_dice_loss, region_targets
 from brats.model.precision import autocast
-from brats.model.unet import DIVISOR, build_unet, normalise
+from brats.model.unet import DIVISOR, build_unet, freeze_unused, normalise
 
 VALIDATION_BATCH = 16
 THRESHOLDS = (0.5,) * len(REGIONS)
 CHECK_EVERY = 20  # steps between looks at the gradient norms; each look waits for the device
 SMALLEST_SCALE = 1.0  # of the fp16 loss, which starts at 65,536
+REMEDY = (
+    "the last finished epoch is kept: the same command with --precision fp32 goes on from there, or start again "
+    "with a lower --learning-rate and another --out"
+)
 
 
 class DivergedError(BratsError):
@@ -84,20 +89,23 @@ def fit(
 
     Raises DivergedError, on every rank, when the gradient is no longer finite.
     """
+    checkpoint = load_checkpoint(run)
     torch.manual_seed(config.seed)
     network = build_unet(
         encoder=config.encoder,
         n_modalities=len(config.modalities),
         decoder_channels=config.decoder_channels,
-        encoder_weights=config.encoder_weights,
+        encoder_weights=None if checkpoint else config.encoder_weights,  # a resumed run does not need the network
     ).to(worker.device)
+    freeze_unused(network, len(config.modalities))
     optimiser = torch.optim.AdamW(network.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay)
     scaler = torch.amp.GradScaler(worker.device.type, enabled=worker.precision == "fp16")
     history: list[HistoryRow] = []
-    if checkpoint := load_checkpoint(run):
+    if checkpoint:
         network.load_state_dict(checkpoint.weights)
         optimiser.load_state_dict(checkpoint.optimiser)
-        scaler.load_state_dict(checkpoint.scaler)
+        if checkpoint.scaler:  # empty where the run did not use fp16 so far
+            scaler.load_state_dict(checkpoint.scaler)
         history = list(checkpoint.history)
     model = parallel(network, worker)
     while not finished(history, config):
@@ -113,6 +121,7 @@ def fit(
         row: HistoryRow = {"epoch": epoch, **trained, **validated, "elapsed_s": time.monotonic() - started}
         history.append(row)
         if worker.rank == 0:
+            write_history(run, history)
             save_checkpoint(
                 run,
                 Checkpoint(
@@ -122,7 +131,6 @@ def fit(
                     history=history,
                 ),
             )
-            write_history(run, history)
         on_epoch(row)
     return history
 
@@ -146,7 +154,7 @@ def parallel(network: nn.Module, worker: Worker) -> nn.Module:
 
 
 def learning_rate(config: TrainConfig, step: int, n_steps: int) -> float:
-    """Linear warm-up, then half a cosine down to 0 at the last of all steps; steps count from 0."""
+    """Linear warm-up, then half a cosine that would reach 0 one step after the last; steps count from 0."""
     warmup = min(config.warmup_steps, n_steps // 2)
     if step < warmup:
         return config.learning_rate * (step + 1) / warmup
@@ -164,7 +172,11 @@ def train_epoch(
     epoch: int,
     n_steps: int,
 ) -> dict[str, float]:
-    """Run one epoch; return its figures, the same on every rank."""
+    """Run one epoch; return its figures. Sums are over all ranks; times and memory are this rank's.
+
+    Raises DivergedError, on every rank, when a loss or a gradient is not finite.
+    """
+    seed_dropout(config.seed, epoch, worker.rank)
     model.train()
     loss_sum = torch.zeros((), device=worker.device)
     norms: list[Tensor] = []
@@ -172,8 +184,10 @@ def train_epoch(
     rate = 0.0
     for step in range(n_steps):
         asked = time.monotonic()
-        batch = next(batches)
+        batch = next(batches, None)
         waited += time.monotonic() - asked
+        if batch is None:
+            raise BratsError(f"the batches end before step {step} of epoch {epoch}; this is a bug")
         if (batch.epoch, batch.step) != (epoch, step):
             raise BratsError(f"batch {batch.step} of epoch {batch.epoch} came for {step} of {epoch}; this is a bug")
         rate = learning_rate(config, (epoch - 1) * n_steps + step, config.epochs * n_steps)
@@ -191,6 +205,8 @@ def train_epoch(
             norms = []
     seconds = time.monotonic() - started
     loss, slices, wait = all_sum([loss_sum.item(), n_slices, waited], worker)
+    if not math.isfinite(loss):
+        raise DivergedError(f"epoch {epoch}: the mean loss is {loss}; {REMEDY}")
     return {
         "train_loss": loss / slices,
         "learning_rate": rate,
@@ -211,8 +227,9 @@ def accumulate_gradients(
 ) -> Tensor:
     """Add the gradient of the mean loss of the global batch; return this worker's sum of losses over its slices.
 
-    The share is run in micro-batches. Each weighs as many slices as it has, so the gradient is that of the same
-    global batch however many workers there are.
+    The share is run in micro-batches. Each weighs as many slices as it has, so the gradient does not depend on
+    which worker runs which micro-batch. (Dice and BatchNorm are taken over a micro-batch, so it does depend, a
+    little, on how the global batch is cut into them.)
     """
     inputs, targets = prepare_batch(batch, config.seed, worker.device)
     chunks = torch.arange(len(inputs)).chunk(-(-len(inputs) // config.micro_batch_size))
@@ -254,13 +271,12 @@ def check_finite(norms: Sequence[Tensor], scaler: torch.amp.GradScaler, epoch: i
     """Look at the gradient norms of the last steps, which every rank shares.
 
     In fp16 a gradient that overflows is skipped and the loss scale halved, until it fits; only a scale that has
-    shrunk to nothing means that the loss itself is not finite.
+    shrunk to nothing means that no scale will do.
     """
     n_bad = int((~torch.isfinite(torch.stack(list(norms)))).sum())
     if n_bad and (not scaler.is_enabled() or scaler.get_scale() < SMALLEST_SCALE):
         raise DivergedError(
-            f"epoch {epoch}, step {step}: the loss is no longer finite ({n_bad} of the last {len(norms)} gradients "
-            "are not); lower --learning-rate or use --precision fp32. The last finished epoch is kept"
+            f"epoch {epoch}, step {step}: {n_bad} of the last {len(norms)} gradients are not finite; {REMEDY}"
         )
 
 
@@ -292,7 +308,7 @@ def validate_case(network: nn.Module, config: TrainConfig, worker: Worker, path:
     case = open_slices(path).read_case(config.modalities)
     assert case.labels is not None  # only labelled cases are split
     reference = torch.from_numpy(case.labels).to(worker.device)
-    counts = torch.zeros(2, len(REGIONS), device=worker.device)
+    counts = torch.zeros(2, len(REGIONS), dtype=torch.float64, device=worker.device)
     loss_sum = torch.zeros((), device=worker.device)
     start = 0
     for logits in predict_logits(
@@ -313,6 +329,11 @@ def validate_case(network: nn.Module, config: TrainConfig, worker: Worker, path:
     overlap, total = counts.tolist()
     dice = [2 * both / either if either else 1.0 for both, either in zip(overlap, total, strict=True)]
     return loss_sum.item() / start, dice
+
+
+def seed_dropout(seed: int, epoch: int, rank: int) -> None:
+    """Begin the epoch with random numbers of its own, so that encoders with dropout train alike after a resume."""
+    torch.manual_seed(int(np.random.SeedSequence([seed, epoch, rank]).generate_state(1)[0]))
 
 
 def all_sum(values: Sequence[float], worker: Worker) -> list[float]:

@@ -24,7 +24,8 @@ def build_unet(
 ) -> nn.Module:
     """A U-Net from (B, C, H, W) normalised slices to (B, R, H, W) logits, in channels-last memory format.
 
-    Raises ConfigError for an encoder that the package does not know and for pretrained weights that cannot be had.
+    Raises ConfigError for an encoder that the package does not know or cannot give this many input channels, and
+    for pretrained weights that cannot be had.
     """
     import segmentation_models_pytorch as smp
 
@@ -42,14 +43,29 @@ def build_unet(
             classes=n_outputs,
             decoder_channels=decoder_channels,
         )
-    except (OSError, KeyError, ValueError, RuntimeError) as error:
+    except KeyError as error:  # its message lists the weights that there are
+        raise ConfigError(f"--encoder-weights: {error.args[0]}") from error
+    except (OSError, ValueError, RuntimeError) as error:
         if encoder_weights is None:
-            raise
+            raise ConfigError(f"--encoder: {encoder!r} on {n_modalities} modalities: {error}") from error
         raise ConfigError(
             f"--encoder-weights: {encoder_weights!r} for {encoder} could not be loaded ({type(error).__name__}); "
             "they are downloaded once and need the network; leave the option out to start from random weights"
         ) from error
     return network.to(memory_format=torch.channels_last)
+
+
+def freeze_unused(network: nn.Module, n_modalities: int) -> None:
+    """Take parameters that the output does not depend on out of training.
+
+    Some encoders (EfficientNet) carry a layer of the classifier they come from. Distributed training would wait
+    for its gradient. Leaves the network in evaluation mode.
+    """
+    parameters = list(network.parameters())
+    image = torch.zeros(1, n_modalities, 2 * DIVISOR, 2 * DIVISOR, device=parameters[0].device)
+    gradients = torch.autograd.grad(network.eval()(image).sum(), parameters, allow_unused=True)
+    for parameter, gradient in zip(parameters, gradients, strict=True):
+        parameter.requires_grad_(gradient is not None)
 
 
 def normalise(images: Tensor, offset: Tensor, scale: Tensor, background: Tensor) -> Tensor:

@@ -14,7 +14,7 @@ from brats import storage
 from brats.config import PredictConfig, SavedConfig
 from brats.data.cases import CaseFiles, find_cases
 from brats.data.masks import write_masks
-from brats.data.preprocess import Case, read_case
+from brats.data.preprocess import Case, in_source_axes, read_case
 from brats.data.slices import SliceFile, slices_path
 from brats.data.volume import nifti_bytes
 from brats.errors import BratsError, CaseError, ConfigError, Reject, StorageError
@@ -269,22 +269,20 @@ def write_case(out: str, item: Item, case: Case, predicted: Labels, *, nifti: bo
 
 def score_case(item: Item, case: Case, predicted: Labels) -> Part:
     """The metric rows of a case; none where it has no reference."""
-    if case.labels is None:
-        return Part(case_id=item.case_id, source_bytes=item.source_bytes)
-    return Part(
-        case_id=item.case_id,
-        source_bytes=item.source_bytes,
-        **tables.score_rows(
+    rows: dict[str, Any] = {}
+    if case.labels is not None:
+        reference, first_slice = in_source_axes(case, case.labels)
+        rows = tables.score_rows(
             case_id=case.case_id,
             patient_id=case.patient_id,
             split=item.split,
-            reference=case.labels,
-            predicted=predicted,
-            spacing_mm=case.spacing_mm,
+            reference=reference,
+            predicted=in_source_axes(case, predicted)[0],
+            spacing_mm=case.source_spacing_mm,
             n_outside=case.n_outside,
-            first_slice=case.box.start[2],
-        ),
-    )
+            first_slice=first_slice,
+        )
+    return Part(case_id=item.case_id, source_bytes=item.source_bytes, **rows)
 
 
 def _write_tables(config: PredictConfig, found_rejects: Sequence[Reject]) -> Predictions:

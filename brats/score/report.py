@@ -165,26 +165,23 @@ def plot_learning_curves(history: pd.DataFrame) -> Figure:
     figure = _figure(4.2)
     loss, dice = figure.subplots(1, 2)
     epoch = history["epoch"]
-    style = {
-        "markersize": 4,
-        "markeredgecolor": EDGE_COLOUR,
-        "markevery": 1 + len(history) // 30,
-        "path_effects": [withStroke(linewidth=2.4, foreground=EDGE_COLOUR)],
-    }
-    loss.plot(epoch, history["train_loss"], "-o", color=TRAINING_COLOUR, label="training", **style)
-    loss.plot(epoch, history["val_loss"], "-D", color=VALIDATION_COLOUR, label="validation", **style)
-    loss.set(title="Loss", ylabel="binary cross-entropy + Dice loss", ylim=(0, None))
+    points: dict[str, Any] = {"markersize": 4, "markeredgecolor": EDGE_COLOUR, "markevery": 1 + len(epoch) // 30}
+    edge = [withStroke(linewidth=2.4, foreground=EDGE_COLOUR)]
+    loss.plot(epoch, history["train_loss"], "-o", color=TRAINING_COLOUR, label="training", **points)
+    loss.plot(epoch, history["val_loss"], "--D", color=VALIDATION_COLOUR, label="validation", **points)
+    highest = history[["train_loss", "val_loss"]].max(axis=None)
+    loss.set(title="Loss", ylabel="binary cross-entropy + Dice loss", ylim=(0, 1.05 * highest))
     for region in REGIONS:
-        values, marker = history[f"val_dice_{region.lower()}"], MARKERS[region]
-        dice.plot(epoch, values, f"-{marker}", color=COLOURS[region], label=REGION_NAMES[region], **style)
+        style = {"color": COLOURS[region], "marker": MARKERS[region], "label": REGION_NAMES[region], **points}
+        dice.plot(epoch, history[f"val_dice_{region.lower()}"], path_effects=edge, **style)
     dice.set(title="Validation cases", ylabel="mean Dice (1 is perfect)", ylim=(0, 1.02))
-    scored = history.dropna(subset=["val_dice"])
+    scored = history[history["val_dice"].notna()]
     for axes in (loss, dice):
-        if not scored.empty:
-            best = scored.loc[scored["val_dice"].idxmax()]
+        if len(scored):
+            best = scored.iloc[scored["val_dice"].argmax()]
             label = f"best epoch: {best['epoch']:.0f}, mean Dice {best['val_dice']:.3f}"
             axes.axvline(best["epoch"], color=EDGE_COLOUR, linestyle="dotted", label=label)
-        axes.set_xlabel("epoch")
+        axes.set(xlabel="epoch", xlim=(0, epoch.max() + 1))
         axes.xaxis.get_major_locator().set_params(integer=True)
         axes.grid(alpha=0.3)
         axes.legend()
@@ -206,7 +203,10 @@ def plot_case(case: Case, predicted: Labels, scores: pd.DataFrame, heading: str)
     corner = enlarged.left, enlarged.top
     size = enlarged.right - enlarged.left, enlarged.bottom - enlarged.top
     aspect = row_mm / column_mm
-    figure, panels = _case_panels(len(case.images), aspect * (whole.bottom - whole.top) / (whole.right - whole.left))
+    proportion = aspect * (whole.bottom - whole.top) / (whole.right - whole.left)
+    n_columns = len(case.images)
+    figure = _figure(_WIDTH_IN / max(n_columns, 3) * (proportion + 1) + 1.3, "black")
+    panels = figure.subplots(2, n_columns, squeeze=False, height_ratios=(proportion, 1))
     for name, overview, detail in zip(case.images, *panels, strict=True):
         levels = to_display(grey_levels(case.images[name], case.intensities[name], index))
         for axes, field in ((overview, whole), (detail, enlarged)):
@@ -221,7 +221,9 @@ def plot_case(case: Case, predicted: Labels, scores: pd.DataFrame, heading: str)
     _draw_scale_bar(panels[1, 0], 10, column_mm)
     dice = "  ".join(f"{region} {_score(scores, region, 'dice', 3)}" for region in REGIONS)
     hd95 = "  ".join(f"{region} {_score(scores, region, 'hd95_mm', 1)}" for region in REGIONS)
-    title = f"{heading}: {case.case_id}, axial slice {case.box.start[2] + index}\nDice  {dice}      HD95 (mm)  {hd95}"
+    title = (
+        f"{heading}: {case.case_id}, axial slice {case.box.start[2] + index}\nDice  {dice}      HD95 (mm)  {hd95}"
+    )
     figure.suptitle(title, color="white", fontsize=11)
     _draw_outline_legend(figure)
     return figure
@@ -254,16 +256,6 @@ def _whole_field(shape: tuple[int, ...], row_mm: float, column_mm: float) -> Fie
     n_rows, n_columns = shape
     across, down = LETTER_ROOM_MM / column_mm, LETTER_ROOM_MM / row_mm
     return Field(-0.5 - across, n_columns - 0.5 + across, n_rows - 0.5 + down, -0.5 - down)
-
-
-def _case_panels(n_modalities: int, height_to_width: float) -> tuple[Figure, npt.NDArray[np.object_]]:
-    """A black figure and its panels (2, n_modalities): overviews, and square details below or, if few, beside."""
-    stacked = n_modalities > 2
-    panel_in = _WIDTH_IN / (n_modalities if stacked else 2 * n_modalities)
-    figure = _figure(panel_in * (height_to_width + stacked) + 1.3, "black")
-    if stacked:
-        return figure, figure.subplots(2, n_modalities, height_ratios=(height_to_width, 1))
-    return figure, figure.subplots(1, 2 * n_modalities).reshape(n_modalities, 2).T
 
 
 def _draw_directions(axes: Axes) -> None:
@@ -310,10 +302,12 @@ def plot_distributions(metrics: pd.DataFrame) -> Figure:
     _draw_distribution(hd95, metrics, "hd95_mm", "{:.1f} mm")
     hd95.set(title="HD95", ylabel="95th percentile of surface distances (mm, 0 is perfect)")
     hd95.set_yscale("symlog", linthresh=1)  # linear up to 1 mm, so that 0 has its place
-    hd95.set_ylim(-0.1, 600)
+    hd95.set_ylim(-0.1, 800)
     hd95.yaxis.set_major_formatter("{x:g}")
     hd95.axhline(HD95_ONE_EMPTY_MM, color=EDGE_COLOUR, linestyle="dotted")
-    hd95.text(2.4, HD95_ONE_EMPTY_MM, f"one mask empty: {HD95_ONE_EMPTY_MM} mm", ha="right", va="bottom", fontsize=8)
+    note = f"one of the masks empty: {HD95_ONE_EMPTY_MM} mm"
+    place = {"ha": "right", "textcoords": "offset points", "xytext": (0, 7)}
+    hd95.annotate(note, (2.45, HD95_ONE_EMPTY_MM), fontsize=8, **place)
     figure.suptitle(f"{_count_cases(metrics)}: a point for each, a box for quartiles and median", fontsize=11)
     return figure
 
@@ -322,12 +316,11 @@ def _draw_distribution(axes: Axes, metrics: pd.DataFrame, column: str, number: s
     """One column of points for each region. A case has the same place in all, so that it can be followed."""
     values = metrics.pivot(index="case_id", columns="region", values=column).reindex(columns=REGIONS)
     places = ((np.arange(len(values)) + 0.5) / len(values) - 0.5) * 0.5
+    box: dict[str, Any] = {"whis": 0, "showcaps": False, "showfliers": False, "medianprops": {"color": EDGE_COLOUR}}
     ticks = []
     for position, region in enumerate(REGIONS):
         known = values[region].dropna()
-        axes.bxp(
-            [{"q1": known.quantile(0.25), "med": known.median(), "q3": known.quantile(0.75)}],
-        )
+        axes.boxplot([known], positions=[position], widths=0.7, **box)
         axes.plot(position + places, values[region], MARKERS[region], color=COLOURS[region], mec=EDGE_COLOUR)
         ticks.append(f"{region}\nmedian {number.format(known.median())}")
     axes.set_xticks(range(len(REGIONS)), ticks)
