@@ -2,8 +2,8 @@
 
 import dataclasses
 import io
+import itertools
 import os
-import re
 import sys
 import traceback
 from collections.abc import Callable
@@ -29,7 +29,13 @@ def parse(config_class: type[Config], arguments: list[str]) -> Config:
     said = io.StringIO()
     try:
         with redirect_stderr(said):
-            config: Config = tyro.cli(config_class, args=arguments, default=default, prog=_program())
+            config: Config = tyro.cli(
+                config_class,
+                args=arguments,
+                default=default,
+                prog=_program(),
+                config=(tyro.conf.FlagCreatePairsOff,),
+            )
     except SystemExit as stop:
         if stop.code:
             raise ConfigError(f"{_first_sentence(said.getvalue())}; see {_program()} --help") from None
@@ -69,19 +75,19 @@ def _preset_defaults(arguments: list[str]) -> TrainConfig:
 
 
 def _value_of(option: str, arguments: list[str]) -> str | None:
-    for position, argument in enumerate(arguments):
-        name, equals, value = argument.partition("=")
+    """The value of an option before all are parsed; the last where it is given twice, as the parser has it."""
+    value = None
+    for argument, following in zip(arguments, [*arguments[1:], None], strict=True):
+        name, equals, attached = argument.partition("=")
         if name == option:
-            return value if equals else next(iter(arguments[position + 1 :]), None)
-    return None
+            value = attached if equals else following
+    return value
 
 
 def _first_sentence(box: str) -> str:
-    """The message inside the box that the parser draws around an error."""
+    """The message inside the box that the parser draws around an error, from its top to the first rule."""
     lines = [line.strip(" │") for line in box.splitlines() if line.startswith("│")]
-    message: list[str] = []
-    for line in lines:
-        if set(line) <= {"─"}:
-            break
-        message.append(line)
-    return re.sub(r"\s+", " ", " ".join(message)) or box.strip()
+    message = list(itertools.takewhile(lambda line: line.strip("─"), lines))
+    if message and message[0].startswith("Missing from"):  # the options and their help, one below the other
+        return "missing " + ", ".join(line.split()[0] for line in message if line.startswith("--"))
+    return " ".join(" ".join(message).split()).removesuffix(".") or box.strip()

@@ -124,7 +124,7 @@ class TrainConfig:
     precision: Precision = execution("auto")
     """Arithmetic of the network; auto is bf16 where the device is good at it, fp16 on other GPUs, else fp32."""
     predict: bool = execution(True)
-    """Predict and score the test split into OUT/test at the end."""
+    """Predict and score the test split into OUT/test at the end; --no-predict leaves that out."""
     nifti: bool = execution(False)
     """Write the predicted masks as .nii.gz too."""
     max_failures: int = execution(3)
@@ -295,7 +295,7 @@ class SavedConfig:
                 raise ConfigError(
                     f"{out}: holds the output of {found.get('job')}, not of {self.job}; choose another --out"
                 )
-            theirs = found["result"]
+            theirs = found.get("result", {})
             different = [
                 f"{name} {theirs.get(name)!r} there, {self.result.get(name)!r} here"
                 for name in sorted({*self.result, *theirs})

@@ -3,7 +3,7 @@
 import errno
 import json
 import os
-import tempfile
+import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -12,6 +12,7 @@ from typing import Any
 import fsspec
 import pyarrow as pa
 import pyarrow.parquet as pq
+from botocore.exceptions import BotoCoreError
 
 from brats.errors import StorageError
 
@@ -48,14 +49,15 @@ def join(root: str, *parts: str) -> str:
 
 def _filesystem(path: str) -> Any:
     try:
-        return fsspec.core.url_to_fs(path)[0]
+        # Listings are not kept: other processes write and remove files while this one runs.
+        return fsspec.core.url_to_fs(path, use_listings_cache=False)[0]
     except (ImportError, ValueError) as error:
         raise StorageError(f"{path}: {error}; use a local path or an s3:// URL") from error
 
 
 @contextmanager
-def _said_plainly(path: str, doing: str) -> Iterator[None]:
-    """Turn the many errors of file systems and stores into one line that names the path.
+def said_plainly(path: str, doing: str) -> Iterator[None]:
+    """Turn the many errors of file systems, stores and Parquet files into a StorageError that names the path.
 
     FileNotFoundError passes through: a missing file means different things to different callers.
     """
@@ -63,22 +65,29 @@ def _said_plainly(path: str, doing: str) -> Iterator[None]:
         yield
     except FileNotFoundError:
         raise
-    except OSError as error:
-        reason = error.strerror or str(error) or type(error).__name__
-        if error.errno == errno.ENOSPC:
+    except pa.ArrowInvalid as error:
+        raise StorageError(
+            f"{path}: not a whole Parquet file ({_one_line(error)}); remove it and run again"
+        ) from error
+    except (OSError, BotoCoreError) as error:
+        reason = _one_line(error)
+        if isinstance(error, OSError) and error.errno == errno.ENOSPC:
             reason = "no space left on the disk; free some and run the same command again"
-        elif isinstance(error, PermissionError):
-            reason = "permission denied"
         raise StorageError(f"{path}: cannot {doing}: {reason}") from error
 
 
+def _one_line(error: Exception) -> str:
+    reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
+    return " ".join(reason.split())
+
+
 def exists(path: str) -> bool:
-    with _said_plainly(path, "look it up"):
+    with said_plainly(path, "look it up"):
         return bool(_filesystem(path).exists(path))
 
 
 def is_dir(path: str) -> bool:
-    with _said_plainly(path, "look it up"):
+    with said_plainly(path, "look it up"):
         return bool(_filesystem(path).isdir(path))
 
 
@@ -87,25 +96,31 @@ def list_files(root: str) -> list[FileInfo]:
 
     Raises FileNotFoundError where there is no such folder; an empty folder gives an empty list.
     """
-    filesystem = _filesystem(root)
-    with _said_plainly(root, "list"):
+    with said_plainly(root, "list"):
         if not is_remote(root):
             return _list_local(root)
+        filesystem = _filesystem(root)
         found = filesystem.find(root, detail=True)
         if not found and not filesystem.exists(root):
             raise FileNotFoundError(root)
     scheme = root.split("://", 1)[0]
-    return sorted(
-        (FileInfo(f"{scheme}://{name}", int(entry["size"])) for name, entry in found.items()),
-        key=lambda file: file.path,
-    )
+    files = [FileInfo(f"{scheme}://{name}", int(entry["size"])) for name, entry in found.items()]
+    # S3 consoles mark an empty folder by an object whose name ends with a slash.
+    return sorted((file for file in files if file.name), key=lambda file: file.path)
 
 
 def _list_local(root: str) -> list[FileInfo]:
     if not os.path.isdir(root):
         raise FileNotFoundError(root)
     files = []
-    for folder, _, names in os.walk(root, followlinks=True):
+    visited = set()
+    for folder, folders, names in os.walk(root, followlinks=True, onerror=_fail):
+        real = os.path.realpath(folder)
+        if real in visited:  # links may lead in circles
+            folders.clear()
+            continue
+        visited.add(real)
+        folders.sort()
         for name in names:
             path = os.path.join(folder, name)
             with suppress(FileNotFoundError):  # removed since it was listed, or a dangling link
@@ -113,10 +128,22 @@ def _list_local(root: str) -> list[FileInfo]:
     return sorted(files, key=lambda file: file.path)
 
 
+def _fail(error: OSError) -> None:
+    """Stop at a folder that cannot be read, lest its files go missing unsaid; not at one removed meanwhile."""
+    if not isinstance(error, FileNotFoundError):
+        raise error
+
+
 def read_bytes(path: str) -> bytes:
-    with _said_plainly(path, "read"):
+    with said_plainly(path, "read"):
         data: bytes = _filesystem(path).cat_file(path)
         return data
+
+
+def open_for_parts(path: str) -> Any:
+    """A remote file opened so that each read of a part is one request for just that part."""
+    with said_plainly(path, "read"):
+        return _filesystem(path).open(path, "rb", cache_type="none")
 
 
 def write_bytes(path: str, data: bytes | memoryview) -> None:
@@ -125,38 +152,46 @@ def write_bytes(path: str, data: bytes | memoryview) -> None:
     Locally through a hidden temporary file in the same folder and a rename; in S3 by one upload, which
     becomes visible only when complete.
     """
-    with _said_plainly(path, "write"):
-        if is_remote(path):
-            _filesystem(path).pipe_file(path, bytes(data))
-            return
-        folder = os.path.dirname(os.path.abspath(path))
-        os.makedirs(folder, exist_ok=True)
-        handle, temporary = tempfile.mkstemp(dir=folder, prefix=".partial-")
-        try:
-            with os.fdopen(handle, "wb") as file:
-                file.write(data)
-                file.flush()
-                os.fsync(file.fileno())
-            os.chmod(temporary, 0o644)
-            os.replace(temporary, path)
-        except BaseException:
-            with suppress(FileNotFoundError):
-                os.unlink(temporary)
-            raise
+    try:
+        with said_plainly(path, "write"):
+            if is_remote(path):
+                _filesystem(path).pipe_file(path, bytes(data))
+            else:
+                _write_local(path, data)
+    except FileNotFoundError as error:  # the bucket
+        raise StorageError(f"{path}: cannot write: {_one_line(error)}") from error
+
+
+def _write_local(path: str, data: bytes | memoryview) -> None:
+    folder = os.path.dirname(os.path.abspath(path))
+    os.makedirs(folder, exist_ok=True)
+    temporary = os.path.join(folder, f".partial-{uuid.uuid4().hex}")
+    try:
+        with open(temporary, "xb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except BaseException:
+        with suppress(FileNotFoundError):
+            os.unlink(temporary)
+        raise
 
 
 def remove(path: str) -> None:
     """Remove a file or a folder with all it holds; nothing happens where there is none."""
-    with _said_plainly(path, "remove"), suppress(FileNotFoundError):
+    with said_plainly(path, "remove"), suppress(FileNotFoundError):
         _filesystem(path).rm(path, recursive=True)
 
 
 def read_json(path: str) -> dict[str, Any]:
     content = read_bytes(path)
     try:
-        value: dict[str, Any] = json.loads(content)
+        value = json.loads(content)
     except ValueError as error:
         raise StorageError(f"{path}: not JSON ({error})") from error
+    if not isinstance(value, dict):
+        raise StorageError(f"{path}: not a JSON object")
     return value
 
 
@@ -179,7 +214,7 @@ def schema_metadata(schema: pa.Schema, path: str) -> dict[str, Any]:
     if metadata["schema_version"] != SCHEMA_VERSION:
         raise StorageError(
             f"{path}: schema version {metadata['schema_version']}, this program reads {SCHEMA_VERSION}; "
-            "prepare the data again into a new folder"
+            "make it again, in a new folder"
         )
     return metadata
 
@@ -187,15 +222,17 @@ def schema_metadata(schema: pa.Schema, path: str) -> dict[str, Any]:
 def write_table(path: str, table: pa.Table, metadata: dict[str, Any]) -> None:
     """Write a Parquet table with its metadata."""
     sink = pa.BufferOutputStream()
-    pq.write_table(table.cast(with_metadata(table.schema, metadata)), sink, compression=COMPRESSION)
+    schema = with_metadata(table.schema, metadata)
+    pq.write_table(table.replace_schema_metadata(schema.metadata), sink, compression=COMPRESSION)
     write_bytes(path, memoryview(sink.getvalue()))
 
 
 def read_table(path: str) -> tuple[pa.Table, dict[str, Any]]:
-    """Read a Parquet table that `write_table` wrote, and its metadata."""
+    """Read a Parquet table that `write_table` wrote, and its metadata.
+
+    Raises FileNotFoundError where there is none, StorageError for a file that is damaged or not of this program.
+    """
     content = read_bytes(path)
-    try:
+    with said_plainly(path, "read"):
         table = pq.read_table(pa.BufferReader(content))
-    except pa.ArrowInvalid as error:
-        raise StorageError(f"{path}: not a Parquet file ({error})") from error
     return table, schema_metadata(table.schema, path)

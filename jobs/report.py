@@ -8,7 +8,7 @@ from brats.config import ReportConfig
 
 
 def main(config: ReportConfig) -> None:
-    from brats.pipeline.report import report
+    from brats.pipeline.figures import report
 
     for path in report(config):
         print(path)

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-GROUP_SIZE = 16  # cases dealt into the same batches; bounds how many files a reader keeps open
+GROUP_SIZE = 16  # cases at least, and fewer than twice as many, are dealt into the same batches
 MIN_TUMOUR_FREE = 2  # tumour-free slices of a case per epoch, where it has as many
 
 
@@ -38,13 +38,13 @@ def plan_epoch(
 
     Every slice with tumour comes once; of each case's other slices `tumour_free_ratio` as many are sampled anew.
     Neighbouring slices are nearly the same picture, so the cases are shuffled into groups of some 16 and the
-    slices of a case are spread evenly over the batches of its group. Batches differ in size by one at most and
-    none is larger than `batch_size`; no slice is dropped.
+    slices of a case are spread evenly over the batches of its group; a reader has few files open at a time.
+    Batches differ in size by one at most and none is larger than `batch_size`; no slice is dropped.
     """
     random = np.random.default_rng([seed, epoch])
     shuffled = [cases[index] for index in random.permutation(len(cases))]
     order: list[tuple[str, int]] = []
-    for group in np.array_split(np.arange(len(shuffled)), -(-len(shuffled) // GROUP_SIZE)):
+    for group in np.array_split(np.arange(len(shuffled)), max(1, len(shuffled) // GROUP_SIZE)):
         order += _mix([shuffled[index] for index in group], tumour_free_ratio, random)
     n_batches = -(-len(order) // batch_size)
     parts = np.array_split(np.arange(len(order)), n_batches)

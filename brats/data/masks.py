@@ -31,9 +31,7 @@ def write_masks(out: str, case: Case, predicted: Labels) -> None:
             "slice_index": pa.array(range(n_slices), pa.int16()),
             "height": pa.array([height] * n_slices, pa.int16()),
             "width": pa.array([width] * n_slices, pa.int16()),
-            "mask": pa.array(
-                [np.ascontiguousarray(volume[:, :, k]).tobytes() for k in range(n_slices)], pa.binary()
-            ),
+            "mask": pa.array([volume[:, :, k].tobytes() for k in range(n_slices)], pa.binary()),
         }
     )
     storage.write_table(masks_path(out, case.case_id), table, {"conventions": {"mask": CONVENTION}})

@@ -14,142 +14,162 @@ import numpy.typing as npt
 from scipy import ndimage
 
 Field = npt.NDArray[np.float32]
-Box = tuple[slice, slice, slice]
+Mask = npt.NDArray[np.bool_]
+Points = npt.NDArray[np.float64]
+"""Voxel positions (n, 3) or one of them (3,)."""
 
-GRID = (240, 240, 155)  # voxels of every BraTS volume
-WORK = (slice(36, 204), slice(28, 232), slice(0, 155))  # where a brain may lie in it
-CENTRE = (119.0, 131.0, 69.0)  # of the brain's box in BraTS volumes, in voxels
-SIZE = 0.92  # of BraTS brains (1250 to 1730 ml) to the template's 1887 ml, along an axis
+WORK_BOX = (slice(36, 204), slice(28, 232), slice(0, 155))  # where in the BraTS grid a brain may lie
+CENTRE = (119.0, 131.0, 69.0)  # middle of the brain's box in the BraTS grid, mean of real cases
+SIZE = 0.92  # of BraTS brains (1250 to 1730 ml) to the template's (1887 ml), along an axis
+TEMPLATE_T1 = {"csf": 72, "gm": 166, "wm": 221}  # the template's median T1 value in voxels of one tissue
+
+# Smooth displacements as (knot spacing, standard deviation) in mm: the shape of the head, and of each gyrus
+DISPLACEMENTS_MM = ((45, 4.0), (14, 1.1))
+PUSH = 0.35  # how far a tumour pushes the tissue beside it, of that tissue's distance from its centre
 
 
 @dataclass(frozen=True, kw_only=True)
 class Template:
-    """The template cut to its brain. All maps share one shape; the fractions add up to 255 inside the brain."""
+    """The MNI152 template (ICBM 2009a, symmetric) cut to its brain; all maps share one shape."""
 
     brain: npt.NDArray[np.uint8]
-    """255 inside the brain."""
+    """255 inside the brain, 0 outside, blurred at the surface."""
     gm: npt.NDArray[np.uint8]
+    """Grey matter, in 255ths of the voxel."""
     wm: npt.NDArray[np.uint8]
+    """White matter, in 255ths of the voxel."""
     detail: Field
-    """What of the T1 image the tissue fractions do not explain, relative to white matter."""
+    """What tissue fractions do not explain in the T1 image, relative to white matter."""
     ventricles: Field
     """0 to 1: cerebrospinal fluid far from the surface."""
     white_sites: npt.NDArray[np.intp]
-    """Voxels (n, 3) deep in the white matter of the cerebrum: where tumours start."""
+    """Voxels (n, 3) deep in the white matter of the cerebrum, where tumours start."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Brain:
+    """A healthy brain in the box of the BraTS grid that it fills; all fields have the box's shape."""
+
+    box: tuple[slice, slice, slice]
+    inside: Mask
+    ventricles: Field
+    contents: dict[str, Field]
+    """Fractions csf, gm and wm, which add up to 1 everywhere (outside all is csf), the template's detail, and
+    what makes healthy brain look like tumour: gliosis around the ventricles, choroid plexus, vessels, meninges."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pose:
+    """Where the template lies: template voxel = matrix @ (voxel - CENTRE) + centre."""
+
+    matrix: Points
+    centre: Points
+
+    def to_template(self, voxels: Points) -> Points:
+        return (voxels - CENTRE) @ self.matrix.T + self.centre
+
+    def from_template(self, template_voxels: npt.NDArray[np.intp]) -> Points:
+        voxels: Points = (template_voxels - self.centre) @ np.linalg.inv(self.matrix).T + CENTRE
+        return voxels
 
 
 @functools.cache
 def load_template() -> Template:
     t1, gm, wm = (_read_packaged(name) for name in ("t1", "gm", "wm"))
-    csf = np.where(t1 > 0, 255 - gm - wm.astype(np.float32), 0).clip(0) / 255
-    gm_part, wm_part = gm / np.float32(255), wm / np.float32(255)
-    detail = np.where(t1 > 0, t1 - (72 * csf + 166 * gm_part + 221 * wm_part), 0) / 221
-    depth = np.kron(ndimage.distance_transform_edt(t1[::2, ::2, ::2] > 0), np.ones((2, 2, 2)))
-    depth = 2 * depth[tuple(slice(n) for n in t1.shape)]
-    ventricles = csf * ((depth - 22) / 8).clip(0, 1)
-    deep = ndimage.gaussian_filter(wm_part, 3) > 0.6
-    deep[:, :, :50] = False
+    inside = t1 > 0
+    fractions = {"gm": gm / np.float32(255), "wm": wm / np.float32(255)}
+    fractions["csf"] = np.where(inside, 1 - fractions["gm"] - fractions["wm"], 0).clip(0)
+    explained = sum(TEMPLATE_T1[tissue] * fraction for tissue, fraction in fractions.items())
+    deep_white = ndimage.gaussian_filter(fractions["wm"], 3) > 0.6
+    deep_white[:, :, :50] = False  # brain stem and cerebellum
     return Template(
-        brain=ndimage.gaussian_filter(np.where(t1 > 0, np.uint8(255), np.uint8(0)), 1.5),
+        brain=ndimage.gaussian_filter(np.where(inside, np.uint8(255), np.uint8(0)), 1.5),
         gm=gm,
         wm=wm,
-        detail=detail.astype(np.float32),
-        ventricles=ventricles.astype(np.float32),
-        white_sites=np.argwhere(deep),
+        detail=np.where(inside, (t1 - explained) / TEMPLATE_T1["wm"], 0).astype(np.float32),
+        ventricles=fractions["csf"] * ((_depth_mm(inside) - 22) / 8).clip(0, 1),
+        white_sites=np.argwhere(deep_white),
     )
 
 
 def _read_packaged(name: str) -> npt.NDArray[np.uint8]:
-    """One map of nilearn's package, cut to the brain. Importing nilearn.datasets would load scikit-learn."""
+    """One map from nilearn's package, found without importing nilearn.datasets, which loads scikit-learn."""
     spec = importlib.util.find_spec("nilearn")
     assert spec is not None
     assert spec.submodule_search_locations is not None
     folder = os.path.join(spec.submodule_search_locations[0], "datasets", "data")
     image = nib.load(os.path.join(folder, f"mni_icbm152_{name}_tal_nlin_sym_09a_converted.nii.gz"))
     ras: npt.NDArray[np.uint8] = np.asarray(image.dataobj)
-    return np.ascontiguousarray(ras[24:173, 25:210, :158][::-1, ::-1])
+    return np.ascontiguousarray(ras[24:173, 25:210, :158][::-1, ::-1])  # LPS, the brain and a margin
 
 
-def smooth_field(rng: np.random.Generator, shape: tuple[int, ...], spacing: float) -> Field:
-    """A random field of mean about 0 and standard deviation 1 that varies over `spacing` voxels."""
-    counts = [_spline(n, spacing).shape[1] for n in shape]
-    field = upsample(rng.standard_normal(counts, dtype=np.float32), shape, spacing)
-    return field / field.std()
-
-
-def upsample(control: Field, shape: tuple[int, ...], spacing: float) -> Field:
-    """Cubic B-spline with control points every `spacing` voxels, from one before the first voxel on."""
-    along_x, along_y, along_z = (_spline(n, spacing) for n in shape)
-    field = along_y @ (control @ along_z.T)
-    return (along_x @ field.reshape(len(control), -1)).reshape(shape)
-
-
-@functools.cache
-def _spline(n: int, spacing: float) -> Field:
-    """Weights (n, control points) of the control points in each of n voxels."""
-    control = np.arange(int((n - 1) / spacing) + 4) - 1
-    t = np.abs(np.arange(n)[:, None] / spacing - control)
-    weights = np.where(t < 1, 2 / 3 - t**2 + t**3 / 2, np.where(t < 2, (2 - t) ** 3 / 6, 0))
-    return weights.astype(np.float32)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Brain:
-    """A healthy brain in the box it fills; fields have the box's shape."""
-
-    box: Box
-    inside: npt.NDArray[np.bool_]
-    csf: Field
-    gm: Field
-    wm: Field
-    detail: Field
-    ventricles: Field
-
-
-@dataclass(frozen=True, kw_only=True)
-class Pose:
-    """An affine map from phantom voxels to template voxels: template = matrix @ (voxel - CENTRE) + centre."""
-
-    matrix: npt.NDArray[np.float64]
-    centre: npt.NDArray[np.float64]
-
-    def to_phantom(self, template_voxels: npt.NDArray[np.generic]) -> npt.NDArray[np.float64]:
-        """Phantom voxels (n, 3) of template voxels (n, 3)."""
-        return (template_voxels - self.centre) @ np.linalg.inv(self.matrix).T + np.array(CENTRE)
+def _depth_mm(inside: Mask) -> Field:
+    """Distance of each voxel from the brain's surface, on every second voxel and therefore to 2 mm or so."""
+    coarse = 2 * ndimage.distance_transform_edt(inside[::2, ::2, ::2]).astype(np.float32)
+    for axis, n in enumerate(inside.shape):
+        coarse = coarse.repeat(2, axis).take(range(n), axis)
+    return coarse
 
 
 def draw_pose(rng: np.random.Generator) -> Pose:
+    """A head of random size, slightly turned and off centre."""
     a, b, c = rng.normal(0, np.deg2rad(3), 3)
-    rotation = np.array([[1, -c, b], [c, 1, -a], [-b, a, 1]])  # small angles
+    rotation = np.array([[1, -c, b], [c, 1, -a], [-b, a, 1]])  # of small angles
     size = SIZE * rng.normal(1, 0.025) * rng.normal(1, 0.02, 3)
-    centre = np.array(load_template().brain.shape) / 2 + rng.normal(0, 1.5, 3)
-    return Pose(matrix=rotation / size, centre=centre)
+    return Pose(matrix=rotation / size, centre=np.array(load_template().brain.shape) / 2 + rng.normal(0, 1.5, 3))
 
 
-def deform(rng: np.random.Generator, pose: Pose, pushed: tuple[npt.NDArray[np.float64], float]) -> Brain:
-    """The template in this pose, with smooth random displacements and tissue pushed away from a tumour.
+def make_brain(rng: np.random.Generator, pose: Pose, push_centre: Points, push_radius_mm: float) -> Brain:
+    """The template in this pose under random smooth displacements, tissue pushed away from a tumour's core.
 
-    pushed: centre (phantom voxels) and radius in mm of what pushes
+    push_centre is in voxels of the BraTS grid.
     """
     template = load_template()
-    where = _coordinates(rng, pose, pushed)
-    brain = _sample(template.brain, where)
-    inside = brain > 145 + 25 * smooth_field(rng, brain.shape, 8).clip(-2, 2)
-    box = ndimage.find_objects(inside.view(np.uint8))[0]
-    where = where[(slice(None), *box)]
-    inside = inside[box]
+    where = _template_voxels(rng, pose, push_centre, push_radius_mm)
+    surface = _sample(template.brain, where)
+    inside = surface > 145 + 25 * smooth_field(rng, surface.shape, 8).clip(-2, 2)  # skull stripping is uneven
+    found = ndimage.find_objects(inside.view(np.uint8))[0]
+    where = where[(slice(None), *found)]
     gm, wm, detail, ventricles = (
-        _sample(m, where) for m in (template.gm, template.wm, template.detail, template.ventricles)
+        _sample(field, where) for field in (template.gm, template.wm, template.detail, template.ventricles)
     )
-    csf = (255 - gm - wm).clip(0)
-    sulci = rng.uniform(0.7, 1.8)
-    parts = [p**2 for p in (sulci * csf, gm, wm)]
-    total = parts[0] + parts[1] + parts[2]
-    csf, gm, wm = (p / total for p in parts)
-    offset = tuple(
-        slice(w.start + b.start, w.start + b.stop) for w, b in zip(WORK, box, strict=True)
+    x, y, z = (
+        slice(work.start + inner.start, work.start + inner.stop)
+        for work, inner in zip(WORK_BOX, found, strict=True)
     )
-    return Brain(box=offset, inside=inside, csf=csf, gm=gm, wm=wm, detail=detail, ventricles=ventricles)
+    fractions = _sharpened(gm / 255, wm / 255, sulci_width=rng.uniform(0.7, 1.8))
+    lookalikes = _lookalikes(rng, fractions, ventricles, inside[found])
+    return Brain(
+        box=(x, y, z),
+        inside=inside[found],
+        ventricles=ventricles,
+        contents={**fractions, "detail": detail, **lookalikes},
+    )
+
+
+def _template_voxels(rng: np.random.Generator, pose: Pose, push_centre: Points, push_radius_mm: float) -> Field:
+    """The position (3, X, Y, Z) in the template that each voxel of WORK_BOX shows."""
+    offsets = offsets_from(push_centre, WORK_BOX)
+    shape = tuple(box.stop - box.start for box in WORK_BOX)
+    squared = sum((offset**2 for offset in offsets), np.zeros(shape, np.float32))
+    pulled = 1 - PUSH * np.exp(-squared / (2 * (1.6 * push_radius_mm) ** 2))
+    where = np.empty((3, *shape), np.float32)
+    for axis, centre in enumerate(pose.to_template(push_centre)):
+        steps = pose.matrix[axis].astype(np.float32)
+        where[axis] = sum(step * offset for step, offset in zip(steps, offsets, strict=True))
+        where[axis] = where[axis] * pulled + float(centre)
+        for spacing, deviation in DISPLACEMENTS_MM:
+            where[axis] += deviation * smooth_field(rng, shape, spacing)
+    return where
+
+
+def offsets_from(centre: Points, box: tuple[slice, slice, slice]) -> list[Field]:
+    """Offset in voxels from a centre along X, Y and Z, shapes (X, 1, 1), (1, Y, 1) and (1, 1, Z)."""
+    axes = (
+        np.arange(side.start, side.stop, dtype=np.float32) - np.float32(middle)
+        for side, middle in zip(box, centre, strict=True)
+    )
+    return list(np.meshgrid(*axes, indexing="ij", sparse=True))
 
 
 def _sample(volume: npt.NDArray[np.generic], where: Field) -> Field:
@@ -157,18 +177,49 @@ def _sample(volume: npt.NDArray[np.generic], where: Field) -> Field:
     return sampled
 
 
-def _coordinates(rng, pose, pushed) -> Field:
-    """Template voxel (3, X, Y, Z) that each voxel of WORK shows."""
-    axes = [np.arange(w.start, w.stop, dtype=np.float32) for w in WORK]
-    shape = tuple(len(a) for a in axes)
-    centre, radius = pushed
-    from_centre = np.meshgrid(*(a - np.float32(c) for a, c in zip(axes, centre, strict=True)), indexing="ij", sparse=True)
-    squared = sum(d**2 for d in from_centre)
-    reach = max(1.6 * radius, 1)
-    keep = 1 - np.float32(0.35) * np.exp(-squared / np.float32(2 * reach**2))
-    start = pose.matrix @ (centre - np.array(CENTRE)) + pose.centre
-    where = np.empty((3, *shape), np.float32)
-    for axis, row in enumerate(pose.matrix.astype(np.float32)):
-        where[axis] = sum(m * d for m, d in zip(row, from_centre, strict=True)) * keep + np.float32(start[axis])
-        where[axis] += 4.0 * smooth_field(rng, shape, 45) + 1.1 * smooth_field(rng, shape, 14)
-    return where
+def _sharpened(gm: Field, wm: Field, sulci_width: float) -> dict[str, Field]:
+    """Fractions as sharp as in one person; the template's are the mean of 152."""
+    csf = sulci_width * (1 - gm - wm).clip(0)
+    squares = {"csf": csf**2, "gm": gm**2, "wm": wm**2}
+    total = squares["csf"] + squares["gm"] + squares["wm"]
+    return {tissue: square / total for tissue, square in squares.items()}
+
+
+def _lookalikes(
+    rng: np.random.Generator, fractions: dict[str, Field], ventricles: Field, inside: Mask
+) -> dict[str, Field]:
+    """Healthy structures, about 0 to 1, that are as bright as tumour in one modality or another."""
+    patches, plexus, a, b, thick = (smooth_field(rng, inside.shape, mm) for mm in (12, 5, 9, 9, 22))
+    beside_ventricle = 1 - np.exp(-6 * ndimage.gaussian_filter(ventricles, 3))
+    surface = ndimage.gaussian_filter(inside.astype(np.float32), 2)
+    return {
+        "gliosis": fractions["wm"] * beside_ventricle * (0.6 * (1 + patches)).clip(0, 1.6),
+        "plexus": ventricles * (plexus - 0.5).clip(0, 1),
+        # two fields vanish together along curves
+        "vessels": np.exp(-(a**2 + b**2) / 0.012) * (0.15 + fractions["csf"]),
+        "meninges": ((0.7 - surface) / 0.25).clip(0, 1) * (thick - 0.3).clip(0, 1.5),
+    }
+
+
+def smooth_field(rng: np.random.Generator, shape: tuple[int, ...], spacing: float) -> Field:
+    """A random field of mean about 0 and standard deviation 1 that varies over `spacing` voxels."""
+    control = rng.standard_normal([_spline(n, spacing).shape[1] for n in shape], dtype=np.float32)
+    field = upsample(control, shape, spacing)
+    return field / field.std()
+
+
+def upsample(control: Field, shape: tuple[int, ...], spacing: float) -> Field:
+    """Cubic B-spline with control points every `spacing` voxels, the first of them before the first voxel."""
+    along_x, along_y, along_z = (_spline(n, spacing) for n in shape)
+    field = along_y @ (control @ along_z.T)
+    field = along_x @ field.reshape(len(control), -1)
+    return field.reshape(shape)
+
+
+@functools.cache
+def _spline(n: int, spacing: float) -> Field:
+    """Weight (voxels, control points) of each control point in each of n voxels."""
+    control = np.arange(int((n - 1) / spacing) + 4) - 1
+    distance = np.abs(np.arange(n)[:, None] / spacing - control)
+    inner, outer = 2 / 3 - distance**2 + distance**3 / 2, (2 - distance) ** 3 / 6
+    return np.where(distance < 1, inner, np.where(distance < 2, outer, 0)).astype(np.float32)

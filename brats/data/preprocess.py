@@ -7,7 +7,7 @@ Axes: `X Y Z` voxel axes of a RAS+ volume. A crop is stored slice by slice, `Z H
 import hashlib
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Self
 
 import numpy as np
@@ -88,12 +88,6 @@ class Case:
         return z, x, y
 
     @property
-    def source_spacing_mm(self) -> tuple[float, float, float]:
-        """Voxel spacing of the source file with its third, the slice axis, first: as `in_source_axes` has it."""
-        x, y, z = (self.grid.spacing_mm[int(axis)] for axis in self.grid.orientation[:, 0])
-        return z, x, y
-
-    @property
     def n_outside(self) -> int:
         """Voxels of the full volume that lie outside the crop."""
         return int(np.prod(self.grid.shape)) - int(np.prod(self.box.shape))
@@ -110,8 +104,7 @@ class Case:
         missing = [name for name in modalities if name not in self.images]
         if missing:
             raise CaseError("", f"no {' and no '.join(missing)}; the case has {', '.join(self.images)}")
-        fields = {**self.__dict__, "images": {name: self.images[name] for name in modalities}}
-        return type(self)(**fields)
+        return replace(self, images={name: self.images[name] for name in modalities})
 
 
 def in_source_axes(case: Case, labels: Labels) -> tuple[Labels, int]:
@@ -178,7 +171,7 @@ def find_background(volume: Volume) -> float:
     corners = np.unique(volume.voxels[np.ix_(*[(0, -1)] * 3)])
     if len(corners) == 1:
         return float(corners[0])
-    zero = -volume.inter / volume.slope
+    zero = (0 - volume.inter) / volume.slope
     return zero if volume.voxels.dtype.kind == "f" else round(zero)
 
 
@@ -216,9 +209,9 @@ def measure_intensity(image: Array, volume: Volume, background: float, path: str
     brain = image[image != background]
     if not brain.size:
         raise CaseError(path, f"every voxel is {background:g}; the image is empty")
+    if brain.min() == brain.max():
+        raise CaseError(path, f"every brain voxel is {brain[0]:g}; the image has no contrast")
     mean, std = float(brain.mean(dtype=np.float64)), float(brain.std(dtype=np.float64))
-    if std == 0:
-        raise CaseError(path, f"every brain voxel is {mean:g}; the image has no contrast")
     return Intensity(
         dtype=image.dtype.str,
         slope=volume.slope,

@@ -13,7 +13,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-import fsspec
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
@@ -104,15 +103,11 @@ class SliceFile:
     def __init__(self, path: str) -> None:
         """Open a file of `encode_case`. Raises StorageError for other files, FileNotFoundError for none."""
         self.path = path
-        try:
+        with storage.said_plainly(path, "read"):
             if storage.is_remote(path):
-                self._file = pq.ParquetFile(fsspec.open(path, "rb", cache_type="none").open(), pre_buffer=True)
+                self._file = pq.ParquetFile(storage.open_for_parts(path), pre_buffer=True)
             else:
                 self._file = pq.ParquetFile(path, memory_map=True)
-        except pa.ArrowInvalid as error:
-            raise StorageError(
-                f"{path}: not a whole Parquet file ({error}); remove it and prepare again"
-            ) from error
         metadata = storage.schema_metadata(self._file.schema_arrow, path)
         if "case" not in metadata:
             raise StorageError(f"{path}: not a prepared case")
@@ -125,7 +120,8 @@ class SliceFile:
 
     def read_slice(self, row: int, modalities: Sequence[str]) -> tuple[list[Array], Labels | None]:
         """Stored numbers (H, W) of each modality and the labels (H, W) of one slice; rows count from 0."""
-        table = self._file.read_row_group(row, columns=[*modalities, "mask"], use_threads=False)
+        with storage.said_plainly(self.path, "read"):
+            table = self._file.read_row_group(row, columns=[*modalities, "mask"], use_threads=False)
         shape = self.box.shape[:2]
         images = [
             from_planes(table[name][0].as_buffer(), self.intensities[name].dtype, shape) for name in modalities
@@ -136,7 +132,8 @@ class SliceFile:
         """The whole case, with these modalities (default: all it has)."""
         described = self.description
         names = list(modalities or described["modalities"])
-        table = self._file.read(columns=[*names, "mask"], use_threads=False).combine_chunks()
+        with storage.said_plainly(self.path, "read"):
+            table = self._file.read(columns=[*names, "mask"], use_threads=False)
         height, width, n_slices = self.box.shape
         images = {
             name: np.stack(

@@ -66,7 +66,8 @@ def split_patients(
     """The place of every case, by case id.
 
     previous: places given before, by case id. They are kept; only new patients are dealt. A patient whose cases
-              were split apart before they were known to be one person goes to train, where that does no harm.
+              were split apart before they were known to be one person goes to the first of train, val and test
+              that has any of them: nobody is tested on who may have been trained on.
     """
     by_patient: dict[str, list[LabelledCase]] = defaultdict(list)
     for case in cases:

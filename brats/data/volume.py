@@ -57,6 +57,12 @@ class Grid:
         x, y, z = nib.affines.voxel_sizes(self.ras_affine).tolist()
         return x, y, z
 
+    @property
+    def slice_spacing_mm(self) -> tuple[float, float, float]:
+        """Voxel size along the source axes, the third first: of slices along the source file's third axis."""
+        x, y, z = (self.spacing_mm[int(axis)] for axis in self.orientation[:, 0])
+        return z, x, y
+
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
 

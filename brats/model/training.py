@@ -20,24 +20,22 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from brats.config import Precision, TrainConfig
-from brats.data.slices import SliceBatch, open_slices
+from brats.data.slices import SliceBatch
 from brats.errors import BratsError
 from brats.labels import REGIONS
 from brats.model.augment import draw_flips, flip
 from brats.model.checkpoint import Checkpoint, HistoryRow, best_epoch, load_checkpoint, save_checkpoint
 from brats.model.history import write_history
-from brats.model.inference import predict_logits, threshold_logits
 from brats.model.losses import bce_dice_loss, region_targets
 from brats.model.precision import autocast
-from brats.model.unet import DIVISOR, build_unet, freeze_unused, normalise
+from brats.model.unet import build_unet, freeze_unused, normalise
+from brats.model.validation import validate_case
 
-VALIDATION_BATCH = 16
-THRESHOLDS = (0.5,) * len(REGIONS)
 CHECK_EVERY = 20  # steps between looks at the gradient norms; each look waits for the device
 SMALLEST_SCALE = 1.0  # of the fp16 loss, which starts at 65,536
 REMEDY = (
-    "the last finished epoch is kept: the same command with --precision fp32 goes on from there, or start again "
-    "with a lower --learning-rate and another --out"
+    "the last finished epoch is kept; go on from there with --precision fp32 or, where it was that already, start "
+    "again with a lower --learning-rate and another --out"
 )
 
 
@@ -276,7 +274,8 @@ def check_finite(norms: Sequence[Tensor], scaler: torch.amp.GradScaler, epoch: i
     n_bad = int((~torch.isfinite(torch.stack(list(norms)))).sum())
     if n_bad and (not scaler.is_enabled() or scaler.get_scale() < SMALLEST_SCALE):
         raise DivergedError(
-            f"epoch {epoch}, step {step}: {n_bad} of the last {len(norms)} gradients are not finite; {REMEDY}"
+            f"epoch {epoch}, step {step}: the loss is no longer finite ({n_bad} of the last {len(norms)} gradients "
+            f"are not); {REMEDY}"
         )
 
 
@@ -295,40 +294,14 @@ def validate(network: nn.Module, config: TrainConfig, worker: Worker, paths: Seq
     network.eval()
     sums = torch.zeros(2 + len(REGIONS), dtype=torch.float64)
     for path in paths:
-        loss, dice = validate_case(network, config, worker, path)
+        loss, dice = validate_case(
+            network, path, modalities=config.modalities, device=worker.device, precision=worker.precision
+        )
         sums += torch.tensor([1, loss, *dice], dtype=torch.float64)
     n_cases, loss, *dice = all_sum(sums.tolist(), worker)
     means = [value / n_cases for value in dice]
     per_region = {f"val_dice_{region.lower()}": mean for region, mean in zip(REGIONS, means, strict=True)}
     return {"val_loss": loss / n_cases, "val_dice": sum(means) / len(means), **per_region}
-
-
-def validate_case(network: nn.Module, config: TrainConfig, worker: Worker, path: str) -> tuple[float, list[float]]:
-    """Loss of one case, mean over its slices, and its 3-D Dice of WT, TC and ET (1 where both masks are empty)."""
-    case = open_slices(path).read_case(config.modalities)
-    assert case.labels is not None  # only labelled cases are split
-    reference = torch.from_numpy(case.labels).to(worker.device)
-    counts = torch.zeros(2, len(REGIONS), dtype=torch.float64, device=worker.device)
-    loss_sum = torch.zeros((), device=worker.device)
-    start = 0
-    for logits in predict_logits(
-        network,
-        case,
-        modalities=config.modalities,
-        divisor=DIVISOR,
-        batch_size=VALIDATION_BATCH,
-        device=worker.device,
-        precision=worker.precision,
-    ):
-        targets = region_targets(reference[start : start + len(logits)])
-        start += len(logits)
-        predicted = region_targets(threshold_logits(logits, THRESHOLDS))
-        loss_sum += bce_dice_loss(logits, targets) * len(logits)
-        counts[0] += (predicted * targets).sum((0, 2, 3))
-        counts[1] += (predicted + targets).sum((0, 2, 3))
-    overlap, total = counts.tolist()
-    dice = [2 * both / either if either else 1.0 for both, either in zip(overlap, total, strict=True)]
-    return loss_sum.item() / start, dice
 
 
 def seed_dropout(seed: int, epoch: int, rank: int) -> None:

@@ -23,6 +23,7 @@ QUIET = {
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
     "RAY_CHDIR_TO_TRIAL_DIR": "0",
     "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.5",
+    "RAY_BACKEND_LOG_LEVEL": "fatal",
     "TORCH_CPP_LOG_LEVEL": "ERROR",
 }
 NO_PROGRESS_TIMEOUT_S = 600  # a dataset that stands still this long ends the job instead of hanging

@@ -1,1 +1,122 @@
 """Score NIfTI masks of any origin against the references of their cases, as `predict` scores its own."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+
+from brats import storage
+from brats.config import EvaluateConfig, SavedConfig
+from brats.data.cases import CaseFiles, find_cases
+from brats.data.volume import check_same_grid, from_ras, read_labels
+from brats.errors import CaseError, ConfigError, Reject, StorageError
+from brats.pipeline.cluster import Progress, rows_of, say
+from brats.pipeline.parts import Part, is_done, read_parts, write_part
+from brats.pipeline.scores import Scores, write_tables
+from brats.score.tables import score_rows
+from brats.storage import FileInfo
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pair:
+    """A reference and the prediction to score against it."""
+
+    case: CaseFiles
+    prediction: FileInfo
+
+    @property
+    def source_bytes(self) -> int:
+        return self.case.source_bytes([]) + self.prediction.size
+
+
+def evaluate(config: EvaluateConfig) -> Scores:
+    """Score every case that has both a reference and a prediction, unless it is done; then rebuild the tables.
+
+    A reference without a prediction is a reject: leaving it out silently would flatter the means. Raises
+    ConfigError when nothing fits together.
+    """
+    out = storage.absolute(config.out)
+    pairs, rejects = find_pairs(storage.absolute(config.predictions), storage.absolute(config.references))
+    SavedConfig.of("evaluate", config).claim(out)
+    parts = read_parts(out)
+    todo = [pair for pair in pairs if not is_done(parts.get(pair.case.case_id), pair.source_bytes)]
+    say("evaluate", f"{len(pairs)} cases; {len(pairs) - len(todo)} done before")
+    if todo:
+        _score_pairs(todo, out)
+    return write_tables(out, rejects, config=asdict(config), strict=config.strict)
+
+
+def find_pairs(predictions: str, references: str) -> tuple[list[Pair], list[Reject]]:
+    """References with their predictions, by case id, and the references that have none."""
+    try:
+        files = storage.list_files(predictions)
+    except FileNotFoundError:
+        raise ConfigError(f"--predictions: {predictions} does not exist") from None
+    masks = {_stem(file.name): file for file in files if file.name.endswith((".nii", ".nii.gz"))}
+    labelled = [case for case in find_cases(references, ()).cases if case.segmentation is not None]
+    pairs = [Pair(case=case, prediction=masks[case.case_id]) for case in labelled if case.case_id in masks]
+    if not pairs:
+        raise ConfigError(
+            f"{predictions}: none of its {len(masks)} NIfTI files is named <case_id>.nii.gz after one of the "
+            f"{len(labelled)} references in {references}"
+        )
+    reason = f"no prediction {predictions}/<case_id>.nii.gz"
+    missing = [case.case_id for case in labelled if case.case_id not in masks]
+    return pairs, [Reject(case_id=name, path=predictions, stage="find", reason=reason) for name in missing]
+
+
+def _stem(name: str) -> str:
+    return name.removesuffix(".gz").removesuffix(".nii")
+
+
+def _score_pairs(todo: list[Pair], out: str) -> None:
+    import ray.data
+
+    rows = [{"pair": json.dumps(asdict(pair))} for pair in todo]
+    dataset = ray.data.from_items(rows, override_num_blocks=len(rows)).map(
+        score_pair, fn_kwargs={"out": out}, num_cpus=1
+    )
+    progress = Progress("evaluate", len(rows), "cases")
+    failure = ""
+    for status in rows_of(dataset):
+        progress.advance()
+        failure = failure or status["failure"]
+    if failure:
+        raise StorageError(failure)
+
+
+def score_pair(row: Mapping[str, Any], out: str) -> dict[str, Any]:
+    """Ray step: score one prediction and write its part."""
+    value = json.loads(row["pair"])
+    pair = Pair(case=CaseFiles.from_json(value["case"]), prediction=FileInfo(**value["prediction"]))
+    try:
+        part = _score(pair)
+    except CaseError as error:
+        reject = Reject.from_error(pair.case.case_id, "read", error)
+        part = Part(case_id=pair.case.case_id, source_bytes=pair.source_bytes, reject=reject)
+    try:
+        write_part(out, part)
+    except StorageError as error:
+        return {"failure": str(error)}
+    return {"failure": ""}
+
+
+def _score(pair: Pair) -> Part:
+    case, segmentation = pair.case, pair.case.segmentation
+    assert segmentation is not None  # find_pairs leaves out what has no reference
+    reference, grid = read_labels(segmentation, case.layout)
+    predicted, predicted_grid = read_labels(pair.prediction, case.layout)
+    check_same_grid(segmentation, grid, pair.prediction, predicted_grid)
+    rows: dict[str, Any] = score_rows(
+        case_id=case.case_id,
+        patient_id=case.patient_id,
+        split=None,
+        reference=np.moveaxis(from_ras(reference, grid), 2, 0),
+        predicted=np.moveaxis(from_ras(predicted, grid), 2, 0),
+        spacing_mm=grid.slice_spacing_mm,
+        n_outside=0,
+        first_slice=0,
+    )
+    return Part(case_id=case.case_id, source_bytes=pair.source_bytes, **rows)

@@ -34,6 +34,13 @@ class Part:
     notebook: Sequence[Row] = ()
 
 
+def is_done(part: Part | None, source_bytes: int) -> bool:
+    """Whether a case is done from files of this size, or was rejected for a reason that stays."""
+    if part is None or part.source_bytes != source_bytes:
+        return False
+    return part.reject is None or not part.reject.transient
+
+
 def write_part(out: str, part: Part) -> None:
     rows: list[tuple[str, Row]] = [("source", {"case_id": part.case_id, "source_bytes": part.source_bytes})]
     rows += [("reject", asdict(part.reject))] if part.reject else []

@@ -8,8 +8,6 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-import pyarrow as pa
-
 from brats import storage
 from brats.config import PredictConfig, SavedConfig
 from brats.data.cases import CaseFiles, find_cases
@@ -17,13 +15,13 @@ from brats.data.masks import write_masks
 from brats.data.preprocess import Case, in_source_axes, read_case
 from brats.data.slices import SliceFile, slices_path
 from brats.data.volume import nifti_bytes
-from brats.errors import BratsError, CaseError, ConfigError, Reject, StorageError
+from brats.errors import CaseError, ConfigError, Reject, StorageError
 from brats.labels import Labels
 from brats.pipeline import cluster
 from brats.pipeline.cluster import Placement, Progress, rows_of, say
-from brats.pipeline.parts import Part, read_parts, write_part
+from brats.pipeline.parts import Part, is_done, read_parts, write_part
 from brats.pipeline.prepare import is_prepared, read_cases
-from brats.pipeline.rejects import check_rejects, write_rejects
+from brats.pipeline.scores import Scores, write_tables
 from brats.score import tables
 
 SCORING_CPUS = 0.25  # of the steps beside the network, so that they find room on a small machine
@@ -46,25 +44,7 @@ class Item:
     voxel_hash: str
 
 
-@dataclass(frozen=True)
-class Predictions:
-    """What a prediction wrote: where, its summary table, and what was rejected."""
-
-    out: str
-    n_cases: int
-    scores: pa.Table
-    rejects: list[Reject]
-
-    def summary(self) -> str:
-        """The scores as a small table, for the console."""
-        lines = [tables.format_summary(self.scores) if self.scores.num_rows else "no references, so no scores"]
-        lines += [f"  rejected {reject}" for reject in self.rejects]
-        lines.append(f"masks    {storage.join(self.out, 'masks')} ({self.n_cases} cases)")
-        lines.append(f"metrics  {storage.join(self.out, 'metrics')}")
-        return "\n".join(lines)
-
-
-def predict(config: PredictConfig) -> Predictions:
+def predict(config: PredictConfig) -> Scores:
     """Predict and score every case of `config.data` that is not done yet; then rebuild the tables.
 
     Raises BratsError when no case is usable or, with `strict`, when one was rejected.
@@ -79,13 +59,13 @@ def predict(config: PredictConfig) -> Predictions:
     config = dataclasses.replace(config, model=bundle, data=data, out=out)
     SavedConfig.of("predict", config, weights=weights).claim(out)
     parts = read_parts(out)
-    todo = [item for item in items if not _is_done(parts.get(item.case_id), item)]
+    todo = [item for item in items if not is_done(parts.get(item.case_id), item.source_bytes)]
     say("predict", f"{len(items)} cases of {data}; {len(items) - len(todo)} done before")
     _warn_of_training_cases(items, card.trained_on)
     if todo:
         placement = cluster.place_workers(config.device, config.workers, cpu_workers=cluster.local_cpus())
         _predict_items(todo, config, card.modalities, placement)
-    return _write_tables(config, found_rejects)
+    return write_tables(out, found_rejects, config=asdict(config), strict=config.strict)
 
 
 def find_items(data: str, model: str, modalities: Sequence[str], split: str) -> tuple[list[Item], list[Reject]]:
@@ -137,12 +117,6 @@ def _run_split(model: str) -> dict[str, str] | None:
     except FileNotFoundError:
         return None
     return {row["case_id"]: row["split"] for row in rows}
-
-
-def _is_done(part: Part | None, item: Item) -> bool:
-    if part is None or part.source_bytes != item.source_bytes:
-        return False
-    return part.reject is None or not part.reject.transient
 
 
 def _warn_of_training_cases(items: Collection[Item], trained_on: Mapping[str, str]) -> None:
@@ -278,29 +252,8 @@ def score_case(item: Item, case: Case, predicted: Labels) -> Part:
             split=item.split,
             reference=reference,
             predicted=in_source_axes(case, predicted)[0],
-            spacing_mm=case.source_spacing_mm,
+            spacing_mm=case.grid.slice_spacing_mm,
             n_outside=case.n_outside,
             first_slice=first_slice,
         )
     return Part(case_id=item.case_id, source_bytes=item.source_bytes, **rows)
-
-
-def _write_tables(config: PredictConfig, found_rejects: Sequence[Reject]) -> Predictions:
-    """Rebuild the final tables from the parts."""
-    parts = read_parts(config.out).values()
-    rejects = sorted(
-        [*found_rejects, *(part.reject for part in parts if part.reject)], key=lambda reject: reject.case_id
-    )
-    write_rejects(config.out, rejects)
-    predicted = [part for part in parts if not part.reject]
-    if not predicted:
-        raise BratsError(f"{config.data}: no usable case; the first of {len(rejects)} rejected: {rejects[0]}")
-    scores = tables.write_metrics(
-        config.out,
-        cases=[row for part in predicted for row in part.cases],
-        slices=[row for part in predicted for row in part.slices],
-        notebook=[row for part in predicted for row in part.notebook],
-        config=asdict(config),
-    )
-    check_rejects(rejects, strict=config.strict)
-    return Predictions(config.out, len(predicted), scores, rejects)

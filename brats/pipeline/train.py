@@ -12,16 +12,16 @@ from brats.config import (
     ReportConfig,
     SavedConfig,
     TrainConfig,
-    fingerprint,
     resolve_train,
 )
 from brats.errors import ConfigError
 from brats.pipeline import cluster
 from brats.pipeline.cluster import say
+from brats.pipeline.figures import report
 from brats.pipeline.fit import fit_on_cluster
-from brats.pipeline.predict import Predictions, predict
+from brats.pipeline.predict import predict
 from brats.pipeline.prepare import CASES_SCHEMA, is_prepared, prepare, read_cases
-from brats.pipeline.report import report
+from brats.pipeline.scores import Scores
 
 SPLIT_COLUMNS = (
     "case_id",
@@ -39,20 +39,20 @@ PHANTOM_SEED = 0
 
 @dataclass(frozen=True)
 class TrainedRun:
-    """A finished run: where it is, its epochs and, unless left out, the predictions on its test split."""
+    """A finished run: where it is, its epochs and, unless left out, the scores of its test split."""
 
     out: str
     history: list[dict[str, Any]]
-    predictions: Predictions | None
+    scores: Scores | None
     figures: list[str]
 
     def summary(self) -> str:
         """Scores and where everything is, for the console."""
-        lines = [self.predictions.summary()] if self.predictions else []
+        lines = [self.scores.summary()] if self.scores else []
         lines.append(f"model    {storage.join(self.out, 'model')}")
+        lines.append(f"masks    {storage.join(self.out, 'test', 'masks')}")
         lines.append(f"history  {storage.join(self.out, 'history.parquet')}")
-        if self.figures:
-            lines.append(f"figures  {storage.join(self.out, 'figures')}")
+        lines.append(f"figures  {storage.join(self.out, 'figures')}")
         return "\n".join(lines)
 
 
@@ -60,16 +60,14 @@ def train(config: TrainConfig) -> TrainedRun:
     """Run the whole job that `TrainConfig` describes, or what is left of it."""
     config = resolve_train(config)
     assert config.out is not None
+    SavedConfig.of("train", config).claim(config.out)
     prepared = prepare_data(config)
     split = freeze_split(config, prepared)
-    _check_modalities(config, prepared)
-    data = fingerprint([[row["case_id"], row["split"], row["fold"], row["source_bytes"]] for row in split])
-    SavedConfig.of("train", config, data_fingerprint=data).claim(config.out)
     history = fit_on_cluster(config, prepared, split)
     export_model(config, split)
-    predictions = None
+    scores = None
     if config.predict and any(row["split"] == "test" for row in split):
-        predictions = predict(
+        scores = predict(
             PredictConfig(
                 model=config.out,
                 data=prepared,
@@ -82,7 +80,7 @@ def train(config: TrainConfig) -> TrainedRun:
             )
         )
     figures = report(ReportConfig(run=config.out))
-    return TrainedRun(config.out, history, predictions, figures)
+    return TrainedRun(config.out, history, scores, figures)
 
 
 def prepare_data(config: TrainConfig) -> str:
@@ -103,38 +101,54 @@ def freeze_split(config: TrainConfig, prepared: str) -> list[dict[str, Any]]:
     """The labelled cases of this run with their splits, as `RUN/split.parquet` keeps them from its first start.
 
     Cases that join the dataset later do not change a run. Raises ConfigError when there is nobody to train on or
-    to validate on.
+    to validate on, when a case lacks a modality, and when a case of the run is not the one it was.
     """
-    path = storage.join(config.out or "", "split.parquet")
+    assert config.out is not None
+    path = storage.join(config.out, "split.parquet")
+    cases = {row["case_id"]: row for row in read_cases(prepared)}
     if storage.exists(path):
-        rows: list[dict[str, Any]] = storage.read_table(path)[0].to_pylist()
-        return rows
-    rows = [{name: row[name] for name in SPLIT_COLUMNS} for row in read_cases(prepared) if row["split"]]
-    if config.fold is not None:
-        folds = sorted({row["fold"] for row in rows if row["fold"] is not None})
-        if config.fold not in folds:
-            raise ConfigError(f"--fold: {config.fold} is not one of the dataset's folds {folds}")
-        for row in rows:
-            if row["split"] != "test":
-                row["split"] = "val" if row["fold"] == config.fold else "train"
-    for split in ("train", "val"):
-        if not any(row["split"] == split for row in rows):
-            raise ConfigError(
-                f"{prepared}: its {len(rows)} labelled cases leave none for the {split} split; add cases"
-            )
-    schema = pa.schema([CASES_SCHEMA.field(name) for name in SPLIT_COLUMNS])
-    storage.write_table(path, pa.Table.from_pylist(rows, schema=schema), {"prepared": prepared})
-    return rows
+        split: list[dict[str, Any]] = storage.read_table(path)[0].to_pylist()
+    else:
+        split = [{name: row[name] for name in SPLIT_COLUMNS} for row in cases.values() if row["split"]]
+        _choose_fold(split, config.fold, prepared)
+        schema = pa.schema([CASES_SCHEMA.field(name) for name in SPLIT_COLUMNS])
+        storage.write_table(path, pa.Table.from_pylist(split, schema=schema), {"prepared": prepared})
+    for row in split:
+        _check_case(row, cases.get(row["case_id"]), config, prepared)
+    return split
 
 
-def _check_modalities(config: TrainConfig, prepared: str) -> None:
-    for row in read_cases(prepared):
-        missing = [name for name in config.modalities if name not in row["modalities"]]
-        if missing and row["split"]:
+def _choose_fold(split: list[dict[str, Any]], fold: int | None, prepared: str) -> None:
+    """Validate on a cross-validation fold where one is asked for; nobody may be missing from train or val."""
+    folds = sorted({row["fold"] for row in split if row["fold"] is not None})
+    if fold is not None and fold not in folds:
+        raise ConfigError(f"--fold: {fold} is not one of the folds {folds} of {prepared}")
+    for row in split:
+        if fold is not None and row["split"] != "test":
+            row["split"] = "val" if row["fold"] == fold else "train"
+    for name in ("train", "val"):
+        if not any(row["split"] == name for row in split):
             raise ConfigError(
-                f"--modalities: {prepared} was prepared with {', '.join(row['modalities'])}, "
-                f"without {', '.join(missing)}"
+                f"{prepared}: its {len(split)} labelled cases leave none for the {name} split; add cases"
             )
+
+
+def _check_case(row: dict[str, Any], case: dict[str, Any] | None, config: TrainConfig, prepared: str) -> None:
+    name = row["case_id"]
+    if case is None:
+        raise ConfigError(
+            f"--data: {prepared} lacks the case {name}, which the run in {config.out} was started with"
+        )
+    if case["source_bytes"] != row["source_bytes"]:
+        raise ConfigError(
+            f"--data: the case {name} of {prepared} was made from {case['source_bytes']} bytes, but the run in "
+            f"{config.out} was started with one of {row['source_bytes']}; choose another --out"
+        )
+    missing = [modality for modality in config.modalities if modality not in case["modalities"]]
+    if missing:
+        raise ConfigError(
+            f"--modalities: {prepared} was prepared with {', '.join(case['modalities'])}, not {', '.join(missing)}"
+        )
 
 
 def make_phantoms(root: str) -> str:

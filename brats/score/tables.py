@@ -242,7 +242,9 @@ def format_summary(summary: pa.Table) -> str:
             f"   {_number(scores['hd95_mm'].get('mean'), 1):>7}"
             f"   {_number(scores['sensitivity'].get('mean')):>11}   {_number(scores['precision'].get('mean')):>9}"
         )
-    lines.append(f"means over cases; ET present: where the reference has ET; tiny: a WT below {TINY_WT_ML:g} ml")
+    lines.append(
+        f"means over cases, intervals by patient; ET present: reference has ET; tiny: WT below {TINY_WT_ML:g} ml"
+    )
     return "\n".join(lines)
 
 
