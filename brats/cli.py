@@ -77,7 +77,7 @@ def _preset_defaults(arguments: list[str]) -> TrainConfig:
 def _value_of(option: str, arguments: list[str]) -> str | None:
     """The value of an option before all are parsed; the last where it is given twice, as the parser has it."""
     value = None
-    for argument, following in zip(arguments, [*arguments[1:], None], strict=True):
+    for argument, following in itertools.zip_longest(arguments, arguments[1:]):
         name, equals, attached = argument.partition("=")
         if name == option:
             value = attached if equals else following

@@ -24,10 +24,13 @@ class CaseError(BratsError):
     """
 
     def __init__(self, path: str, reason: str, *, transient: bool = False) -> None:
-        super().__init__(f"{path}: {reason}" if path else reason)
+        super().__init__(path, reason)  # the arguments that unpickling calls it with
         self.path = path
         self.reason = reason
         self.transient = transient
+
+    def __str__(self) -> str:
+        return f"{self.path}: {self.reason}" if self.path else self.reason
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -8,11 +8,11 @@ from brats.config import EvaluateConfig
 
 
 def main(config: EvaluateConfig) -> None:
+    from brats.pipeline.cluster import connected
+    from brats.pipeline.console import calm
     from brats.pipeline.evaluate import evaluate
 
-    from brats.pipeline import cluster
-
-    with cluster.connected():
+    with calm(), connected():
         print(evaluate(config).summary())
 
 

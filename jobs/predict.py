@@ -8,10 +8,11 @@ from brats.config import PredictConfig
 
 
 def main(config: PredictConfig) -> None:
-    from brats.pipeline import cluster
+    from brats.pipeline.cluster import connected
+    from brats.pipeline.console import calm
     from brats.pipeline.predict import predict
 
-    with cluster.connected():
+    with calm(), connected():
         print(predict(config).summary())
 
 

@@ -8,10 +8,11 @@ from brats.config import PrepareConfig
 
 
 def main(config: PrepareConfig) -> None:
-    from brats.pipeline import cluster
+    from brats.pipeline.cluster import connected
+    from brats.pipeline.console import calm
     from brats.pipeline.prepare import prepare
 
-    with cluster.connected():
+    with calm(), connected():
         print(prepare(config).summary())
 
 

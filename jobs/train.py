@@ -8,10 +8,11 @@ from brats.config import TrainConfig
 
 
 def main(config: TrainConfig) -> None:
-    from brats.pipeline import cluster
+    from brats.pipeline.cluster import connected
+    from brats.pipeline.console import calm
     from brats.pipeline.train import train
 
-    with cluster.connected():
+    with calm(), connected():
         print(train(config).summary())
 
 

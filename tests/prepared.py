@@ -96,9 +96,7 @@ def worker_batch(prepared: str, planned: PlannedBatch, rank: int, world_size: in
     )
 
 
-def fit_arguments(
-    prepared: str, train: Sequence[str], val: Sequence[str], config: TrainConfig, run: str
-) -> dict[str, Any]:
+def fit_arguments(train: Sequence[str], val: Sequence[str], config: TrainConfig, run: str) -> dict[str, Any]:
     """The keyword arguments of `fit` that are the same for every worker, for these prepared cases."""
     batches = plan(train, config, 1)
     return {
@@ -107,3 +105,18 @@ def fit_arguments(
         "val_paths": val,
         "run": run,
     }
+
+
+def epochs(
+    prepared: str,
+    paths: Sequence[str],
+    config: TrainConfig,
+    *,
+    first: int = 1,
+    rank: int = 0,
+    world_size: int = 1,
+) -> Iterator[WorkerBatch]:
+    """One worker's batches of every epoch from `first` to the last."""
+    for epoch in range(first, config.epochs + 1):
+        for planned in plan(paths, config, epoch):
+            yield worker_batch(prepared, planned, rank, world_size)

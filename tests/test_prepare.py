@@ -238,7 +238,7 @@ def test_strict_fails_after_the_good_cases_are_done(tmp_path: Path) -> None:
     data, out = tmp_path / "data", tmp_path / "out"
     _missing_modality(write_case(str(data), "bad"))
     write_case(str(data), "good")
-    with pytest.raises(BratsError, match=r"1 cases? rejected \(--strict\).*bad.*t1ce"):
+    with pytest.raises(BratsError, match=r"1 rejected case \(--strict\).*bad.*t1ce"):
         run(data, out, strict=True)
     assert [row["case_id"] for row in read_cases(str(out))] == ["good"]
 

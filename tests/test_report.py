@@ -142,10 +142,10 @@ def outlines(axes: Axes) -> list[tuple[str, bool, npt.NDArray[np.float64]]]:
     for contour in axes.collections:
         assert isinstance(contour, ContourSet)
         red, green, blue, _ = np.asarray(contour.get_edgecolor(), float)[0]
-        _, dashes = contour.get_linestyle()[0]
+        linestyle: Any = contour.get_linestyle()
         vertices = np.asarray(contour.get_paths()[0].vertices, np.float64)
         if (red, green, blue) != (0, 0, 0):
-            found.append((to_hex((red, green, blue)).upper(), dashes is not None, vertices))
+            found.append((to_hex((red, green, blue)).upper(), linestyle != [(0, None)], vertices))
     return found
 
 
@@ -185,8 +185,8 @@ def test_fewer_than_three_cases_are_not_chosen_twice(dice: tuple[float, ...], ch
 
 
 def test_equal_cases_are_ordered_by_their_id() -> None:
-    metrics = metrics_of({"c": (0.5,) * 3, "a": (0.5,) * 3, "b": (0.5,) * 3})
-    assert choose_cases(metrics) == {"best": "a", "median": "b", "worst": "c"}
+    metrics = metrics_of({f"{number:02}": (0.5,) * 3 for number in reversed(range(61))})
+    assert choose_cases(metrics) == {"best": "00", "median": "30", "worst": "60"}
 
 
 def test_a_null_dice_is_left_out_of_the_mean() -> None:

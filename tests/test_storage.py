@@ -195,7 +195,12 @@ def test_a_reader_never_sees_a_part_of_a_write(monkeypatch: pytest.MonkeyPatch, 
     storage.write_bytes(str(path), b"old")
     seen = []
     fsync = os.fsync
-    monkeypatch.setattr(os, "fsync", lambda handle: (seen.append(path.read_bytes()), fsync(handle)))
+
+    def look_then_sync(handle: int) -> None:
+        seen.append(path.read_bytes())
+        fsync(handle)
+
+    monkeypatch.setattr(os, "fsync", look_then_sync)
     storage.write_bytes(str(path), b"new")
     assert seen == [b"old"]
     assert path.read_bytes() == b"new"
@@ -223,7 +228,7 @@ def test_the_error_of_a_device_that_is_really_full_is_recognised() -> None:
 
 def test_a_path_through_a_file_cannot_be_written(tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(b"x")
-    with pytest.raises(StorageError, match="file/x.bin: cannot write: "):
+    with pytest.raises(StorageError, match=r"file/x\.bin: cannot write: "):
         storage.write_bytes(str(tmp_path / "file" / "x.bin"), b"new")
 
 
@@ -340,7 +345,7 @@ def test_objects_that_mark_empty_folders_are_not_files(s3: Any) -> None:
 
 @pytest.mark.usefixtures("s3")
 def test_a_bucket_that_does_not_exist_cannot_be_written() -> None:
-    with pytest.raises(StorageError, match="^s3://nobody/x: cannot write: The specified bucket does not exist$"):
+    with pytest.raises(StorageError, match=r"^s3://nobody/x: cannot write: The specified bucket does not exist$"):
         storage.write_bytes("s3://nobody/x", b"x")
 
 
@@ -362,7 +367,7 @@ def test_missing_credentials_are_said_plainly(monkeypatch: pytest.MonkeyPatch, t
     monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(tmp_path / "none"))
     monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "none"))
     s3fs.S3FileSystem.clear_instance_cache()
-    with pytest.raises(StorageError, match="^s3://bucket/x: cannot read: Unable to locate credentials$"):
+    with pytest.raises(StorageError, match=r"^s3://bucket/x: cannot read: Unable to locate credentials$"):
         storage.read_bytes("s3://bucket/x")
     s3fs.S3FileSystem.clear_instance_cache()
 

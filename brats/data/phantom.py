@@ -53,13 +53,13 @@ NAME_MAPPING_HEADER = (
 # rest is added to them. Levels chosen beside real BraTS cases.
 CONTENTS = ("csf", "gm", "wm", "detail", "gliosis", "plexus", "vessels", "meninges")
 HEALTHY_SIGNAL = {
-    "flair": (0.32, 1.16, 0.94, -0.4, 0.55, 0.7, 0.0, 0.9),
+    "flair": (0.32, 1.18, 0.92, -0.4, 0.75, 0.8, 0.0, 1.3),
     "t1": (0.40, 0.80, 1.08, 1.0, -0.12, 0.3, 0.0, 0.1),
     "t1ce": (0.42, 0.82, 1.05, 1.0, -0.10, 1.2, 1.6, 0.9),
     "t2": (2.10, 1.12, 0.84, -0.8, 0.35, -0.8, -0.6, 0.3),
 }
 TUMOUR_SIGNAL = {
-    "flair": {ED: 1.78, NCR: 1.35, ET: 1.60},
+    "flair": {ED: 1.80, NCR: 1.35, ET: 1.65},
     "t1": {ED: 0.84, NCR: 0.68, ET: 0.85},
     "t1ce": {ED: 0.80, NCR: 0.62, ET: 1.65},
     "t2": {ED: 1.70, NCR: 1.95, ET: 1.60},
@@ -144,7 +144,7 @@ def _add_tumour(rng: np.random.Generator, modality: str, tumour: Tumour, signal:
 def _scan(rng: np.random.Generator, signal: Field, brain: Brain) -> npt.NDArray[np.int16]:
     """What a scanner makes of a signal: bias field, texture, blur, Rician noise and a gain of its own."""
     shape = signal.shape
-    signal = signal * np.exp(0.11 * smooth_field(rng, shape, 80)) * (1 + 0.02 * smooth_field(rng, shape, 2.5))
+    signal = signal * np.exp(0.09 * smooth_field(rng, shape, 80)) * (1 + 0.02 * smooth_field(rng, shape, 2.5))
     blur_mm = (0.5, 0.5, rng.uniform(0.4, 0.9))  # slices are thicker than pixels
     seen = ndimage.gaussian_filter(signal, blur_mm, truncate=2.5)[brain.inside]
     real, imaginary = rng.uniform(0.015, 0.04) * rng.standard_normal((2, len(seen)), dtype=np.float32)

@@ -24,7 +24,7 @@ SIZE = 0.92  # of BraTS brains (1250 to 1730 ml) to the template's (1887 ml), al
 TEMPLATE_T1 = {"csf": 72, "gm": 166, "wm": 221}  # the template's median T1 value in voxels of one tissue
 
 # Smooth displacements as (knot spacing, standard deviation) in mm: the shape of the head, and of each gyrus
-DISPLACEMENTS_MM = ((45, 4.0), (14, 1.1))
+DISPLACEMENTS_MM = ((45, 3.3), (14, 1.1))
 PUSH = 0.35  # how far a tumour pushes the tissue beside it, of that tissue's distance from its centre
 
 
@@ -98,8 +98,8 @@ def _read_packaged(name: str) -> npt.NDArray[np.uint8]:
     assert spec is not None
     assert spec.submodule_search_locations is not None
     folder = os.path.join(spec.submodule_search_locations[0], "datasets", "data")
-    image = nib.load(os.path.join(folder, f"mni_icbm152_{name}_tal_nlin_sym_09a_converted.nii.gz"))
-    ras: npt.NDArray[np.uint8] = np.asarray(image.dataobj)
+    path = os.path.join(folder, f"mni_icbm152_{name}_tal_nlin_sym_09a_converted.nii.gz")
+    ras = np.asarray(nib.Nifti1Image.from_filename(path).dataobj, np.uint8)
     return np.ascontiguousarray(ras[24:173, 25:210, :158][::-1, ::-1])  # LPS, the brain and a margin
 
 
@@ -127,7 +127,7 @@ def make_brain(rng: np.random.Generator, pose: Pose, push_centre: Points, push_r
     template = load_template()
     where = _template_voxels(rng, pose, push_centre, push_radius_mm)
     surface = _sample(template.brain, where)
-    inside = surface > 145 + 25 * smooth_field(rng, surface.shape, 8).clip(-2, 2)  # skull stripping is uneven
+    inside = surface > 180 + 25 * smooth_field(rng, surface.shape, 8).clip(-2, 2)  # skull stripping is uneven
     found = ndimage.find_objects(inside.view(np.uint8))[0]
     where = where[(slice(None), *found)]
     gm, wm, detail, ventricles = (
@@ -137,7 +137,7 @@ def make_brain(rng: np.random.Generator, pose: Pose, push_centre: Points, push_r
         slice(work.start + inner.start, work.start + inner.stop)
         for work, inner in zip(WORK_BOX, found, strict=True)
     )
-    fractions = _sharpened(gm / 255, wm / 255, sulci_width=rng.uniform(0.7, 1.8))
+    fractions = _sharpened(gm / np.float32(255), wm / np.float32(255), sulci_width=rng.uniform(0.7, 1.8))
     lookalikes = _lookalikes(rng, fractions, ventricles, inside[found])
     return Brain(
         box=(x, y, z),
@@ -172,9 +172,8 @@ def offsets_from(centre: Points, box: tuple[slice, slice, slice]) -> list[Field]
     return list(np.meshgrid(*axes, indexing="ij", sparse=True))
 
 
-def _sample(volume: npt.NDArray[np.generic], where: Field) -> Field:
-    sampled: Field = ndimage.map_coordinates(volume, where, output=np.float32, order=1)
-    return sampled
+def _sample(volume: npt.NDArray[np.uint8] | Field, where: Field) -> Field:
+    return ndimage.map_coordinates(volume, where, output=np.float32, order=1)
 
 
 def _sharpened(gm: Field, wm: Field, sulci_width: float) -> dict[str, Field]:

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
-import numpy.typing as npt
 from scipy import ndimage
 
 from brats.data.phantom_anatomy import Brain, Field, Mask, Points, offsets_from, smooth_field, upsample

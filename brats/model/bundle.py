@@ -6,6 +6,7 @@
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
+from importlib.metadata import version
 from typing import Any
 
 import safetensors.torch
@@ -19,6 +20,7 @@ from brats.model.unet import DIVISOR, build_unet
 
 FORMAT = "brats-ray model 1"
 WEIGHTS, CARD = "model.safetensors", "model.json"
+PACKAGES = ("torch", "segmentation-models-pytorch")  # that the network is made with
 NORMALISATION = (
     "each modality minus the mean, over the standard deviation, of its own non-background voxels of the case; "
     "background voxels are 0 afterwards"
@@ -33,6 +35,7 @@ class ModelCard:
     outputs:    kind (regions: one sigmoid channel each), names and thresholds of the output channels
     divisor:    slice height and width are padded to multiples of it; no size is fixed
     trained_on: voxel hash by case id of every case of the train and val splits
+    versions:   of the packages that the network was trained with
     """
 
     format: str = FORMAT
@@ -51,7 +54,9 @@ class ModelCard:
     epoch: int
     val_dice: float
     trained_on: dict[str, str]
-    versions: dict[str, str] = field(default_factory=lambda: {"brats-ray": __version__})
+    versions: dict[str, str] = field(
+        default_factory=lambda: {"brats-ray": __version__, **{name: version(name) for name in PACKAGES}}
+    )
 
     @property
     def thresholds(self) -> tuple[float, ...]:

@@ -14,6 +14,17 @@ from torch import Tensor
 from brats import storage
 from brats.errors import StorageError
 
+# What zipfile and torch raise on the bytes of another or a damaged file.
+DAMAGED = (
+    zipfile.BadZipFile,
+    pickle.UnpicklingError,
+    RuntimeError,
+    ValueError,
+    TypeError,
+    EOFError,
+    OverflowError,
+)
+
 HistoryRow = dict[str, Any]
 """One row of `history.parquet`: the figures of an epoch."""
 
@@ -77,7 +88,7 @@ def load_checkpoint(run: str, epoch: int | None = None) -> Checkpoint | None:
     path = checkpoint_path(run, epochs[-1] if epoch is None else epoch)
     try:
         return _decode(storage.read_bytes(path))
-    except (zipfile.BadZipFile, pickle.UnpicklingError, RuntimeError, TypeError) as error:
+    except DAMAGED as error:
         reason = str(error).partition("\n")[0]
         raise StorageError(f"{path}: not a whole checkpoint ({reason}); remove its folder to go on") from error
 

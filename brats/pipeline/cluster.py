@@ -1,20 +1,18 @@
-"""Connect to Ray, choose workers and devices, and keep the console calm.
+"""Connect to Ray, and choose workers and devices.
 
 `RAY_ADDRESS` names a cluster; without it Ray is embedded in this process and ends with it.
 """
 
 import logging
 import os
-import sys
-import threading
-import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 from brats.config import Device
 from brats.errors import BratsError, ConfigError
+from brats.pipeline.console import keep_off_console
 
 # Ray reads these when it is imported or when its processes start; what the user has set stays as it is.
 QUIET = {
@@ -23,11 +21,9 @@ QUIET = {
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
     "RAY_CHDIR_TO_TRIAL_DIR": "0",
     "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.5",
-    "RAY_BACKEND_LOG_LEVEL": "fatal",
     "TORCH_CPP_LOG_LEVEL": "ERROR",
 }
 NO_PROGRESS_TIMEOUT_S = 600  # a dataset that stands still this long ends the job instead of hanging
-PROGRESS_EVERY_S = 10.0
 
 
 @contextmanager
@@ -49,8 +45,7 @@ def connected() -> Iterator[None]:
         ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR, **local)
     except ConnectionError as error:
         raise ConfigError(f"RAY_ADDRESS={address}: no Ray answers there ({error})") from error
-    for name in ("ray", "ray.data", "ray.train"):
-        logging.getLogger(name).setLevel(logging.ERROR)
+    keep_off_console("ray", "ray.data", "ray.train")
     context = DataContext.get_current()
     context.enable_progress_bars = False
     context.print_on_execution_start = False
@@ -116,71 +111,6 @@ def place_workers(device: Device, wanted: int, *, cpu_workers: int) -> Placement
         )
     cores = len(os.sched_getaffinity(0))
     return Placement(workers=workers, use_gpu=False, cpus=share, threads=max(1, cores // workers))
-
-
-class Progress:
-    """One calm line that says how far a stage is: rewritten on a terminal, every ten seconds elsewhere."""
-
-    def __init__(self, stage: str, total: int, unit: str) -> None:
-        self._stage, self._total, self._unit = stage, total, unit
-        self._done, self._started = 0, time.monotonic()
-        self._shown = self._started
-        self._terminal = sys.stdout.isatty()
-
-    def advance(self) -> None:
-        self._done += 1
-        now = time.monotonic()
-        last = self._done == self._total
-        if not last and now - self._shown < (0.2 if self._terminal else PROGRESS_EVERY_S):
-            return
-        self._shown = now
-        elapsed = now - self._started
-        left = elapsed / self._done * (self._total - self._done)
-        timing = f"{duration(elapsed)}" if last else f"{duration(left)} left"
-        line = f"{self._stage:<8} {self._done}/{self._total} {self._unit}, {timing}"
-        print(
-            f"\r{line:<78}" if self._terminal else line,
-            end="\n" if last or not self._terminal else "",
-            flush=True,
-        )
-
-
-def duration(seconds: float) -> str:
-    """Minutes and seconds, or hours and minutes: `3:07 min`, `2:15 h`."""
-    whole = round(seconds)
-    if whole < 3600:
-        return f"{whole // 60}:{whole % 60:02d} min"
-    return f"{whole // 3600}:{whole % 3600 // 60:02d} h"
-
-
-def say(stage: str, message: str) -> None:
-    """Tell the user what happens, in the same columns as `Progress`."""
-    print(f"{stage:<8} {message}", flush=True)
-
-
-@contextmanager
-def relayed(show: Callable[[Any], None]) -> Iterator[Any]:
-    """A queue whose items, put by any process of the cluster, are shown here in the order they come."""
-    from ray.util.queue import Empty, Queue
-
-    queue = Queue(actor_options={"num_cpus": 0})
-    over = threading.Event()
-
-    def drain() -> None:
-        while not (over.is_set() and queue.empty()):
-            try:
-                show(queue.get(timeout=0.5))
-            except Empty:
-                continue
-
-    thread = threading.Thread(target=drain, daemon=True)
-    thread.start()
-    try:
-        yield queue
-    finally:
-        over.set()
-        thread.join(timeout=10)
-        queue.shutdown(force=True)
 
 
 def rows_of(dataset: Any) -> Iterable[dict[str, Any]]:

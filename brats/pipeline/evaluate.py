@@ -12,7 +12,8 @@ from brats.config import EvaluateConfig, SavedConfig
 from brats.data.cases import CaseFiles, find_cases
 from brats.data.volume import check_same_grid, from_ras, read_labels
 from brats.errors import CaseError, ConfigError, Reject, StorageError
-from brats.pipeline.cluster import Progress, rows_of, say
+from brats.pipeline.cluster import rows_of
+from brats.pipeline.console import Progress, say
 from brats.pipeline.parts import Part, is_done, read_parts, write_part
 from brats.pipeline.scores import Scores, write_tables
 from brats.score.tables import score_rows

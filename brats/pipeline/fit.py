@@ -9,7 +9,8 @@ from brats.config import TrainConfig
 from brats.data.slices import slices_path
 from brats.errors import BratsError, ConfigError
 from brats.pipeline import cluster
-from brats.pipeline.cluster import Placement, duration, say
+from brats.pipeline.cluster import Placement
+from brats.pipeline.console import duration, relayed, say
 from brats.pipeline.stream import plan_of, rank_stream, stream_name, worker_batches
 
 
@@ -33,7 +34,7 @@ def fit_on_cluster(config: TrainConfig, prepared: str, split: Sequence[Mapping[s
     n_slices = sum(len(batch.slices) for batch in first_epoch)
     placement = cluster.place_workers(config.device, config.workers, cpu_workers=2)
     _announce(config, placement, len(history), n_slices, len(first_epoch))
-    with cluster.relayed(functools.partial(_show_epoch, config)) as queue:
+    with relayed(functools.partial(_show_epoch, config)) as queue:
         trainer = TorchTrainer(
             train_worker,
             train_loop_config={

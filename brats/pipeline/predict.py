@@ -18,7 +18,8 @@ from brats.data.volume import nifti_bytes
 from brats.errors import CaseError, ConfigError, Reject, StorageError
 from brats.labels import Labels
 from brats.pipeline import cluster
-from brats.pipeline.cluster import Placement, Progress, rows_of, say
+from brats.pipeline.cluster import Placement, rows_of
+from brats.pipeline.console import Progress, say
 from brats.pipeline.parts import Part, is_done, read_parts, write_part
 from brats.pipeline.prepare import is_prepared, read_cases
 from brats.pipeline.scores import Scores, write_tables
@@ -49,11 +50,11 @@ def predict(config: PredictConfig) -> Scores:
 
     Raises BratsError when no case is usable or, with `strict`, when one was rejected.
     """
-    from brats.model.bundle import find_bundle, read_card
+    from brats.model.bundle import find_bundle, load_bundle
 
     model, data, out = (storage.absolute(path) for path in (config.model, config.data, config.out))
     bundle = find_bundle(model)
-    card = read_card(bundle)
+    _, card = load_bundle(bundle)  # here too, so that a broken bundle is refused before anything is read
     items, found_rejects = find_items(data, model, card.modalities, config.split)
     weights = hashlib.sha256(storage.read_bytes(storage.join(bundle, "model.safetensors"))).hexdigest()[:16]
     config = dataclasses.replace(config, model=bundle, data=data, out=out)

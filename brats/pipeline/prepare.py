@@ -15,7 +15,8 @@ from brats.data.preprocess import read_case
 from brats.data.slices import SliceFile, case_row, encode_case, slices_path
 from brats.data.split import LabelledCase, Place, join_patients, split_patients
 from brats.errors import BratsError, CaseError, Reject, StorageError
-from brats.pipeline.cluster import Progress, rows_of, say
+from brats.pipeline.cluster import rows_of
+from brats.pipeline.console import Progress, say
 from brats.pipeline.rejects import check_rejects, read_rejects, write_rejects
 
 CASES_SCHEMA = pa.schema(

@@ -43,4 +43,6 @@ def read_rejects(out: str) -> list[Reject]:
 def check_rejects(rejects: Sequence[Reject], *, strict: bool) -> None:
     """Raise BratsError when `strict` and any case was rejected."""
     if strict and rejects:
-        raise BratsError(f"{len(rejects)} cases rejected (--strict); the first: {rejects[0]}")
+        raise BratsError(
+            f"{len(rejects)} rejected case{'s' if len(rejects) > 1 else ''} (--strict); the first: {rejects[0]}"
+        )

@@ -1,5 +1,6 @@
 """From a prepared dataset to a run: plan the epochs, stream the slices, fit the network, score the test split."""
 
+from collections import Counter
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,7 +17,7 @@ from brats.config import (
 )
 from brats.errors import ConfigError
 from brats.pipeline import cluster
-from brats.pipeline.cluster import say
+from brats.pipeline.console import Progress, say
 from brats.pipeline.figures import report
 from brats.pipeline.fit import fit_on_cluster
 from brats.pipeline.predict import predict
@@ -34,7 +35,9 @@ SPLIT_COLUMNS = (
     "voxel_hash",
     "source_bytes",
 )
+N_PHANTOMS = 24  # 16 to train on, 4 to validate on, 4 to test
 PHANTOM_SEED = 0
+FILES_PER_PHANTOM = 5
 
 
 @dataclass(frozen=True)
@@ -155,20 +158,29 @@ def make_phantoms(root: str) -> str:
     """Write the phantom dataset, the cases in parallel; those already there are kept."""
     import ray.data
 
-    from brats.data.phantom import N_PHANTOMS, phantom_files, write_name_mapping
+    from brats.data.phantom import case_id, write_name_mapping
 
-    todo = [index for index in range(N_PHANTOMS) if not all(map(storage.exists, phantom_files(root, index)))]
+    written = Counter(file.path.split("/")[-2] for file in _files_below(root))
+    todo = [index for index in range(1, N_PHANTOMS + 1) if written[case_id(index)] < FILES_PER_PHANTOM]
     if todo:
         say("phantoms", f"no --data given: making {len(todo)} phantom cases in {root}")
         dataset = ray.data.from_items([{"index": index} for index in todo], override_num_blocks=len(todo))
-        progress = cluster.Progress("phantoms", len(todo), "cases")
+        progress = Progress("phantoms", len(todo), "cases")
         for _ in cluster.rows_of(dataset.map(_write_phantom, fn_kwargs={"root": root}, num_cpus=1)):
             progress.advance()
-    write_name_mapping(root, N_PHANTOMS, PHANTOM_SEED)
+        write_name_mapping(root, N_PHANTOMS, PHANTOM_SEED)
     return root
 
 
+def _files_below(root: str) -> list[storage.FileInfo]:
+    try:
+        return storage.list_files(root)
+    except FileNotFoundError:
+        return []
+
+
 def _write_phantom(row: dict[str, Any], root: str) -> dict[str, Any]:
+    """Ray step: write one phantom case."""
     from brats.data.phantom import write_phantom
 
     return {"case_id": write_phantom(root, row["index"], PHANTOM_SEED)}

@@ -1,0 +1,182 @@
+"""The plan of an epoch: what comes, how it is mixed, and that it depends on the seed and the epoch alone."""
+
+import os
+import subprocess
+import sys
+from collections import Counter
+
+import numpy as np
+import pytest
+
+from brats.data.epoch import PlannedBatch, TrainingCase, plan_epoch, sample_slices, share, steps_per_epoch
+
+
+def case(case_id: str, n_free_below: int, n_tumour: int, n_free_above: int) -> TrainingCase:
+    return TrainingCase(case_id, (0,) * n_free_below + (50,) * n_tumour + (0,) * n_free_above)
+
+
+def realistic(n: int, seed: int = 0) -> list[TrainingCase]:
+    """Cases of 140 slices, of which 10 to 100 have tumour, as in BraTS."""
+    random = np.random.default_rng([n, seed])
+    sizes = random.integers(10, 100, n)
+    starts = [int(random.integers(0, 140 - size)) for size in sizes]
+    return [
+        case(f"case_{k:03}", start, int(size), 140 - start - int(size))
+        for k, (start, size) in enumerate(zip(starts, sizes, strict=True))
+    ]
+
+
+def plan(
+    cases: list[TrainingCase], *, seed: int = 0, epoch: int = 1, batch_size: int = 16, ratio: float = 0.25
+) -> list[PlannedBatch]:
+    return plan_epoch(cases, seed=seed, epoch=epoch, batch_size=batch_size, tumour_free_ratio=ratio)
+
+
+def slices_of(batches: list[PlannedBatch]) -> list[tuple[str, int]]:
+    return [entry for batch in batches for entry in batch.slices]
+
+
+# What comes
+
+
+def test_every_slice_with_tumour_comes_exactly_once() -> None:
+    cases = realistic(20)
+    counts = Counter(slices_of(plan(cases)))
+    for one in cases:
+        for row, tumour in enumerate(one.tumour_per_slice):
+            assert counts[one.case_id, row] == 1 if tumour else counts[one.case_id, row] <= 1
+
+
+@pytest.mark.parametrize(
+    ("free_below", "tumour", "ratio", "expected"),
+    [
+        (40, 20, 0.25, 5),  # a quarter of 20
+        (40, 21, 0.25, 5),  # 5.25
+        (40, 2, 0.25, 2),  # no fewer than 2 of a case
+        (1, 2, 0.25, 1),  # there is only one
+        (0, 9, 0.25, 0),  # there is none
+        (40, 0, 0.25, 2),  # a case without tumour shows what health looks like
+        (40, 0, 0.0, 2),
+        (40, 20, 0.0, 0),
+        (40, 20, 1.0, 20),
+        (40, 20, 9.0, 40),  # all there are
+    ],
+)
+def test_tumour_free_slices_of_a_case_come_in_proportion(
+    free_below: int, tumour: int, ratio: float, expected: int
+) -> None:
+    rows = sample_slices(case("a", free_below, tumour, 0), ratio, np.random.default_rng(0)).tolist()
+    assert sum(row < free_below for row in rows) == expected
+    assert sum(row >= free_below for row in rows) == tumour
+    assert len(set(rows)) == len(rows)
+
+
+def test_tumour_free_slices_are_drawn_anew_each_epoch_until_all_have_come() -> None:
+    cases = [case("a", 20, 20, 20)]
+    drawn = [{row for _, row in slices_of(plan(cases, epoch=epoch)) if not 20 <= row < 40} for epoch in range(60)]
+    assert len({frozenset(rows) for rows in drawn}) > 50
+    assert set().union(*drawn) == {*range(20), *range(40, 60)}
+
+
+# Batches
+
+
+@pytest.mark.parametrize("n", [1, 2, 9, 16, 17, 40])
+@pytest.mark.parametrize("batch_size", [1, 7, 16])
+def test_batches_are_full_but_for_one_slice_at_most_and_none_is_too_large(n: int, batch_size: int) -> None:
+    batches = plan(realistic(n), batch_size=batch_size)
+    sizes = {len(batch.slices) for batch in batches}
+    assert max(sizes) - min(sizes) <= 1
+    assert max(sizes) <= batch_size
+    assert len(batches) == -(-sum(len(batch.slices) for batch in batches) // batch_size)  # no more than needed
+
+
+def test_batches_carry_their_epoch_and_are_numbered_from_0() -> None:
+    batches = plan(realistic(9), epoch=4)
+    assert [(batch.epoch, batch.step) for batch in batches] == [(4, step) for step in range(len(batches))]
+
+
+@pytest.mark.parametrize("n", range(9, 13))
+def test_batches_of_few_uneven_cases_mix_seven_of_them_and_mostly_eight(n: int) -> None:
+    # Exactly eight in each is beyond reach: a case of ten slices cannot be in each of thirty batches.
+    mixed = [
+        len({case_id for case_id, _ in batch.slices})
+        for seed in range(5)
+        for epoch in range(3)
+        for batch in plan(realistic(n, seed), epoch=epoch)
+    ]
+    assert min(mixed) >= 7
+    assert np.mean(np.array(mixed) >= 8) > 0.8
+
+
+@pytest.mark.parametrize("n", range(13, 41))
+def test_every_batch_mixes_eight_cases_where_there_are_enough(n: int) -> None:
+    for epoch in range(3):
+        assert min(len({case_id for case_id, _ in batch.slices}) for batch in plan(realistic(n), epoch=epoch)) >= 8
+
+
+def test_neighbouring_batches_draw_on_few_cases_so_that_few_files_are_open() -> None:
+    batches = plan(realistic(200))
+    for first in range(len(batches) - 8):
+        window = {case_id for batch in batches[first : first + 8] for case_id, _ in batch.slices}
+        assert len(window) <= 2 * 17  # groups of 16 or 17 here; a window touches two
+
+
+def test_a_case_is_spread_evenly_over_its_group() -> None:
+    batches = plan([case(f"case_{k}", 10, 40, 10) for k in range(8)])  # 50 slices of each in 25 batches
+    for batch in batches:
+        assert max(Counter(case_id for case_id, _ in batch.slices).values()) <= 3
+
+
+# Purity
+
+
+def test_the_same_seed_and_epoch_give_the_same_plan() -> None:
+    assert plan(realistic(20), seed=3, epoch=5) == plan(realistic(20), seed=3, epoch=5)
+
+
+def test_a_plan_is_the_same_in_another_process() -> None:
+    code = (
+        "from brats.data.epoch import TrainingCase, plan_epoch\n"
+        "cases = [TrainingCase(f'c{k}', (0,) * 9 + (5,) * k) for k in range(20)]\n"
+        "print(plan_epoch(cases, seed=1, epoch=2, batch_size=8, tumour_free_ratio=0.5))"
+    )
+    run = subprocess.run(
+        [sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        check=True,
+        env={**os.environ, "PYTHONHASHSEED": "7"},
+    )
+    cases = [TrainingCase(f"c{k}", (0,) * 9 + (5,) * k) for k in range(20)]
+    assert run.stdout.strip() == repr(plan(cases, seed=1, epoch=2, batch_size=8, ratio=0.5))
+
+
+def test_other_epochs_and_other_seeds_give_other_orders() -> None:
+    cases = realistic(20)
+    first_batches = {plan(cases, seed=seed, epoch=epoch)[0].slices for seed in range(3) for epoch in range(3)}
+    assert len(first_batches) == 9
+
+
+@pytest.mark.parametrize("ratio", [0.0, 0.25, 2.0])
+def test_every_epoch_has_the_same_number_of_steps(ratio: float) -> None:
+    cases = realistic(11)
+    n_steps = {len(plan(cases, epoch=epoch, ratio=ratio)) for epoch in range(5)}
+    assert n_steps == {steps_per_epoch(cases, batch_size=16, tumour_free_ratio=ratio)}
+
+
+# Workers
+
+
+@pytest.mark.parametrize("world_size", [1, 2, 3, 4, 5])
+@pytest.mark.parametrize("n_slices", [1, 4, 15, 16])
+def test_the_workers_share_a_batch_without_gap_or_overlap(n_slices: int, world_size: int) -> None:
+    batch = PlannedBatch(1, 0, tuple(("a", row) for row in range(n_slices)))
+    parts = [share(batch, rank, world_size) for rank in range(world_size)]
+    assert [position for part in parts for position in part] == list(range(n_slices))
+    assert max(map(len, parts)) - min(map(len, parts)) <= 1
+
+
+def test_two_workers_take_the_halves_of_a_batch() -> None:
+    batch = PlannedBatch(1, 0, tuple(("a", row) for row in range(7)))
+    assert (share(batch, 0, 2), share(batch, 1, 2)) == (range(3), range(3, 7))

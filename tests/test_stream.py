@@ -1,0 +1,89 @@
+"""The streams of batches that Ray Data makes of the epoch plan."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from synthetic import write_case
+
+from brats.config import PrepareConfig, TrainConfig
+from brats.data.slices import SliceFile, slices_path
+from brats.pipeline.prepare import prepare, read_cases
+from brats.pipeline.stream import EpochPlan, plan_of, rank_stream, read_step, worker_batches
+
+pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("embedded_ray")]
+
+N_EPOCHS = 3
+
+
+@pytest.fixture(scope="module")
+def plan(tmp_path_factory: pytest.TempPathFactory) -> EpochPlan:
+    root = tmp_path_factory.mktemp("stream")
+    for number in range(12):
+        write_case(str(root / "cases"), f"case_{number:02d}", seed=number, shape=(32, 30, 14))
+    prepared = str(root / "prepared")
+    prepare(PrepareConfig(data=str(root / "cases"), out=prepared, test_fraction=0, val_fraction=0.1))
+    rows = read_cases(prepared)
+    return plan_of(TrainConfig(modalities=("t1", "flair"), batch_size=8), prepared, rows)
+
+
+def batches_of(plan: EpochPlan, run: Path, rank: int, world_size: int) -> list[Any]:
+    config = TrainConfig(out=str(run), epochs=N_EPOCHS)
+    dataset = rank_stream(plan, config, rank, world_size, len(plan.epoch(1)))
+    dataset.context.execution_options.preserve_order = True
+    return list(worker_batches(dataset, len(plan.modalities), plan.size))
+
+
+def test_streams_of_two_workers_together_are_the_plan_in_order(plan: EpochPlan, tmp_path: Path) -> None:
+    streams = [batches_of(plan, tmp_path, rank, 2) for rank in range(2)]
+    planned = [batch for epoch in range(1, N_EPOCHS + 1) for batch in plan.epoch(epoch)]
+    assert len(streams[0]) == len(streams[1]) == len(planned)
+    files = {case.case_id: SliceFile(slices_path(plan.prepared, case.case_id)) for case in plan.cases}
+    for batch, *shares in zip(planned, *streams, strict=True):
+        assert [(share.epoch, share.step) for share in shares] == [(batch.epoch, batch.step)] * 2
+        assert [share.first for share in shares] == [0, len(shares[0].slices.labels)]
+        assert {share.n_global for share in shares} == {len(batch.slices)}
+        labels = np.concatenate([share.slices.labels for share in shares])
+        images = np.concatenate([share.slices.images for share in shares])
+        assert len(labels) == len(batch.slices)
+        for position, (case_id, row) in enumerate(batch.slices):
+            (t1, flair), mask = files[case_id].read_slice(row, ("t1", "flair"))
+            assert mask is not None
+            height, width = mask.shape
+            np.testing.assert_array_equal(labels[position, :height, :width], mask)
+            np.testing.assert_array_equal(images[position, 0, :height, :width], t1)
+            np.testing.assert_array_equal(images[position, 1, :height, :width], flair)
+            assert not labels[position, height:].any()
+
+
+def test_stream_of_a_resumed_run_starts_after_its_last_checkpoint(plan: EpochPlan, tmp_path: Path) -> None:
+    whole = batches_of(plan, tmp_path, 0, 1)
+    checkpoint = tmp_path / "checkpoints" / "epoch_00001" / "checkpoint.pt"
+    checkpoint.parent.mkdir(parents=True)
+    checkpoint.touch()
+    rest = batches_of(plan, tmp_path, 0, 1)
+    expected = [batch for batch in whole if batch.epoch > 1]
+    assert [(batch.epoch, batch.step) for batch in rest] == [(batch.epoch, batch.step) for batch in expected]
+    for one, other in zip(rest, expected, strict=True):
+        np.testing.assert_array_equal(one.slices.images, other.slices.images)
+
+
+def test_stream_of_a_finished_run_is_empty(plan: EpochPlan, tmp_path: Path) -> None:
+    checkpoint = tmp_path / "checkpoints" / f"epoch_{N_EPOCHS:05d}" / "checkpoint.pt"
+    checkpoint.parent.mkdir(parents=True)
+    checkpoint.touch()
+    assert batches_of(plan, tmp_path, 0, 1) == []
+
+
+def test_arrays_of_a_batch_may_be_written_to(plan: EpochPlan, tmp_path: Path) -> None:
+    batch = batches_of(plan, tmp_path, 0, 1)[0]
+    assert batch.slices.images.flags.writeable
+    assert batch.slices.images.dtype == np.int16
+
+
+def test_a_step_carries_its_arrays_as_plain_bytes(plan: EpochPlan) -> None:
+    steps = len(plan.epoch(1))
+    row = read_step({"id": steps}, plan, 0, steps, 0, 1)
+    assert (row["epoch"], row["step"]) == (2, 0)
+    assert {type(value) for value in row.values()} == {int, str, bytes}
