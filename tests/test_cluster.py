@@ -66,6 +66,11 @@ def test_root_cause_is_the_innermost_reason_in_one_line() -> None:
     assert root_cause(error) == "ValueError: lines"
 
 
+def test_root_cause_is_read_from_the_traceback_that_ray_carries_as_text() -> None:
+    text = "Traceback ...\nbrats.errors.StorageError: a.b: disk full\n\nThe above exception was the direct cause of ..."
+    assert root_cause(RuntimeError(text)) == "StorageError: a.b: disk full"
+
+
 @pytest.mark.ray
 @pytest.mark.usefixtures("embedded_ray")
 def test_error_in_a_task_reaches_the_user_in_one_line(capfd: pytest.CaptureFixture[str]) -> None:

@@ -27,9 +27,9 @@ pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("embedded_ray")]
 def make_bundle(folder: Path, *, modalities: tuple[str, ...] = ("flair", "t1ce"), seed: int = 1) -> Path:
     """A small random network whose masks hold every label, so that nothing is trivially empty."""
     torch.manual_seed(seed)
-    network = build_unet(encoder="resnet18", n_modalities=len(modalities), decoder_channels=(8,) * 5)
+    network = build_unet(encoder="tu-test_resnet", n_modalities=len(modalities), decoder_channels=(8,) * 5)
     card = ModelCard(
-        encoder="resnet18",
+        encoder="tu-test_resnet",
         decoder_channels=(8,) * 5,
         modalities=modalities,
         epoch=1,

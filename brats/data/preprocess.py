@@ -178,7 +178,7 @@ def find_background(volume: Volume) -> float:
 def brain_box(masks: Sequence[npt.NDArray[np.bool_]], labels: Labels | None) -> Box | None:
     """The smallest box around every voxel of every mask and every label; None where there is none.
 
-    In real cases some labelled voxels lie outside the brain of every modality.
+    In real cases some labelled voxels lie outside the brain of some modality, which may be the only one used.
     """
     everything = [*masks, labels] if labels is not None else list(masks)
     ranges = []

@@ -37,7 +37,7 @@ def to_planes(array: Array) -> bytes:
 
 
 def from_planes(data: bytes | memoryview, dtype: str, shape: tuple[int, ...]) -> Array:
-    """The inverse of `to_planes`; a new array of this number type and shape."""
+    """The inverse of `to_planes`: an array of this number type and shape, not to be written to."""
     planes = np.frombuffer(data, np.uint8).reshape(np.dtype(dtype).itemsize, -1)
     return np.ascontiguousarray(planes.T).view(np.dtype(dtype).newbyteorder("<")).reshape(shape)
 

@@ -5,6 +5,7 @@
 
 import logging
 import os
+import re
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -124,8 +125,14 @@ def rows_of(dataset: Any) -> Iterable[dict[str, Any]]:
 
 
 def root_cause(error: BaseException) -> str:
-    """The innermost reason of an error that passed through Ray, in one line."""
-    while (inner := getattr(error, "cause", None) or error.__cause__) is not None and inner is not error:
+    """The innermost reason of an error that passed through Ray, in one line: `ValueError: the message`.
+
+    Ray carries the error of a task as the text of its traceback, innermost first.
+    """
+    innermost, chained, _ = str(error).partition("\n\nThe above exception was the direct cause")
+    if chained:
+        return re.sub(r"^[\w.]+\.(?=\w+: )", "", innermost.strip().splitlines()[-1])
+    while (inner := getattr(error, "cause", None) or error.__cause__) is not None:
         error = inner
     text = str(error).strip().splitlines()
     return f"{type(error).__name__}: {text[-1] if text else 'no further word'}"
