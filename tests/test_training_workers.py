@@ -15,11 +15,12 @@ import numpy as np
 import pytest
 import torch
 import torch.distributed
-import torch.multiprocessing
 from prepared import CONFIG, MODALITIES, epochs, fit_arguments, plan, tiny_case, worker_batch, write_prepared
 from torch import Tensor, nn
+from torch.multiprocessing.spawn import spawn
 
 from brats.config import TrainConfig
+from brats.data.epoch import PlannedBatch
 from brats.errors import BratsError
 from brats.model.checkpoint import load_checkpoint, saved_epochs
 from brats.model.history import read_history
@@ -40,7 +41,7 @@ from brats.model.unet import build_unet, freeze_unused
 
 CPU = torch.device("cpu")
 NO_SCALER = torch.amp.GradScaler("cpu", enabled=False)
-UNEVEN = dataclasses.replace(CONFIG, batch_size=7, micro_batch_size=3)  # shares of 3 and 4: 3 and 2 + 2
+THREES = dataclasses.replace(CONFIG, micro_batch_size=3)
 
 Findings = dict[str, Any]
 
@@ -65,6 +66,11 @@ def own_paths(prepared: str) -> tuple[list[str], list[str]]:
     return [path for path in paths if "train" in path], [path for path in paths if "val" in path]
 
 
+def first_batch(train: Sequence[str], n_slices: int) -> PlannedBatch:
+    planned = plan(train, CONFIG, 1)[0]
+    return dataclasses.replace(planned, slices=planned.slices[:n_slices])
+
+
 # What each of the two processes does
 
 
@@ -76,8 +82,8 @@ def work(rank: int, folder: str) -> None:
     worker, prepared = worker_at(rank), f"{folder}/prepared"
     train, val = own_paths(prepared)
     findings = {
-        "even": step(worker, prepared, train, CONFIG),
-        "uneven": step(worker, prepared, train, UNEVEN),
+        "even": step(worker, prepared, CONFIG, first_batch(train, 8)),
+        "uneven": step(worker, prepared, THREES, first_batch(train, 7)),
         "sum": all_sum([rank + 1, 10.5], worker),
         "buffers": averaged_buffers(worker),
         "validation": validate(network().eval(), CONFIG, worker, val[rank::2]),
@@ -89,10 +95,10 @@ def work(rank: int, folder: str) -> None:
     torch.distributed.destroy_process_group()
 
 
-def step(worker: Worker, prepared: str, train: Sequence[str], config: TrainConfig) -> Findings:
+def step(worker: Worker, prepared: str, config: TrainConfig, planned: PlannedBatch) -> Findings:
     """Loss and gradient of one global batch."""
     model = parallel(network(), worker)
-    batch = worker_batch(prepared, plan(train, config, 1)[0], worker.rank, 2)
+    batch = worker_batch(prepared, planned, worker.rank, 2)
     loss = accumulate_gradients(model, NO_SCALER, config, worker, batch)
     return {"n_slices": len(batch.slices.labels), "loss_sum": loss.item(), "gradients": gradients(model)}
 
@@ -127,7 +133,7 @@ def runs(worker: Worker, prepared: str, train: list[str], val: list[str], folder
                 CONFIG,
                 worker,
                 batches=own if batches is None else batches,
-                on_epoch=lambda _: torch.distributed.barrier(),
+                on_epoch=lambda _: None,
                 **fit_arguments(train, val, CONFIG, f"{folder}/{name}"),
             )
         except BratsError as error:
@@ -167,7 +173,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def findings(folder: Path) -> list[Findings]:
     """What the two workers found, by rank."""
-    torch.multiprocessing.spawn(work, args=(str(folder),), nprocs=2)
+    spawn(work, args=(str(folder),), nprocs=2)
     return [torch.load(folder / f"findings_{rank}.pt", weights_only=False) for rank in (0, 1)]
 
 
@@ -180,7 +186,7 @@ def test_two_workers_have_the_gradient_of_one_with_two_micro_batches(
     prepared = str(folder / "prepared")
     train, _ = own_paths(prepared)
     alone = network()
-    batch = worker_batch(prepared, plan(train, CONFIG, 1)[0], 0, 1)
+    batch = worker_batch(prepared, first_batch(train, 8), 0, 1)
     loss = accumulate_gradients(alone, NO_SCALER, CONFIG, worker_at(0, 1), batch).item()
     expected = gradients(alone)
     assert sum(gradient.norm() for gradient in expected.values()) > 1
@@ -195,9 +201,9 @@ def test_uneven_shares_and_micro_batches_weigh_as_many_slices_as_they_have(
 ) -> None:
     prepared = str(folder / "prepared")
     train, _ = own_paths(prepared)
-    images, targets = prepare_batch(worker_batch(prepared, plan(train, UNEVEN, 1)[0], 0, 1), UNEVEN.seed, CPU)
-    sizes = [3, 2, 2]
-    assert [found["uneven"]["n_slices"] for found in findings] == [sizes[0], sum(sizes[1:])]
+    images, targets = prepare_batch(worker_batch(prepared, first_batch(train, 7), 0, 1), CONFIG.seed, CPU)
+    sizes = [3, 2, 2]  # one micro-batch of the first worker, two of the second
+    assert [found["uneven"]["n_slices"] for found in findings] == [3, 4]
     alone, loss_sum = network(), 0.0
     for part, target in zip(images.split(sizes), targets.split(sizes), strict=True):
         loss = bce_dice_loss(alone(part), target)

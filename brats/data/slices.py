@@ -133,7 +133,10 @@ class SliceFile:
         described = self.description
         names = list(modalities or described["modalities"])
         with storage.said_plainly(self.path, "read"):
-            table = self._file.read(columns=[*names, "mask"], use_threads=False)
+            file = self._file
+            if storage.is_remote(self.path):  # one request, where single columns would take one for each slice
+                file = pq.ParquetFile(pa.BufferReader(storage.read_bytes(self.path)))
+            table = file.read(columns=[*names, "mask"], use_threads=False)
         height, width, n_slices = self.box.shape
         images = {
             name: np.stack(

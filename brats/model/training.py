@@ -147,7 +147,7 @@ def parallel(network: nn.Module, worker: Worker) -> nn.Module:
     device_ids = [worker.device] if worker.device.type == "cuda" else None
     # Each worker keeps its own BatchNorm statistics within an epoch; average_buffers joins them at its end.
     return DistributedDataParallel(
-        network, device_ids=device_ids, broadcast_buffers=False, gradient_as_bucket_view=True
+        network, device_ids=device_ids, forward_sync_buffers=False, gradient_as_bucket_view=True
     )
 
 

@@ -1,0 +1,96 @@
+"""Predicted masks in Parquet: on the source's grid, in its axes, as the NIfTI file of the same prediction."""
+
+import itertools
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pandas as pd
+import pytest
+
+from brats import storage
+from brats.data.cases import find_cases
+from brats.data.masks import masks_path, read_masks, write_masks
+from brats.data.preprocess import Case, read_case
+from brats.data.volume import nifti_bytes
+from brats.errors import StorageError
+from brats.labels import ED, ET, NCR, Labels, encode_labels
+
+SHAPE = (9, 8, 7)
+BOX = (slice(2, 6), slice(1, 6), slice(3, 6))  # of the brain, in source axes
+ORIENTATIONS = [
+    (order, flips) for order in itertools.permutations(range(3)) for flips in itertools.product((1, -1), repeat=3)
+]
+
+
+def case_in(folder: Path, order: tuple[int, ...] = (0, 1, 2), flips: tuple[int, ...] = (-1, -1, 1)) -> Case:
+    """A case whose source axis i runs along RAS+ axis order[i] in the direction flips[i]."""
+    affine = np.zeros((4, 4))
+    affine[3, 3] = 1
+    for source, (ras, flip) in enumerate(zip(order, flips, strict=True)):
+        affine[ras, source] = flip
+    voxels = np.zeros(SHAPE, np.int16)
+    voxels[BOX] = np.arange(1, 61).reshape(4, 5, 3)
+    nib.save(nib.Nifti1Image(voxels, affine), folder / "case_flair.nii.gz")
+    return read_case(find_cases(str(folder), ("flair",)).cases[0], ("flair",))
+
+
+def prediction(case: Case) -> Labels:
+    """Labels of every kind all over the crop, without any symmetry."""
+    return np.random.default_rng(0).integers(0, 4, case.images["flair"].shape).astype(np.uint8)
+
+
+def load(path: Path, content: bytes) -> Labels:
+    path.write_bytes(content)
+    image = nib.load(path)
+    assert isinstance(image, nib.Nifti1Image)
+    return np.asanyarray(image.dataobj)
+
+
+@pytest.mark.parametrize(("order", "flips"), ORIENTATIONS)
+def test_slice_k_is_slice_k_of_the_nifti_file_of_the_same_prediction(
+    order: tuple[int, ...], flips: tuple[int, ...], tmp_path: Path
+) -> None:
+    case = case_in(tmp_path, order, flips)
+    predicted = prediction(case)
+    write_masks(str(tmp_path), case, predicted)
+    nifti = load(tmp_path / "x.nii.gz", nifti_bytes(case.uncropped(predicted), case.grid, case.layout))
+    frame = pd.read_parquet(masks_path(str(tmp_path), case.case_id))
+    assert frame["slice_index"].tolist() == list(range(7))
+    for k, height, width, mask in frame[["slice_index", "height", "width", "mask"]].itertuples(index=False):
+        labels = np.frombuffer(mask, np.uint8).reshape(height, width)
+        np.testing.assert_array_equal(encode_labels(labels, case.layout), nifti[:, :, k])
+
+
+def test_a_mask_lies_where_the_brain_lies_in_the_source(tmp_path: Path) -> None:
+    case = case_in(tmp_path)
+    write_masks(str(tmp_path), case, np.full(case.images["flair"].shape, ED, np.uint8))
+    expected = np.zeros(SHAPE, np.uint8)
+    expected[BOX] = ED
+    np.testing.assert_array_equal(read_masks(masks_path(str(tmp_path), "case")), expected)
+
+
+def test_masks_read_back_are_the_prediction_in_source_axes(tmp_path: Path) -> None:
+    case = case_in(tmp_path)  # stored LPS: x and y run the other way in RAS+
+    predicted = prediction(case)
+    write_masks(str(tmp_path), case, predicted)
+    masks = read_masks(masks_path(str(tmp_path), "case"))
+    np.testing.assert_array_equal(masks[::-1, ::-1], case.uncropped(predicted))
+    assert set(np.unique(masks)) == {0, NCR, ED, ET}
+
+
+def test_the_file_says_how_a_mask_is_decoded(tmp_path: Path) -> None:
+    case = case_in(tmp_path)
+    write_masks(str(tmp_path), case, prediction(case))
+    path = masks_path(str(tmp_path), "case")
+    assert path == storage.join(str(tmp_path), "masks", "case.parquet")
+    table, metadata = storage.read_table(path)
+    assert table.column_names == ["case_id", "slice_index", "height", "width", "mask"]
+    assert table["case_id"].unique().to_pylist() == ["case"]
+    assert "np.frombuffer(mask, 'uint8').reshape(height, width)" in metadata["conventions"]["mask"]
+
+
+def test_a_broken_file_is_named(tmp_path: Path) -> None:
+    (tmp_path / "x.parquet").write_bytes(b"PAR1")
+    with pytest.raises(StorageError, match=r"x\.parquet: not a whole Parquet file"):
+        read_masks(str(tmp_path / "x.parquet"))
