@@ -20,7 +20,7 @@ from brats.config import Precision, TrainConfig
 from brats.errors import BratsError
 from brats.model import training
 from brats.model.augment import draw_flips
-from brats.model.checkpoint import HistoryRow, load_checkpoint, saved_epochs
+from brats.model.checkpoint import Checkpoint, HistoryRow, load_checkpoint, save_checkpoint, saved_epochs
 from brats.model.history import SCHEMA, read_history
 from brats.model.losses import bce_dice_loss
 from brats.model.training import (
@@ -230,6 +230,23 @@ def test_the_history_file_is_the_history(data: Data, tmp_path: Path) -> None:
     checkpoint = load_checkpoint(str(tmp_path))
     assert checkpoint is not None
     assert checkpoint.history == history
+
+
+def test_the_history_file_is_never_behind_the_checkpoint(
+    data: Data, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A run that is killed after its last checkpoint is finished, and nothing writes its history again."""
+
+    def killed(run: str, checkpoint: Checkpoint) -> None:
+        save_checkpoint(run, checkpoint)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(training, "save_checkpoint", killed)
+    config = dataclasses.replace(CONFIG, epochs=1)
+    with pytest.raises(KeyboardInterrupt):
+        run_fit(data, tmp_path, config)
+    assert len(run_fit(data, tmp_path, config, batches=[])) == 1
+    assert read_history(str(tmp_path))["epoch"].tolist() == [1]
 
 
 def test_the_figures_of_an_epoch_are_what_happened(data: Data, tmp_path: Path) -> None:

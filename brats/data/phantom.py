@@ -53,13 +53,13 @@ NAME_MAPPING_HEADER = (
 # rest is added to them. Levels chosen beside real BraTS cases.
 CONTENTS = ("csf", "gm", "wm", "detail", "gliosis", "plexus", "vessels", "meninges")
 HEALTHY_SIGNAL = {
-    "flair": (0.32, 1.18, 0.92, -0.4, 0.95, 0.8, 0.0, 1.3),
+    "flair": (0.32, 1.20, 0.92, -0.4, 0.95, 0.8, 0.0, 1.3),
     "t1": (0.40, 0.80, 1.08, 1.0, -0.12, 0.3, 0.0, 0.1),
     "t1ce": (0.42, 0.82, 1.05, 1.0, -0.10, 1.2, 1.6, 0.9),
     "t2": (2.10, 1.12, 0.84, -0.8, 0.35, -0.8, -0.6, 0.3),
 }
 TUMOUR_SIGNAL = {
-    "flair": {ED: 1.76, NCR: 1.45, ET: 1.65},
+    "flair": {ED: 1.68, NCR: 1.45, ET: 1.65},
     "t1": {ED: 0.84, NCR: 0.68, ET: 0.85},
     "t1ce": {ED: 0.80, NCR: 0.62, ET: 1.65},
     "t2": {ED: 1.70, NCR: 1.95, ET: 1.60},

@@ -6,6 +6,7 @@ from typing import Any
 
 from brats import storage
 from brats.config import TrainConfig
+from brats.data.epoch import PlannedBatch
 from brats.data.slices import slices_path
 from brats.errors import BratsError, ConfigError
 from brats.pipeline import cluster
@@ -33,8 +34,9 @@ def fit_on_cluster(config: TrainConfig, prepared: str, split: Sequence[Mapping[s
     first_epoch = plan.epoch(1)
     n_slices = sum(len(batch.slices) for batch in first_epoch)
     placement = cluster.place_workers(config.device, config.workers, cpu_workers=2)
-    _announce(config, placement, len(history), n_slices, len(first_epoch))
-    with relayed(functools.partial(_show_epoch, config)) as queue:
+    check_batches(first_epoch, placement.workers)
+    announce(config, placement, len(history), n_slices, len(first_epoch))
+    with relayed(functools.partial(show_epoch, config)) as queue:
         trainer = TorchTrainer(
             train_worker,
             train_loop_config={
@@ -69,7 +71,7 @@ def fit_on_cluster(config: TrainConfig, prepared: str, split: Sequence[Mapping[s
         try:
             outcome = trainer.fit().return_value
         except WorkerGroupError as error:
-            raise BratsError(_worker_failure(error.worker_failures)) from error
+            raise BratsError(worker_failure(error.worker_failures)) from error
     if outcome is not None:
         raise BratsError(outcome)
     checkpoint = load_checkpoint(config.out)
@@ -123,12 +125,23 @@ def train_worker(spec: dict[str, Any]) -> str | None:
     return None
 
 
-def _worker_failure(failures: Mapping[int, BaseException]) -> str:
+def worker_failure(failures: Mapping[int, BaseException]) -> str:
+    """Why the workers failed, by the first of them, in one line."""
     rank, error = min(failures.items())
     return f"training worker {rank} failed: {cluster.root_cause(error)}; the same command resumes"
 
 
-def _announce(config: TrainConfig, placement: Placement, done: int, n_slices: int, n_steps: int) -> None:
+def check_batches(batches: Sequence[PlannedBatch], workers: int) -> None:
+    """Raise ConfigError unless every batch has a slice for every worker."""
+    smallest = min(len(batch.slices) for batch in batches)
+    if smallest < workers:
+        raise ConfigError(
+            f"a batch has {smallest} slices for {workers} workers; raise --batch-size or lower --workers"
+        )
+
+
+def announce(config: TrainConfig, placement: Placement, done: int, n_slices: int, n_steps: int) -> None:
+    """Say what is about to be trained, on what."""
     resumed = f", resuming after epoch {done}" if done else ""
     say(
         "train",
@@ -137,7 +150,7 @@ def _announce(config: TrainConfig, placement: Placement, done: int, n_slices: in
     )
 
 
-def _show_epoch(config: TrainConfig, row: dict[str, Any]) -> None:
+def show_epoch(config: TrainConfig, row: dict[str, Any]) -> None:
     """The line of one epoch."""
     left = (config.epochs - row["epoch"]) * row["elapsed_s"]
     say(
