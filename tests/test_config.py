@@ -237,6 +237,12 @@ def test_other_data_are_a_different_run(tmp_path: Path) -> None:
         SavedConfig.of("train", TrainConfig(), data_fingerprint="xyz").claim(str(tmp_path))
 
 
+def test_a_field_that_only_one_side_has_is_a_difference(tmp_path: Path) -> None:
+    SavedConfig(job="train", result={"seed": 0, "old": 1}, execution={}).claim(str(tmp_path))
+    with pytest.raises(ConfigError, match="new None there, 2 here; old 1 there, None here"):
+        SavedConfig(job="train", result={"seed": 0, "new": 2}, execution={}).claim(str(tmp_path))
+
+
 def test_a_folder_of_another_job_is_refused(tmp_path: Path) -> None:
     SavedConfig.of("prepare", prepare_config()).claim(str(tmp_path))
     with pytest.raises(ConfigError, match="holds the output of prepare, not of train; choose another --out"):

@@ -29,7 +29,7 @@ SCHEMA = pa.schema(
 
 CONVENTIONS = {
     "train_loss": "mean over the slices of the epoch of binary cross-entropy plus soft Dice loss",
-    "val_loss": "the same without augmentation, mean over whole validation cases",
+    "val_loss": "the same without augmentation; mean over validation cases, each taken as one batch",
     "val_dice": "mean of WT, TC and ET",
     "val_dice_wt, _tc, _et": "mean over validation cases of the 3-D Dice inside the crop; both masks empty: 1",
     "data_wait_s": "seconds a worker waited for batches, mean over the workers",
