@@ -144,7 +144,10 @@ class TrainConfig:
         )
         for name in ("epochs", "batch_size", "micro_batch_size", "patience"):
             _check(getattr(self, name) >= 1, _option(name), getattr(self, name), "at least 1")
-        for name in ("workers", "warmup_steps", "max_failures", "tumour_free_ratio", "weight_decay"):
+        _check(
+            0 <= self.tumour_free_ratio <= 100, "--tumour-free-ratio", self.tumour_free_ratio, "between 0 and 100"
+        )
+        for name in ("workers", "warmup_steps", "max_failures", "weight_decay"):
             _check(getattr(self, name) >= 0, _option(name), getattr(self, name), "not negative")
         for name in ("learning_rate", "clip_norm"):
             _check(getattr(self, name) > 0, _option(name), getattr(self, name), "above 0")

@@ -67,7 +67,8 @@ def test_root_cause_is_the_innermost_reason_in_one_line() -> None:
 
 
 def test_root_cause_is_read_from_the_traceback_that_ray_carries_as_text() -> None:
-    text = "Traceback ...\nbrats.errors.StorageError: a.b: disk full\n\nThe above exception was the direct cause of ..."
+    traceback = "Traceback ...\nbrats.errors.StorageError: a.b: disk full"
+    text = f"{traceback}\n\nThe above exception was the direct cause of the following exception: ..."
     assert root_cause(RuntimeError(text)) == "StorageError: a.b: disk full"
 
 

@@ -64,7 +64,7 @@ def test_a_wrong_value_of_prepare_is_named_with_its_option(values: dict[str, Any
         ({"workers": -1}, "--workers: -1 is not allowed: not negative"),
         ({"warmup_steps": -1}, "--warmup-steps: -1 is not allowed: not negative"),
         ({"max_failures": -1}, "--max-failures: -1 is not allowed: not negative"),
-        ({"tumour_free_ratio": -0.5}, "--tumour-free-ratio: -0.5 is not allowed: not negative"),
+        ({"tumour_free_ratio": -0.5}, "--tumour-free-ratio: -0.5 is not allowed: between 0 and 100"),
         ({"weight_decay": float("nan")}, "--weight-decay: nan is not allowed: not negative"),
         ({"learning_rate": 0.0}, "--learning-rate: 0.0 is not allowed: above 0"),
         ({"clip_norm": float("nan")}, "--clip-norm: nan is not allowed: above 0"),

@@ -77,5 +77,5 @@ def test_nothing_that_fits_together_is_an_error(root: Path) -> None:
 
 
 def test_missing_folder_is_an_error(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="--predictions: .*masks does not exist"):
+    with pytest.raises(ConfigError, match=r"--predictions: .*masks does not exist"):
         run(tmp_path)

@@ -141,9 +141,7 @@ def test_prepared_and_raw_cases_give_the_same_masks(
         assert storage.read_table(str(tmp_path / "out" / "masks" / path.name))[0].equals(raw)
 
 
-def test_one_worker_and_other_batch_sizes_give_the_same_masks(
-    predicted: Path, bundle: Path, cases: Path, tmp_path: Path
-) -> None:
+def test_one_worker_and_other_batch_sizes_give_the_same_masks(bundle: Path, cases: Path, tmp_path: Path) -> None:
     run(bundle, cases, tmp_path, workers=1, batch_size=5, precision="fp32")
     run(bundle, cases, tmp_path / "again", workers=2, batch_size=16, precision="fp32")
     for path in (tmp_path / "masks").iterdir():
@@ -214,7 +212,7 @@ def test_split_of_the_run_chooses_the_cases(bundle: Path, cases: Path, tmp_path:
     assert set(scores.split) == {"test"}
 
 
-def test_no_free_text_of_the_source_reaches_the_nifti(bundle: Path, tmp_path: Path) -> None:
+def test_no_free_text_of_the_source_reaches_the_nifti(tmp_path: Path) -> None:
     folder = write_case(str(tmp_path / "data"), "case_0")
     image = nib.load(file_path(folder, "case_0", "flair"))
     image.header["descrip"] = b"Jane Doe, born 1970"
@@ -227,7 +225,7 @@ def test_no_free_text_of_the_source_reaches_the_nifti(bundle: Path, tmp_path: Pa
 
 
 @pytest.mark.real
-def test_real_reference_scored_against_itself_is_perfect(real_data_dir: str, tmp_path: Path) -> None:
+def test_real_reference_scored_against_itself_is_perfect(real_data_dir: str) -> None:
     from brats.data.cases import find_cases
     from brats.data.preprocess import read_case
     from brats.pipeline.predict import Item, score_case

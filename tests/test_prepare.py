@@ -98,16 +98,31 @@ def test_cases_added_later_move_no_patient(cases: Path, tmp_path: Path) -> None:
     assert len(after) == len(before) + 6
 
 
-def test_a_case_whose_files_changed_is_prepared_again(tmp_path: Path) -> None:
+def test_a_case_whose_files_changed_is_prepared_again_in_its_old_split(tmp_path: Path) -> None:
+    data, out = tmp_path / "data", tmp_path / "out"
+    for number in range(8):
+        write_case(str(data), f"case_{number}", seed=number)
+    before = {row["case_id"]: row["split"] for row in run(data, out).cases}
+    folder = write_case(str(data), "case_1", seed=77, radius=3)
+    after = {row["case_id"]: row for row in run(data, out).cases}
+    source = np.asarray(nib.load(file_path(folder, "case_1", "seg")).dataobj)
+    assert after["case_1"]["n_voxels_et"] == (source == 4).sum()
+    assert {case_id: row["split"] for case_id, row in after.items()} == before
+
+
+def test_a_mended_case_is_taken_in_and_a_broken_one_put_out(tmp_path: Path) -> None:
     data, out = tmp_path / "data", tmp_path / "out"
     for number in range(3):
         write_case(str(data), f"case_{number}", seed=number)
-    run(data, out)
-    folder = write_case(str(data), "case_1", seed=77, radius=5)
-    run(data, out)
-    source = np.asarray(nib.load(file_path(folder, "case_1", "seg")).dataobj)
-    row = next(row for row in read_cases(str(out)) if row["case_id"] == "case_1")
-    assert row["n_voxels_et"] == (source == 4).sum()
+    _truncated(write_case(str(data), "bad"))
+    assert [reject.case_id for reject in run(data, out).rejects] == ["bad"]
+    assert [reject.case_id for reject in run(data, out).rejects] == ["bad"]
+    write_case(str(data), "bad")
+    assert not run(data, out).rejects
+    assert "bad" in {row["case_id"] for row in read_cases(str(out))}
+    _truncated(str(data / "bad"))
+    assert [reject.case_id for reject in run(data, out).rejects] == ["bad"]
+    assert "bad" not in {row["case_id"] for row in read_cases(str(out))}
 
 
 def test_other_configuration_in_the_same_folder_is_refused(cases: Path, prepared: tuple[Path, Prepared]) -> None:
@@ -247,20 +262,6 @@ def test_no_usable_case_is_a_failure_that_names_the_first_reason(tmp_path: Path)
     _missing_modality(write_case(str(tmp_path / "data"), "bad"))
     with pytest.raises(BratsError, match=r"no usable case.*bad.*t1ce"):
         run(tmp_path / "data", tmp_path / "out")
-
-
-def test_a_read_error_is_tried_again_and_a_permanent_fault_is_not(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    data, out = tmp_path / "data", tmp_path / "out"
-    _truncated(write_case(str(data), "bad"))
-    write_case(str(data), "good")
-    run(data, out)
-    capsys.readouterr()
-    run(data, out)
-    assert "2 cases below" in capsys.readouterr().out
-    rejects = pd.read_parquet(out / "rejects.parquet")
-    assert list(rejects.case_id) == ["bad"]
 
 
 def test_only_wanted_modalities_are_stored(cases: Path, tmp_path: Path) -> None:

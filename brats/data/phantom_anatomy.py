@@ -15,6 +15,7 @@ from scipy import ndimage
 
 Field = npt.NDArray[np.float32]
 Mask = npt.NDArray[np.bool_]
+Box = tuple[slice, slice, slice]
 Points = npt.NDArray[np.float64]
 """Voxel positions (n, 3) or one of them (3,)."""
 
@@ -50,7 +51,7 @@ class Template:
 class Brain:
     """A healthy brain in the box of the BraTS grid that it fills; all fields have the box's shape."""
 
-    box: tuple[slice, slice, slice]
+    box: Box
     inside: Mask
     ventricles: Field
     contents: dict[str, Field]
@@ -149,27 +150,24 @@ def make_brain(rng: np.random.Generator, pose: Pose, push_centre: Points, push_r
 
 def _template_voxels(rng: np.random.Generator, pose: Pose, push_centre: Points, push_radius_mm: float) -> Field:
     """The position (3, X, Y, Z) in the template that each voxel of WORK_BOX shows."""
-    offsets = offsets_from(push_centre, WORK_BOX)
-    shape = tuple(box.stop - box.start for box in WORK_BOX)
-    squared = sum((offset**2 for offset in offsets), np.zeros(shape, np.float32))
-    pulled = 1 - PUSH * np.exp(-squared / (2 * (1.6 * push_radius_mm) ** 2))
-    where = np.empty((3, *shape), np.float32)
-    for axis, centre in enumerate(pose.to_template(push_centre)):
-        steps = pose.matrix[axis].astype(np.float32)
-        where[axis] = sum(step * offset for step, offset in zip(steps, offsets, strict=True))
-        where[axis] = where[axis] * pulled + float(centre)
+    x, y, z = offsets_from(push_centre, WORK_BOX)
+    kept = 1 - PUSH * np.exp((x**2 + y**2 + z**2) / (-2 * (1.6 * push_radius_mm) ** 2))
+    where = np.empty((3, *kept.shape), np.float32)
+    for axis, centre in enumerate(pose.to_template(push_centre).tolist()):
+        along_x, along_y, along_z = pose.matrix[axis].tolist()
+        where[axis] = (along_x * x + along_y * y + along_z * z) * kept + centre
         for spacing, deviation in DISPLACEMENTS_MM:
-            where[axis] += deviation * smooth_field(rng, shape, spacing)
+            where[axis] += deviation * smooth_field(rng, kept.shape, spacing)
     return where
 
 
-def offsets_from(centre: Points, box: tuple[slice, slice, slice]) -> list[Field]:
-    """Offset in voxels from a centre along X, Y and Z, shapes (X, 1, 1), (1, Y, 1) and (1, 1, Z)."""
-    axes = (
+def offsets_from(centre: Points, box: Box) -> tuple[Field, Field, Field]:
+    """Offset in voxels from a centre along X, Y and Z, shapes (X, 1, 1), (Y, 1) and (Z,)."""
+    x, y, z = (
         np.arange(side.start, side.stop, dtype=np.float32) - np.float32(middle)
         for side, middle in zip(box, centre, strict=True)
     )
-    return list(np.meshgrid(*axes, indexing="ij", sparse=True))
+    return x[:, None, None], y[:, None], z
 
 
 def _sample(volume: npt.NDArray[np.uint8] | Field, where: Field) -> Field:
@@ -210,9 +208,9 @@ def smooth_field(rng: np.random.Generator, shape: tuple[int, ...], spacing: floa
 def upsample(control: Field, shape: tuple[int, ...], spacing: float) -> Field:
     """Cubic B-spline with control points every `spacing` voxels, the first of them before the first voxel."""
     along_x, along_y, along_z = (_spline(n, spacing) for n in shape)
-    field = along_y @ (control @ along_z.T)
-    field = along_x @ field.reshape(len(control), -1)
-    return field.reshape(shape)
+    planes = along_y @ (control @ along_z.T)
+    field: Field = (along_x @ planes.reshape(len(control), -1)).reshape(shape)
+    return field
 
 
 @functools.cache

@@ -109,10 +109,8 @@ def _highest(score: Field, allowed: Mask, n_voxels: int) -> Mask:
 
 def _connected(whole: Mask, core: Mask) -> Mask:
     """The parts of a tumour that hang together with a core."""
-    part, n_parts = ndimage.label(whole)
-    has_core = np.zeros(n_parts + 1, bool)
-    has_core[part[core]] = True
-    kept: Mask = has_core[part]
+    part, _ = ndimage.label(whole)
+    kept: Mask = np.isin(part, np.unique(part[core]))
     return kept
 
 

@@ -24,8 +24,8 @@ def validate_case(
 ) -> tuple[float, list[float]]:
     """Loss and 3-D Dice of WT, TC and ET of one prepared case, inside the crop, its slices taken as one batch.
 
-    A loss slice batch by slice batch would be ruled by the batches without tumour, whose soft Dice is next to 0. The
-    Dice is that of the written label map, as `score.metrics` has it: 1 where both masks are empty. Expects the
+    A loss slice batch by slice batch would be ruled by the batches without tumour, whose soft Dice is next to 0.
+    The Dice is that of the written label map, as `score.metrics` has it: 1 where both masks are empty. Expects the
     network in evaluation mode.
     """
     case = open_slices(path).read_case(modalities)

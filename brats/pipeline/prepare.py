@@ -17,7 +17,7 @@ from brats.data.split import LabelledCase, Place, join_patients, split_patients
 from brats.errors import BratsError, CaseError, Reject, StorageError
 from brats.pipeline.cluster import rows_of
 from brats.pipeline.console import Progress, say
-from brats.pipeline.rejects import check_rejects, read_rejects, write_rejects
+from brats.pipeline.rejects import check_rejects, write_rejects
 
 CASES_SCHEMA = pa.schema(
     [
@@ -100,23 +100,24 @@ def prepare(config: PrepareConfig) -> Prepared:
     found = find_cases(data, config.modalities)
     SavedConfig.of("prepare", config).claim(out)
     known = known_cases(out)
-    rejects = {reject.case_id: reject for reject in read_rejects(out) if reject.stage != "find"}
-    todo = [files for files in found.cases if not _is_done(files, config, known, rejects)]
-    rejects = {name: reject for name, reject in rejects.items() if name not in {files.case_id for files in todo}}
+    todo = [files for files in found.cases if not _is_done(files, config, known.get(files.case_id))]
     say("prepare", f"{len(found.cases)} cases below {data}; {len(found.cases) - len(todo)} done before")
+    rejects = list(found.rejects)
     try:
         for case_id, outcome in _prepare_cases(todo, config.modalities, out):
-            if isinstance(outcome, Reject):
-                rejects[case_id] = outcome
-            else:
+            if not isinstance(outcome, Reject):
                 known[case_id] = outcome
+                continue
+            rejects.append(outcome)
+            if not outcome.transient and known.pop(case_id, None):  # prepared from files that are no longer there
+                storage.remove(slices_path(out, case_id))
     finally:
-        every_reject = sorted([*found.rejects, *rejects.values()], key=lambda reject: reject.case_id)
-        write_rejects(out, every_reject)
+        rejects.sort(key=lambda reject: reject.case_id)
+        write_rejects(out, rejects)
     if not known:
-        raise BratsError(f"{data}: no usable case; the first of {len(every_reject)} rejected: {every_reject[0]}")
-    prepared = Prepared(out, _write_cases(config, out, known), every_reject)
-    check_rejects(every_reject, strict=config.strict)
+        raise BratsError(f"{data}: no usable case; the first of {len(rejects)} rejected: {rejects[0]}")
+    prepared = Prepared(out, _write_cases(config, out, known), rejects)
+    check_rejects(rejects, strict=config.strict)
     return prepared
 
 
@@ -143,13 +144,9 @@ def read_cases(prepared: str) -> list[dict[str, Any]]:
     return rows
 
 
-def _is_done(
-    files: CaseFiles, config: PrepareConfig, known: dict[str, dict[str, Any]], rejects: dict[str, Reject]
-) -> bool:
-    """Whether a case is prepared from files of this size, or was rejected for a reason that stays."""
-    if files.case_id in known:
-        return bool(known[files.case_id]["source_bytes"] == files.source_bytes(config.modalities))
-    return files.case_id in rejects and not rejects[files.case_id].transient
+def _is_done(files: CaseFiles, config: PrepareConfig, row: dict[str, Any] | None) -> bool:
+    """Whether a case is prepared, from files of this size. A rejected one is tried again: it may be mended."""
+    return row is not None and row["source_bytes"] == files.source_bytes(config.modalities)
 
 
 def _prepare_cases(
@@ -212,7 +209,8 @@ def _write_cases(config: PrepareConfig, out: str, known: dict[str, dict[str, Any
         for row in rows
         if row["volume_ml_wt"] is not None
     ]
-    previous = {row["case_id"]: Place(row["split"], row["fold"]) for row in rows if row.get("split")}
+    before = read_cases(out) if is_prepared(out) else []
+    previous = {row["case_id"]: Place(row["split"], row["fold"]) for row in before if row["split"]}
     places = split_patients(
         labelled,
         val_fraction=config.val_fraction,
