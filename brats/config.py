@@ -166,7 +166,7 @@ PRESETS: dict[str, dict[str, Any]] = {
     "demo": {
         "encoder": "resnet18",
         "decoder_channels": (128, 64, 32, 16, 8),
-        "epochs": 6,
+        "epochs": 4,
         "learning_rate": 2e-3,
         "warmup_steps": 20,
     },

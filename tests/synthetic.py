@@ -2,9 +2,11 @@
 
 import os
 from collections.abc import Sequence
+from typing import Any
 
 import nibabel as nib
 import numpy as np
+import numpy.typing as npt
 
 from brats.config import MODALITIES
 from brats.labels import ED, ET, NCR, Labels, encode_labels
@@ -61,11 +63,11 @@ def file_path(folder: str, case_id: str, kind: str, edition: int = 2020) -> str:
     return os.path.join(folder, f"{case_id}{suffix}.nii.gz")
 
 
-def save(array: np.ndarray, path: str, affine: np.ndarray = AFFINE) -> None:  # type: ignore[type-arg]
+def save(array: npt.NDArray[Any], path: str, affine: npt.NDArray[Any] = AFFINE) -> None:
     nib.save(nib.Nifti1Image(array, affine), path)
 
 
-def _ball(shape: Sequence[int], centre: Sequence[float], radii: Sequence[float]) -> np.ndarray:  # type: ignore[type-arg]
+def _ball(shape: Sequence[int], centre: Sequence[float], radii: Sequence[float]) -> npt.NDArray[np.bool_]:
     axes = np.ogrid[tuple(slice(size) for size in shape)]
     inside = sum(((axis - middle) / radius) ** 2 for axis, middle, radius in zip(axes, centre, radii, strict=True))
     return np.asarray(inside <= 1)

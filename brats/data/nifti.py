@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import nibabel as nib
+import nibabel.affines
 import numpy as np
 import numpy.typing as npt
 from isal import igzip, isal_zlib

@@ -53,13 +53,13 @@ NAME_MAPPING_HEADER = (
 # rest is added to them. Levels chosen beside real BraTS cases.
 CONTENTS = ("csf", "gm", "wm", "detail", "gliosis", "plexus", "vessels", "meninges")
 HEALTHY_SIGNAL = {
-    "flair": (0.32, 1.20, 0.92, -0.4, 0.95, 0.8, 0.0, 1.3),
+    "flair": (0.32, 1.18, 0.92, -0.4, 0.95, 0.8, 0.0, 1.3),
     "t1": (0.40, 0.80, 1.08, 1.0, -0.12, 0.3, 0.0, 0.1),
     "t1ce": (0.42, 0.82, 1.05, 1.0, -0.10, 1.2, 1.6, 0.9),
     "t2": (2.10, 1.12, 0.84, -0.8, 0.35, -0.8, -0.6, 0.3),
 }
 TUMOUR_SIGNAL = {
-    "flair": {ED: 1.68, NCR: 1.45, ET: 1.65},
+    "flair": {ED: 1.72, NCR: 1.45, ET: 1.65},
     "t1": {ED: 0.84, NCR: 0.68, ET: 0.85},
     "t1ce": {ED: 0.80, NCR: 0.62, ET: 1.65},
     "t2": {ED: 1.70, NCR: 1.95, ET: 1.60},
@@ -81,19 +81,22 @@ class Phantom:
 
 
 def case_id(index: int) -> str:
+    """The name of a case, as in BraTS 2020."""
     return f"BraTS20_Training_{index:03d}"
 
 
 def phantom_kind(index: int, seed: int) -> Kind:
+    """What sort of tumour a case has."""
     return KINDS[(index + seed) % len(KINDS)]
 
 
 def phantom_grade(index: int, seed: int) -> str:
+    """HGG, or LGG for a tumour without ET."""
     return "LGG" if phantom_kind(index, seed) == "no ET" else "HGG"
 
 
 def make_phantom(index: int, seed: int) -> Phantom:
-    """Make one case in memory, in 3 s or so."""
+    """Make one case in memory."""
     rng = np.random.default_rng([seed, index])
     pose = draw_pose(rng)
     plan = plan_tumour(rng, phantom_kind(index, seed), pose.from_template(load_template().white_sites))

@@ -67,15 +67,18 @@ class Pose:
     centre: Points
 
     def to_template(self, voxels: Points) -> Points:
+        """Positions in the template of positions (..., 3) in the BraTS grid."""
         return (voxels - CENTRE) @ self.matrix.T + self.centre
 
     def from_template(self, template_voxels: npt.NDArray[np.intp]) -> Points:
+        """Positions in the BraTS grid of voxels (..., 3) of the template."""
         voxels: Points = (template_voxels - self.centre) @ np.linalg.inv(self.matrix).T + CENTRE
         return voxels
 
 
 @functools.cache
 def load_template() -> Template:
+    """Read the template, once per process."""
     t1, gm, wm = (_read_packaged(name) for name in ("t1", "gm", "wm"))
     inside = t1 > 0
     fractions = {"gm": gm / np.float32(255), "wm": wm / np.float32(255)}
@@ -177,9 +180,8 @@ def _sample(volume: npt.NDArray[np.uint8] | Field, where: Field) -> Field:
 def _sharpened(gm: Field, wm: Field, sulci_width: float) -> dict[str, Field]:
     """Fractions as sharp as in one person; the template's are the mean of 152."""
     csf = sulci_width * (1 - gm - wm).clip(0)
-    squares = {"csf": csf**2, "gm": gm**2, "wm": wm**2}
-    total = squares["csf"] + squares["gm"] + squares["wm"]
-    return {tissue: square / total for tissue, square in squares.items()}
+    total: Field = csf**2 + gm**2 + wm**2
+    return {"csf": csf**2 / total, "gm": gm**2 / total, "wm": wm**2 / total}
 
 
 def _lookalikes(
@@ -202,7 +204,8 @@ def smooth_field(rng: np.random.Generator, shape: tuple[int, ...], spacing: floa
     """A random field of mean about 0 and standard deviation 1 that varies over `spacing` voxels."""
     control = rng.standard_normal([_spline(n, spacing).shape[1] for n in shape], dtype=np.float32)
     field = upsample(control, shape, spacing)
-    return field / field.std()
+    field /= field.std()
+    return field
 
 
 def upsample(control: Field, shape: tuple[int, ...], spacing: float) -> Field:

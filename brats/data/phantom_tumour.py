@@ -104,7 +104,8 @@ def _grow_core(rng: np.random.Generator, plan: Plan, brain: Brain, n_voxels: int
 def _highest(score: Field, allowed: Mask, n_voxels: int) -> Mask:
     """The allowed voxels with the highest scores."""
     lowest = np.partition(score[allowed], -n_voxels)[-n_voxels]
-    return allowed & (score >= lowest)
+    highest: Mask = allowed & (score >= lowest)
+    return highest
 
 
 def _connected(whole: Mask, core: Mask) -> Mask:

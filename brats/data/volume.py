@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import nibabel as nib
+import nibabel.affines
 import numpy as np
 import numpy.typing as npt
 from nibabel import orientations

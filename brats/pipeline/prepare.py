@@ -109,7 +109,8 @@ def prepare(config: PrepareConfig) -> Prepared:
                 known[case_id] = outcome
                 continue
             rejects.append(outcome)
-            if not outcome.transient and known.pop(case_id, None):  # prepared from files that are no longer there
+            if case_id in known and not outcome.transient:  # prepared from files that are no longer there
+                del known[case_id]
                 storage.remove(slices_path(out, case_id))
     finally:
         rejects.sort(key=lambda reject: reject.case_id)

@@ -35,7 +35,7 @@ SPLIT_COLUMNS = (
     "voxel_hash",
     "source_bytes",
 )
-N_PHANTOMS = 24  # 16 to train on, 4 to validate on, 4 to test
+N_PHANTOMS = 26  # 18 to train on, 4 to validate on, 4 to test
 PHANTOM_SEED = 0
 FILES_PER_PHANTOM = 5
 
