@@ -1,11 +1,13 @@
-"""Tiny prepared cases, made in memory and written as `prepare` writes them, and the batches of a run on them."""
+"""Tiny prepared cases, made in memory and written as `prepare` writes them, and a network and batches for them."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import torch
 from synthetic import AFFINE, TISSUE_VALUES, make_labels
+from torch import nn
 
 from brats import storage
 from brats.config import Modality, TrainConfig
@@ -16,6 +18,7 @@ from brats.data.slices import encode_case, open_slices, padded_size, read_batch,
 from brats.data.volume import Grid, Volume
 from brats.labels import Labels
 from brats.model.training import WorkerBatch
+from brats.model.unet import build_unet
 from brats.storage import FileInfo
 
 SHAPE = (40, 36, 10)
@@ -30,6 +33,14 @@ CONFIG = TrainConfig(
     micro_batch_size=4,
     warmup_steps=2,
 )
+
+
+def undecided_network(encoder: str = CONFIG.encoder) -> nn.Module:
+    """A network that finds tumour in about half of the voxels, the same each time."""
+    torch.manual_seed(0)
+    network = build_unet(encoder=encoder, n_modalities=len(MODALITIES), decoder_channels=CONFIG.decoder_channels)
+    nn.init.zeros_(network.get_parameter("segmentation_head.0.bias"))
+    return network
 
 
 def tiny_case(

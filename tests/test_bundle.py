@@ -10,14 +10,13 @@ import numpy as np
 import pytest
 import safetensors.torch
 import torch
-from prepared import CONFIG, MODALITIES, tiny_case
+from prepared import CONFIG, MODALITIES, tiny_case, undecided_network
 from torch import Tensor, nn
 
 from brats.errors import CaseError, StorageError
 from brats.labels import Labels
 from brats.model.bundle import BundleError, ModelCard, find_bundle, load_bundle, read_card, save_bundle
 from brats.model.inference import predict_labels
-from brats.model.unet import build_unet
 
 CARD = ModelCard(
     encoder=CONFIG.encoder,
@@ -31,10 +30,7 @@ CARD = ModelCard(
 
 def network() -> nn.Module:
     """With weights and BatchNorm statistics as training leaves them."""
-    torch.manual_seed(0)
-    model = build_unet(
-        encoder=CARD.encoder, n_modalities=len(CARD.modalities), decoder_channels=CARD.decoder_channels
-    )
+    model = undecided_network()
     with torch.no_grad():
         model.train()(torch.randn(4, len(MODALITIES), 64, 64))
     return model.eval()

@@ -8,14 +8,13 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 import torch
-from prepared import CONFIG, MODALITIES, tiny_case
+from prepared import MODALITIES, tiny_case, undecided_network
 from torch import Tensor, nn
 
 from brats.data.preprocess import Case
 from brats.errors import CaseError
 from brats.labels import ED, ET, NCR, Labels, labels_from_regions
 from brats.model.inference import label_map, predict_labels, predict_logits, threshold_logits
-from brats.model.unet import build_unet
 
 CPU = torch.device("cpu")
 
@@ -33,10 +32,7 @@ class Recorder(nn.Module):
 
 
 def network() -> nn.Module:
-    torch.manual_seed(0)
-    return build_unet(
-        encoder=CONFIG.encoder, n_modalities=len(MODALITIES), decoder_channels=CONFIG.decoder_channels
-    ).eval()
+    return undecided_network().eval()
 
 
 def logits_of(

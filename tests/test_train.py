@@ -14,9 +14,10 @@ import pytest
 from safetensors.numpy import load_file
 from synthetic import write_case
 
-from brats.config import TrainConfig
+from brats.config import PRESETS, PrepareConfig, TrainConfig
 from brats.errors import BratsError, ConfigError
 from brats.model.checkpoint import load_checkpoint
+from brats.pipeline.prepare import prepare
 from brats.pipeline.train import TrainedRun, train
 
 pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("embedded_ray")]
@@ -118,9 +119,6 @@ def test_other_configuration_in_the_same_folder_is_refused(finished: Path, cases
 
 
 def test_modality_that_was_not_prepared_is_named(cases: Path, tmp_path: Path) -> None:
-    from brats.config import PrepareConfig
-    from brats.pipeline.prepare import prepare
-
     prepare(PrepareConfig(data=str(cases), out=str(tmp_path / "t1"), modalities=("t1",)))
     with pytest.raises(ConfigError, match=r"--modalities: .*prepared with t1, not flair"):
         run(tmp_path / "t1", tmp_path / "run")
@@ -186,3 +184,16 @@ def test_killed_run_resumes_to_the_weights_of_an_unbroken_one(finished: Path, tm
 
 def test_bundle_loads_with_safetensors_alone(finished: Path) -> None:
     assert "segmentation_head.0.weight" in load_file(finished / "model" / "model.safetensors")
+
+
+@pytest.mark.real
+def test_short_run_on_real_cases_lowers_the_loss_and_predicts(real_data_dir: str, tmp_path: Path) -> None:
+    for case_id in sorted(os.listdir(real_data_dir))[:6]:
+        (tmp_path / "cases").mkdir(exist_ok=True)
+        (tmp_path / "cases" / case_id).symlink_to(Path(real_data_dir) / case_id)
+    options = {**PRESETS["demo"], "epochs": 2, "precision": "auto"}
+    result = run(tmp_path / "cases", tmp_path / "run", **options)
+    assert result.history[1]["train_loss"] < result.history[0]["train_loss"]
+    scores = pd.read_parquet(tmp_path / "run" / "test" / "metrics" / "cases.parquet").set_index("region")
+    assert scores.loc["WT", "n_predicted_voxels"] > 0
+    assert scores.loc["WT", "dice"] > 0.05

@@ -3,6 +3,7 @@
 All of it runs in one pair of processes (`work`), whose findings the tests look at: starting a pair takes seconds.
 """
 
+import copy
 import dataclasses
 import itertools
 import os
@@ -15,13 +16,24 @@ import numpy as np
 import pytest
 import torch
 import torch.distributed
-from prepared import CONFIG, MODALITIES, epochs, fit_arguments, plan, tiny_case, worker_batch, write_prepared
+from prepared import (
+    CONFIG,
+    MODALITIES,
+    epochs,
+    fit_arguments,
+    plan,
+    tiny_case,
+    undecided_network,
+    worker_batch,
+    write_prepared,
+)
 from torch import Tensor, nn
 from torch.multiprocessing.spawn import spawn
 
 from brats.config import TrainConfig
 from brats.data.epoch import PlannedBatch
 from brats.errors import BratsError
+from brats.model import training
 from brats.model.checkpoint import load_checkpoint, saved_epochs
 from brats.model.history import read_history
 from brats.model.losses import bce_dice_loss
@@ -37,18 +49,13 @@ from brats.model.training import (
     prepare_batch,
     validate,
 )
-from brats.model.unet import build_unet, freeze_unused
+from brats.model.unet import freeze_unused
 
 CPU = torch.device("cpu")
 NO_SCALER = torch.amp.GradScaler("cpu", enabled=False)
 THREES = dataclasses.replace(CONFIG, micro_batch_size=3)
 
 Findings = dict[str, Any]
-
-
-def network(encoder: str = CONFIG.encoder) -> nn.Module:
-    torch.manual_seed(0)
-    return build_unet(encoder=encoder, n_modalities=len(MODALITIES), decoder_channels=CONFIG.decoder_channels)
 
 
 def gradients(model: nn.Module) -> dict[str, Tensor]:
@@ -86,8 +93,8 @@ def work(rank: int, folder: str) -> None:
         "uneven": step(worker, prepared, THREES, first_batch(train, 7)),
         "sum": all_sum([rank + 1, 10.5], worker),
         "buffers": averaged_buffers(worker),
-        "validation": validate(network().eval(), CONFIG, worker, val[rank::2]),
-        "idle validation": validate(network().eval(), CONFIG, worker, val[:1][rank::2]),
+        "validation": validate(undecided_network().eval(), CONFIG, worker, val[rank::2]),
+        "idle validation": validate(undecided_network().eval(), CONFIG, worker, val[:1][rank::2]),
         "unused": steps_with_unused_parameters(worker, prepared, train),
         "run": runs(worker, prepared, train, val, folder),
     }
@@ -97,14 +104,14 @@ def work(rank: int, folder: str) -> None:
 
 def step(worker: Worker, prepared: str, config: TrainConfig, planned: PlannedBatch) -> Findings:
     """Loss and gradient of one global batch."""
-    model = parallel(network(), worker)
+    model = parallel(undecided_network(), worker)
     batch = worker_batch(prepared, planned, worker.rank, 2)
     loss = accumulate_gradients(model, NO_SCALER, config, worker, batch)
     return {"n_slices": len(batch.slices.labels), "loss_sum": loss.item(), "gradients": gradients(model)}
 
 
 def averaged_buffers(worker: Worker) -> Findings:
-    model = network()
+    model = undecided_network()
     model.train()(torch.full((2, 2, 64, 64), float(worker.rank)).normal_(worker.rank, 1))
     before = {name: buffer.clone() for name, buffer in model.named_buffers()}
     average_buffers(model, worker)
@@ -113,7 +120,7 @@ def averaged_buffers(worker: Worker) -> Findings:
 
 def steps_with_unused_parameters(worker: Worker, prepared: str, train: Sequence[str]) -> int:
     """Two steps of a network that carries a layer it does not use; DDP fails at the second, left alone."""
-    model = network("efficientnet-b0")
+    model = undecided_network("efficientnet-b0")
     freeze_unused(model, len(MODALITIES))
     model = parallel(model.train(), worker)
     for planned in plan(train, CONFIG, 1)[:2]:
@@ -124,6 +131,13 @@ def steps_with_unused_parameters(worker: Worker, prepared: str, train: Sequence[
 
 def runs(worker: Worker, prepared: str, train: list[str], val: list[str], folder: str) -> Findings:
     """A whole run, one interrupted and resumed, one that diverges on the second worker's share, and one in fp16."""
+    validated: list[tuple[list[str], dict[str, Tensor]]] = []
+
+    def observed(model: nn.Module, config: TrainConfig, worker: Worker, paths: Sequence[str]) -> dict[str, float]:
+        validated.append(([os.path.basename(path) for path in paths], copy.deepcopy(dict(model.named_buffers()))))
+        return validate(model, config, worker, paths)
+
+    training.validate = observed
 
     def run(name: str, batches: Iterator[WorkerBatch] | None = None, worker: Worker = worker) -> Any:
         done = max(saved_epochs(f"{folder}/{name}"), default=0)
@@ -144,6 +158,7 @@ def runs(worker: Worker, prepared: str, train: list[str], val: list[str], folder
 
     return {
         "whole": run("whole"),
+        "validated": validated[0],
         "interrupted": run("parts", itertools.islice(own(), 6)),
         "parts": run("parts"),
         "diverged": run("diverged", poisoned(own(), position=5, when=worker.rank == 1)),
@@ -185,7 +200,7 @@ def test_two_workers_have_the_gradient_of_one_with_two_micro_batches(
 ) -> None:
     prepared = str(folder / "prepared")
     train, _ = own_paths(prepared)
-    alone = network()
+    alone = undecided_network()
     batch = worker_batch(prepared, first_batch(train, 8), 0, 1)
     loss = accumulate_gradients(alone, NO_SCALER, CONFIG, worker_at(0, 1), batch).item()
     expected = gradients(alone)
@@ -204,7 +219,7 @@ def test_uneven_shares_and_micro_batches_weigh_as_many_slices_as_they_have(
     images, targets = prepare_batch(worker_batch(prepared, first_batch(train, 7), 0, 1), CONFIG.seed, CPU)
     sizes = [3, 2, 2]  # one micro-batch of the first worker, two of the second
     assert [found["uneven"]["n_slices"] for found in findings] == [3, 4]
-    alone, loss_sum = network(), 0.0
+    alone, loss_sum = undecided_network(), 0.0
     for part, target in zip(images.split(sizes), targets.split(sizes), strict=True):
         loss = bce_dice_loss(alone(part), target)
         (loss * len(part) / 7).backward()
@@ -233,7 +248,7 @@ def test_the_batchnorm_statistics_of_all_workers_are_their_mean_afterwards(findi
 def test_validation_by_two_workers_is_that_of_one(findings: list[Findings], folder: Path) -> None:
     _, val = own_paths(str(folder / "prepared"))
     assert len(val) == 3
-    expected = validate(network().eval(), CONFIG, worker_at(0, 1), val)
+    expected = validate(undecided_network().eval(), CONFIG, worker_at(0, 1), val)
     assert 0 < expected["val_dice"] < 1
     for found in findings:
         assert found["validation"] == pytest.approx(expected, rel=1e-6)
@@ -243,14 +258,23 @@ def test_a_worker_without_a_validation_case_reports_what_the_others_found(
     findings: list[Findings], folder: Path
 ) -> None:
     _, val = own_paths(str(folder / "prepared"))
-    expected = validate(network().eval(), CONFIG, worker_at(0, 1), val[:1])
+    expected = validate(undecided_network().eval(), CONFIG, worker_at(0, 1), val[:1])
     for found in findings:
         assert found["idle validation"] == pytest.approx(expected, rel=1e-6)
 
 
 def test_an_encoder_with_unused_parameters_trains_on_two_workers(findings: list[Findings]) -> None:
-    n_parameters = len(list(network("efficientnet-b0").parameters()))
+    n_parameters = len(list(undecided_network("efficientnet-b0").parameters()))
     assert [found["unused"] for found in findings] == [n_parameters - 3] * 2
+
+
+def test_in_a_run_each_worker_validates_cases_of_its_own_on_the_same_statistics(findings: list[Findings]) -> None:
+    (first_paths, first), (second_paths, second) = (found["run"]["validated"] for found in findings)
+    assert first_paths == ["val10.parquet", "val9.parquet"]
+    assert second_paths == ["val8.parquet"]
+    assert first
+    floats = [name for name, buffer in first.items() if buffer.is_floating_point()]
+    assert all(torch.equal(first[name], second[name]) for name in floats)
 
 
 FIGURES = ("epoch", "train_loss", "learning_rate", "n_slices", "val_loss", "val_dice")

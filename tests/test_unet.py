@@ -1,5 +1,6 @@
 """The network: its shape, its input, its memory format, and what it says about encoders it cannot have."""
 
+import math
 from typing import Any
 
 import numpy as np
@@ -24,6 +25,11 @@ def build(encoder: str = SMALL, *, n_modalities: int = 4, weights: str | None = 
 def test_any_number_of_modalities_gives_three_regions_on_the_same_grid(n_modalities: int) -> None:
     logits = build(n_modalities=n_modalities).eval()(torch.zeros(2, n_modalities, DIVISOR, 3 * DIVISOR))
     assert logits.shape == (2, 3, DIVISOR, 3 * DIVISOR)
+
+
+def test_a_new_network_takes_nearly_every_pixel_for_healthy() -> None:
+    probabilities = torch.sigmoid(build().eval()(torch.randn(2, 4, 64, 64)))
+    assert probabilities.mean().item() == pytest.approx(1 / (1 + math.exp(3)), abs=0.02)
 
 
 def test_the_output_is_a_logit_not_a_probability() -> None:

@@ -59,13 +59,13 @@ HEALTHY_SIGNAL = {
     "t2": (2.10, 1.12, 0.84, -0.8, 0.35, -0.8, -0.6, 0.3),
 }
 TUMOUR_SIGNAL = {
-    "flair": {ED: 1.72, NCR: 1.45, ET: 1.65},
+    "flair": {ED: 1.68, NCR: 1.45, ET: 1.65},
     "t1": {ED: 0.84, NCR: 0.68, ET: 0.85},
     "t1ce": {ED: 0.80, NCR: 0.62, ET: 1.65},
     "t2": {ED: 1.70, NCR: 1.95, ET: 1.60},
 }
-HEALTHY_VARIATION = 0.04  # from case to case, standard deviation of the logarithm
-TUMOUR_VARIATION = {ED: 0.04, NCR: 0.2, ET: 0.1}
+HEALTHY_VARIATION = 0.03  # from case to case, standard deviation of the logarithm
+TUMOUR_VARIATION = {ED: 0.03, NCR: 0.2, ET: 0.1}
 EDGE_MM = {ED: 1.2, NCR: 0.7, ET: 0.7}  # oedema fades out, the core is sharp
 
 
@@ -147,7 +147,7 @@ def _add_tumour(rng: np.random.Generator, modality: str, tumour: Tumour, signal:
 def _scan(rng: np.random.Generator, signal: Field, brain: Brain) -> npt.NDArray[np.int16]:
     """What a scanner makes of a signal: bias field, texture, blur, Rician noise and a gain of its own."""
     shape = signal.shape
-    signal = signal * np.exp(0.09 * smooth_field(rng, shape, 80)) * (1 + 0.02 * smooth_field(rng, shape, 2.5))
+    signal = signal * np.exp(0.08 * smooth_field(rng, shape, 80)) * (1 + 0.02 * smooth_field(rng, shape, 2.5))
     blur_mm = (0.5, 0.5, rng.uniform(0.4, 0.9))  # slices are thicker than pixels
     seen = ndimage.gaussian_filter(signal, blur_mm, truncate=2.5)[brain.inside]
     real, imaginary = rng.uniform(0.015, 0.04) * rng.standard_normal((2, len(seen)), dtype=np.float32)

@@ -179,8 +179,8 @@ def _sample(volume: npt.NDArray[np.uint8] | Field, where: Field) -> Field:
 
 def _sharpened(gm: Field, wm: Field, sulci_width: float) -> dict[str, Field]:
     """Fractions as sharp as in one person; the template's are the mean of 152."""
-    csf = sulci_width * (1 - gm - wm).clip(0)
-    total: Field = csf**2 + gm**2 + wm**2
+    csf = (1 - gm - wm).clip(0) * np.float32(sulci_width)
+    total = csf**2 + gm**2 + wm**2
     return {"csf": csf**2 / total, "gm": gm**2 / total, "wm": wm**2 / total}
 
 
