@@ -34,7 +34,7 @@ def message_of(*arguments: str, config_class: type = TrainConfig) -> str:
 
 def test_without_options_training_is_the_demo() -> None:
     config = parse(TrainConfig, [])
-    assert (config.preset, config.encoder, config.epochs) == ("auto", "resnet18", 6)
+    assert (config.preset, config.encoder, config.epochs) == ("auto", "resnet18", 4)
 
 
 @pytest.mark.parametrize("arguments", [["--data", "/cases"], ["--data=/cases"], ["--preset", "brats"]])

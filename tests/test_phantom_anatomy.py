@@ -40,8 +40,7 @@ def test_template_is_stored_lps() -> None:
 def test_sites_of_tumours_are_white_matter() -> None:
     template = load_template()
     at_sites = template.wm[tuple(template.white_sites.T)]
-    assert np.percentile(at_sites, 1) > 100
-    assert np.median(at_sites) > 200
+    assert np.mean(at_sites > 127) > 0.95
 
 
 def test_ventricles_of_the_template_have_a_realistic_volume() -> None:
@@ -70,9 +69,8 @@ def test_brain_fills_its_box_and_lies_within_the_working_box(brain: Brain) -> No
     assert brain.inside.shape == tuple(side.stop - side.start for side in brain.box)
     for axis, (side, work) in enumerate(zip(brain.box, WORK_BOX, strict=True)):
         others = tuple({0, 1, 2} - {axis})
-        filled = brain.inside.any(axis=others)
-        assert filled[0]
-        assert filled[-1]
+        filled = np.flatnonzero(brain.inside.sum(axis=others))
+        assert (filled[0], filled[-1]) == (0, side.stop - side.start - 1)
         assert work.start <= side.start < side.stop <= work.stop
 
 
@@ -123,5 +121,5 @@ def test_smooth_field_has_unit_deviation_and_varies_over_its_spacing() -> None:
 
 
 def test_smooth_field_repeats_with_its_generator() -> None:
-    fields = [smooth_field(np.random.default_rng(4), (20, 20, 20), 5) for _ in range(2)]
-    np.testing.assert_array_equal(*fields)
+    one, other = (smooth_field(np.random.default_rng(4), (20, 20, 20), 5) for _ in range(2))
+    np.testing.assert_array_equal(one, other)

@@ -39,7 +39,7 @@ def in_white_matter() -> Tumour:
 
 def test_volume_and_composition_are_as_planned(in_white_matter: Tumour) -> None:
     labels = in_white_matter.labels
-    assert np.count_nonzero(labels) == pytest.approx(20_000, rel=0.01)
+    assert 0.95 * 20_000 < np.count_nonzero(labels) <= 20_000  # oedema apart from the core is left out
     assert np.count_nonzero((labels == NCR) | (labels == ET)) == pytest.approx(6_000, abs=5)
 
 
@@ -64,8 +64,14 @@ def test_strength_is_1_in_the_core_0_outside_and_between_in_the_oedema(in_white_
     labels, strength = in_white_matter.labels, in_white_matter.strength
     assert (strength[(labels == NCR) | (labels == ET)] == 1).all()
     assert (strength[labels == 0] == 0).all()
-    assert strength[labels == ED].min() == 0
-    assert 0.5 < strength[labels == ED].max() < 1
+    assert 0 <= strength[labels == ED].min() < strength[labels == ED].max() < 1
+
+
+def test_strength_of_oedema_falls_towards_its_edge(in_white_matter: Tumour) -> None:
+    oedema = in_white_matter.labels == ED
+    depth = ndimage.distance_transform_edt(in_white_matter.labels > 0)
+    inner, edge = (in_white_matter.strength[oedema & where].mean() for where in (depth > 4, depth < 2))
+    assert inner > 1.5 * edge
 
 
 def test_oedema_spreads_along_white_matter_rather_than_grey() -> None:
@@ -92,8 +98,10 @@ def test_core_leaves_the_ventricles_free() -> None:
     assert (labels[40:] == ET).any()
 
 
-def test_oedema_hangs_together_with_the_core(in_white_matter: Tumour) -> None:
-    assert ndimage.label(in_white_matter.labels)[1] == 1
+def test_every_part_of_the_tumour_has_core(in_white_matter: Tumour) -> None:
+    labels = in_white_matter.labels
+    parts, n_parts = ndimage.label(labels)
+    assert set(parts[labels != ED]) - {0} == set(range(1, n_parts + 1))
 
 
 @pytest.mark.parametrize(

@@ -28,6 +28,7 @@ def make_bundle(folder: Path, *, modalities: tuple[str, ...] = ("flair", "t1ce")
     """A small random network whose masks hold every label, so that nothing is trivially empty."""
     torch.manual_seed(seed)
     network = build_unet(encoder="tu-test_resnet", n_modalities=len(modalities), decoder_channels=(8,) * 5)
+    torch.nn.init.zeros_(network.get_parameter("segmentation_head.0.bias"))
     card = ModelCard(
         encoder="tu-test_resnet",
         decoder_channels=(8,) * 5,
@@ -190,9 +191,9 @@ def test_bundle_with_a_missing_tensor_is_refused_by_its_name(bundle: Path, cases
     broken = tmp_path / "broken"
     shutil.copytree(bundle, broken)
     weights = load_file(broken / "model.safetensors")
-    del weights["encoder.conv1.weight"]
+    del weights["segmentation_head.0.weight"]
     save_file(weights, broken / "model.safetensors")
-    with pytest.raises(BundleError, match=r"the tensor encoder.conv1.weight is missing"):
+    with pytest.raises(BundleError, match=r"the tensor segmentation_head.0.weight is missing"):
         run(broken, cases, tmp_path / "out")
     assert not (tmp_path / "out" / "masks").exists()
 

@@ -18,7 +18,6 @@ import torch
 import torch.distributed
 from prepared import (
     CONFIG,
-    MODALITIES,
     epochs,
     fit_arguments,
     plan,
@@ -49,7 +48,6 @@ from brats.model.training import (
     prepare_batch,
     validate,
 )
-from brats.model.unet import freeze_unused
 
 CPU = torch.device("cpu")
 NO_SCALER = torch.amp.GradScaler("cpu", enabled=False)
@@ -61,6 +59,15 @@ Findings = dict[str, Any]
 def gradients(model: nn.Module) -> dict[str, Tensor]:
     named = model.named_parameters()
     return {name.removeprefix("module."): value.grad.clone() for name, value in named if value.grad is not None}
+
+
+def assert_same_gradient(found: dict[str, Tensor], expected: dict[str, Tensor]) -> None:
+    """Equal but for the order of sums, which BatchNorm over a few pixels makes more of."""
+    assert list(found) == list(expected)
+    whole = torch.cat([gradient.flatten() for gradient in expected.values()])
+    difference = torch.cat([gradient.flatten() for gradient in found.values()]) - whole
+    assert whole.norm() > 1e-2
+    assert difference.norm() < 1e-4 * whole.norm()
 
 
 def worker_at(rank: int, world_size: int = 2) -> Worker:
@@ -95,7 +102,6 @@ def work(rank: int, folder: str) -> None:
         "buffers": averaged_buffers(worker),
         "validation": validate(undecided_network().eval(), CONFIG, worker, val[rank::2]),
         "idle validation": validate(undecided_network().eval(), CONFIG, worker, val[:1][rank::2]),
-        "unused": steps_with_unused_parameters(worker, prepared, train),
         "run": runs(worker, prepared, train, val, folder),
     }
     torch.save(findings, f"{folder}/findings_{rank}.pt")
@@ -118,43 +124,36 @@ def averaged_buffers(worker: Worker) -> Findings:
     return {"before": before, "after": dict(model.named_buffers())}
 
 
-def steps_with_unused_parameters(worker: Worker, prepared: str, train: Sequence[str]) -> int:
-    """Two steps of a network that carries a layer it does not use; DDP fails at the second, left alone."""
-    model = undecided_network("efficientnet-b0")
-    freeze_unused(model, len(MODALITIES))
-    model = parallel(model.train(), worker)
-    for planned in plan(train, CONFIG, 1)[:2]:
-        batch = worker_batch(prepared, planned, worker.rank, 2)
-        accumulate_gradients(model, NO_SCALER, CONFIG, worker, batch)
-    return len(gradients(model))
-
-
 def runs(worker: Worker, prepared: str, train: list[str], val: list[str], folder: str) -> Findings:
-    """A whole run, one interrupted and resumed, one that diverges on the second worker's share, and one in fp16."""
+    """A whole run, one interrupted and resumed, one that diverges on the second worker's share, and two others."""
     validated: list[tuple[list[str], dict[str, Tensor]]] = []
 
-    def observed(model: nn.Module, config: TrainConfig, worker: Worker, paths: Sequence[str]) -> dict[str, float]:
-        validated.append(([os.path.basename(path) for path in paths], copy.deepcopy(dict(model.named_buffers()))))
-        return validate(model, config, worker, paths)
+    def observed(network: nn.Module, config: TrainConfig, worker: Worker, paths: Sequence[str]) -> dict[str, float]:
+        validated.append(([os.path.basename(path) for path in paths], copy.deepcopy(dict(network.named_buffers()))))
+        return validate(network, config, worker, paths)
 
     training.validate = observed
 
-    def run(name: str, batches: Iterator[WorkerBatch] | None = None, worker: Worker = worker) -> Any:
+    def own(first: int = 1) -> Iterator[WorkerBatch]:
+        return epochs(prepared, train, CONFIG, first=first, rank=worker.rank, world_size=2)
+
+    def run(
+        name: str,
+        batches: Iterator[WorkerBatch] | None = None,
+        config: TrainConfig = CONFIG,
+        worker: Worker = worker,
+    ) -> Any:
         done = max(saved_epochs(f"{folder}/{name}"), default=0)
-        own = epochs(prepared, train, CONFIG, first=done + 1, rank=worker.rank, world_size=2)
         try:
             return fit(
-                CONFIG,
+                config,
                 worker,
-                batches=own if batches is None else batches,
+                batches=own(done + 1) if batches is None else batches,
                 on_epoch=lambda _: None,
-                **fit_arguments(train, val, CONFIG, f"{folder}/{name}"),
+                **fit_arguments(train, val, config, f"{folder}/{name}"),
             )
         except BratsError as error:
             return f"{type(error).__name__}: {error}"
-
-    def own() -> Iterator[WorkerBatch]:
-        return epochs(prepared, train, CONFIG, rank=worker.rank, world_size=2)
 
     return {
         "whole": run("whole"),
@@ -162,6 +161,7 @@ def runs(worker: Worker, prepared: str, train: list[str], val: list[str], folder
         "interrupted": run("parts", itertools.islice(own(), 6)),
         "parts": run("parts"),
         "diverged": run("diverged", poisoned(own(), position=5, when=worker.rank == 1)),
+        "unused": run("unused", config=dataclasses.replace(CONFIG, encoder="efficientnet-b0", epochs=1)),
         "fp16": run("fp16", worker=dataclasses.replace(worker, precision="fp16")),
     }
 
@@ -204,10 +204,9 @@ def test_two_workers_have_the_gradient_of_one_with_two_micro_batches(
     batch = worker_batch(prepared, first_batch(train, 8), 0, 1)
     loss = accumulate_gradients(alone, NO_SCALER, CONFIG, worker_at(0, 1), batch).item()
     expected = gradients(alone)
-    assert sum(gradient.norm() for gradient in expected.values()) > 1
     for found in findings:
         assert found["even"]["n_slices"] == 4
-        torch.testing.assert_close(found["even"]["gradients"], expected, rtol=1e-4, atol=1e-6)
+        assert_same_gradient(found["even"]["gradients"], expected)
     assert sum(found["even"]["loss_sum"] for found in findings) == pytest.approx(loss, rel=1e-5)
 
 
@@ -225,7 +224,7 @@ def test_uneven_shares_and_micro_batches_weigh_as_many_slices_as_they_have(
         (loss * len(part) / 7).backward()
         loss_sum += loss.item() * len(part)
     for found in findings:
-        torch.testing.assert_close(found["uneven"]["gradients"], gradients(alone), rtol=1e-4, atol=1e-6)
+        assert_same_gradient(found["uneven"]["gradients"], gradients(alone))
     assert sum(found["uneven"]["loss_sum"] for found in findings) == pytest.approx(loss_sum, rel=1e-5)
 
 
@@ -263,9 +262,14 @@ def test_a_worker_without_a_validation_case_reports_what_the_others_found(
         assert found["idle validation"] == pytest.approx(expected, rel=1e-6)
 
 
-def test_an_encoder_with_unused_parameters_trains_on_two_workers(findings: list[Findings]) -> None:
-    n_parameters = len(list(undecided_network("efficientnet-b0").parameters()))
-    assert [found["unused"] for found in findings] == [n_parameters - 3] * 2
+def test_an_encoder_with_unused_parameters_trains_on_two_workers(findings: list[Findings], folder: Path) -> None:
+    """Left to itself, DDP fails at the second step, as no gradient comes for them."""
+    losses = [[row["train_loss"] for row in found["run"]["unused"]] for found in findings]
+    assert len(losses[0]) == 1
+    assert losses[0] == losses[1]
+    checkpoint = load_checkpoint(str(folder / "unused"))
+    assert checkpoint is not None
+    assert "encoder._conv_head.weight" in checkpoint.weights
 
 
 def test_in_a_run_each_worker_validates_cases_of_its_own_on_the_same_statistics(findings: list[Findings]) -> None:

@@ -1,6 +1,5 @@
 """The network: its shape, its input, its memory format, and what it says about encoders it cannot have."""
 
-import math
 from typing import Any
 
 import numpy as np
@@ -28,8 +27,8 @@ def test_any_number_of_modalities_gives_three_regions_on_the_same_grid(n_modalit
 
 
 def test_a_new_network_takes_nearly_every_pixel_for_healthy() -> None:
-    probabilities = torch.sigmoid(build().eval()(torch.randn(2, 4, 64, 64)))
-    assert probabilities.mean().item() == pytest.approx(1 / (1 + math.exp(3)), abs=0.02)
+    logits = build().eval()(torch.randn(2, 4, 64, 64))
+    assert (logits < 0).float().mean() > 0.95
 
 
 def test_the_output_is_a_logit_not_a_probability() -> None:
