@@ -22,3 +22,14 @@ def real_data_dir() -> str:
     if not path:
         pytest.skip("BRATS_REAL_DATA does not name a folder of real BraTS cases")
     return path
+
+
+@pytest.fixture
+def one_thread() -> Iterator[None]:
+    """One thread for torch: sums in one order, and no waiting for a busy second core in tiny networks."""
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)

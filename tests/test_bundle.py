@@ -18,6 +18,8 @@ from brats.labels import Labels
 from brats.model.bundle import BundleError, ModelCard, find_bundle, load_bundle, read_card, save_bundle
 from brats.model.inference import predict_labels
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 CARD = ModelCard(
     encoder=CONFIG.encoder,
     decoder_channels=CONFIG.decoder_channels,

@@ -16,6 +16,8 @@ from brats.errors import CaseError
 from brats.labels import ED, ET, NCR, Labels, labels_from_regions
 from brats.model.inference import label_map, predict_labels, predict_logits, threshold_logits
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 CPU = torch.device("cpu")
 
 

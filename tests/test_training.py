@@ -36,19 +36,12 @@ from brats.model.training import (
     train_epoch,
 )
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 CPU = torch.device("cpu")
 ALONE = Worker(rank=0, world_size=1, device=CPU, precision="fp32")
 NO_SCALER = torch.amp.GradScaler("cpu", enabled=False)
 TIMES = ("elapsed_s", "train_s", "slices_per_s", "data_wait_s", "peak_memory_mb")
-
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    """Sums in one order, so that two runs can be equal to the last bit."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -49,6 +49,8 @@ from brats.model.training import (
     validate,
 )
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 CPU = torch.device("cpu")
 NO_SCALER = torch.amp.GradScaler("cpu", enabled=False)
 THREES = dataclasses.replace(CONFIG, micro_batch_size=3)

@@ -12,6 +12,8 @@ from torch import nn
 from brats.errors import ConfigError
 from brats.model.unet import DIVISOR, build_unet, freeze_unused, normalise
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 SMALL = "tu-test_resnet"
 DECODER = (8, 8, 8, 8, 8)
 

@@ -15,6 +15,8 @@ from brats.model.losses import bce_dice_loss, region_targets
 from brats.model.validation import THRESHOLDS, validate_case
 from brats.score.metrics import case_metrics
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 CPU = torch.device("cpu")
 
 

@@ -85,7 +85,7 @@ def fit(
     val_paths: prepared validation cases; every `world_size`-th is this worker's
     on_epoch:  called on every rank after each epoch, when its checkpoint is written
 
-    Raises DivergedError, on every rank, when the gradient is no longer finite.
+    Raises DivergedError, on every rank, when a loss or a gradient is not finite.
     """
     checkpoint = load_checkpoint(run)
     torch.manual_seed(config.seed)
@@ -93,7 +93,7 @@ def fit(
         encoder=config.encoder,
         n_modalities=len(config.modalities),
         decoder_channels=config.decoder_channels,
-        encoder_weights=None if checkpoint else config.encoder_weights,  # a resumed run does not need the network
+        encoder_weights=None if checkpoint else config.encoder_weights,  # a resumed run downloads nothing
     ).to(worker.device)
     freeze_unused(network, len(config.modalities))
     optimiser = torch.optim.AdamW(network.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay)
