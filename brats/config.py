@@ -69,6 +69,7 @@ class PrepareConfig:
             "neither may be negative and some patients must be left to train on",
         )
         _check(self.folds >= 2, "--folds", self.folds, "at least 2")
+        _check(self.seed >= 0, "--seed", self.seed, "not negative")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -147,7 +148,7 @@ class TrainConfig:
         _check(
             0 <= self.tumour_free_ratio <= 100, "--tumour-free-ratio", self.tumour_free_ratio, "between 0 and 100"
         )
-        for name in ("workers", "warmup_steps", "max_failures", "weight_decay"):
+        for name in ("workers", "warmup_steps", "max_failures", "weight_decay", "seed"):
             _check(getattr(self, name) >= 0, _option(name), getattr(self, name), "not negative")
         for name in ("learning_rate", "clip_norm"):
             _check(getattr(self, name) > 0, _option(name), getattr(self, name), "above 0")

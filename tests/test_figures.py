@@ -17,7 +17,7 @@ from brats.pipeline.scores import write_tables
 
 def write_run(run: Path) -> None:
     row = {**dict.fromkeys(SCHEMA.names, 0.5), "epoch": 1, "n_slices": 10}
-    write_history(str(run), [row, {**row, "epoch": 2}])
+    write_history(str(run), [row, {**row, "epoch": 2}], {})
 
 
 def test_run_without_predictions_has_its_learning_curves(tmp_path: Path) -> None:

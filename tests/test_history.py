@@ -36,27 +36,27 @@ def row(epoch: int) -> dict[str, Any]:
 
 
 def test_pandas_reads_one_row_per_epoch_with_every_value(tmp_path: Path) -> None:
-    write_history(str(tmp_path), [row(1), row(2)])
+    write_history(str(tmp_path), [row(1), row(2)], {})
     frame = pd.read_parquet(tmp_path / "history.parquet")
     assert list(frame.columns) == COLUMNS
     assert frame.to_dict("records") == [row(1), row(2)]
 
 
 def test_counts_are_whole_numbers_and_the_rest_floats(tmp_path: Path) -> None:
-    write_history(str(tmp_path), [row(1)])
+    write_history(str(tmp_path), [row(1)], {})
     types = read_history(str(tmp_path)).dtypes.astype(str).to_dict()
     assert types == dict.fromkeys(COLUMNS, "float64") | {"epoch": "int32", "n_slices": "int64"}
 
 
 def test_writing_again_replaces_the_table(tmp_path: Path) -> None:
-    write_history(str(tmp_path), [row(1)])
-    write_history(str(tmp_path), [row(1), row(2)])
+    write_history(str(tmp_path), [row(1)], {})
+    write_history(str(tmp_path), [row(1), row(2)], {})
     assert read_history(str(tmp_path))["epoch"].tolist() == [1, 2]
     assert [path.name for path in tmp_path.iterdir()] == ["history.parquet"]
 
 
 def test_the_file_says_what_its_columns_mean(tmp_path: Path) -> None:
-    write_history(str(tmp_path), [row(1)])
+    write_history(str(tmp_path), [row(1)], {})
     metadata = json.loads(pq.read_schema(history_path(str(tmp_path))).metadata[b"brats"])
     assert metadata["schema_version"] == 1
     assert "binary cross-entropy" in metadata["conventions"]["train_loss"]

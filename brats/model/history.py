@@ -41,10 +41,11 @@ def history_path(run: str) -> str:
     return storage.join(run, "history.parquet")
 
 
-def write_history(run: str, history: Sequence[dict[str, Any]]) -> None:
+def write_history(run: str, history: Sequence[dict[str, Any]], config: dict[str, Any]) -> None:
+    """Write the rows so far; the configuration goes into the metadata."""
     rows = [{**row, "n_slices": int(row["n_slices"])} for row in history]
     table = pa.Table.from_pylist(rows, schema=SCHEMA)
-    storage.write_table(history_path(run), table, {"conventions": CONVENTIONS})
+    storage.write_table(history_path(run), table, {"config": config, "conventions": CONVENTIONS})
 
 
 def read_history(run: str) -> pd.DataFrame:

@@ -11,7 +11,7 @@ import resource
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 import numpy as np
 import torch
@@ -119,7 +119,7 @@ def fit(
         row: HistoryRow = {"epoch": epoch, **trained, **validated, "elapsed_s": time.monotonic() - started}
         history.append(row)
         if worker.rank == 0:
-            write_history(run, history)
+            write_history(run, history, asdict(config))
             save_checkpoint(
                 run,
                 Checkpoint(
