@@ -121,7 +121,7 @@ class TrainConfig:
     workers: int = execution(0)
     """Training workers; 0 means one per GPU, or two on CPUs."""
     device: Device = execution("auto")
-    """Where to train; auto is cuda where Ray sees GPUs or can still get them."""
+    """Where to train; auto is cuda where Ray sees GPUs."""
     precision: Precision = execution("auto")
     """Arithmetic of the network; auto is bf16 where the device is good at it, fp16 on other GPUs, else fp32."""
     predict: bool = execution(True)

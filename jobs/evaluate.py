@@ -3,7 +3,9 @@
 try:
     from brats.cli import run_job
 except ModuleNotFoundError as error:
-    raise SystemExit(f"evaluate.py: {error.name} is not installed; run `make install` first") from None
+    raise SystemExit(
+        f"evaluate.py: {error.name} is not installed; run `make install`, then `source .venv/bin/activate`"
+    ) from None
 from brats.config import EvaluateConfig
 
 

@@ -26,7 +26,7 @@ CARD = ModelCard(
     modalities=MODALITIES,
     epoch=3,
     val_dice=0.75,
-    trained_on={"case": "hash"},
+    trained_on={"case": {"patient_id": "p", "voxel_hash": "h"}},
 )
 
 
@@ -98,7 +98,7 @@ def test_the_card_says_all_that_predicting_needs(bundle: Path) -> None:
     }
     assert card["divisor"] == 32
     assert "standard deviation" in card["normalisation"]
-    assert card["trained_on"] == {"case": "hash"}
+    assert card["trained_on"] == {"case": {"patient_id": "p", "voxel_hash": "h"}}
     assert set(card["versions"]) >= {"brats-ray", "torch", "segmentation-models-pytorch"}
 
 

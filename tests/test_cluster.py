@@ -32,6 +32,11 @@ def test_cpu_workers_share_the_cores_evenly(monkeypatch: pytest.MonkeyPatch) -> 
     assert place_workers("cpu", 3, cpu_workers=2) == Placement(workers=3, use_gpu=False, cpus=1, threads=2)
 
 
+def test_gpu_workers_leave_room_for_the_tasks_that_feed_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    with_resources(monkeypatch, cpus=2, gpus=2)
+    assert place_workers("auto", 0, cpu_workers=2) == Placement(workers=2, use_gpu=True, cpus=0.5, threads=0)
+
+
 def test_gpus_are_left_alone_when_the_cpu_is_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
     with_resources(monkeypatch, cpus=8, gpus=2)
     assert not place_workers("cpu", 0, cpu_workers=2).use_gpu
@@ -45,7 +50,7 @@ def test_more_workers_than_gpus_is_an_error(monkeypatch: pytest.MonkeyPatch) -> 
 
 def test_workers_that_would_starve_their_feeding_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     with_resources(monkeypatch, cpus=2)
-    with pytest.raises(ConfigError, match="4 CPU workers leave none of Ray's 2 CPUs"):
+    with pytest.raises(ConfigError, match="4 workers leave none of Ray's 2 CPUs"):
         place_workers("cpu", 4, cpu_workers=2)
 
 

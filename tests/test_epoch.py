@@ -8,7 +8,7 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from brats.data.epoch import PlannedBatch, TrainingCase, plan_epoch, sample_slices, share, steps_per_epoch
+from brats.data.epoch import PlannedBatch, TrainingCase, plan_epoch, sample_slices, share
 
 
 def case(case_id: str, n_free_below: int, n_tumour: int, n_free_above: int) -> TrainingCase:
@@ -161,8 +161,7 @@ def test_other_epochs_and_other_seeds_give_other_orders() -> None:
 @pytest.mark.parametrize("ratio", [0.0, 0.25, 2.0])
 def test_every_epoch_has_the_same_number_of_steps(ratio: float) -> None:
     cases = realistic(11)
-    n_steps = {len(plan(cases, epoch=epoch, ratio=ratio)) for epoch in range(5)}
-    assert n_steps == {steps_per_epoch(cases, batch_size=16, tumour_free_ratio=ratio)}
+    assert len({len(plan(cases, epoch=epoch, ratio=ratio)) for epoch in range(5)}) == 1
 
 
 # Workers

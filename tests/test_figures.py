@@ -31,9 +31,9 @@ def test_run_with_predictions_has_cases_and_distributions_too(tmp_path: Path) ->
     case = tiny_case("a")
     assert case.labels is not None
     storage.write_bytes(slices_path(prepared, "a"), encode_case(case)[0])
-    item = Item(case_id="a", split="test", prepared="", files="", source_bytes=1, voxel_hash="")
+    item = Item(case_id="a", patient_id="p", split="test", prepared="", files="", source_bytes=1, voxel_hash="")
     write_case(predictions, item, case, case.labels, nifti=False)
-    write_tables(predictions, [], config={}, strict=False)
+    write_tables(predictions, {"a"}, [], config={}, strict=False)
     storage.write_json(storage.join(predictions, "config.json"), {"execution": {"data": prepared}})
     pictures = report(ReportConfig(run=str(tmp_path), out=str(tmp_path / "elsewhere")))
     assert sorted(Path(path).name for path in pictures) == [

@@ -35,7 +35,7 @@ def make_bundle(folder: Path, *, modalities: tuple[str, ...] = ("flair", "t1ce")
         modalities=modalities,
         epoch=1,
         val_dice=0.5,
-        trained_on={"case_0": "0" * 32},
+        trained_on={"case_0": {"patient_id": "case_0", "voxel_hash": "0" * 32}},
     )
     save_bundle(str(folder), network.state_dict(), card)
     return folder
@@ -154,7 +154,10 @@ def test_predicting_cases_of_the_training_is_said_aloud(
     bundle: Path, predicted: Path, cases: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     run(bundle, cases, predicted, nifti=True)
-    assert "WARNING: the model was trained or chosen on 1 of these cases (case_0)" in capsys.readouterr().out
+    assert (
+        "WARNING: the model was trained or chosen on the patients of 1 of these cases (case_0)"
+        in capsys.readouterr().out
+    )
 
 
 def test_bad_case_is_rejected_and_the_good_ones_are_scored(bundle: Path, cases: Path, tmp_path: Path) -> None:
@@ -236,7 +239,9 @@ def test_real_reference_scored_against_itself_is_perfect(real_data_dir: str) -> 
     for files in found.cases:
         case = read_case(files, ("flair",))
         assert case.labels is not None
-        item = Item(case_id=files.case_id, split=None, prepared="", files="", source_bytes=0, voxel_hash="")
+        item = Item(
+            case_id=files.case_id, patient_id="p", split=None, prepared="", files="", source_bytes=0, voxel_hash=""
+        )
         for row in score_case(item, case, case.labels).cases:
             assert (row["dice"], row["iou"], row["hd95_mm"]) == (1, 1, 0), (files.case_id, row)
             assert row["accuracy"] == 1
@@ -253,7 +258,9 @@ def test_exported_real_reference_overlays_its_source(real_data_dir: str, tmp_pat
         case = read_case(files, ("flair", "t1"))
         assert case.labels is not None
         assert files.segmentation is not None
-        item = Item(case_id=files.case_id, split=None, prepared="", files="", source_bytes=0, voxel_hash="")
+        item = Item(
+            case_id=files.case_id, patient_id="p", split=None, prepared="", files="", source_bytes=0, voxel_hash=""
+        )
         write_prediction(str(tmp_path), item, case, case.labels, nifti=True)
         source = nib.load(files.segmentation.path)
         written = nib.load(tmp_path / "nifti" / f"{files.case_id}.nii.gz")
@@ -270,3 +277,36 @@ def test_prepared_cases_keep_their_patient_in_the_scores(bundle: Path, tmp_path:
     run(bundle, tmp_path / "prepared", tmp_path / "out")
     assert set(tables(tmp_path / "out")["cases"].patient_id) == {"BraTS-GLI-00001"}
     assert len(read_cases(str(tmp_path / "prepared"))) == 2
+
+
+def test_nifti_asked_for_later_is_written_for_the_cases_that_are_done(
+    bundle: Path, cases: Path, tmp_path: Path
+) -> None:
+    run(bundle, cases, tmp_path)
+    run(bundle, cases, tmp_path, nifti=True)
+    assert len(list((tmp_path / "nifti").iterdir())) == 5
+
+
+def test_tables_are_of_the_cases_of_this_call(bundle: Path, cases: Path, tmp_path: Path) -> None:
+    write_case(str(tmp_path / "others"), "other", seed=5)
+    run(bundle, cases, tmp_path / "out")
+    run(bundle, tmp_path / "others", tmp_path / "out")
+    assert set(tables(tmp_path / "out")["cases"].case_id) == {"other"}
+
+
+def test_cases_that_all_lack_the_model_s_modality_are_refused_by_its_name(bundle: Path, tmp_path: Path) -> None:
+    write_case(str(tmp_path / "cases"), "case_0", modalities=("t1", "t2"))
+    with pytest.raises(BratsError, match=r"no usable case.*flair"):
+        run(bundle, tmp_path / "cases", tmp_path / "out")
+
+
+def test_another_visit_of_a_training_patient_is_said_aloud(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    bundle = make_bundle(tmp_path / "bundle")
+    card = storage.read_json(str(bundle / "model.json"))
+    card["trained_on"] = {"BraTS-GLI-00001-000": {"patient_id": "BraTS-GLI-00001", "voxel_hash": "0"}}
+    storage.write_json(str(bundle / "model.json"), card)
+    write_case(str(tmp_path / "cases"), "BraTS-GLI-00001-001", edition=2023)
+    run(bundle, tmp_path / "cases", tmp_path / "out")
+    assert "on the patients of 1 of these cases (BraTS-GLI-00001-001)" in capsys.readouterr().out

@@ -23,9 +23,11 @@ def demo_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Case:
     monkeypatch.chdir(tmp_path)
     case = tiny_case("BraTS20_Training_001")
     assert case.labels is not None
-    item = Item(case_id=case.case_id, split="test", prepared="", files="", source_bytes=1, voxel_hash="")
+    item = Item(
+        case_id=case.case_id, patient_id="p", split="test", prepared="", files="", source_bytes=1, voxel_hash=""
+    )
     write_case("runs/demo/test", item, case, case.labels, nifti=False)
-    write_tables("runs/demo/test", [], config={}, strict=False)
+    write_tables("runs/demo/test", {case.case_id}, [], config={}, strict=False)
     return case
 
 

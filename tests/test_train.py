@@ -109,7 +109,7 @@ def test_second_run_trains_and_predicts_nothing(
 
 def test_more_epochs_go_on_where_the_run_ended(finished: Path, cases: Path, tmp_path: Path) -> None:
     os.system(f"cp -r {finished} {tmp_path}/run")
-    run(cases, tmp_path / "run", epochs=4, workers=1, predict=False)
+    run(cases, tmp_path / "run", epochs=4, workers=1)
     assert list(pd.read_parquet(tmp_path / "run" / "history.parquet").epoch) == [1, 2, 3, 4]
 
 
@@ -124,8 +124,8 @@ def test_modality_that_was_not_prepared_is_named(cases: Path, tmp_path: Path) ->
         run(tmp_path / "t1", tmp_path / "run")
 
 
-def test_unknown_encoder_is_one_line(finished: Path, tmp_path: Path) -> None:
-    with pytest.raises(BratsError, match=r"--encoder: 'resnet1' is not known"):
+def test_unknown_encoder_is_refused_before_any_work(finished: Path, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"--encoder: 'resnet1' is not known"):
         run(finished / "prepared", tmp_path / "run", encoder="resnet1", workers=1)
 
 
@@ -197,3 +197,17 @@ def test_short_run_on_real_cases_lowers_the_loss_and_predicts(real_data_dir: str
     scores = pd.read_parquet(tmp_path / "run" / "test" / "metrics" / "cases.parquet").set_index("region")
     assert scores.loc["WT", "n_predicted_voxels"] > 0
     assert scores.loc["WT", "dice"] > 0.05
+
+
+def test_other_cases_for_the_same_run_are_refused_before_they_are_prepared(finished: Path, tmp_path: Path) -> None:
+    write_case(str(tmp_path / "cases"), "stranger")
+    with pytest.raises(ConfigError, match=r"--data: the run in .* was started with the case case_00"):
+        run(tmp_path / "cases", finished)
+    assert not (finished / "prepared" / "slices" / "stranger.parquet").exists()
+
+
+def test_start_that_got_nowhere_does_not_hold_the_folder(finished: Path, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="--fold"):
+        run(finished / "prepared", tmp_path / "run", fold=9)
+    with pytest.raises(ConfigError, match="--fold: 8"):
+        run(finished / "prepared", tmp_path / "run", fold=8)

@@ -75,12 +75,6 @@ def sample_slices(
     return np.concatenate([np.flatnonzero(tumour), random.choice(free, wanted, replace=False)])
 
 
-def steps_per_epoch(cases: Sequence[TrainingCase], *, batch_size: int, tumour_free_ratio: float) -> int:
-    """Number of batches of an epoch: the same for every epoch."""
-    plan = plan_epoch(cases, seed=0, epoch=0, batch_size=batch_size, tumour_free_ratio=tumour_free_ratio)
-    return len(plan)
-
-
 def share(batch: PlannedBatch, rank: int, world_size: int) -> range:
     """Positions in `batch.slices` that one worker takes: parts that differ by one slice at most."""
     cut = [len(batch.slices) * part // world_size for part in range(world_size + 1)]

@@ -101,10 +101,15 @@ class Case:
 
         Raises CaseError naming the modality that the case lacks.
         """
-        missing = [name for name in modalities if name not in self.images]
-        if missing:
-            raise CaseError("", f"no {' and no '.join(missing)}; the case has {', '.join(self.images)}")
+        check_modalities(self.images, modalities)
         return replace(self, images={name: self.images[name] for name in modalities})
+
+
+def check_modalities(available: Mapping[str, Any], wanted: Sequence[str]) -> None:
+    """Raise CaseError naming the modalities that a case lacks."""
+    missing = [name for name in wanted if name not in available]
+    if missing:
+        raise CaseError("", f"no {' and no '.join(missing)}; the case has {', '.join(available)}")
 
 
 def in_source_axes(case: Case, labels: Labels) -> tuple[Labels, int]:

@@ -34,7 +34,7 @@ class ModelCard:
     modalities: input channels in order
     outputs:    kind (regions: one sigmoid channel each), names and thresholds of the output channels
     divisor:    slice height and width are padded to multiples of it; no size is fixed
-    trained_on: voxel hash by case id of every case of the train and val splits
+    trained_on: patient id and voxel hash, by case id, of every case of the train and val splits
     versions:   of the packages that the network was trained with
     """
 
@@ -53,7 +53,7 @@ class ModelCard:
     divisor: int = DIVISOR
     epoch: int
     val_dice: float
-    trained_on: dict[str, str]
+    trained_on: dict[str, dict[str, str]]
     versions: dict[str, str] = field(
         default_factory=lambda: {"brats-ray": __version__, **{name: version(name) for name in PACKAGES}}
     )

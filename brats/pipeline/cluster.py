@@ -87,9 +87,9 @@ def place_workers(device: Device, wanted: int, *, cpu_workers: int) -> Placement
     """Choose the workers for a model: one per GPU where Ray has any, else on CPUs.
 
     wanted:      number of workers asked for, 0 for as many as fit
-    cpu_workers: workers on CPUs where none are asked for
+    cpu_workers: workers on CPUs where none are asked for, 0 for one per CPU
 
-    CPU workers reserve half a CPU when there are not more CPUs than workers, so that the tasks which feed them can
+    Workers reserve half a CPU when there are not more CPUs than workers, so that the tasks which feed them can
     be placed too. Raises ConfigError when more GPUs are asked for than there are.
     """
     import ray
@@ -100,27 +100,27 @@ def place_workers(device: Device, wanted: int, *, cpu_workers: int) -> Placement
         raise ConfigError(
             "--device: cuda, but Ray sees no GPU; use --device cpu or start Ray on a machine with one"
         )
-    if device != "cpu" and gpus:
-        if wanted > gpus:
-            raise ConfigError(f"--workers: {wanted}, but Ray sees {gpus} GPU{'s' if gpus > 1 else ''}")
-        return Placement(workers=wanted or gpus, use_gpu=True, cpus=1, threads=0)
-    workers = wanted or cpu_workers
+    use_gpu = device != "cpu" and gpus > 0
+    if use_gpu and wanted > gpus:
+        raise ConfigError(f"--workers: {wanted}, but Ray sees {gpus} GPU{'s' if gpus > 1 else ''}")
+    workers = wanted or (gpus if use_gpu else cpu_workers or cpus)
     share = 1.0 if cpus > workers else 0.5
     if workers * share >= cpus:
-        raise ConfigError(
-            f"--workers: {workers} CPU workers leave none of Ray's {cpus} CPUs to feed them; use fewer"
-        )
+        raise ConfigError(f"--workers: {workers} workers leave none of Ray's {cpus} CPUs to feed them; use fewer")
     cores = len(os.sched_getaffinity(0))
-    return Placement(workers=workers, use_gpu=False, cpus=share, threads=max(1, cores // workers))
+    return Placement(
+        workers=workers, use_gpu=use_gpu, cpus=share, threads=0 if use_gpu else max(1, cores // workers)
+    )
 
 
 def rows_of(dataset: Any) -> Iterable[dict[str, Any]]:
     """The rows of a Ray dataset as they are done; errors of its tasks as our own, in one line."""
     import ray
+    from ray.data.exceptions import ExecutionTimeoutError
 
     try:
         yield from dataset.iter_rows()
-    except ray.exceptions.RayError as error:
+    except (ray.exceptions.RayError, ExecutionTimeoutError) as error:
         raise BratsError(root_cause(error)) from error
 
 

@@ -14,7 +14,7 @@ from brats.data.volume import check_same_grid, from_ras, read_labels
 from brats.errors import CaseError, ConfigError, Reject, StorageError
 from brats.pipeline.cluster import rows_of
 from brats.pipeline.console import Progress, say
-from brats.pipeline.parts import Part, is_done, read_parts, write_part
+from brats.pipeline.parts import Part, write_part
 from brats.pipeline.scores import Scores, write_tables
 from brats.score.tables import score_rows
 from brats.storage import FileInfo
@@ -33,7 +33,7 @@ class Pair:
 
 
 def evaluate(config: EvaluateConfig) -> Scores:
-    """Score every case that has both a reference and a prediction, unless it is done; then rebuild the tables.
+    """Score every case that has both a reference and a prediction; then rebuild the tables.
 
     A reference without a prediction is a reject: leaving it out silently would flatter the means. Raises
     ConfigError when nothing fits together.
@@ -41,12 +41,10 @@ def evaluate(config: EvaluateConfig) -> Scores:
     out = storage.absolute(config.out)
     pairs, rejects = find_pairs(storage.absolute(config.predictions), storage.absolute(config.references))
     SavedConfig.of("evaluate", config).claim(out)
-    parts = read_parts(out)
-    todo = [pair for pair in pairs if not is_done(parts.get(pair.case.case_id), pair.source_bytes)]
-    say("evaluate", f"{len(pairs)} cases; {len(pairs) - len(todo)} done before")
-    if todo:
-        _score_pairs(todo, out)
-    return write_tables(out, rejects, config=asdict(config), strict=config.strict)
+    say("evaluate", f"{len(pairs)} cases")
+    _score_pairs(pairs, out)  # all of them, each time: masks of equal size may differ
+    case_ids = {pair.case.case_id for pair in pairs}
+    return write_tables(out, case_ids, rejects, config=asdict(config), strict=config.strict)
 
 
 def find_pairs(predictions: str, references: str) -> tuple[list[Pair], list[Reject]]:
@@ -56,7 +54,8 @@ def find_pairs(predictions: str, references: str) -> tuple[list[Pair], list[Reje
     except FileNotFoundError:
         raise ConfigError(f"--predictions: {predictions} does not exist") from None
     masks = {_stem(file.name): file for file in files if file.name.endswith((".nii", ".nii.gz"))}
-    labelled = [case for case in find_cases(references, ()).cases if case.segmentation is not None]
+    found = find_cases(references, ())
+    labelled = [case for case in found.cases if case.segmentation is not None]
     pairs = [Pair(case=case, prediction=masks[case.case_id]) for case in labelled if case.case_id in masks]
     if not pairs:
         raise ConfigError(
@@ -65,7 +64,10 @@ def find_pairs(predictions: str, references: str) -> tuple[list[Pair], list[Reje
         )
     reason = f"no prediction {predictions}/<case_id>.nii.gz"
     missing = [case.case_id for case in labelled if case.case_id not in masks]
-    return pairs, [Reject(case_id=name, path=predictions, stage="find", reason=reason) for name in missing]
+    return pairs, [
+        *found.rejects,
+        *(Reject(case_id=name, path=predictions, stage="find", reason=reason) for name in missing),
+    ]
 
 
 def _stem(name: str) -> str:

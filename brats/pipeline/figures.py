@@ -19,7 +19,12 @@ def report(config: ReportConfig) -> list[str]:
     predictions = storage.join(run, "test")
     if storage.exists(storage.join(predictions, "metrics", "cases.parquet")):
         prepared = storage.read_json(storage.join(predictions, "config.json"))["execution"]["data"]
-        pictures += draw_cases(predictions, figures, prepared)
+        try:
+            pictures += draw_cases(predictions, figures, prepared)
+        except FileNotFoundError as error:
+            raise ConfigError(
+                f"{prepared}: the prepared cases of {run} are not there any more ({error})"
+            ) from error
         distributions = draw_distributions(predictions, figures)
         pictures += [distributions] if distributions else []
     return pictures

@@ -18,7 +18,7 @@ from brats.pipeline.stream import plan_of, rank_stream, stream_name, worker_batc
 def fit_on_cluster(config: TrainConfig, prepared: str, split: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     """Run Ray Train until the last epoch; return the history. A lost worker restarts from the last checkpoint."""
     import ray.data
-    from ray.train import DataConfig, FailureConfig, RunConfig, ScalingConfig, WorkerGroupError
+    from ray.train import DataConfig, FailureConfig, RunConfig, ScalingConfig, TrainingFailedError, WorkerGroupError
     from ray.train.torch import TorchTrainer
 
     from brats.model.checkpoint import load_checkpoint
@@ -72,6 +72,8 @@ def fit_on_cluster(config: TrainConfig, prepared: str, split: Sequence[Mapping[s
             outcome = trainer.fit().return_value
         except WorkerGroupError as error:
             raise BratsError(worker_failure(error.worker_failures)) from error
+        except TrainingFailedError as error:
+            raise BratsError(f"training failed: {cluster.root_cause(error)}; the same command resumes") from error
     if outcome is not None:
         raise BratsError(outcome)
     checkpoint = load_checkpoint(config.out)

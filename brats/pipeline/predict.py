@@ -12,10 +12,10 @@ from brats import storage
 from brats.config import PredictConfig, SavedConfig
 from brats.data.cases import CaseFiles, find_cases
 from brats.data.masks import write_masks
-from brats.data.preprocess import Case, in_source_axes, read_case
+from brats.data.preprocess import Case, check_modalities, in_source_axes, read_case
 from brats.data.slices import SliceFile, slices_path
 from brats.data.volume import nifti_bytes
-from brats.errors import CaseError, ConfigError, Reject, StorageError
+from brats.errors import BratsError, CaseError, ConfigError, Reject, StorageError
 from brats.labels import Labels
 from brats.pipeline import cluster
 from brats.pipeline.cluster import Placement, rows_of
@@ -38,6 +38,7 @@ class Item:
     """
 
     case_id: str
+    patient_id: str
     split: str | None
     prepared: str
     files: str
@@ -60,13 +61,18 @@ def predict(config: PredictConfig) -> Scores:
     config = dataclasses.replace(config, model=bundle, data=data, out=out)
     SavedConfig.of("predict", config, weights=weights).claim(out)
     parts = read_parts(out)
-    todo = [item for item in items if not is_done(parts.get(item.case_id), item.source_bytes)]
+    todo = [
+        item
+        for item in items
+        if not is_done(parts.get(item.case_id), item.source_bytes) or _lacks_nifti(parts[item.case_id], config)
+    ]
     say("predict", f"{len(items)} cases of {data}; {len(items) - len(todo)} done before")
     _warn_of_training_cases(items, card.trained_on)
     if todo:
-        placement = cluster.place_workers(config.device, config.workers, cpu_workers=cluster.local_cpus())
+        placement = cluster.place_workers(config.device, config.workers, cpu_workers=0)
         _predict_items(todo, config, card.modalities, placement)
-    return write_tables(out, found_rejects, config=asdict(config), strict=config.strict)
+    case_ids = {item.case_id for item in items}
+    return write_tables(out, case_ids, found_rejects, config=asdict(config), strict=config.strict)
 
 
 def find_items(data: str, model: str, modalities: Sequence[str], split: str) -> tuple[list[Item], list[Reject]]:
@@ -83,6 +89,7 @@ def find_items(data: str, model: str, modalities: Sequence[str], split: str) -> 
         items = [
             Item(
                 case_id=row["case_id"],
+                patient_id=row["patient_id"],
                 split=(split_of or {}).get(row["case_id"]),
                 prepared=slices_path(data, row["case_id"]),
                 files="",
@@ -97,6 +104,7 @@ def find_items(data: str, model: str, modalities: Sequence[str], split: str) -> 
         items = [
             Item(
                 case_id=files.case_id,
+                patient_id=files.patient_id,
                 split=(split_of or {}).get(files.case_id),
                 prepared="",
                 files=json.dumps(asdict(files)),
@@ -106,6 +114,9 @@ def find_items(data: str, model: str, modalities: Sequence[str], split: str) -> 
             for files in discovery.cases
         ]
     chosen = [item for item in items if split in ("all", item.split)]
+    rejects = [reject for reject in rejects if split in ("all", (split_of or {}).get(reject.case_id))]
+    if not items and rejects:
+        raise BratsError(f"{data}: no usable case; the first of {len(rejects)} rejected: {rejects[0]}")
     if not chosen:
         raise ConfigError(f"{data}: none of its {len(items)} usable cases is in the {split} split of {model}")
     return chosen, rejects
@@ -120,13 +131,24 @@ def _run_split(model: str) -> dict[str, str] | None:
     return {row["case_id"]: row["split"] for row in rows}
 
 
-def _warn_of_training_cases(items: Collection[Item], trained_on: Mapping[str, str]) -> None:
-    hashes = set(trained_on.values())
-    seen = [item.case_id for item in items if item.case_id in trained_on or item.voxel_hash in hashes]
+def _lacks_nifti(part: Part, config: PredictConfig) -> bool:
+    """Whether a case that is done still lacks the NIfTI mask that is asked for now."""
+    path = storage.join(config.out, "nifti", f"{part.case_id}.nii.gz")
+    return config.nifti and part.reject is None and not storage.exists(path)
+
+
+def _warn_of_training_cases(items: Collection[Item], trained_on: Mapping[str, Mapping[str, str]]) -> None:
+    patients = {case["patient_id"] for case in trained_on.values()}
+    hashes = {case["voxel_hash"] for case in trained_on.values()}
+    seen = [
+        item.case_id
+        for item in items
+        if item.case_id in trained_on or item.patient_id in patients or item.voxel_hash in hashes
+    ]
     if seen:
         say(
             "predict",
-            f"WARNING: the model was trained or chosen on {len(seen)} of these cases ({seen[0]}"
+            f"WARNING: the model was trained or chosen on the patients of {len(seen)} of these cases ({seen[0]}"
             f"{', ...' if len(seen) > 1 else ''}); their scores say nothing about new patients",
         )
 
@@ -147,7 +169,7 @@ def _predict_items(
         .map(read_item, fn_kwargs={"modalities": list(modalities)}, num_cpus=SCORING_CPUS)
         .map(
             Predictor,
-            fn_constructor_kwargs={"config": config, "threads": placement.threads},
+            fn_constructor_kwargs={"config": config, "placement": placement},
             compute=ray.data.ActorPoolStrategy(size=min(placement.workers, len(rows))),
             num_cpus=placement.cpus,
             num_gpus=1 if placement.use_gpu else 0,
@@ -169,7 +191,9 @@ def read_item(row: dict[str, Any], modalities: Sequence[str]) -> dict[str, Any]:
     try:
         if item.prepared:
             try:
-                case = SliceFile(item.prepared).read_case().only(modalities)
+                file = SliceFile(item.prepared)
+                check_modalities(file.intensities, modalities)
+                case = file.read_case(modalities)
             except (FileNotFoundError, StorageError) as error:
                 raise CaseError(item.prepared, str(error), transient=True) from error
         else:
@@ -183,15 +207,17 @@ def read_item(row: dict[str, Any], modalities: Sequence[str]) -> dict[str, Any]:
 class Predictor:
     """Ray step: a network that stays loaded, from a case to its label map."""
 
-    def __init__(self, config: PredictConfig, threads: int) -> None:
+    def __init__(self, config: PredictConfig, placement: Placement) -> None:
         import torch
 
         from brats.model.bundle import load_bundle
         from brats.model.precision import choose_precision
 
-        if threads:
-            torch.set_num_threads(threads)
-        self._device = torch.device("cuda" if torch.cuda.is_available() and config.device != "cpu" else "cpu")
+        if placement.threads:
+            torch.set_num_threads(placement.threads)
+        if placement.use_gpu and not torch.cuda.is_available():
+            raise BratsError("Ray sees a GPU that torch cannot use; update its driver, or use --device cpu")
+        self._device = torch.device("cuda" if placement.use_gpu else "cpu")
         self._precision = choose_precision(config.precision, self._device)
         self._batch_size = config.batch_size
         network, self._card = load_bundle(config.model)
@@ -249,7 +275,7 @@ def score_case(item: Item, case: Case, predicted: Labels) -> Part:
         reference, first_slice = in_source_axes(case, case.labels)
         rows = tables.score_rows(
             case_id=case.case_id,
-            patient_id=case.patient_id,
+            patient_id=item.patient_id,
             split=item.split,
             reference=reference,
             predicted=in_source_axes(case, predicted)[0],

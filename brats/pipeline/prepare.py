@@ -109,9 +109,10 @@ def prepare(config: PrepareConfig) -> Prepared:
                 known[case_id] = outcome
                 continue
             rejects.append(outcome)
-            if case_id in known and not outcome.transient:  # prepared from files that are no longer there
-                del known[case_id]
-                storage.remove(slices_path(out, case_id))
+        for reject in rejects:
+            if reject.case_id in known and not reject.transient:  # prepared from files that are no longer there
+                del known[reject.case_id]
+                storage.remove(slices_path(out, reject.case_id))
     finally:
         rejects.sort(key=lambda reject: reject.case_id)
         write_rejects(out, rejects)

@@ -1,6 +1,6 @@
 """From the parts of all cases to the final metric tables, and what the user is told of them."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -30,12 +30,14 @@ class Scores:
         return "\n".join(lines)
 
 
-def write_tables(out: str, found_rejects: Sequence[Reject], *, config: Mapping[str, Any], strict: bool) -> Scores:
-    """Rebuild the metric tables and the rejects from the parts.
+def write_tables(
+    out: str, case_ids: Collection[str], found_rejects: Sequence[Reject], *, config: Mapping[str, Any], strict: bool
+) -> Scores:
+    """Rebuild the metric tables and the rejects from the parts of these cases.
 
     Raises BratsError when no case could be used or, with `strict`, when one could not.
     """
-    parts = read_parts(out).values()
+    parts = [part for part in read_parts(out).values() if part.case_id in case_ids]
     found = [*found_rejects, *(part.reject for part in parts if part.reject)]
     rejects = sorted(found, key=lambda reject: reject.case_id)
     write_rejects(out, rejects)

@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from ray.data._internal.execution.execution_callback import ExecutionCallback
 
 from brats.config import TrainConfig
 from brats.data.epoch import PlannedBatch, TrainingCase, plan_epoch, share
@@ -91,18 +90,25 @@ def rank_stream(plan: EpochPlan, config: TrainConfig, rank: int, world_size: int
         num_cpus=0.5,
     )
     dataset.context.custom_execution_callback_classes = [Paced]
+    dataset.context.execution_no_progress_timeout_s = -1  # while workers validate, nothing is taken from it
     return dataset
 
 
-class Paced(ExecutionCallback):  # type: ignore[misc]  # Ray's class is untyped here
-    """Lets the loop that drives a dataset breathe.
+class Paced:
+    """Lets the loop that drives a dataset breathe: a callback as Ray Data's `ExecutionCallback` has it.
 
     The loop runs in the training process. While batches wait to be taken, which is most of the time, it would turn
     without a pause: on two cores that took half of the training speed (profiled with py-spy).
     """
 
+    def before_execution_starts(self, executor: Any) -> None: ...
+
     def on_execution_step(self, executor: Any) -> None:  # noqa: ARG002
         time.sleep(LOOP_PAUSE_S)
+
+    def after_execution_succeeds(self, executor: Any) -> None: ...
+
+    def after_execution_fails(self, executor: Any, error: Exception) -> None: ...
 
 
 @functools.lru_cache(maxsize=2)

@@ -15,6 +15,7 @@ from brats.config import (
     TrainConfig,
     resolve_train,
 )
+from brats.data.cases import find_cases
 from brats.errors import ConfigError
 from brats.pipeline import cluster
 from brats.pipeline.console import Progress, say
@@ -53,7 +54,7 @@ class TrainedRun:
         """Scores and where everything is, for the console."""
         lines = [self.scores.summary()] if self.scores else []
         lines.append(f"model    {storage.join(self.out, 'model')}")
-        lines.append(f"masks    {storage.join(self.out, 'test', 'masks')}")
+        lines += [f"masks    {storage.join(self.out, 'test', 'masks')}"] if self.scores else []
         lines.append(f"history  {storage.join(self.out, 'history.parquet')}")
         lines.append(f"figures  {storage.join(self.out, 'figures')}")
         return "\n".join(lines)
@@ -63,13 +64,19 @@ def train(config: TrainConfig) -> TrainedRun:
     """Run the whole job that `TrainConfig` describes, or what is left of it."""
     config = resolve_train(config)
     assert config.out is not None
+    check_network(config)
+    if not storage.exists(split_path(config.out)):
+        storage.remove(storage.join(config.out, "config.json"))  # of a start that got nowhere
     SavedConfig.of("train", config).claim(config.out)
     prepared = prepare_data(config)
     split = freeze_split(config, prepared)
     history = fit_on_cluster(config, prepared, split)
     export_model(config, split)
     scores = None
-    if config.predict and any(row["split"] == "test" for row in split):
+    has_test = any(row["split"] == "test" for row in split)
+    if config.predict and not has_test:
+        say("predict", "nothing to do: no case is in the test split")
+    if config.predict and has_test:
         scores = predict(
             PredictConfig(
                 model=config.out,
@@ -92,12 +99,45 @@ def prepare_data(config: TrainConfig) -> str:
     if config.data is not None and is_prepared(config.data):
         return config.data
     data = config.data or make_phantoms(storage.join(config.out, "phantoms"))
+    _check_same_cases(config, data)
     prepared = storage.join(config.out, "prepared")
     settings = PrepareConfig(
         data=data, out=prepared, modalities=config.modalities, seed=config.seed, strict=config.strict
     )
     print(prepare(settings).summary(), flush=True)
     return prepared
+
+
+def check_network(config: TrainConfig) -> None:
+    """Raise ConfigError here, before any work, when the network cannot be built."""
+    from brats.model.checkpoint import saved_epochs
+    from brats.model.unet import build_unet
+
+    build_unet(
+        encoder=config.encoder,
+        n_modalities=len(config.modalities),
+        decoder_channels=config.decoder_channels,
+        encoder_weights=None if saved_epochs(config.out or "") else config.encoder_weights,
+    )
+
+
+def split_path(run: str | None) -> str:
+    return storage.join(run or "", "split.parquet")
+
+
+def _check_same_cases(config: TrainConfig, data: str) -> None:
+    """Raise ConfigError unless the case folders still hold every case that the run was started with."""
+    if not storage.exists(split_path(config.out)):
+        return
+    found = {
+        files.case_id: files.source_bytes(config.modalities) for files in find_cases(data, config.modalities).cases
+    }
+    for row in storage.read_table(split_path(config.out))[0].to_pylist():
+        if found.get(row["case_id"]) != row["source_bytes"]:
+            raise ConfigError(
+                f"--data: the run in {config.out} was started with the case {row['case_id']} of "
+                f"{row['source_bytes']} bytes, which {data} does not hold; choose another --out"
+            )
 
 
 def freeze_split(config: TrainConfig, prepared: str) -> list[dict[str, Any]]:
@@ -107,7 +147,7 @@ def freeze_split(config: TrainConfig, prepared: str) -> list[dict[str, Any]]:
     to validate on, when a case lacks a modality, and when a case of the run is not the one it was.
     """
     assert config.out is not None
-    path = storage.join(config.out, "split.parquet")
+    path = split_path(config.out)
     cases = {row["case_id"]: row for row in read_cases(prepared)}
     if storage.exists(path):
         split: list[dict[str, Any]] = storage.read_table(path)[0].to_pylist()
@@ -160,15 +200,16 @@ def make_phantoms(root: str) -> str:
 
     from brats.data.phantom import case_id, write_name_mapping
 
-    written = Counter(file.path.split("/")[-2] for file in _files_below(root))
+    whole = [file for file in _files_below(root) if not file.name.startswith(".")]
+    written = Counter(file.path.split("/")[-2] for file in whole)
     todo = [index for index in range(1, N_PHANTOMS + 1) if written[case_id(index)] < FILES_PER_PHANTOM]
     if todo:
         say("phantoms", f"no --data given: making {len(todo)} phantom cases in {root}")
+        write_name_mapping(root, N_PHANTOMS, PHANTOM_SEED)
         dataset = ray.data.from_items([{"index": index} for index in todo], override_num_blocks=len(todo))
         progress = Progress("phantoms", len(todo), "cases")
         for _ in cluster.rows_of(dataset.map(_write_phantom, fn_kwargs={"root": root}, num_cpus=1)):
             progress.advance()
-        write_name_mapping(root, N_PHANTOMS, PHANTOM_SEED)
     return root
 
 
@@ -206,7 +247,12 @@ def export_model(config: TrainConfig, split: list[dict[str, Any]]) -> None:
         modalities=config.modalities,
         epoch=epoch,
         val_dice=best.history[-1]["val_dice"],
-        trained_on={row["case_id"]: row["voxel_hash"] for row in split if row["split"] != "test"},
+        trained_on={
+            row["case_id"]: {"patient_id": row["patient_id"], "voxel_hash": row["voxel_hash"]}
+            for row in split
+            if row["split"] != "test"
+        },
     )
+    storage.remove(storage.join(config.out, "test"))  # of an earlier best epoch
     save_bundle(folder, best.weights, card)
     say("train", f"best epoch {epoch} of {len(last.history)}, validation Dice {card.val_dice:.3f}")
