@@ -5,8 +5,6 @@ the *execution* (paths, workers, device: free to change when a job is run again)
 """
 
 import dataclasses
-import hashlib
-import json
 import os
 from dataclasses import dataclass, field
 from typing import Any, Literal, Self, get_args
@@ -264,11 +262,6 @@ def result_fields(config: Any) -> dict[str, Any]:
         for item in dataclasses.fields(config)
         if not item.metadata.get("execution")
     }
-
-
-def fingerprint(values: Any) -> str:
-    """16 hexadecimal digits that change with any value of a JSON structure."""
-    return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:16]
 
 
 @dataclass(frozen=True, kw_only=True)

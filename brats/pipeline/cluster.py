@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from brats.config import Device
-from brats.errors import BratsError, ConfigError
-from brats.pipeline.console import keep_off_console
+from brats.errors import BratsError, ConfigError, StorageError
+from brats.pipeline.console import Progress, keep_off_console
 
 # Ray reads these when it is imported or when its processes start; what the user has set stays as it is.
 QUIET = {
@@ -122,6 +122,21 @@ def rows_of(dataset: Any) -> Iterable[dict[str, Any]]:
         yield from dataset.iter_rows()
     except (ray.exceptions.RayError, ExecutionTimeoutError) as error:
         raise BratsError(root_cause(error)) from error
+
+
+def case_statuses(dataset: Any, stage: str, n_cases: int) -> Iterator[dict[str, Any]]:
+    """The rows of a dataset with one status per case, as they are done, with the progress shown.
+
+    Raises StorageError, after all the cases, with the first `failure` that a status names.
+    """
+    progress = Progress(stage, n_cases, "cases")
+    failure = ""
+    for status in rows_of(dataset):
+        progress.advance()
+        failure = failure or status["failure"]
+        yield status
+    if failure:
+        raise StorageError(failure)
 
 
 def root_cause(error: BaseException) -> str:

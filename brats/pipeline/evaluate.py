@@ -12,8 +12,8 @@ from brats.config import EvaluateConfig, SavedConfig
 from brats.data.cases import CaseFiles, find_cases
 from brats.data.volume import check_same_grid, from_ras, read_labels
 from brats.errors import CaseError, ConfigError, Reject, StorageError
-from brats.pipeline.cluster import rows_of
-from brats.pipeline.console import Progress, say
+from brats.pipeline.cluster import case_statuses
+from brats.pipeline.console import say
 from brats.pipeline.parts import Part, write_part
 from brats.pipeline.scores import Scores, write_tables
 from brats.score.tables import score_rows
@@ -81,13 +81,8 @@ def _score_pairs(todo: list[Pair], out: str) -> None:
     dataset = ray.data.from_items(rows, override_num_blocks=len(rows)).map(
         score_pair, fn_kwargs={"out": out}, num_cpus=1
     )
-    progress = Progress("evaluate", len(rows), "cases")
-    failure = ""
-    for status in rows_of(dataset):
-        progress.advance()
-        failure = failure or status["failure"]
-    if failure:
-        raise StorageError(failure)
+    for _ in case_statuses(dataset, "evaluate", len(rows)):
+        pass  # the steps write what they make
 
 
 def score_pair(row: Mapping[str, Any], out: str) -> dict[str, Any]:

@@ -18,8 +18,8 @@ from brats.data.volume import nifti_bytes
 from brats.errors import BratsError, CaseError, ConfigError, Reject, StorageError
 from brats.labels import Labels
 from brats.pipeline import cluster
-from brats.pipeline.cluster import Placement, rows_of
-from brats.pipeline.console import Progress, say
+from brats.pipeline.cluster import Placement, case_statuses
+from brats.pipeline.console import say
 from brats.pipeline.parts import Part, is_done, read_parts, write_part
 from brats.pipeline.prepare import is_prepared, read_cases
 from brats.pipeline.scores import Scores, write_tables
@@ -176,13 +176,8 @@ def _predict_items(
         )
         .map(score_and_write, fn_kwargs={"out": config.out, "nifti": config.nifti}, num_cpus=SCORING_CPUS)
     )
-    progress = Progress("predict", len(rows), "cases")
-    failure = ""
-    for status in rows_of(dataset):
-        progress.advance()
-        failure = failure or status["failure"]
-    if failure:
-        raise StorageError(failure)
+    for _ in case_statuses(dataset, "predict", len(rows)):
+        pass  # the steps write what they make
 
 
 def read_item(row: dict[str, Any], modalities: Sequence[str]) -> dict[str, Any]:

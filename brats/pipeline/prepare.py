@@ -15,8 +15,8 @@ from brats.data.preprocess import read_case
 from brats.data.slices import SliceFile, case_row, encode_case, slices_path
 from brats.data.split import LabelledCase, Place, join_patients, split_patients
 from brats.errors import BratsError, CaseError, Reject, StorageError
-from brats.pipeline.cluster import rows_of
-from brats.pipeline.console import Progress, say
+from brats.pipeline.cluster import case_statuses
+from brats.pipeline.console import say
 from brats.pipeline.rejects import check_rejects, write_rejects
 
 CASES_SCHEMA = pa.schema(
@@ -165,17 +165,11 @@ def _prepare_cases(
     dataset = ray.data.from_items(
         [{"files": json.dumps(asdict(files))} for files in todo], override_num_blocks=len(todo)
     ).map(prepare_case, fn_kwargs={"modalities": list(modalities), "out": out}, num_cpus=1)
-    progress = Progress("prepare", len(todo), "cases")
-    failure = ""
-    for status in rows_of(dataset):
-        progress.advance()
-        failure = failure or status["failure"]
+    for status in case_statuses(dataset, "prepare", len(todo)):
         if status["reject"]:
             yield status["case_id"], Reject(**json.loads(status["reject"]))
         elif not status["failure"]:
             yield status["case_id"], case_row(json.loads(status["description"]))
-    if failure:
-        raise StorageError(failure)
 
 
 def prepare_case(row: dict[str, Any], modalities: Sequence[str], out: str) -> dict[str, Any]:
