@@ -86,11 +86,6 @@ def exists(path: str) -> bool:
         return bool(_filesystem(path).exists(path))
 
 
-def is_dir(path: str) -> bool:
-    with said_plainly(path, "look it up"):
-        return bool(_filesystem(path).isdir(path))
-
-
 def list_files(root: str) -> list[FileInfo]:
     """Every file below a folder or prefix, at any depth, sorted by path: one listing, no look at each file.
 

@@ -407,7 +407,7 @@ def test_one_listing_is_all_that_the_storage_is_asked(tmp_path: Path, monkeypatc
         return listed
 
     monkeypatch.setattr(storage, "list_files", list_once)
-    for name in ("read_bytes", "exists", "is_dir"):
+    for name in ("read_bytes", "exists"):
         monkeypatch.delattr(storage, name)
     assert len(find_cases(str(tmp_path)).cases) == 2
     assert asked == [str(tmp_path)]

@@ -123,13 +123,6 @@ def test_a_missing_file_raises_file_not_found(root: str) -> None:
         storage.read_bytes(storage.join(root, "none.bin"))
 
 
-def test_folders_and_files_are_told_apart(root: str) -> None:
-    storage.write_bytes(storage.join(root, "folder", "x.bin"), b"x")
-    assert storage.is_dir(storage.join(root, "folder"))
-    assert not storage.is_dir(storage.join(root, "folder", "x.bin"))
-    assert not storage.is_dir(storage.join(root, "none"))
-
-
 def test_removing_takes_a_file_or_a_whole_folder_and_minds_no_absence(root: str) -> None:
     for name in ("kept.bin", "gone.bin", "folder/a.bin", "folder/deep/b.bin"):
         storage.write_bytes(storage.join(root, name), b"x")
