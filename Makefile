@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 RUN := $(VENV)/bin
 
-.PHONY: install demo check test
+.PHONY: install demo check test test-slow
 
 install: $(VENV)/.installed
 
@@ -21,7 +21,10 @@ check: install
 	$(RUN)/ruff format --check .
 	$(RUN)/ruff check .
 	$(RUN)/mypy
-	$(RUN)/pytest -m 'not ray and not real'
+	$(RUN)/pytest -m 'not ray and not real and not slow'
 
 test: install
-	$(RUN)/pytest
+	$(RUN)/pytest -m 'not slow'
+
+test-slow: install
+	$(RUN)/pytest -m slow
