@@ -49,6 +49,8 @@ class PrepareConfig:
     """Seed of the split."""
     strict: bool = execution(False)
     """Fail when any case is rejected, after the others are done."""
+    wait_minutes: float = execution(15.0)
+    """Minutes to wait for machines that an autoscaler can bring and for other jobs to make room."""
     debug: bool = execution(False)
     """Show tracebacks instead of one-line errors."""
 
@@ -127,9 +129,11 @@ class TrainConfig:
     nifti: bool = execution(False)
     """Write the predicted masks as .nii.gz too."""
     max_failures: int = execution(3)
-    """Restarts of the worker group after a lost worker before the job fails."""
+    """Restarts after lost workers, without a finished epoch between them, before the job fails."""
     strict: bool = execution(False)
     """Fail when any case is rejected."""
+    wait_minutes: float = execution(15.0)
+    """Minutes to wait for machines that an autoscaler can bring and for other jobs to make room."""
     debug: bool = execution(False)
     """Show tracebacks instead of one-line errors."""
 
@@ -146,7 +150,7 @@ class TrainConfig:
         _check(
             0 <= self.tumour_free_ratio <= 100, "--tumour-free-ratio", self.tumour_free_ratio, "between 0 and 100"
         )
-        for name in ("workers", "warmup_steps", "max_failures", "weight_decay", "seed"):
+        for name in ("workers", "warmup_steps", "max_failures", "weight_decay", "seed", "wait_minutes"):
             _check(getattr(self, name) >= 0, _option(name), getattr(self, name), "not negative")
         for name in ("learning_rate", "clip_norm"):
             _check(getattr(self, name) > 0, _option(name), getattr(self, name), "above 0")
@@ -199,6 +203,8 @@ class PredictConfig:
     """Arithmetic of the network; auto is bf16 where the device is good at it, fp16 on other GPUs, else fp32."""
     strict: bool = execution(False)
     """Fail when any case is rejected, after the others are done."""
+    wait_minutes: float = execution(15.0)
+    """Minutes to wait for machines that an autoscaler can bring and for other jobs to make room."""
     debug: bool = execution(False)
     """Show tracebacks instead of one-line errors."""
 
@@ -219,6 +225,8 @@ class EvaluateConfig:
     """Folder or s3:// prefix for the metric tables."""
     strict: bool = execution(False)
     """Fail when any case is rejected, after the others are done."""
+    wait_minutes: float = execution(15.0)
+    """Minutes to wait for machines that an autoscaler can bring and for other jobs to make room."""
     debug: bool = execution(False)
     """Show tracebacks instead of one-line errors."""
 

@@ -7,14 +7,16 @@ import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import fsspec
 import pyarrow as pa
 import pyarrow.parquet as pq
-from botocore.exceptions import BotoCoreError
 
+from brats import s3
 from brats.errors import StorageError
+from brats.part_file import PartFile
 
 SCHEMA_VERSION = 1
 """Version of every table this project writes; raised when a reader of the old one would go wrong."""
@@ -69,7 +71,7 @@ def said_plainly(path: str, doing: str) -> Iterator[None]:
         raise StorageError(
             f"{path}: not a whole Parquet file ({_one_line(error)}); remove it and run again"
         ) from error
-    except (OSError, BotoCoreError) as error:
+    except OSError as error:
         reason = _one_line(error)
         if isinstance(error, OSError) and error.errno == errno.ENOSPC:
             reason = "no space left on the disk; free some and run the same command again"
@@ -82,6 +84,8 @@ def _one_line(error: Exception) -> str:
 
 
 def exists(path: str) -> bool:
+    if s3.is_s3(path):
+        return s3.exists(path)
     with said_plainly(path, "look it up"):
         return bool(_filesystem(path).exists(path))
 
@@ -89,19 +93,25 @@ def exists(path: str) -> bool:
 def list_files(root: str) -> list[FileInfo]:
     """Every file below a folder or prefix, at any depth, sorted by path: one listing, no look at each file.
 
-    Raises FileNotFoundError where there is no such folder; an empty folder gives an empty list.
+    Raises FileNotFoundError where there is no such folder, SettingError where there is no such bucket; an empty
+    folder gives an empty list.
     """
-    with said_plainly(root, "list"):
-        if not is_remote(root):
-            return _list_local(root)
-        filesystem = _filesystem(root)
-        found = filesystem.find(root, detail=True)
-        if not found and not filesystem.exists(root):
-            raise FileNotFoundError(root)
-    scheme = root.split("://", 1)[0]
-    files = [FileInfo(f"{scheme}://{name}", int(entry["size"])) for name, entry in found.items()]
+    if s3.is_s3(root):
+        files = [FileInfo(url, size) for url, size in s3.list_below(root)]
+    else:
+        with said_plainly(root, "list"):
+            files = _list_remote(root) if is_remote(root) else _list_local(root)
     # S3 consoles mark an empty folder by an object whose name ends with a slash.
     return sorted((file for file in files if file.name), key=lambda file: file.path)
+
+
+def _list_remote(root: str) -> list[FileInfo]:
+    filesystem = _filesystem(root)
+    found = filesystem.find(root, detail=True)
+    if not found and not filesystem.exists(root):
+        raise FileNotFoundError(root)
+    scheme = root.split("://", 1)[0]
+    return [FileInfo(f"{scheme}://{name}", int(entry["size"])) for name, entry in found.items()]
 
 
 def _list_local(root: str) -> list[FileInfo]:
@@ -120,7 +130,7 @@ def _list_local(root: str) -> list[FileInfo]:
             path = os.path.join(folder, name)
             with suppress(FileNotFoundError):  # removed since it was listed, or a dangling link
                 files.append(FileInfo(path, os.path.getsize(path)))
-    return sorted(files, key=lambda file: file.path)
+    return files
 
 
 def _fail(error: OSError) -> None:
@@ -130,15 +140,33 @@ def _fail(error: OSError) -> None:
 
 
 def read_bytes(path: str) -> bytes:
+    if s3.is_s3(path):
+        return s3.get(path)
     with said_plainly(path, "read"):
         data: bytes = _filesystem(path).cat_file(path)
         return data
 
 
-def open_for_parts(path: str) -> Any:
-    """A remote file opened so that each read of a part is one request for just that part."""
+def open_for_parts(path: str, n_end_bytes: int = 0) -> PartFile:
+    """A remote file opened so that each read of a part is one request for just that part.
+
+    n_end_bytes: what is read with the opening, which is one request in any case; a Parquet file begins at its end
+    """
+    if s3.is_s3(path):
+        end, size = s3.get_end(path, max(n_end_bytes, 1))
+    else:
+        with said_plainly(path, "read"):
+            size = _filesystem(path).size(path)
+        end = _read_part(path, max(size - n_end_bytes, 0), size)
+    return PartFile(partial(_read_part, path), size, size - len(end), end)
+
+
+def _read_part(path: str, start: int, stop: int) -> bytes:
+    if s3.is_s3(path):
+        return s3.get_part(path, start, stop)
     with said_plainly(path, "read"):
-        return _filesystem(path).open(path, "rb", cache_type="none")
+        part: bytes = _filesystem(path).cat_file(path, start, stop)
+        return part
 
 
 def write_bytes(path: str, data: bytes | memoryview) -> None:
@@ -147,13 +175,16 @@ def write_bytes(path: str, data: bytes | memoryview) -> None:
     Locally through a hidden temporary file in the same folder and a rename; in S3 by one upload, which
     becomes visible only when complete.
     """
+    if s3.is_s3(path):
+        s3.put(path, bytes(data))
+        return
     try:
         with said_plainly(path, "write"):
             if is_remote(path):
                 _filesystem(path).pipe_file(path, bytes(data))
             else:
                 _write_local(path, data)
-    except FileNotFoundError as error:  # the bucket
+    except FileNotFoundError as error:  # the folder, removed meanwhile
         raise StorageError(f"{path}: cannot write: {_one_line(error)}") from error
 
 
@@ -175,8 +206,33 @@ def _write_local(path: str, data: bytes | memoryview) -> None:
 
 def remove(path: str) -> None:
     """Remove a file or a folder with all it holds; nothing happens where there is none."""
+    if s3.is_s3(path):
+        s3.remove(path)
+        return
     with said_plainly(path, "remove"), suppress(FileNotFoundError):
         _filesystem(path).rm(path, recursive=True)
+
+
+def check_roundtrip(root: str) -> None:
+    """Check that what is written below a folder or prefix is read back the same, before hours of work go there.
+
+    Makes a local folder. Raises SettingError (exit code 2) where a setting is wrong or a store damages uploads,
+    StorageError where a folder cannot be written, is full or a store does not answer.
+    """
+    if s3.is_s3(root):
+        from brats.s3_check import check_store
+
+        check_store(root)
+        return
+    path = join(root, f".check-{uuid.uuid4().hex}")
+    content = os.urandom(100_000)
+    try:
+        write_bytes(path, content)
+        if read_bytes(path) != content:
+            raise StorageError(f"{root}: what is written there does not come back the same; use another folder")
+    finally:
+        with suppress(StorageError):  # what went wrong first is what the user has to know
+            remove(path)
 
 
 def read_json(path: str) -> dict[str, Any]:

@@ -13,8 +13,10 @@ def main(config: EvaluateConfig) -> None:
     from brats.pipeline.cluster import connected
     from brats.pipeline.console import calm
     from brats.pipeline.evaluate import evaluate
+    from brats.pipeline.preflight import check_cluster
 
     with calm(), connected():
+        check_cluster(data=config.references, out=config.out, wait_minutes=config.wait_minutes)
         print(evaluate(config).summary())
 
 

@@ -13,8 +13,10 @@ def main(config: PredictConfig) -> None:
     from brats.pipeline.cluster import connected
     from brats.pipeline.console import calm
     from brats.pipeline.predict import predict
+    from brats.pipeline.preflight import check_cluster
 
     with calm(), connected():
+        check_cluster(data=config.data, out=config.out, wait_minutes=config.wait_minutes)
         print(predict(config).summary())
 
 

@@ -12,9 +12,11 @@ from brats.config import PrepareConfig
 def main(config: PrepareConfig) -> None:
     from brats.pipeline.cluster import connected
     from brats.pipeline.console import calm
+    from brats.pipeline.preflight import check_cluster
     from brats.pipeline.prepare import prepare
 
     with calm(), connected():
+        check_cluster(data=config.data, out=config.out, wait_minutes=config.wait_minutes)
         print(prepare(config).summary())
 
 

@@ -6,15 +6,19 @@ except ModuleNotFoundError as error:
     raise SystemExit(
         f"train.py: {error.name} is not installed; run `make install`, then `source .venv/bin/activate`"
     ) from None
-from brats.config import TrainConfig
+from brats.config import TrainConfig, resolve_train
 
 
 def main(config: TrainConfig) -> None:
     from brats.pipeline.cluster import connected
     from brats.pipeline.console import calm
+    from brats.pipeline.preflight import check_cluster
     from brats.pipeline.train import train
 
+    config = resolve_train(config)
+    assert config.out is not None
     with calm(), connected():
+        check_cluster(data=config.data, out=config.out, wait_minutes=config.wait_minutes)
         print(train(config).summary())
 
 

@@ -1,63 +1,35 @@
 """Choosing workers, and errors that pass through Ray."""
 
 import os
+import socket
 
 import pytest
 
 from brats.errors import BratsError, ConfigError
-from brats.pipeline.cluster import Placement, local_cpus, place_workers, root_cause, rows_of
+from brats.pipeline.cluster import check_reachable, local_cpus, root_cause, rows_of
 
 
-def with_resources(monkeypatch: pytest.MonkeyPatch, *, cpus: int, gpus: int = 0) -> None:
-    import ray
-
-    monkeypatch.setattr(ray, "cluster_resources", lambda: {"CPU": float(cpus), "GPU": float(gpus)})
-    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(cpus)))
-
-
-def test_one_worker_per_gpu_where_there_are_gpus(monkeypatch: pytest.MonkeyPatch) -> None:
-    with_resources(monkeypatch, cpus=8, gpus=2)
-    assert place_workers("auto", 0, cpu_workers=2) == Placement(workers=2, use_gpu=True, cpus=1, threads=0)
+def test_address_where_nothing_listens_is_refused_at_once() -> None:
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))  # bound, but not listening
+        address = f"127.0.0.1:{unused.getsockname()[1]}"
+        with pytest.raises(ConfigError, match=rf"^RAY_ADDRESS={address}: no Ray answers there .*unset RAY_ADDRESS"):
+            check_reachable(address)
 
 
-def test_cpu_workers_leave_room_for_the_tasks_that_feed_them(monkeypatch: pytest.MonkeyPatch) -> None:
-    with_resources(monkeypatch, cpus=2)
-    placement = place_workers("auto", 0, cpu_workers=2)
-    assert placement == Placement(workers=2, use_gpu=False, cpus=0.5, threads=1)
-    assert placement.workers * placement.cpus < 2
+def test_address_without_a_port_is_refused() -> None:
+    with pytest.raises(ConfigError, match=r"^RAY_ADDRESS=head: no Ray answers there"):
+        check_reachable("head")
 
 
-def test_cpu_workers_share_the_cores_evenly(monkeypatch: pytest.MonkeyPatch) -> None:
-    with_resources(monkeypatch, cpus=8)
-    assert place_workers("cpu", 3, cpu_workers=2) == Placement(workers=3, use_gpu=False, cpus=1, threads=2)
+def test_address_of_the_dashboard_is_told_from_the_cluster_s_own() -> None:
+    with pytest.raises(ConfigError, match=r"ray job submit --address http://127\.0\.0\.1:8265"):
+        check_reachable("http://127.0.0.1:8265")
 
 
-def test_gpu_workers_leave_room_for_the_tasks_that_feed_them(monkeypatch: pytest.MonkeyPatch) -> None:
-    with_resources(monkeypatch, cpus=2, gpus=2)
-    assert place_workers("auto", 0, cpu_workers=2) == Placement(workers=2, use_gpu=True, cpus=0.5, threads=0)
-
-
-def test_gpus_are_left_alone_when_the_cpu_is_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
-    with_resources(monkeypatch, cpus=8, gpus=2)
-    assert not place_workers("cpu", 0, cpu_workers=2).use_gpu
-
-
-def test_more_workers_than_gpus_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
-    with_resources(monkeypatch, cpus=8, gpus=2)
-    with pytest.raises(ConfigError, match="--workers: 3, but Ray sees 2 GPUs"):
-        place_workers("auto", 3, cpu_workers=2)
-
-
-def test_workers_that_would_starve_their_feeding_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    with_resources(monkeypatch, cpus=2)
-    with pytest.raises(ConfigError, match="4 workers leave none of Ray's 2 CPUs"):
-        place_workers("cpu", 4, cpu_workers=2)
-
-
-def test_cuda_without_a_gpu_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
-    with_resources(monkeypatch, cpus=8)
-    with pytest.raises(ConfigError, match="--device: cuda, but Ray sees no GPU"):
-        place_workers("cuda", 0, cpu_workers=2)
+def test_address_where_somebody_listens_is_taken() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        check_reachable(f"127.0.0.1:{server.getsockname()[1]}")
 
 
 def test_at_least_two_cpus_are_declared(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,12 +1,14 @@
 """What is said of training on Ray; the training itself is tested in test_train."""
 
 import pytest
+from ray.exceptions import ActorDiedError
+from ray.train import WorkerGroupError
 
 from brats.config import TrainConfig
 from brats.data.epoch import PlannedBatch
 from brats.errors import ConfigError
-from brats.pipeline.cluster import Placement
 from brats.pipeline.fit import announce, check_batches, show_epoch, worker_failure
+from brats.pipeline.placement import Placement
 
 ROW = {
     "epoch": 2,
@@ -35,8 +37,13 @@ def test_announcement_names_network_workers_and_work(capsys: pytest.CaptureFixtu
 
 
 def test_failed_worker_is_named_with_its_reason() -> None:
-    said = worker_failure({1: RuntimeError("later"), 0: OSError("disk gone")})
-    assert said == "training worker 0 failed: OSError: disk gone; the same command resumes"
+    said = worker_failure(WorkerGroupError("", {1: RuntimeError("later"), 0: OSError("disk gone")}))
+    assert said == "training worker 0 failed: OSError: disk gone"
+
+
+def test_worker_that_died_is_the_reason_not_those_that_waited_for_it() -> None:
+    said = worker_failure(WorkerGroupError("", {0: RuntimeError("connection reset"), 1: ActorDiedError()}))
+    assert said == "training worker 1 died, and its process or its machine with it"
 
 
 def test_batches_smaller_than_the_number_of_workers_are_refused() -> None:

@@ -12,6 +12,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from s3 import FaultyProxy
 
 from brats import storage
 from brats.data.cases import CaseFiles, find_cases
@@ -199,6 +200,61 @@ def test_a_remote_case_reads_like_a_local_one() -> None:
         fsspec.filesystem("memory").store.clear()
 
 
+@pytest.fixture
+def many_slices(s3_bucket: str, s3_proxy: FaultyProxy) -> str:
+    """A prepared dataset in S3 with two cases whose footers are of the size of real ones."""
+    shape = (9, 8, 150)
+    for number, case_id in enumerate(("a", "b")):
+        voxels = np.random.default_rng(number).integers(1, 500, (4, *shape), np.int16)
+        voxels[:, ::8, ::7, ::149] = 0  # the corners, which name the background
+        labels = np.ones(shape, np.uint8)
+        images = dict(zip(("flair", "t1", "t1ce", "t2"), voxels, strict=True))
+        write(s3_bucket, case_of(case_id, labels, **images))
+    s3_proxy.forget()
+    open_slices.cache_clear()
+    return s3_bucket
+
+
+def test_opening_a_case_in_s3_is_one_request_and_so_is_each_slice(many_slices: str, s3_proxy: FaultyProxy) -> None:
+    file = SliceFile(slices_path(many_slices, "a"))
+    assert [request.method for request in s3_proxy.log] == ["GET"]
+    s3_proxy.forget()
+    whole = file.read_case()
+    assert [request.method for request in s3_proxy.log] == ["GET"]
+    for row, modalities in ((3, ["flair", "t1", "t1ce", "t2"]), (149, ["flair"]), (0, ["t2", "t1"])):
+        s3_proxy.forget()
+        images, labels = file.read_slice(row, modalities)
+        assert [request.method for request in s3_proxy.log] == ["GET"]
+        for name, image in zip(modalities, images, strict=True):
+            np.testing.assert_array_equal(image, whole.images[name][row])
+        assert labels is not None
+        assert labels.all()
+
+
+def test_the_requests_of_a_batch_overlap_and_open_each_case_once(many_slices: str, s3_proxy: FaultyProxy) -> None:
+    rows = [("a", 1), ("b", 2), ("a", 3), ("b", 4), ("a", 5), ("b", 6)]
+    s3_proxy.meet_next(2)  # the footers
+    s3_proxy.meet_next(len(rows))
+    batch = read_batch(many_slices, rows, ["flair", "t2"], (9, 8))
+    assert s3_proxy.count() == len(rows) + 2
+    assert s3_proxy.most_at_once == len(rows)
+    assert s3_proxy.faults_left == 0
+    for image, (case_id, row) in zip(batch.images, rows, strict=True):
+        expected = open_slices(slices_path(many_slices, case_id)).read_slice(row, ["flair", "t2"])[0]
+        np.testing.assert_array_equal(image, expected)
+
+
+def test_slices_in_s3_are_read_through_faults(many_slices: str, s3_proxy: FaultyProxy) -> None:
+    s3_proxy.cut_next(2)
+    s3_proxy.fail_next(2, status=503)
+    s3_proxy.drop_next(1)
+    rows = [("a", 1), ("b", 2), ("a", 149)]
+    batch = read_batch(many_slices, rows, ["t1"], (9, 8))
+    assert s3_proxy.faults_left == 0
+    again = read_batch(many_slices, rows, ["t1"], (9, 8))
+    np.testing.assert_array_equal(batch.images, again.images)
+
+
 # The files
 
 
@@ -282,6 +338,16 @@ def test_a_table_that_is_not_a_prepared_case_is_refused(tmp_path: Path) -> None:
     storage.write_table(path, pa.table({"a": [1]}), {"conventions": {}})
     with pytest.raises(StorageError, match=r"x\.parquet: not a prepared case"):
         SliceFile(path)
+
+
+@pytest.mark.parametrize("case_id", ["../../elsewhere", "/etc/x", ".hidden", "", "a/b", "a" * 201, "a\n"])
+def test_a_case_id_that_leads_elsewhere_is_refused(case_id: str, tmp_path: Path) -> None:
+    with pytest.raises(StorageError, match="cannot name a file; prepare the cases again"):
+        slices_path(str(tmp_path), case_id)
+    case = case_of(case_id, flair=image(0, np.int16, 1, 9))
+    (tmp_path / "x.parquet").write_bytes(encode_case(case)[0])
+    with pytest.raises(StorageError, match=r"x\.parquet: .* cannot name a file; prepare the case again"):
+        SliceFile(str(tmp_path / "x.parquet"))
 
 
 # Batches

@@ -2,42 +2,30 @@
 
 import errno
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import boto3
 import fsspec
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-import s3fs
-from moto.server import ThreadedMotoServer
+from s3 import S3Server
 
 from brats import storage
-from brats.errors import StorageError
+from brats.errors import ConfigError, StorageError
 from brats.storage import FileInfo
 
 
 @pytest.fixture(scope="module")
-def s3() -> Iterator[Any]:
+def s3(s3_server: S3Server) -> Iterator[Any]:
     """A client of an S3 server on this machine, which the environment makes everybody's S3, with one bucket."""
-    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-    server.start()
-    host, port = server.get_host_and_port()
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("AWS_ENDPOINT_URL", f"http://{host}:{port}")
-        patch.setenv("AWS_ACCESS_KEY_ID", "key")
-        patch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
-        patch.setenv("AWS_DEFAULT_REGION", "us-east-1")
-        s3fs.S3FileSystem.clear_instance_cache()  # an instance keeps the endpoint it was made with
-        client = boto3.client("s3")
-        client.create_bucket(Bucket="bucket")
-        yield client
-        client.close()
-    s3fs.S3FileSystem.clear_instance_cache()
-    server.stop()
+        for name, value in s3_server.environment().items():
+            patch.setenv(name, value)
+        s3_server.make_bucket("bucket")
+        yield s3_server.client()
 
 
 @pytest.fixture(params=["disk", "memory", "s3"])
@@ -337,9 +325,20 @@ def test_objects_that_mark_empty_folders_are_not_files(s3: Any) -> None:
 
 
 @pytest.mark.usefixtures("s3")
-def test_a_bucket_that_does_not_exist_cannot_be_written() -> None:
-    with pytest.raises(StorageError, match=r"^s3://nobody/x: cannot write: The specified bucket does not exist$"):
-        storage.write_bytes("s3://nobody/x", b"x")
+@pytest.mark.parametrize(
+    ("act", "doing"),
+    [
+        (storage.read_bytes, "read"),
+        (storage.list_files, "list"),
+        (storage.exists, "list"),
+        (storage.remove, "list"),
+        (lambda path: storage.write_bytes(path, b"x"), "write"),
+    ],
+)
+def test_a_missing_bucket_is_not_a_missing_folder(act: Callable[[str], Any], doing: str) -> None:
+    said = rf"^s3://nobody/x: cannot {doing}: 127\.0\.0\.1:\d+ has no bucket 'nobody'; correct the path, or AWS_"
+    with pytest.raises(ConfigError, match=said):
+        act("s3://nobody/x")
 
 
 @pytest.mark.usefixtures("s3")
@@ -352,17 +351,47 @@ def test_parts_of_a_remote_file_are_read() -> None:
         storage.open_for_parts("s3://bucket/none.bin")
 
 
-def test_missing_credentials_are_said_plainly(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_PROFILE"):
-        monkeypatch.delenv(name, raising=False)
-    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
-    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
-    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(tmp_path / "none"))
-    monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "none"))
-    s3fs.S3FileSystem.clear_instance_cache()
-    with pytest.raises(StorageError, match=r"^s3://bucket/x: cannot read: Unable to locate credentials$"):
-        storage.read_bytes("s3://bucket/x")
-    s3fs.S3FileSystem.clear_instance_cache()
+@pytest.mark.usefixtures("s3")
+def test_a_bucket_may_be_empty(s3_server: S3Server) -> None:
+    assert storage.list_files(s3_server.make_bucket("empty")) == []
+
+
+# The check before a job
+
+
+def test_a_folder_that_can_be_written_passes_and_stays_empty(tmp_path: Path) -> None:
+    storage.check_roundtrip(str(tmp_path / "new" / "folder"))
+    assert (tmp_path / "new" / "folder").is_dir()
+    assert files_below(tmp_path) == []
+
+
+def test_a_folder_that_cannot_be_made_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(b"x")
+    with pytest.raises(StorageError, match=r"file/x/\.check-\w+: cannot write: "):
+        storage.check_roundtrip(str(tmp_path / "file" / "x"))
+
+
+def test_a_disk_without_space_is_refused(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(os, "fsync", fail_with(OSError(errno.ENOSPC, "No space left on device")))
+    with pytest.raises(StorageError, match="no space left on the disk"):
+        storage.check_roundtrip(str(tmp_path))
+    assert files_below(tmp_path) == []
+
+
+def test_a_folder_that_gives_back_something_else_is_refused(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(os, "fsync", lambda handle: os.ftruncate(handle, 99_999))
+    with pytest.raises(StorageError, match="does not come back the same; use another folder"):
+        storage.check_roundtrip(str(tmp_path))
+    assert files_below(tmp_path) == []
+
+
+@pytest.mark.usefixtures("s3")
+def test_a_prefix_that_can_be_written_passes_and_stays_empty(s3_server: S3Server) -> None:
+    root = s3_server.make_bucket("checked")
+    storage.check_roundtrip(f"{root}/some/where")
+    assert s3_server.objects("checked") == {}
 
 
 # JSON and tables

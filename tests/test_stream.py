@@ -1,6 +1,5 @@
 """The streams of batches that Ray Data makes of the epoch plan."""
 
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -28,15 +27,15 @@ def plan(tmp_path_factory: pytest.TempPathFactory) -> EpochPlan:
     return plan_of(TrainConfig(modalities=("t1", "flair"), batch_size=8), prepared, rows)
 
 
-def batches_of(plan: EpochPlan, run: Path, rank: int, world_size: int) -> list[Any]:
-    config = TrainConfig(out=str(run), epochs=N_EPOCHS)
-    dataset = rank_stream(plan, config, rank, world_size, len(plan.epoch(1)))
+def batches_of(plan: EpochPlan, rank: int, world_size: int, *, n_done: int = 0) -> list[Any]:
+    config = TrainConfig(epochs=N_EPOCHS)
+    dataset = rank_stream(plan, config, rank, world_size, steps=len(plan.epoch(1)), n_done=n_done)
     dataset.context.execution_options.preserve_order = True
     return list(worker_batches(dataset, len(plan.modalities), plan.size))
 
 
-def test_streams_of_two_workers_together_are_the_plan_in_order(plan: EpochPlan, tmp_path: Path) -> None:
-    streams = [batches_of(plan, tmp_path, rank, 2) for rank in range(2)]
+def test_streams_of_two_workers_together_are_the_plan_in_order(plan: EpochPlan) -> None:
+    streams = [batches_of(plan, rank, 2) for rank in range(2)]
     planned = [batch for epoch in range(1, N_EPOCHS + 1) for batch in plan.epoch(epoch)]
     assert len(streams[0]) == len(streams[1]) == len(planned)
     files = {case.case_id: SliceFile(slices_path(plan.prepared, case.case_id)) for case in plan.cases}
@@ -57,27 +56,21 @@ def test_streams_of_two_workers_together_are_the_plan_in_order(plan: EpochPlan, 
             assert not labels[position, height:].any()
 
 
-def test_stream_of_a_resumed_run_starts_after_its_last_checkpoint(plan: EpochPlan, tmp_path: Path) -> None:
-    whole = batches_of(plan, tmp_path, 0, 1)
-    checkpoint = tmp_path / "checkpoints" / "epoch_00001" / "checkpoint.pt"
-    checkpoint.parent.mkdir(parents=True)
-    checkpoint.touch()
-    rest = batches_of(plan, tmp_path, 0, 1)
+def test_stream_after_a_finished_epoch_is_the_rest_of_the_whole(plan: EpochPlan) -> None:
+    whole = batches_of(plan, 0, 1)
+    rest = batches_of(plan, 0, 1, n_done=1)
     expected = [batch for batch in whole if batch.epoch > 1]
     assert [(batch.epoch, batch.step) for batch in rest] == [(batch.epoch, batch.step) for batch in expected]
     for one, other in zip(rest, expected, strict=True):
         np.testing.assert_array_equal(one.slices.images, other.slices.images)
 
 
-def test_stream_of_a_finished_run_is_empty(plan: EpochPlan, tmp_path: Path) -> None:
-    checkpoint = tmp_path / "checkpoints" / f"epoch_{N_EPOCHS:05d}" / "checkpoint.pt"
-    checkpoint.parent.mkdir(parents=True)
-    checkpoint.touch()
-    assert batches_of(plan, tmp_path, 0, 1) == []
+def test_stream_after_the_last_epoch_is_empty(plan: EpochPlan) -> None:
+    assert batches_of(plan, 0, 1, n_done=N_EPOCHS) == []
 
 
-def test_arrays_of_a_batch_may_be_written_to(plan: EpochPlan, tmp_path: Path) -> None:
-    batch = batches_of(plan, tmp_path, 0, 1)[0]
+def test_arrays_of_a_batch_may_be_written_to(plan: EpochPlan) -> None:
+    batch = batches_of(plan, 0, 1)[0]
     assert batch.slices.images.flags.writeable
     assert batch.slices.images.dtype == np.int16
 

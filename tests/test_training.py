@@ -25,7 +25,6 @@ from brats.model.history import SCHEMA, read_history
 from brats.model.losses import bce_dice_loss
 from brats.model.training import (
     DivergedError,
-    Worker,
     WorkerBatch,
     accumulate_gradients,
     check_finite,
@@ -35,6 +34,7 @@ from brats.model.training import (
     prepare_batch,
     train_epoch,
 )
+from brats.model.workers import Worker
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -79,7 +79,7 @@ def run_fit(
         config,
         dataclasses.replace(ALONE, precision=precision),
         batches=iter(data.batches(config, done + 1) if batches is None else batches),
-        on_epoch=lambda _: None,
+        on_epoch=lambda _: False,
         **fit_arguments(data.train, data.val, config, str(run)),
     )
 
@@ -256,15 +256,31 @@ def test_the_figures_of_an_epoch_are_what_happened(data: Data, tmp_path: Path) -
 
 
 def test_everyone_is_told_of_each_epoch_after_its_checkpoint_is_written(data: Data, tmp_path: Path) -> None:
-    told = []
+    told: list[tuple[int, int]] = []
+
+    def tell(row: dict[str, Any]) -> bool:
+        told.append((row["epoch"], saved_epochs(str(tmp_path))[-1]))
+        return False
+
     fit(
         CONFIG,
         ALONE,
         batches=data.batches(CONFIG),
-        on_epoch=lambda row: told.append((row["epoch"], saved_epochs(str(tmp_path))[-1])),
+        on_epoch=tell,
         **fit_arguments(data.train, data.val, CONFIG, str(tmp_path)),
     )
     assert told == [(1, 1), (2, 2)]
+
+
+def test_training_ends_after_an_epoch_at_which_it_is_told_to_stop(data: Data, tmp_path: Path) -> None:
+    history = fit(
+        CONFIG,
+        ALONE,
+        batches=data.batches(CONFIG),
+        on_epoch=lambda row: bool(row["epoch"] == 1),
+        **fit_arguments(data.train, data.val, CONFIG, str(tmp_path)),
+    )
+    assert [row["epoch"] for row in history] == saved_epochs(str(tmp_path)) == [1]
 
 
 def test_the_same_seed_gives_the_same_weights_and_another_gives_others(data: Data, tmp_path: Path) -> None:
@@ -481,7 +497,7 @@ def test_fp16_overflows_are_borne_until_no_scale_is_left() -> None:
 def test_an_epoch_with_other_than_the_planned_slices_is_an_error(data: Data, tmp_path: Path) -> None:
     arguments = fit_arguments(data.train, data.val, CONFIG, str(tmp_path)) | {"slices_per_epoch": 31}
     with pytest.raises(BratsError, match="epoch 1: 30 slices came of 31 planned"):
-        fit(CONFIG, ALONE, batches=data.batches(CONFIG), on_epoch=lambda _: None, **arguments)
+        fit(CONFIG, ALONE, batches=data.batches(CONFIG), on_epoch=lambda _: False, **arguments)
     assert saved_epochs(str(tmp_path)) == []
 
 

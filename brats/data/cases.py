@@ -34,7 +34,7 @@ _ODD_SEGMENTATION_NAME = re.compile(r".*segm.*\.nii(\.gz)?", re.IGNORECASE)  # W
 _MAPPING_NAME = re.compile(r"name_mapping.*\.csv", re.IGNORECASE)
 _ID_COLUMN = "_subject_ID"
 
-_CASE_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")  # it becomes a file name
+CASE_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,199}")  # it becomes a file name
 _PATIENT_IN_CASE_ID = (
     re.compile(r"BraTS1[789]_(.+)_\d+", re.IGNORECASE),  # edition, patient, scan: 2017 to 2019 share patients
     re.compile(r"(BraTS-[A-Z]+-\d+)-\d+", re.IGNORECASE),  # patient, visit: from 2023 on
@@ -214,8 +214,10 @@ def _fault(case_id: str, parts: Sequence[_Image], modalities: Sequence[str]) -> 
     """Why a case cannot be used, or ""."""
     by_kind = _group(parts, lambda part: part.kind)
     folders = sorted({part.folder for part in parts})
-    if not _CASE_ID.fullmatch(case_id):
-        return f"{case_id!r} cannot name a file; use letters, digits and . _ -, a letter or digit first"
+    if not CASE_ID.fullmatch(case_id):
+        return (
+            f"{case_id!r} cannot name a file; use letters, digits and . _ -, a letter or digit first, 200 at most"
+        )
     if len(folders) > 1:
         return f"this case id is in {len(folders)} folders: {' and '.join(folders)}; keep one"
     for kind, rivals in by_kind.items():

@@ -10,6 +10,7 @@ Axes: `Z H W` slices of a crop.
 import functools
 import math
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -19,6 +20,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from brats import storage
+from brats.data.cases import CASE_ID
 from brats.data.preprocess import Box, Case, Intensity
 from brats.data.volume import Grid
 from brats.errors import StorageError
@@ -27,6 +29,8 @@ from brats.labels import Labels, count_regions, count_tissues
 Array = npt.NDArray[Any]
 
 ZSTD_LEVEL = 1  # measured on real cases: higher levels gain 1 % of size for three times the time
+FOOTER_BYTES = 128 * 1024  # read with the opening; the footer of a real case takes 86 kB
+READERS = 16  # requests under way at once for one batch
 TISSUE_COLUMNS = ("n_ncr", "n_ed", "n_et")
 
 
@@ -43,6 +47,9 @@ def from_planes(data: bytes | memoryview, dtype: str, shape: tuple[int, ...]) ->
 
 
 def slices_path(prepared: str, case_id: str) -> str:
+    """Where a prepared case lies. Raises StorageError for an id, as a foreign table may hold, that leads elsewhere."""
+    if not CASE_ID.fullmatch(case_id):
+        raise StorageError(f"{prepared}: the case id {case_id!r} cannot name a file; prepare the cases again")
     return storage.join(prepared, "slices", f"{case_id}.parquet")
 
 
@@ -104,29 +111,41 @@ class SliceFile:
         """Open a file of `encode_case`. Raises StorageError for other files, FileNotFoundError for none."""
         self.path = path
         with storage.said_plainly(path, "read"):
-            if storage.is_remote(path):
-                self._file = pq.ParquetFile(storage.open_for_parts(path), pre_buffer=True)
-            else:
-                self._file = pq.ParquetFile(path, memory_map=True)
+            self._remote = storage.open_for_parts(path, FOOTER_BYTES) if storage.is_remote(path) else None
+            self._file = pq.ParquetFile(self._remote or path, memory_map=self._remote is None)
         metadata = storage.schema_metadata(self._file.schema_arrow, path)
         if "case" not in metadata:
             raise StorageError(f"{path}: not a prepared case")
         self.description: dict[str, Any] = metadata["case"]
         described = self.description
         self.case_id: str = described["case_id"]
+        if not CASE_ID.fullmatch(self.case_id):
+            raise StorageError(f"{path}: {self.case_id!r} cannot name a file; prepare the case again")
         self.box = Box(**{edge: tuple(described["box"][edge]) for edge in ("start", "stop")})
         self.intensities = {name: Intensity(**values) for name, values in described["intensities"].items()}
         self.labelled = described["tissues"] is not None
 
     def read_slice(self, row: int, modalities: Sequence[str]) -> tuple[list[Array], Labels | None]:
         """Stored numbers (H, W) of each modality and the labels (H, W) of one slice; rows count from 0."""
+        columns = [*modalities, "mask"]
         with storage.said_plainly(self.path, "read"):
-            table = self._file.read_row_group(row, columns=[*modalities, "mask"], use_threads=False)
+            file = self._file
+            if self._remote:  # one request for all the columns
+                part = self._remote.with_part(*self._stretch(row, columns))
+                file = pq.ParquetFile(part, metadata=file.metadata)
+            table = file.read_row_group(row, columns=columns, use_threads=False)
         shape = self.box.shape[:2]
         images = [
             from_planes(table[name][0].as_buffer(), self.intensities[name].dtype, shape) for name in modalities
         ]
         return images, _labels(table["mask"][0], shape)
+
+    def _stretch(self, row: int, columns: Sequence[str]) -> tuple[int, int]:
+        """Where in the file these columns of a slice begin and end, with what lies between them."""
+        group, schema = self._file.metadata.row_group(row), self._file.schema_arrow
+        chunks = [group.column(schema.get_field_index(name)) for name in columns]
+        stops = [chunk.data_page_offset + chunk.total_compressed_size for chunk in chunks]
+        return min(chunk.data_page_offset for chunk in chunks), max(stops)
 
     def read_case(self, modalities: Sequence[str] | None = None) -> Case:
         """The whole case, with these modalities (default: all it has)."""
@@ -134,7 +153,7 @@ class SliceFile:
         names = list(modalities or described["modalities"])
         with storage.said_plainly(self.path, "read"):
             file = self._file
-            if storage.is_remote(self.path):  # one request, where single columns would take one for each slice
+            if self._remote:  # one request, where single columns would take one for each slice
                 file = pq.ParquetFile(pa.BufferReader(storage.read_bytes(self.path)))
             table = file.read(columns=[*names, "mask"], use_threads=False)
         height, width, n_slices = self.box.shape
@@ -175,6 +194,23 @@ def open_slices(path: str) -> SliceFile:
     return SliceFile(path)
 
 
+def _read_rows(
+    prepared: str, rows: Sequence[tuple[str, int]], modalities: Sequence[str]
+) -> list[tuple[SliceFile, list[Array], Labels | None]]:
+    """Each row's open file, images and labels; from a store all at once, so that its latencies overlap."""
+
+    def read(entry: tuple[str, int]) -> tuple[SliceFile, list[Array], Labels | None]:
+        file = open_slices(slices_path(prepared, entry[0]))
+        return file, *file.read_slice(entry[1], modalities)
+
+    if not storage.is_remote(prepared):
+        return [read(entry) for entry in rows]
+    with ThreadPoolExecutor(READERS) as pool:
+        paths = {slices_path(prepared, case_id) for case_id, _ in rows}
+        list(pool.map(open_slices, paths))  # each once, before its slices
+        return list(pool.map(read, rows))
+
+
 @dataclass(frozen=True, kw_only=True)
 class SliceBatch:
     """Slices of several cases, padded to one size with each image's background.
@@ -198,17 +234,16 @@ def read_batch(
     size: tuple[int, int],
 ) -> SliceBatch:
     """Read the slices (case_id, row) of prepared, labelled cases into one batch of the size (H, W)."""
-    files = [open_slices(slices_path(prepared, case_id)) for case_id, _ in rows]
-    intensities = [[file.intensities[name] for name in modalities] for file in files]
+    read = _read_rows(prepared, rows, modalities)
+    intensities = [[file.intensities[name] for name in modalities] for file, _, _ in read]
     dtype = common_dtype({item.dtype for items in intensities for item in items})
     background = np.array([[item.background for item in items] for items in intensities], np.float32)
     images = np.empty((len(rows), len(modalities), *size), dtype)
     images[:] = background[:, :, None, None]
     labels = np.zeros((len(rows), *size), np.uint8)
-    for position, (file, (case_id, row)) in enumerate(zip(files, rows, strict=True)):
-        parts, mask = file.read_slice(row, modalities)
+    for position, (file, parts, mask) in enumerate(read):
         if mask is None:
-            raise StorageError(f"{file.path}: case {case_id} has no segmentation to train on")
+            raise StorageError(f"{file.path}: case {file.case_id} has no segmentation to train on")
         height, width = mask.shape
         labels[position, :height, :width] = mask
         for channel, part in enumerate(parts):

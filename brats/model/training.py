@@ -19,7 +19,7 @@ import torch.distributed
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from brats.config import Precision, TrainConfig
+from brats.config import TrainConfig
 from brats.data.slices import SliceBatch
 from brats.errors import BratsError
 from brats.labels import REGIONS
@@ -30,6 +30,7 @@ from brats.model.losses import bce_dice_loss, region_targets
 from brats.model.precision import autocast
 from brats.model.unet import build_unet, freeze_unused, normalise
 from brats.model.validation import validate_case
+from brats.model.workers import Worker, all_sum, average_buffers, parallel
 
 CHECK_EVERY = 20  # steps between looks at the gradient norms; each look waits for the device
 SMALLEST_SCALE = 1.0  # of the fp16 loss, which starts at 65,536
@@ -58,16 +59,6 @@ class WorkerBatch:
     slices: SliceBatch
 
 
-@dataclass(frozen=True, kw_only=True)
-class Worker:
-    """Where this worker stands among the others, and what it computes on."""
-
-    rank: int
-    world_size: int
-    device: torch.device
-    precision: Precision
-
-
 def fit(
     config: TrainConfig,
     worker: Worker,
@@ -77,13 +68,14 @@ def fit(
     slices_per_epoch: int,
     val_paths: Sequence[str],
     run: str,
-    on_epoch: Callable[[HistoryRow], None],
+    on_epoch: Callable[[HistoryRow], bool],
 ) -> list[HistoryRow]:
     """Train from the last checkpoint below `run`, or from the start, to the last epoch; return the history.
 
     batches:   this worker's share of every step of every epoch still to come, in order
     val_paths: prepared validation cases; every `world_size`-th is this worker's
-    on_epoch:  called on every rank after each epoch, when its checkpoint is written
+    on_epoch:  called on every rank after each epoch, when its checkpoint is written; training ends early, on every
+               rank, where one returns True
 
     Raises DivergedError, on every rank, when a loss or a gradient is not finite.
     """
@@ -129,7 +121,8 @@ def fit(
                     history=history,
                 ),
             )
-        on_epoch(row)
+        if any(all_sum([on_epoch(row)], worker)):
+            break
     return history
 
 
@@ -138,17 +131,6 @@ def finished(history: Sequence[HistoryRow], config: TrainConfig) -> bool:
     if not history:
         return False
     return len(history) >= config.epochs or len(history) - best_epoch(history) >= config.patience
-
-
-def parallel(network: nn.Module, worker: Worker) -> nn.Module:
-    """The network as it is trained: alone, or with its gradients averaged over the workers."""
-    if worker.world_size == 1:
-        return network
-    device_ids = [worker.device] if worker.device.type == "cuda" else None
-    # Each worker keeps its own BatchNorm statistics within an epoch; average_buffers joins them at its end.
-    return DistributedDataParallel(
-        network, device_ids=device_ids, forward_sync_buffers=False, gradient_as_bucket_view=True
-    )
 
 
 def learning_rate(config: TrainConfig, step: int, n_steps: int) -> float:
@@ -279,16 +261,6 @@ def check_finite(norms: Sequence[Tensor], scaler: torch.amp.GradScaler, epoch: i
         )
 
 
-def average_buffers(network: nn.Module, worker: Worker) -> None:
-    """Make the BatchNorm statistics of all workers their mean. (SyncBatchNorm does not run on CPUs.)"""
-    if worker.world_size == 1:
-        return
-    for buffer in network.buffers():
-        if buffer.is_floating_point():
-            torch.distributed.all_reduce(buffer)
-            buffer /= worker.world_size
-
-
 def validate(network: nn.Module, config: TrainConfig, worker: Worker, paths: Sequence[str]) -> dict[str, float]:
     """Loss and 3-D Dice on whole cases, this worker's read here, averaged over the cases of all workers."""
     network.eval()
@@ -307,16 +279,6 @@ def validate(network: nn.Module, config: TrainConfig, worker: Worker, paths: Seq
 def seed_dropout(seed: int, epoch: int, rank: int) -> None:
     """Begin the epoch with random numbers of its own, so that encoders with dropout train alike after a resume."""
     torch.manual_seed(int(np.random.SeedSequence([seed, epoch, rank]).generate_state(1)[0]))
-
-
-def all_sum(values: Sequence[float], worker: Worker) -> list[float]:
-    """The sums of these values over all workers."""
-    if worker.world_size == 1:
-        return list(values)
-    dtype = torch.float64
-    total = torch.tensor(values, dtype=dtype, device=worker.device)
-    torch.distributed.all_reduce(total)
-    return list(total.tolist())
 
 
 def peak_memory_mb(device: torch.device) -> float:

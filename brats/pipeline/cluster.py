@@ -1,19 +1,19 @@
-"""Connect to Ray, and choose workers and devices.
-
-`RAY_ADDRESS` names a cluster; without it Ray is embedded in this process and ends with it.
-"""
+"""Connect to Ray: to the cluster that `RAY_ADDRESS` names, else to one embedded in this process, ending with it."""
 
 import logging
 import os
 import re
+import signal
+import socket
+import threading
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from types import FrameType
 from typing import Any
 
-from brats.config import Device
 from brats.errors import BratsError, ConfigError, StorageError
 from brats.pipeline.console import Progress, keep_off_console
+from brats.pipeline.events import show_ours_only
 
 # Ray reads these when it is imported or when its processes start; what the user has set stays as it is.
 QUIET = {
@@ -22,14 +22,29 @@ QUIET = {
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
     "RAY_CHDIR_TO_TRIAL_DIR": "0",
     "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.5",
+    "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S": "300",  # a machine that has just started reads torch from a cold disk
     "TORCH_CPP_LOG_LEVEL": "ERROR",
 }
+# How to reach the store, without its secrets: Ray shows what is passed to the workers.
+FORWARDED = (
+    "AWS_ENDPOINT_URL",
+    "AWS_ENDPOINT_URL_S3",
+    "AWS_REGION",
+    "AWS_DEFAULT_REGION",
+    "AWS_REQUEST_CHECKSUM_CALCULATION",
+    "AWS_RESPONSE_CHECKSUM_VALIDATION",
+    "BRATS_S3_PATIENCE_S",
+)
 NO_PROGRESS_TIMEOUT_S = 600  # a dataset that stands still this long ends the job instead of hanging
+REACH_TIMEOUT_S = 10  # Ray itself tries for two minutes
 
 
 @contextmanager
 def connected() -> Iterator[None]:
-    """Be connected to Ray inside: to the cluster that RAY_ADDRESS names, else to an embedded one."""
+    """Be connected to Ray inside. SIGTERM, with which Ray stops a submitted job, then acts like Ctrl-C.
+
+    Raises ConfigError, naming the setting, when the cluster cannot be reached or refuses this process.
+    """
     for name, value in QUIET.items():
         os.environ.setdefault(name, value)
     import ray
@@ -38,23 +53,75 @@ def connected() -> Iterator[None]:
     if ray.is_initialized():
         yield
         return
-    address = os.environ.get("RAY_ADDRESS")
-    local: dict[str, Any] = {} if address else {"num_cpus": local_cpus(), "include_dashboard": False}
-    if not address:
-        os.environ.setdefault("RAY_AUTH_MODE", "disabled")  # the embedded Ray listens to this machine alone
-    try:
-        ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR, **local)
-    except ConnectionError as error:
-        raise ConfigError(f"RAY_ADDRESS={address}: no Ray answers there ({error})") from error
+    _init(os.environ.get("RAY_ADDRESS") or "local")
     keep_off_console("ray", "ray.data", "ray.train")
+    show_ours_only()
     context = DataContext.get_current()
     context.enable_progress_bars = False
     context.print_on_execution_start = False
     context.execution_no_progress_timeout_s = NO_PROGRESS_TIMEOUT_S
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, _interrupt)  # after ray.init, which installs one of its own
     try:
         yield
     finally:
         ray.shutdown()
+
+
+def _interrupt(signum: int, frame: FrameType | None) -> None:  # noqa: ARG001
+    raise KeyboardInterrupt
+
+
+def _init(address: str) -> None:
+    import ray
+
+    if address == "local":
+        os.environ.setdefault("RAY_AUTH_MODE", "disabled")  # the embedded Ray listens to this machine alone
+        options: dict[str, Any] = {"num_cpus": local_cpus(), "include_dashboard": False}
+    else:
+        check_reachable(address)
+        settings = {name: os.environ[name] for name in (*QUIET, *FORWARDED) if name in os.environ}
+        options = {"runtime_env": {"env_vars": settings}}  # embedded workers inherit them
+    try:
+        ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR, **options)
+    except ray.exceptions.AuthenticationError as error:
+        raise ConfigError(
+            f"RAY_ADDRESS={address}: the cluster asks for a token that this process does not have; set "
+            "RAY_AUTH_MODE=token, and RAY_AUTH_TOKEN_PATH to a file with the cluster's token"
+        ) from error
+    except RuntimeError as error:
+        if "Version mismatch" not in str(error):
+            raise
+        versions = re.findall(r"(?:Ray|Python): (\S+)", str(error))
+        raise ConfigError(
+            f"RAY_ADDRESS={address}: the cluster runs Ray {versions[0]} on Python {versions[1]}, but this process "
+            f"Ray {versions[2]} on Python {versions[3]}; install the same versions here, or use `ray job submit`"
+        ) from error
+    except (ConnectionError, SystemExit) as error:
+        raise ConfigError(
+            f"RAY_ADDRESS={address}: something answers there, but does not let this process in; check that it is "
+            "Ray's own address (port 6379 unless chosen otherwise), and that RAY_AUTH_TOKEN_PATH or RAY_AUTH_TOKEN "
+            "is the token of this cluster"
+        ) from error
+
+
+def check_reachable(address: str) -> None:
+    """Raise ConfigError unless something listens at a cluster's address."""
+    if address == "auto":  # the cluster that was started on this machine
+        return
+    if "://" in address:
+        raise ConfigError(
+            f"RAY_ADDRESS={address}: expected host:port of the cluster's head; from elsewhere, submit the job: "
+            f"`ray job submit --address {address} --working-dir . -- python jobs/...`"
+        )
+    host, _, port = address.rpartition(":")
+    try:
+        socket.create_connection((host, int(port)), timeout=REACH_TIMEOUT_S).close()
+    except (OSError, ValueError, OverflowError) as error:
+        raise ConfigError(
+            f"RAY_ADDRESS={address}: no Ray answers there ({error}); start one, or unset RAY_ADDRESS to run on "
+            "this machine alone"
+        ) from error
 
 
 def local_cpus() -> int:
@@ -63,54 +130,6 @@ def local_cpus() -> int:
     On a single core two CPUs are declared so that a worker and the tasks that feed it can both be placed.
     """
     return max(2, len(os.sched_getaffinity(0)))
-
-
-@dataclass(frozen=True, kw_only=True)
-class Placement:
-    """How many workers there are, on what, and with which share of a machine.
-
-    cpus:    Ray CPUs that one worker reserves
-    threads: threads that one worker computes with, 0 for as many as its library likes
-    """
-
-    workers: int
-    use_gpu: bool
-    cpus: float
-    threads: int
-
-    def __str__(self) -> str:
-        kind = "GPU" if self.use_gpu else "CPU"
-        return f"{self.workers} {kind} worker{'s' if self.workers != 1 else ''}"
-
-
-def place_workers(device: Device, wanted: int, *, cpu_workers: int) -> Placement:
-    """Choose the workers for a model: one per GPU where Ray has any, else on CPUs.
-
-    wanted:      number of workers asked for, 0 for as many as fit
-    cpu_workers: workers on CPUs where none are asked for, 0 for one per CPU
-
-    Workers reserve half a CPU when there are not more CPUs than workers, so that the tasks which feed them can
-    be placed too. Raises ConfigError when more GPUs are asked for than there are.
-    """
-    import ray
-
-    resources = ray.cluster_resources()
-    cpus, gpus = int(resources.get("CPU", 0)), int(resources.get("GPU", 0))
-    if device == "cuda" and not gpus:
-        raise ConfigError(
-            "--device: cuda, but Ray sees no GPU; use --device cpu or start Ray on a machine with one"
-        )
-    use_gpu = device != "cpu" and gpus > 0
-    if use_gpu and wanted > gpus:
-        raise ConfigError(f"--workers: {wanted}, but Ray sees {gpus} GPU{'s' if gpus > 1 else ''}")
-    workers = wanted or (gpus if use_gpu else cpu_workers or cpus)
-    share = 1.0 if cpus > workers else 0.5
-    if workers * share >= cpus:
-        raise ConfigError(f"--workers: {workers} workers leave none of Ray's {cpus} CPUs to feed them; use fewer")
-    cores = len(os.sched_getaffinity(0))
-    return Placement(
-        workers=workers, use_gpu=use_gpu, cpus=share, threads=0 if use_gpu else max(1, cores // workers)
-    )
 
 
 def rows_of(dataset: Any) -> Iterable[dict[str, Any]]:

@@ -1,7 +1,15 @@
-"""Ray Train fits the network: one worker per GPU, or a few on CPUs, each with its own stream of batches."""
+"""Ray Train fits the network: one worker per GPU, or a few on CPUs, each with its own stream of batches.
+
+A lost worker costs what the epoch had done: all workers begin again after the last finished epoch, as many as there
+is room for. Ray's own restarts are not used: they wait for the lost machine, and its elastic training throws away
+the epoch it is in when a machine comes back.
+"""
 
 import functools
-from collections.abc import Mapping, Sequence
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass
 from typing import Any
 
 from brats import storage
@@ -10,116 +18,198 @@ from brats.data.epoch import PlannedBatch
 from brats.data.slices import slices_path
 from brats.errors import BratsError, ConfigError
 from brats.pipeline import cluster
-from brats.pipeline.cluster import Placement
 from brats.pipeline.console import duration, relayed, say
-from brats.pipeline.stream import plan_of, rank_stream, stream_name, worker_batches
+from brats.pipeline.placement import Placement, is_reserved, place_workers, release, reserve
+from brats.pipeline.preflight import settle
+from brats.pipeline.stream import EpochPlan, plan_of, rank_stream, stream_name, worker_batches
+
+REGROW_MINUTES = 1.0  # for the room of a machine that has joined to be given from the reservation to the workers
+
+
+@dataclass(frozen=True, kw_only=True)
+class Work:
+    """What the workers do, whoever and however many they are."""
+
+    config: TrainConfig
+    plan: EpochPlan
+    val_paths: Sequence[str]
+    steps_per_epoch: int
+    slices_per_epoch: int
+
+
+class WorkersLostError(BratsError):
+    """Workers died or failed in a way that another start may not meet again."""
 
 
 def fit_on_cluster(config: TrainConfig, prepared: str, split: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """Run Ray Train until the last epoch; return the history. A lost worker restarts from the last checkpoint."""
-    import ray.data
-    from ray.train import DataConfig, FailureConfig, RunConfig, ScalingConfig, TrainingFailedError, WorkerGroupError
-    from ray.train.torch import TorchTrainer
-
-    from brats.model.checkpoint import load_checkpoint
+    """Train until the last epoch; return the history. After a lost worker it goes on from the last checkpoint."""
     from brats.model.training import finished
 
     assert config.out is not None
-    checkpoint = load_checkpoint(config.out)
-    history = checkpoint.history if checkpoint else []
+    history = read_progress(config.out)
     if finished(history, config):
         say("train", f"nothing to do: {len(history)} epochs are done")
         return history
     plan = plan_of(config, prepared, split)
     first_epoch = plan.epoch(1)
-    n_slices = sum(len(batch.slices) for batch in first_epoch)
-    placement = cluster.place_workers(config.device, config.workers, cpu_workers=2)
-    check_batches(first_epoch, placement.workers)
-    announce(config, placement, len(history), n_slices, len(first_epoch))
-    with relayed(functools.partial(show_epoch, config)) as queue:
-        trainer = TorchTrainer(
-            train_worker,
-            train_loop_config={
-                "config": config,
-                "placement": placement,
-                "steps_per_epoch": len(first_epoch),
-                "slices_per_epoch": n_slices,
-                "val_paths": [slices_path(prepared, row["case_id"]) for row in split if row["split"] == "val"],
-                "size": plan.size,
-                "queue": queue,
-            },
-            scaling_config=ScalingConfig(
-                num_workers=placement.workers,
-                use_gpu=placement.use_gpu,
-                resources_per_worker={"CPU": placement.cpus, **({"GPU": 1} if placement.use_gpu else {})},
-            ),
-            run_config=RunConfig(
-                name="ray",
-                storage_path=storage.join(config.out, "checkpoints"),
-                failure_config=FailureConfig(max_failures=config.max_failures, controller_failure_limit=3),
-            ),
-            datasets={
-                stream_name(rank, placement.workers): functools.partial(
-                    rank_stream, plan, config, rank, placement.workers, len(first_epoch)
-                )
-                for rank in range(placement.workers)
-            },
-            dataset_config=DataConfig(
-                datasets_to_split=[], execution_options=ray.data.ExecutionOptions(preserve_order=True)
-            ),
-        )
+    work = Work(
+        config=config,
+        plan=plan,
+        val_paths=[slices_path(prepared, row["case_id"]) for row in split if row["split"] == "val"],
+        steps_per_epoch=len(first_epoch),
+        slices_per_epoch=sum(len(batch.slices) for batch in first_epoch),
+    )
+    n_failures = 0
+    wanted, wait_minutes, go_on = config.workers, config.wait_minutes, False
+    while not finished(history, config):
+        placement = place_workers(config.device, wanted, cpu_workers=2, wait_minutes=wait_minutes, go_on=go_on)
+        wanted = max(wanted, placement.workers)  # as many as there once were, when machines come back
+        check_batches(first_epoch, placement.workers)
+        announce(config, placement, len(history), work.slices_per_epoch, work.steps_per_epoch)
         try:
-            outcome = trainer.fit().return_value
-        except WorkerGroupError as error:
-            raise BratsError(worker_failure(error.worker_failures)) from error
-        except TrainingFailedError as error:
-            raise BratsError(f"training failed: {cluster.root_cause(error)}; the same command resumes") from error
+            run_workers(work, placement, len(history), missing=wanted - placement.workers)
+            wait_minutes, go_on = REGROW_MINUTES, False
+        except WorkersLostError as error:
+            n_failures = n_failures + 1 if len(read_progress(config.out)) == len(history) else 1
+            if n_failures > config.max_failures:
+                raise BratsError(f"{error}; the same command goes on after the last finished epoch") from error
+            say("train", f"{error}; restart {n_failures} of at most {config.max_failures} in a row")
+            settle()
+            wait_minutes, go_on = config.wait_minutes, True
+        history = read_progress(config.out)
+    return history
+
+
+def read_progress(run: str) -> list[dict[str, Any]]:
+    """The epochs that are done: those of the last checkpoint."""
+    from brats.model.checkpoint import load_checkpoint
+
+    checkpoint = load_checkpoint(run)
+    return checkpoint.history if checkpoint else []
+
+
+def run_workers(work: Work, placement: Placement, n_done: int, *, missing: int) -> None:
+    """Train with these workers until the last epoch, or the end of an epoch at which missing ones can join.
+
+    Raises WorkersLostError when another start may get further, BratsError when it would not.
+    """
+    import ray
+    from ray.train import TrainingFailedError
+
+    more = reserve(placement, missing) if missing > 0 else None
+    try:
+        with relayed(functools.partial(show_epoch, work.config)) as queue:
+            trainer = make_trainer(work, placement, n_done, train_worker, {"queue": queue, "more": more})
+            outcome = in_thread(lambda: trainer.fit().return_value)
+    except (TrainingFailedError, ray.exceptions.RayError) as error:
+        raise WorkersLostError(worker_failure(error)) from error
+    finally:
+        release(more)
+        storage.remove(ray_folder(work.config))
     if outcome is not None:
         raise BratsError(outcome)
-    checkpoint = load_checkpoint(config.out)
-    assert checkpoint is not None
-    return checkpoint.history
+
+
+def ray_folder(config: TrainConfig) -> str:
+    """Where Ray Train wants a folder that all machines share; we keep nothing there."""
+    return storage.join(config.out or "", "checkpoints", "ray")
+
+
+def make_trainer(
+    work: Work,
+    placement: Placement,
+    n_done: int,
+    loop: Callable[[dict[str, Any]], Any],
+    settings: Mapping[str, Any],
+) -> Any:
+    """A TorchTrainer that runs `loop` in every worker, with the batches that are left after `n_done` epochs."""
+    import ray.data
+    from ray.train import DataConfig, FailureConfig, RunConfig, ScalingConfig
+    from ray.train.torch import TorchTrainer
+
+    streams = {
+        stream_name(rank): rank_stream(
+            work.plan, work.config, rank, placement.workers, steps=work.steps_per_epoch, n_done=n_done
+        )
+        for rank in range(placement.workers)
+    }
+    return TorchTrainer(
+        loop,
+        train_loop_config={"work": work, "placement": placement, **settings},
+        scaling_config=ScalingConfig(
+            num_workers=placement.workers,
+            use_gpu=placement.use_gpu,
+            resources_per_worker=placement.bundle,
+            placement_strategy="SPREAD",
+            accelerator_type=placement.accelerator,
+        ),
+        run_config=RunConfig(
+            name="ray",
+            storage_path=ray_folder(work.config).rsplit("/", 1)[0],
+            failure_config=FailureConfig(max_failures=0, controller_failure_limit=0, max_preemption_failures=0),
+        ),
+        datasets=streams,
+        dataset_config=DataConfig(
+            datasets_to_split=[], execution_options=ray.data.ExecutionOptions(preserve_order=True)
+        ),
+    )
+
+
+def in_thread(work: Callable[[], Any]) -> Any:
+    """Do this outside the main thread, where Ray Train would take Ctrl-C for itself and exit as if it were done."""
+    future: Future[Any] = Future()
+
+    def run() -> None:
+        try:
+            future.set_result(work())
+        except BaseException as error:
+            future.set_exception(error)
+
+    threading.Thread(target=run, daemon=True).start()
+    return future.result()
 
 
 def train_worker(spec: dict[str, Any]) -> str | None:
     """What each Ray Train worker runs. Returns why training cannot succeed, None when it did.
 
-    An error that another attempt would meet again is returned, not raised: Ray restarts workers that raise.
+    An error that another attempt would meet again is returned, not raised: workers that raise are started again.
     """
     import ray.train
-    import ray.train.torch
     import torch
 
+    from brats.model.device import choose_device
     from brats.model.precision import choose_precision
-    from brats.model.training import DivergedError, Worker, fit
+    from brats.model.training import DivergedError, fit
+    from brats.model.workers import Worker
 
-    config, placement = spec["config"], spec["placement"]
+    work, placement = spec["work"], spec["placement"]
     context = ray.train.get_context()
     if placement.threads:
         torch.set_num_threads(placement.threads)
-    device = ray.train.torch.get_device()
     try:
+        device = choose_device(placement.use_gpu)
         worker = Worker(
             rank=context.get_world_rank(),
             world_size=context.get_world_size(),
             device=device,
-            precision=choose_precision(config.precision, device),
+            precision=choose_precision(work.config.precision, device),
         )
-        shard = ray.train.get_dataset_shard(stream_name(worker.rank, worker.world_size))
+        shard = ray.train.get_dataset_shard(stream_name(worker.rank))
 
-        def on_epoch(row: dict[str, Any]) -> None:
-            if worker.rank == 0:
-                spec["queue"].put(row)
-            ray.train.report({"epoch": row["epoch"], "val_dice": row["val_dice"]})
+        def on_epoch(row: dict[str, Any]) -> bool:
+            if worker.rank:
+                return False
+            spec["queue"].put(row)
+            return spec["more"] is not None and is_reserved(spec["more"])
 
         fit(
-            config,
+            work.config,
             worker,
-            batches=worker_batches(shard, len(config.modalities), spec["size"]),
-            steps_per_epoch=spec["steps_per_epoch"],
-            slices_per_epoch=spec["slices_per_epoch"],
-            val_paths=spec["val_paths"],
-            run=config.out,
+            batches=worker_batches(shard, len(work.config.modalities), work.plan.size),
+            steps_per_epoch=work.steps_per_epoch,
+            slices_per_epoch=work.slices_per_epoch,
+            val_paths=work.val_paths,
+            run=work.config.out,
             on_epoch=on_epoch,
         )
     except (DivergedError, ConfigError) as error:
@@ -127,10 +217,21 @@ def train_worker(spec: dict[str, Any]) -> str | None:
     return None
 
 
-def worker_failure(failures: Mapping[int, BaseException]) -> str:
-    """Why the workers failed, by the first of them, in one line."""
-    rank, error = min(failures.items())
-    return f"training worker {rank} failed: {cluster.root_cause(error)}; the same command resumes"
+def worker_failure(error: BaseException) -> str:
+    """Why the workers failed, in one line: by the one that died, else by the first that raised an error.
+
+    When one dies, those that wait for it fail too; what they say is not the reason.
+    """
+    import ray
+
+    failures: Mapping[int, BaseException] = getattr(error, "worker_failures", {})
+    died = [rank for rank, failure in failures.items() if isinstance(failure, ray.exceptions.RayActorError)]
+    if died:
+        return f"training worker {min(died)} died, and its process or its machine with it"
+    if failures:
+        rank, failure = min(failures.items())
+        return f"training worker {rank} failed: {cluster.root_cause(failure)}"
+    return f"the workers could not be started or kept: {cluster.root_cause(error)}"
 
 
 def check_batches(batches: Sequence[PlannedBatch], workers: int) -> None:

@@ -17,10 +17,13 @@ from brats.data.slices import SliceFile, slices_path
 from brats.data.volume import nifti_bytes
 from brats.errors import BratsError, CaseError, ConfigError, Reject, StorageError
 from brats.labels import Labels
-from brats.pipeline import cluster
-from brats.pipeline.cluster import Placement, case_statuses
+from brats.pipeline import attempts
+from brats.pipeline.cluster import case_statuses
 from brats.pipeline.console import say
 from brats.pipeline.parts import Part, is_done, read_parts, write_part
+from brats.pipeline.placement import Placement, place_workers
+from brats.pipeline.predictor import Predictor
+from brats.pipeline.preflight import CASE_MEMORY_BYTES
 from brats.pipeline.prepare import is_prepared, read_cases
 from brats.pipeline.scores import Scores, write_tables
 from brats.score import tables
@@ -69,7 +72,7 @@ def predict(config: PredictConfig) -> Scores:
     say("predict", f"{len(items)} cases of {data}; {len(items) - len(todo)} done before")
     _warn_of_training_cases(items, card.trained_on)
     if todo:
-        placement = cluster.place_workers(config.device, config.workers, cpu_workers=0)
+        placement = place_workers(config.device, config.workers, cpu_workers=0, wait_minutes=config.wait_minutes)
         _predict_items(todo, config, card.modalities, placement)
     case_ids = {item.case_id for item in items}
     return write_tables(out, case_ids, found_rejects, config=asdict(config), strict=config.strict)
@@ -164,26 +167,38 @@ def _predict_items(
 
     say("predict", f"{placement}")
     rows = [{"item": json.dumps(asdict(item))} for item in todo]
+    counter = attempts.start_counter()
     dataset = (
         ray.data.from_items(rows, override_num_blocks=len(rows))
-        .map(read_item, fn_kwargs={"modalities": list(modalities)}, num_cpus=SCORING_CPUS)
+        .map(
+            read_item,
+            fn_kwargs={"modalities": list(modalities), "counter": counter},
+            num_cpus=SCORING_CPUS,
+            memory=CASE_MEMORY_BYTES,
+        )
         .map(
             Predictor,
-            fn_constructor_kwargs={"config": config, "placement": placement},
+            fn_constructor_kwargs={"config": config, "placement": placement, "counter": counter},
             compute=ray.data.ActorPoolStrategy(size=min(placement.workers, len(rows))),
             num_cpus=placement.cpus,
             num_gpus=1 if placement.use_gpu else 0,
+            accelerator_type=placement.accelerator,
         )
-        .map(score_and_write, fn_kwargs={"out": config.out, "nifti": config.nifti}, num_cpus=SCORING_CPUS)
+        .map(
+            score_and_write,
+            fn_kwargs={"out": config.out, "nifti": config.nifti, "counter": counter},
+            num_cpus=SCORING_CPUS,
+        )
     )
     for _ in case_statuses(dataset, "predict", len(rows)):
         pass  # the steps write what they make
 
 
-def read_item(row: dict[str, Any], modalities: Sequence[str]) -> dict[str, Any]:
+def read_item(row: dict[str, Any], modalities: Sequence[str], counter: Any) -> dict[str, Any]:
     """Ray step: read a case, prepared or from its own files. A case that cannot be read travels on as a reject."""
     item = Item(**json.loads(row["item"]))
     try:
+        attempts.begin(counter, item.case_id, "reading")
         if item.prepared:
             try:
                 file = SliceFile(item.prepared)
@@ -199,56 +214,20 @@ def read_item(row: dict[str, Any], modalities: Sequence[str]) -> dict[str, Any]:
     return {**row, "case": pickle.dumps(case, protocol=5), "predicted": b"", "reject": ""}
 
 
-class Predictor:
-    """Ray step: a network that stays loaded, from a case to its label map."""
-
-    def __init__(self, config: PredictConfig, placement: Placement) -> None:
-        import torch
-
-        from brats.model.bundle import load_bundle
-        from brats.model.precision import choose_precision
-
-        if placement.threads:
-            torch.set_num_threads(placement.threads)
-        if placement.use_gpu and not torch.cuda.is_available():
-            raise BratsError("Ray sees a GPU that torch cannot use; update its driver, or use --device cpu")
-        self._device = torch.device("cuda" if placement.use_gpu else "cpu")
-        self._precision = choose_precision(config.precision, self._device)
-        self._batch_size = config.batch_size
-        network, self._card = load_bundle(config.model)
-        self._network = network.to(self._device)
-
-    def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
-        """Add the label map (Z, H, W) as bytes; the images, done with, stay behind."""
-        if row["reject"]:
-            return row
-        from brats.model.inference import predict_labels
-
-        case: Case = pickle.loads(row["case"])
-        predicted = predict_labels(
-            self._network,
-            case,
-            modalities=self._card.modalities,
-            thresholds=self._card.thresholds,
-            divisor=self._card.divisor,
-            batch_size=self._batch_size,
-            device=self._device,
-            precision=self._precision,
-        )
-        without_images = dataclasses.replace(case, images={})
-        return {**row, "case": pickle.dumps(without_images, protocol=5), "predicted": pickle.dumps(predicted)}
-
-
-def score_and_write(row: dict[str, Any], out: str, nifti: bool) -> dict[str, Any]:
+def score_and_write(row: dict[str, Any], out: str, nifti: bool, counter: Any) -> dict[str, Any]:
     """Ray step: write the mask of a case, score it against its reference, and write its part last."""
     item = Item(**json.loads(row["item"]))
+    reject = Reject(**json.loads(row["reject"])) if row["reject"] else None
     try:
-        if row["reject"]:
-            reject = Reject(**json.loads(row["reject"]))
+        if not reject:
+            try:
+                attempts.begin(counter, item.case_id, "scoring")
+                case: Case = pickle.loads(row["case"])
+                write_case(out, item, case, pickle.loads(row["predicted"]), nifti=nifti)
+            except CaseError as error:
+                reject = Reject.from_error(item.case_id, "predict", error)
+        if reject:
             write_part(out, Part(case_id=item.case_id, source_bytes=item.source_bytes, reject=reject))
-        else:
-            case: Case = pickle.loads(row["case"])
-            write_case(out, item, case, pickle.loads(row["predicted"]), nifti=nifti)
     except StorageError as error:
         return {"case_id": item.case_id, "failure": str(error)}
     return {"case_id": item.case_id, "failure": ""}

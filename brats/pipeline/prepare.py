@@ -15,8 +15,10 @@ from brats.data.preprocess import read_case
 from brats.data.slices import SliceFile, case_row, encode_case, slices_path
 from brats.data.split import LabelledCase, Place, join_patients, split_patients
 from brats.errors import BratsError, CaseError, Reject, StorageError
+from brats.pipeline import attempts
 from brats.pipeline.cluster import case_statuses
 from brats.pipeline.console import say
+from brats.pipeline.preflight import CASE_MEMORY_BYTES, check_disk
 from brats.pipeline.rejects import check_rejects, write_rejects
 
 CASES_SCHEMA = pa.schema(
@@ -102,6 +104,7 @@ def prepare(config: PrepareConfig) -> Prepared:
     known = known_cases(out)
     todo = [files for files in found.cases if not _is_done(files, config, known.get(files.case_id))]
     say("prepare", f"{len(found.cases)} cases below {data}; {len(found.cases) - len(todo)} done before")
+    check_disk(out, sum(files.source_bytes(config.modalities) for files in todo))
     rejects = list(found.rejects)
     try:
         for case_id, outcome in _prepare_cases(todo, config.modalities, out):
@@ -164,7 +167,12 @@ def _prepare_cases(
         return
     dataset = ray.data.from_items(
         [{"files": json.dumps(asdict(files))} for files in todo], override_num_blocks=len(todo)
-    ).map(prepare_case, fn_kwargs={"modalities": list(modalities), "out": out}, num_cpus=1)
+    ).map(
+        prepare_case,
+        fn_kwargs={"modalities": list(modalities), "out": out, "counter": attempts.start_counter()},
+        num_cpus=1,
+        memory=CASE_MEMORY_BYTES,
+    )
     for status in case_statuses(dataset, "prepare", len(todo)):
         if status["reject"]:
             yield status["case_id"], Reject(**json.loads(status["reject"]))
@@ -172,11 +180,12 @@ def _prepare_cases(
             yield status["case_id"], case_row(json.loads(status["description"]))
 
 
-def prepare_case(row: dict[str, Any], modalities: Sequence[str], out: str) -> dict[str, Any]:
+def prepare_case(row: dict[str, Any], modalities: Sequence[str], out: str, counter: Any) -> dict[str, Any]:
     """Ray step: prepare one case and write it. Its row says what came of it, errors included."""
     files = CaseFiles.from_json(json.loads(row["files"]))
     status: dict[str, Any] = {"case_id": files.case_id, "description": "", "reject": "", "failure": ""}
     try:
+        attempts.begin(counter, files.case_id, "preparing")
         case = read_case(files, modalities)
         content, description = encode_case(case)
     except CaseError as error:

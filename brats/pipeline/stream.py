@@ -63,26 +63,22 @@ def plan_of(config: TrainConfig, prepared: str, split: Sequence[Mapping[str, Any
     )
 
 
-def stream_name(rank: int, world_size: int) -> str:
-    return f"train_{rank}_of_{world_size}"
+def stream_name(rank: int) -> str:
+    return f"train_{rank}"
 
 
-def rank_stream(plan: EpochPlan, config: TrainConfig, rank: int, world_size: int, steps: int) -> Any:
-    """The dataset of one worker: a row per optimiser step, from the epoch after the last checkpoint to the end.
-
-    Ray Train calls it each time it starts the workers, so that a restart goes on where the checkpoint ends.
-    """
+def rank_stream(
+    plan: EpochPlan, config: TrainConfig, rank: int, world_size: int, *, steps: int, n_done: int
+) -> Any:
+    """The dataset of one worker: a row per optimiser step, from the epoch after the `n_done` done to the end."""
     import ray.data
 
-    from brats.model.checkpoint import saved_epochs
-
-    done = max(saved_epochs(config.out or ""), default=0)
-    n_rows = max(0, config.epochs - done) * steps
+    n_rows = (config.epochs - n_done) * steps
     dataset = ray.data.range(n_rows, override_num_blocks=max(1, -(-n_rows // BLOCK_STEPS))).map(
         read_step,
         fn_kwargs={
             "plan": plan,
-            "first_row": done * steps,
+            "first_row": n_done * steps,
             "steps": steps,
             "rank": rank,
             "world_size": world_size,

@@ -38,16 +38,13 @@ from brats.model.history import read_history
 from brats.model.losses import bce_dice_loss
 from brats.model.training import (
     DivergedError,
-    Worker,
     WorkerBatch,
     accumulate_gradients,
-    all_sum,
-    average_buffers,
     fit,
-    parallel,
     prepare_batch,
     validate,
 )
+from brats.model.workers import Worker, all_sum, average_buffers, parallel
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -151,7 +148,7 @@ def runs(worker: Worker, prepared: str, train: list[str], val: list[str], folder
                 config,
                 worker,
                 batches=own(done + 1) if batches is None else batches,
-                on_epoch=lambda _: None,
+                on_epoch=lambda _: False,
                 **fit_arguments(train, val, config, f"{folder}/{name}"),
             )
         except BratsError as error:

@@ -1,0 +1,106 @@
+"""The project's training loop without Ray: plain torch.distributed, all slices of a run already in memory.
+
+It is what Ray Data and Ray Train are held against: the same plan, batches, loop, threads and history.
+"""
+
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import pandas as pd
+import torch
+import torch.distributed
+import torch.multiprocessing
+from brats import storage
+from brats.config import TrainConfig
+from brats.data.epoch import share
+from brats.data.slices import read_batch, slices_path
+from brats.model.precision import choose_precision
+from brats.model.training import Worker, WorkerBatch, fit
+from brats.pipeline.stream import EpochPlan, plan_of
+
+History = list[dict[str, Any]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Job:
+    """A training run, as every one of its workers gets it.
+
+    config: with a local `out`, which must be empty
+    """
+
+    config: TrainConfig
+    plan: EpochPlan
+    val_paths: tuple[str, ...]
+    device: str
+
+    @classmethod
+    def of(cls, config: TrainConfig, device: str = "cpu") -> "Job":
+        """Of a configuration whose data is a prepared dataset; its validation split is validated on."""
+        assert config.data is not None
+        rows = storage.read_table(storage.join(config.data, "cases.parquet"))[0].to_pylist()
+        val = tuple(slices_path(config.data, row["case_id"]) for row in rows if row["split"] == "val")
+        return cls(config=config, plan=plan_of(config, config.data, rows), val_paths=val, device=device)
+
+
+def train_plainly(job: Job, workers: int) -> History:
+    """Train with so many processes; return the history. The cores are dealt out evenly."""
+    threads = max(1, len(os.sched_getaffinity(0)) // workers)
+    with TemporaryDirectory() as meeting_point:
+        arguments = (job, workers, threads, f"file://{meeting_point}/group")
+        torch.multiprocessing.spawn(_worker, arguments, nprocs=workers)
+    return read_history(str(job.config.out))
+
+
+def read_history(run: str) -> History:
+    rows: History = pd.read_parquet(Path(run) / "history.parquet").to_dict("records")
+    return rows
+
+
+def _worker(rank: int, job: Job, world_size: int, threads: int, meeting_point: str) -> None:
+    torch.set_num_threads(threads)
+    if world_size > 1:
+        backend = "nccl" if job.device == "cuda" else "gloo"
+        torch.distributed.init_process_group(
+            backend, init_method=meeting_point, rank=rank, world_size=world_size
+        )
+    device = torch.device(job.device)
+    precision = choose_precision(job.config.precision, device)
+    batches = in_memory(job, rank, world_size)
+    first_epoch = job.plan.epoch(1)
+    fit(
+        job.config,
+        Worker(rank=rank, world_size=world_size, device=device, precision=precision),
+        batches=iter(batches),
+        steps_per_epoch=len(first_epoch),
+        slices_per_epoch=sum(len(batch.slices) for batch in first_epoch),
+        val_paths=job.val_paths,
+        run=str(job.config.out),
+        on_epoch=lambda _row: None,
+    )
+    if world_size > 1:
+        torch.distributed.destroy_process_group()
+
+
+def in_memory(job: Job, rank: int = 0, world_size: int = 1) -> Sequence[WorkerBatch]:
+    """Every batch of one worker's run, read beforehand."""
+    return list(_batches(job, rank, world_size))
+
+
+def _batches(job: Job, rank: int, world_size: int) -> Iterator[WorkerBatch]:
+    plan = job.plan
+    for epoch in range(1, job.config.epochs + 1):
+        for batch in plan.epoch(epoch):
+            own = share(batch, rank, world_size)
+            yield WorkerBatch(
+                epoch=batch.epoch,
+                step=batch.step,
+                first=own.start,
+                n_global=len(batch.slices),
+                slices=read_batch(
+                    plan.prepared, [batch.slices[index] for index in own], plan.modalities, plan.size
+                ),
+            )

@@ -1,0 +1,125 @@
+"""Claim 2: a dataset prepared through Ray Data, beside the same function in a plain loop; memory and time by size."""
+
+import json
+import os
+import sys
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import asdict
+from multiprocessing import get_context
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import numpy as np
+from brats.config import MODALITIES
+from brats.data.cases import CaseFiles
+from brats.pipeline.prepare import prepare_case
+
+from benchmarks.command import run_benchmark
+from benchmarks.harness import LIMIT, BenchmarkError, Outcome, Spread, compare, cores
+from benchmarks.sources import copies, job_command, phantoms, warm
+from benchmarks.watch import Usage, watch
+
+OF_PLAIN = 0.85
+FLAT = 0.9  # memory with the fewest cases over memory with the most
+START_RAY = "from brats.pipeline.cluster import connected\nwith connected(): pass"
+
+
+def prepare_plainly(cases: Sequence[CaseFiles], out: str) -> None:
+    """The Ray step, `prepare_case`, in a loop."""
+    for files in cases:
+        status = prepare_case({"files": json.dumps(asdict(files))}, list(MODALITIES), out)
+        if status["reject"] or status["failure"]:
+            raise BenchmarkError(f"{files.case_id}: {status['reject'] or status['failure']}")
+
+
+def loop_s_per_case(cases: Sequence[CaseFiles], repetitions: int) -> Spread:
+    """Seconds per case of the plain loop on one core."""
+    return Spread(tuple(_timed(cases, prepare_plainly) / len(cases) for _ in range(repetitions)))
+
+
+def parallel_s_per_case(cases: Sequence[CaseFiles], n_processes: int, repetitions: int) -> Spread:
+    """Seconds per case of the plain loop in several processes at once: what the machine allows without Ray."""
+    with ProcessPoolExecutor(n_processes, mp_context=get_context("spawn")) as pool:
+
+        def spread_out(cases: Sequence[CaseFiles], out: str) -> None:
+            list(pool.map(prepare_plainly, [[files] for files in cases], [out] * len(cases)))
+
+        _timed(cases[:n_processes], spread_out)  # starts the processes
+        return Spread(tuple(_timed(cases, spread_out) / len(cases) for _ in range(repetitions)))
+
+
+def _timed(cases: Sequence[CaseFiles], run: Callable[[Sequence[CaseFiles], str], Any]) -> float:
+    with TemporaryDirectory() as out:
+        started = time.perf_counter()
+        run(cases, out)
+        return time.perf_counter() - started
+
+
+def prepare_through_ray(cases: Sequence[CaseFiles], n_cases: int) -> Usage:
+    """`python jobs/prepare.py` on so many cases; checks that every case came out as the plain loop makes it."""
+    with copies(cases, n_cases) as data, TemporaryDirectory() as out:
+        usage = watch(job_command("prepare", "--data", data, "--out", out))
+        written = sorted((Path(out) / "slices").glob("*.parquet"))
+        if len(written) != n_cases:
+            raise BenchmarkError(f"{len(written)} of {n_cases} cases were prepared; nothing is written")
+        _check_same_file(data, written[0])
+    return usage
+
+
+def _check_same_file(data: str, path: Path) -> None:
+    from brats.data.cases import find_cases
+
+    files = next(files for files in find_cases(data).cases if files.case_id == path.stem)
+    with TemporaryDirectory() as plain:
+        prepare_plainly([files], plain)
+        if (Path(plain) / "slices" / path.name).read_bytes() != path.read_bytes():
+            raise BenchmarkError(f"{path.stem}: Ray and the plain loop wrote different files; nothing is written")
+
+
+def fit_line(n_cases: Sequence[int], seconds: Sequence[float]) -> tuple[float, float, float]:
+    """Seconds per case, seconds for none, and the largest deviation from this line as a share of the time."""
+    slope, intercept = np.polyfit(n_cases, seconds, 1).tolist()
+    deviations = np.abs(np.polyval([slope, intercept], n_cases) / np.array(seconds) - 1)
+    return slope, intercept, float(deviations.max())
+
+
+def measure(quick: bool) -> Outcome:
+    sizes = (2, 6, 12) if quick else (12, 48, 120)
+    cases = phantoms(2 if quick else 12)
+    warm(cases)
+    n_cores = len(os.sched_getaffinity(0))
+    with cores(1):
+        loop = loop_s_per_case(cases, 1 if quick else 3)
+    parallel = parallel_s_per_case([*cases] * (2 if quick else 1), n_cores, 1 if quick else 3)
+    usages = {n_cases: prepare_through_ray(cases, n_cases) for n_cases in sizes}
+    ray_alone = watch([sys.executable, "-c", START_RAY])
+    slope, intercept, deviation = fit_line(sizes, [usage.wall_s for usage in usages.values()])
+    rows = [
+        compare(
+            "prepare", 1 / slope, f"{LIMIT}{n_cores} x a plain loop on one core", n_cores / loop.median, "cases/s",
+            target=OF_PLAIN, more_is_better=True,
+        ),
+        compare(
+            "prepare", 1 / slope, f"{LIMIT}{n_cores} plain processes", 1 / parallel.median, "cases/s",
+            more_is_better=True,
+        ),
+        compare(
+            f"memory, {sizes[-1]} cases", usages[sizes[-1]].peak_memory_mb, f"ours, {sizes[0]} cases",
+            usages[sizes[0]].peak_memory_mb, "MB", target=FLAT,
+        ),
+    ]  # fmt: skip
+    details = {
+        "time by cases": {str(n_cases): f"{usage.wall_s:.1f} s" for n_cases, usage in usages.items()},
+        "memory by cases": {str(n_cases): f"{usage.peak_memory_mb:.0f} MB" for n_cases, usage in usages.items()},
+        "line": f"{slope:.3f} s a case + {intercept:.1f} s; the times deviate by {deviation:.1%} at most",
+        "intercept": f"{intercept:.1f} s, of which starting and ending Ray alone takes {ray_alone.wall_s:.1f} s",
+        "plain loop": f"{loop} s a case on one core, {parallel} s a case in {n_cores} processes",
+    }
+    return Outcome(rows=rows, details=details)
+
+
+if __name__ == "__main__":
+    run_benchmark(measure)

@@ -1,0 +1,178 @@
+"""Claim 1: a case from .nii.gz files to normalised, cropped tensors, on one core.
+
+Axes: `C` modality, `X Y Z` voxel axes in RAS+, `Z H W` slices of a crop.
+"""
+
+import zlib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import nibabel as nib
+import numpy as np
+import numpy.typing as npt
+from brats.config import MODALITIES
+from brats.data.cases import CaseFiles
+from brats.data.preprocess import read_case
+from isal import igzip
+
+from benchmarks.command import run_benchmark
+from benchmarks.harness import LIMIT, Outcome, Row, check_close, compare, cores, interleaved, require, spreads
+from benchmarks.sources import sources, warm
+
+Array = npt.NDArray[Any]
+TOLERANCE = 5e-3  # float32 sums in another order, and TorchIO's n - 1 under the standard deviation
+
+
+def ours(files: CaseFiles) -> Array:
+    """As training and prediction do it: read and crop, then normalise on the device. (C, X, Y, Z)."""
+    import torch
+    from brats.model.unet import normalise
+
+    case = read_case(files, MODALITIES)
+    items = [case.intensities[name] for name in MODALITIES]
+    pairs = torch.tensor([item.stored_offset_scale() for item in items]).T[:, None]
+    background = torch.tensor([[item.background for item in items]])
+    stored = torch.from_numpy(np.stack([case.images[name] for name in MODALITIES], axis=1))
+    return np.asarray(normalise(stored, pairs[0], pairs[1], background).permute(1, 2, 3, 0))
+
+
+def with_nibabel(files: CaseFiles) -> Array:
+    """The straightforward way: nibabel, its canonical orientation, and numpy."""
+    images = [nib.as_closest_canonical(nib.load(files.images[name].path)).get_fdata(dtype=np.float32) for name in MODALITIES]
+    np.asarray(nib.as_closest_canonical(nib.load(_segmentation(files))).dataobj)
+    stack = np.stack(images)
+    return _normalised(stack[(slice(None), *_box(np.any(stack != 0, axis=0)))])
+
+
+def _normalised(stack: Array) -> Array:
+    for channel in stack:
+        brain = channel != 0
+        values = channel[brain]
+        channel[brain] = (values - values.mean()) / values.std()
+    return stack
+
+
+def _box(mask: npt.NDArray[np.bool_]) -> tuple[slice, ...]:
+    occupied = [np.flatnonzero(mask.any(axis=tuple({0, 1, 2} - {axis}))) for axis in range(3)]
+    return tuple(slice(int(found[0]), int(found[-1]) + 1) for found in occupied)
+
+
+def _segmentation(files: CaseFiles) -> str:
+    assert files.segmentation is not None
+    return files.segmentation.path
+
+
+def monai_reader() -> Callable[[CaseFiles], Array]:
+    """The transforms of MONAI's BraTS tutorial, and CropForeground, in the order that costs MONAI least.
+
+    Four files under one key become one image with four channels. Cropping comes before turning and normalising,
+    which then touch a third of the voxels; `nonzero` makes the order matter not at all for the values.
+    """
+    from monai.transforms import (
+        Compose,
+        CropForegroundd,
+        EnsureChannelFirstd,
+        LoadImaged,
+        NormalizeIntensityd,
+        Orientationd,
+    )
+
+    keys = ["image", "label"]
+    transform = Compose(
+        [
+            LoadImaged(keys, reader="NibabelReader"),
+            EnsureChannelFirstd(keys),
+            CropForegroundd(keys, source_key="image", allow_smaller=True),
+            Orientationd(keys, axcodes="RAS", labels=None),
+            NormalizeIntensityd("image", nonzero=True, channel_wise=True),
+        ]
+    )
+
+    def read(files: CaseFiles) -> Array:
+        paths = [files.images[name].path for name in MODALITIES]
+        return np.asarray(transform({"image": paths, "label": _segmentation(files)})["image"].array)
+
+    return read
+
+
+def torchio_reader() -> Callable[[CaseFiles], Array]:
+    """TorchIO's Subject with ToCanonical, CropOrPad to a foreground mask, and ZNormalization over the foreground.
+
+    It has no transform that finds the foreground; the mask is made in one line and passed as a label map. Again
+    cropping comes first, which is the cheaper order. ToCanonical is left until then too.
+    """
+    import torchio as tio
+
+    finish = tio.Compose(
+        [
+            tio.CropOrPad(mask_name="brain"),
+            tio.ToCanonical(),
+            tio.ZNormalization(masking_method=lambda image: image != 0),
+        ]
+    )
+
+    def read(files: CaseFiles) -> Array:
+        images = {name: tio.ScalarImage(files.images[name].path) for name in MODALITIES}
+        subject = tio.Subject(**images, seg=tio.LabelMap(_segmentation(files)))
+        subject.load()
+        first = subject[MODALITIES[0]]
+        brain = sum((subject[name].data != 0) for name in MODALITIES) > 0
+        subject.add_image(tio.LabelMap(tensor=brain, affine=first.affine), "brain")
+        done = finish(subject)
+        return np.concatenate([done[name].data.numpy() for name in MODALITIES])
+
+    return read
+
+
+def inflate(files: CaseFiles, decompress: Callable[[bytes], bytes]) -> None:
+    """Read and decompress the five files, and nothing else."""
+    for path in (*(files.images[name].path for name in MODALITIES), _segmentation(files)):
+        content = Path(path).read_bytes()
+        if content.startswith(b"\x1f\x8b"):
+            decompress(content)
+
+
+def agree(files: CaseFiles, peers: dict[str, Callable[[CaseFiles], Array]]) -> None:
+    """All sides give the same brain. (Our box holds stray labels too; TorchIO leaves a background that is not 0.)"""
+    own = ours(files)
+    brain = own != 0
+    box = (slice(None), *_box(brain.any(axis=0)))
+    for name, read in peers.items():
+        check_close(
+            f"{files.case_id}: the normalised brain", own[box][brain[box]], name, read(files)[brain[box]], TOLERANCE
+        )
+
+
+def measure(quick: bool) -> Outcome:
+    require("monai", "torchio")
+    rows: list[Row] = []
+    details = {}
+    peers = {"nibabel + numpy": with_nibabel, "MONAI": monai_reader(), "TorchIO": torchio_reader()}
+    for source in sources(1 if quick else 3):
+        warm(source.cases)
+        for files in source.cases:
+            agree(files, peers)
+        sides: dict[str, Callable[[], Any]] = {
+            "ours": lambda: [ours(files) for files in source.cases],
+            "isal": lambda: [inflate(files, igzip.decompress) for files in source.cases],
+            "zlib": lambda: [inflate(files, lambda content: zlib.decompress(content, wbits=31)) for files in source.cases],
+            **{name: (lambda read=read: [read(files) for files in source.cases]) for name, read in peers.items()},
+        }
+        with cores(1):
+            seconds = interleaved(sides, 2 if quick else 7)
+        times = {name: spread.scaled(1000 / len(source.cases)) for name, spread in seconds.items()}
+        stage = f"read a {source.name} case"
+        rows += [
+            compare(stage, times["ours"], LIMIT + "isal decompression", times["isal"], "ms", target=0.5),
+            compare(stage, times["ours"], "zlib decompression", times["zlib"], "ms"),
+            compare(stage, times["ours"], "nibabel + numpy", times["nibabel + numpy"], "ms"),
+            compare(stage, times["ours"], "MONAI", times["MONAI"], "ms", target=3),
+            compare(stage, times["ours"], "TorchIO", times["TorchIO"], "ms", target=2),
+        ]
+        details[stage] = spreads(times, "ms")
+    return Outcome(rows=rows, details=details)
+
+
+if __name__ == "__main__":
+    run_benchmark(measure)

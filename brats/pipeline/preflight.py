@@ -1,0 +1,143 @@
+"""Before anything starts: that every machine sees the folders of the job, has its code, and room to work."""
+
+import os
+import shutil
+import socket
+import tempfile
+import time
+import uuid
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from brats import storage
+from brats.errors import BratsError, ConfigError, StorageError
+from brats.pipeline.placement import place_workers
+
+CASE_MEMORY_BYTES = 2**30  # that Ray sets aside for a task which reads a case; 0.7 GB are used at most on BraTS
+FREE_DISK_BYTES = 2**30  # where Ray keeps its logs and what does not fit into memory
+ANSWER_S = 90.0  # within which a machine must answer; its first Python process reads from a cold disk
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sight:
+    """What a machine says of itself: its name, and why it cannot take part, "" when it can."""
+
+    host: str
+    complaint: str
+
+
+def check_cluster(*, data: str | None, out: str, wait_minutes: float) -> None:
+    """Raise an error, one line that names the setting or the machine, unless the job can run on this cluster.
+
+    data: what every machine reads, None where the job makes its own
+    out:  what every machine writes to; written to and read back here, and seen from every machine
+    """
+    import ray
+
+    out, data = storage.absolute(out), data and storage.absolute(data)
+    storage.check_roundtrip(out)
+    place_workers("cpu", 1, cpu_workers=1, wait_minutes=wait_minutes)  # a cluster may have scaled to nothing
+    machines = [node for node in ray.nodes() if node["Alive"]]
+    if all(node["Resources"].get("memory", 0) < CASE_MEMORY_BYTES for node in machines):
+        raise BratsError(
+            f"no machine of the cluster has the {CASE_MEMORY_BYTES / 2**30:g} GiB that reading a case takes"
+        )
+    if len(machines) == 1:
+        check_disk(tempfile.gettempdir(), FREE_DISK_BYTES)
+        return
+    probe = storage.join(out, f".check-{uuid.uuid4().hex}")
+    storage.write_bytes(probe, probe.encode())
+    try:
+        sights = ask_machines(probe, data)
+    finally:
+        storage.remove(probe)
+    for sight in sights:
+        if sight.complaint:
+            raise ConfigError(f"machine {sight.host}: {sight.complaint}")
+
+
+def check_disk(folder: str, needed_bytes: int) -> None:
+    """Raise StorageError unless the local disk has room; nothing happens for remote folders."""
+    if storage.is_remote(folder):
+        return
+    while not os.path.isdir(folder):
+        folder = os.path.dirname(folder)
+    free = shutil.disk_usage(folder).free
+    if free < needed_bytes:
+        raise StorageError(
+            f"{folder}: {free / 1e9:.1f} GB free on its disk, about {needed_bytes / 1e9:.1f} GB are needed; "
+            "free some"
+        )
+
+
+def ask_machines(probe: str, data: str | None) -> list[Sight]:
+    """What every machine that computes says of itself. One that does not answer is left out: it may be leaving."""
+    import ray
+    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+    ask = ray.remote(num_cpus=0, max_retries=0)(look_around)
+    asked = {
+        ask.options(scheduling_strategy=NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)).remote(
+            probe, data
+        ): node["NodeManagerHostname"]
+        for node in ray.nodes()
+        if node["Alive"] and node["Resources"].get("CPU")
+    }
+    answered, _ = ray.wait(list(asked), num_returns=len(asked), timeout=ANSWER_S)
+    sights = []
+    for answer in answered:
+        try:
+            sights.append(Sight(**ray.get(answer)))
+        except ray.exceptions.RayTaskError as error:
+            if "ModuleNotFoundError" not in str(error):
+                raise
+            complaint = (
+                "it does not have this program; submit the job with `ray job submit --working-dir . -- python "
+                "jobs/...`, or install brats-ray on every machine"
+            )
+            sights.append(Sight(host=asked[answer], complaint=complaint))
+        except ray.exceptions.RayError:
+            continue
+    return sights
+
+
+def settle() -> None:
+    """Wait until every machine has either answered or been given up by Ray, which takes it some seconds."""
+    import ray
+    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+    ask = ray.remote(num_cpus=0, max_retries=0)(socket.gethostname)
+
+    def alive() -> set[str]:
+        return {node["NodeID"] for node in ray.nodes() if node["Alive"]}
+
+    asked = {
+        ask.options(scheduling_strategy=NodeAffinitySchedulingStrategy(name, soft=False)).remote(): name
+        for name in alive()
+    }
+    waiting, deadline = list(asked), time.monotonic() + ANSWER_S
+    while waiting and time.monotonic() < deadline:
+        waiting = ray.wait(waiting, num_returns=len(waiting), timeout=1.0)[1]
+        waiting = [answer for answer in waiting if asked[answer] in alive()]
+
+
+def look_around(probe: str, data: str | None) -> Mapping[str, Any]:
+    """Ray task: whether this machine sees what the driver has written and the data, and has room on its disk."""
+    return {"host": socket.gethostname(), "complaint": _complaint(probe, data)}
+
+
+def _complaint(probe: str, data: str | None) -> str:
+    out = probe.rsplit("/", 1)[0]
+    shared = "a folder that all machines share, or an s3:// URL"
+    try:
+        if storage.read_bytes(probe) != probe.encode():
+            return f"--out: reads something else in {out} than was written there; name {shared}"
+        if data is not None and not storage.exists(data):
+            return f"--data: {data} is not there; name {shared}"
+        check_disk(tempfile.gettempdir(), FREE_DISK_BYTES)
+    except FileNotFoundError:
+        return f"--out: {out} is not the folder that the job writes to; name {shared}"
+    except BratsError as error:
+        return str(error)
+    return ""

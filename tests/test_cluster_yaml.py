@@ -1,0 +1,338 @@
+"""cluster.yaml and cluster-local.yaml: valid for Ray, safe by our own rules, and what EC2 would be asked for."""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+ROOT = Path(__file__).parents[1]
+AWS, LOCAL = "cluster.yaml", "cluster-local.yaml"
+PLACEHOLDERS = (
+    "ami-00000000000000000",
+    "my-key",
+    "~/.ssh/my-key.pem",
+    "sg-00000000000000000",
+    "subnet-00000000000000000",
+)
+COMMANDS = (
+    "initialization_commands",
+    "setup_commands",
+    "head_setup_commands",
+    "worker_setup_commands",
+    "head_start_ray_commands",
+    "worker_start_ray_commands",
+)
+
+
+def load(name: str) -> dict[str, Any]:
+    config: dict[str, Any] = yaml.safe_load((ROOT / name).read_text())
+    return config
+
+
+def node_configs(config: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    return {name: kind["node_config"] for name, kind in config["available_node_types"].items()}
+
+
+def prepared(config: dict[str, Any]) -> dict[str, Any]:
+    """The configuration as `ray up` completes and checks it."""
+    from ray.autoscaler._private.util import prepare_config, validate_config
+
+    complete: dict[str, Any] = prepare_config(config)
+    validate_config(complete)
+    return complete
+
+
+@pytest.mark.parametrize("name", [AWS, LOCAL])
+def test_ray_accepts_the_file(name: str) -> None:
+    assert prepared(load(name))["cluster_name"]
+
+
+@pytest.mark.parametrize("name", [AWS, LOCAL])
+def test_ray_adds_no_command_of_its_own(name: str) -> None:
+    """Ray's defaults install a nightly wheel and open the dashboard to every address."""
+    ours = load(name)
+    assert set(COMMANDS) <= set(ours)
+    complete = prepared(ours)
+    for key in ("initialization_commands", "head_start_ray_commands", "worker_start_ray_commands"):
+        assert complete[key] == ours[key]
+    for role in ("head", "worker"):  # which Ray makes of the common commands and those of the role
+        key = f"{role}_setup_commands"
+        assert complete[key] == [*ours["setup_commands"], *ours[key]]
+
+
+def test_every_value_to_edit_is_written_once() -> None:
+    text = (ROOT / AWS).read_text()
+    block = text[text.index("# EDIT HERE") : text.index("cluster_name:")]
+    for value in (*PLACEHOLDERS, "eu-central-1", "s3://my-bucket"):
+        assert len(re.findall(rf"{re.escape(value)}(?![\w.])", text)) == 1, value
+        assert value in block
+
+
+@pytest.mark.parametrize("name", [AWS, LOCAL])
+def test_dashboard_is_bound_to_loopback(name: str) -> None:
+    (start,) = [command for command in load(name)["head_start_ray_commands"] if "--head" in command]
+    assert "--dashboard-host=127.0.0.1" in start
+    assert "0.0.0.0" not in (ROOT / name).read_text()
+
+
+@pytest.mark.parametrize("name", [AWS, LOCAL])
+def test_every_ray_command_runs_with_a_token(name: str) -> None:
+    config = load(name)
+    assert config["file_mounts"]["~/.ray/auth_token"] == "~/.ray/auth_token"
+    (mode,) = [command for command in config["setup_commands"] if "RAY_AUTH_MODE" in command]
+    assert "RAY_AUTH_MODE=token" in mode
+    assert mode.endswith(">> ~/.brats-settings")
+    assert any(
+        "source ~/.brats-settings" in command and ">> ~/.bashrc" in command for command in config["setup_commands"]
+    )
+
+
+def test_both_kinds_of_machine_have_an_image_a_profile_a_group_and_imds_v2() -> None:
+    for name, node in node_configs(load(AWS)).items():
+        assert node["ImageId"].startswith("ami-"), name
+        assert node["SecurityGroupIds"] == ["sg-00000000000000000"], name
+        assert node["MetadataOptions"]["HttpTokens"] == "required", name
+        for disk in node["BlockDeviceMappings"]:
+            assert disk["Ebs"]["Encrypted"], name
+            assert disk["Ebs"]["DeleteOnTermination"], name
+    profiles = {name: node["IamInstanceProfile"] for name, node in node_configs(load(AWS)).items()}
+    assert profiles == {"head": {"Name": "brats-head"}, "gpu": {"Name": "brats-worker"}}
+
+
+def test_workers_are_spot_scale_from_zero_and_leave_nothing_to_pay_for() -> None:
+    config = load(AWS)
+    gpu = config["available_node_types"]["gpu"]
+    assert (gpu["min_workers"], gpu["max_workers"], config["max_workers"]) == (0, 2, 2)
+    assert gpu["node_config"]["InstanceMarketOptions"] == {"MarketType": "spot"}
+    assert gpu["node_config"]["BlockDeviceMappings"][0]["Ebs"]["VolumeSize"] >= 150
+    assert config["provider"]["cache_stopped_nodes"] is False
+    assert config["idle_timeout_minutes"] <= 15
+
+
+def test_head_runs_no_tasks() -> None:
+    config = load(AWS)
+    assert config["available_node_types"][config["head_node_type"]]["resources"] == {"CPU": 0}
+    assert any("--num-cpus=0" in command for command in config["head_start_ray_commands"])
+
+
+def shell(commands: list[str], home: Path) -> subprocess.CompletedProcess[str]:
+    """Run setup commands as Ray does, each in a login shell of its own; programs in `home/bin` come first."""
+    bashrc = home / ".bashrc"
+    if not bashrc.exists():
+        bashrc.write_text(f"PATH={home}/bin:$PATH\n")
+    for command in commands:
+        line = f"true && source ~/.bashrc; export OMP_NUM_THREADS=1 PYTHONWARNINGS=ignore && ({command})"
+        done = subprocess.run(
+            ["bash", "--login", "-c", line],
+            env={"HOME": str(home), "PATH": os.environ["PATH"]},
+            capture_output=True,
+            text=True,
+            check=False,
+            cwd=home,
+        )
+        if done.returncode:
+            break
+    return done
+
+
+def fake(folder: Path, name: str, script: str) -> None:
+    folder.mkdir(exist_ok=True)
+    (folder / name).write_text(f"#!/bin/bash\n{script}\n")
+    (folder / name).chmod(0o755)
+
+
+@pytest.fixture
+def machine(tmp_path: Path) -> Path:
+    """The home folder of a new machine on which AWS answers for the region."""
+    (tmp_path / ".ray").mkdir()
+    (tmp_path / ".ray" / "auth_token").write_text("secret")
+    fake(tmp_path / "bin", "curl", '[[ "$*" == *placement/region* ]] && echo -n eu-west-3 || echo -n session')
+    return tmp_path
+
+
+def without_installing(config: dict[str, Any]) -> list[str]:
+    return [command for command in config["setup_commands"] if "pip" not in command and "modinfo" not in command]
+
+
+def settings_of(home: Path) -> dict[str, str]:
+    done = shell(["env -0"], home)
+    return dict(line.split("=", 1) for line in done.stdout.split("\0") if "=" in line)
+
+
+def test_settings_reach_every_shell_that_starts_ray(machine: Path) -> None:
+    """Twice, as a second `ray up` does."""
+    commands = without_installing(load(AWS))
+    done = shell([*commands, *commands], machine)
+    assert done.returncode == 0, done.stderr
+    found = settings_of(machine)
+    assert found["BRATS_DATA"] == "s3://my-bucket/BraTS2021"
+    assert found["BRATS_STORAGE"] == "s3://my-bucket/runs"
+    assert found["AWS_DEFAULT_REGION"] == "eu-west-3"
+    assert found["RAY_AUTH_MODE"] == "token"
+    assert found["PATH"].startswith(f"{machine}/venv/bin:")
+    assert (machine / ".bashrc").read_text().count("brats-settings") == 1
+    assert (machine / ".ray" / "auth_token").stat().st_mode & 0o777 == 0o600
+
+
+def test_local_settings_reach_every_shell_that_starts_ray(machine: Path) -> None:
+    done = shell(without_installing(load(LOCAL)), machine)
+    assert done.returncode == 0, done.stderr
+    assert settings_of(machine)["BRATS_STORAGE"] == "/shared/runs"
+    assert settings_of(machine)["RAY_AUTH_MODE"] == "token"
+
+
+@pytest.mark.parametrize(("driver", "good"), [("595.91.07", True), ("580.65.06", True), ("570.172.08", False)])
+def test_image_with_a_driver_too_old_for_torch_stops_the_first_machine(
+    machine: Path, driver: str, good: bool
+) -> None:
+    (check,) = [command for command in load(AWS)["setup_commands"] if "modinfo" in command]
+    fake(machine / "bin", "modinfo", f"echo {driver}")
+    done = shell([check], machine)
+    assert (done.returncode == 0) == good
+    assert good or f"driver {driver}, torch needs 580 or later: set ami in cluster.yaml" in done.stdout
+
+
+def test_image_without_a_driver_stops_the_first_machine(machine: Path) -> None:
+    (check,) = [command for command in load(AWS)["setup_commands"] if "modinfo" in command]
+    fake(machine / "bin", "modinfo", "exit 1")
+    assert shell([check], machine).returncode == 1
+
+
+def test_driver_that_is_asked_for_suits_the_pinned_torch() -> None:
+    """CUDA 13.x needs driver 580; when torch is raised to another CUDA the check in cluster.yaml must follow."""
+    import torch
+
+    if torch.version.cuda is None:
+        pytest.skip("this torch is built without CUDA")
+    assert torch.version.cuda.split(".")[0] == "13"
+    assert "-ge 580" in (ROOT / AWS).read_text()
+
+
+@pytest.mark.parametrize("name", [AWS, LOCAL])
+def test_what_is_copied_to_the_machines_is_enough_to_install_the_project(name: str, tmp_path: Path) -> None:
+    for remote, local in load(name)["file_mounts"].items():
+        if "auth_token" in remote:
+            continue
+        target = tmp_path / remote.removeprefix("~/")
+        target.parent.mkdir(parents=True, exist_ok=True)
+        if (ROOT / local).is_dir():
+            shutil.copytree(ROOT / local, target, ignore=shutil.ignore_patterns("__pycache__"))
+        else:
+            shutil.copy(ROOT / local, target)
+    source = tmp_path / "brats-ray"
+    assert (source / "constraints.txt").exists()
+    command = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--no-build-isolation", "--no-index"]
+    done = subprocess.run(
+        [*command, "--target", str(tmp_path / "site"), str(source)], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "site" / "brats" / "pipeline" / "train.py").exists()
+
+
+@pytest.fixture(scope="module")
+def ec2(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
+    """An imitation of AWS with what the README says must exist before; the values for cluster.yaml."""
+    import boto3
+    from moto.server import ThreadedMotoServer
+
+    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    server.start()
+    host, port = server.get_host_and_port()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("AWS_ENDPOINT_URL", f"http://{host}:{port}")
+        patch.setenv("AWS_ACCESS_KEY_ID", "a")
+        patch.setenv("AWS_SECRET_ACCESS_KEY", "b")
+        patch.setenv("HOME", str(tmp_path_factory.mktemp("home")))
+        client = boto3.client("ec2", region_name="eu-central-1")
+        iam = boto3.client("iam", region_name="eu-central-1")
+        for name in ("brats-head", "brats-worker"):
+            iam.create_instance_profile(InstanceProfileName=name)
+        vpc = client.create_vpc(CidrBlock="10.0.0.0/16")["Vpc"]["VpcId"]
+        subnet = client.create_subnet(VpcId=vpc, CidrBlock="10.0.1.0/24")["Subnet"]["SubnetId"]
+        client.modify_subnet_attribute(SubnetId=subnet, MapPublicIpOnLaunch={"Value": True})
+        group = client.create_security_group(GroupName="brats", Description="brats", VpcId=vpc)["GroupId"]
+        client.create_key_pair(KeyName="my-key")
+        image = client.describe_images(Owners=["amazon"])["Images"][0]["ImageId"]
+        yield {
+            "ami-00000000000000000": image,
+            "sg-00000000000000000": group,
+            "subnet-00000000000000000": subnet,
+        }
+    server.stop()
+
+
+def launched(config: dict[str, Any], kind: str, count: int) -> list[Any]:
+    """The instances that Ray starts of one kind, as EC2 then describes them."""
+    import boto3
+    from ray.autoscaler._private.providers import _get_node_provider
+    from ray.autoscaler.tags import TAG_RAY_NODE_KIND, TAG_RAY_USER_NODE_TYPE
+
+    provider = _get_node_provider(config["provider"], config["cluster_name"], use_cache=False)
+    tags = {TAG_RAY_NODE_KIND: "head" if kind == "head" else "worker", TAG_RAY_USER_NODE_TYPE: kind}
+    provider.create_node(config["available_node_types"][kind]["node_config"], tags, count)
+    client = boto3.client("ec2", region_name=config["provider"]["region"])
+    found = client.describe_instances(Filters=[{"Name": "tag:ray-user-node-type", "Values": [kind]}])
+    return [instance for reservation in found["Reservations"] for instance in reservation["Instances"]]
+
+
+@pytest.fixture
+def bootstrapped(ec2: dict[str, str]) -> dict[str, Any]:
+    """cluster.yaml, edited, as `ray up` sends it to the head."""
+    from ray.autoscaler._private.commands import _bootstrap_config
+
+    text = (ROOT / AWS).read_text()
+    for placeholder, value in ec2.items():
+        text = text.replace(placeholder, value)
+    config: dict[str, Any] = _bootstrap_config(yaml.safe_load(text), no_config_cache=True)
+    return config
+
+
+def test_gpu_machine_is_known_to_have_a_t4(bootstrapped: dict[str, Any]) -> None:
+    resources = bootstrapped["available_node_types"]["gpu"]["resources"]
+    assert resources["GPU"] == 1
+    assert resources["CPU"] == 4
+    assert resources["accelerator_type:T4"] == 1
+    assert bootstrapped["available_node_types"]["head"]["resources"] == {"CPU": 0}
+
+
+def test_ray_opens_nothing_and_makes_no_role_or_key(bootstrapped: dict[str, Any], ec2: dict[str, str]) -> None:
+    import boto3
+
+    client = boto3.client("ec2", region_name="eu-central-1")
+    groups = client.describe_security_groups()["SecurityGroups"]
+    world = [
+        (group["GroupId"], rule)
+        for group in groups
+        for rule in group["IpPermissions"]
+        if any(span["CidrIp"] == "0.0.0.0/0" for span in rule["IpRanges"])
+    ]
+    assert world == []
+    assert [key["KeyName"] for key in client.describe_key_pairs()["KeyPairs"]] == ["my-key"]
+    assert boto3.client("iam", region_name="eu-central-1").list_roles()["Roles"] == []
+    for node in node_configs(bootstrapped).values():
+        assert node["SecurityGroupIds"] == [ec2["sg-00000000000000000"]]
+        assert node["SubnetIds"] == [ec2["subnet-00000000000000000"]]
+
+
+@pytest.mark.parametrize(("kind", "count"), [("head", 1), ("gpu", 2)])
+def test_machines_are_launched_as_written(
+    bootstrapped: dict[str, Any], ec2: dict[str, str], kind: str, count: int
+) -> None:
+    instances = launched(bootstrapped, kind, count)
+    assert instances
+    for instance in instances:
+        assert instance["InstanceType"] == {"head": "m6i.large", "gpu": "g4dn.xlarge"}[kind]
+        assert instance["ImageId"] == ec2["ami-00000000000000000"]
+        assert instance["IamInstanceProfile"]["Arn"].endswith({"head": "/brats-head", "gpu": "/brats-worker"}[kind])
+        assert instance.get("InstanceLifecycle") == {"head": None, "gpu": "spot"}[kind]
+        assert [group["GroupId"] for group in instance["SecurityGroups"]] == [ec2["sg-00000000000000000"]]
+        assert instance["SubnetId"] == ec2["subnet-00000000000000000"]
+        assert instance["KeyName"] == "my-key"
+        assert instance["MetadataOptions"]["HttpTokens"] == "required"

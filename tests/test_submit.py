@@ -1,0 +1,180 @@
+"""`ray job submit` to a running cluster that has nothing of this project installed: logs, ends, uploads."""
+
+import logging
+import os
+import re
+import signal
+import subprocess
+import tempfile
+import time
+import zipfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from ray_cli import (
+    ENDED,
+    TINY_TRAINING,
+    await_true,
+    checkout,
+    free_port,
+    job_log,
+    job_status,
+    python_without_brats,
+    ray,
+    submit,
+    user,
+)
+from synthetic import write_case
+
+MAX_UPLOAD_BYTES = 2e6
+START_TIMEOUT_S = 120
+EPOCH_TIMEOUT_S = 300
+
+
+@dataclass(frozen=True)
+class Cluster:
+    """A running cluster of one node, a user who may submit to it, and where the user's checkout and data are."""
+
+    env: dict[str, str]
+    checkout: Path
+    cases: Path
+    runs: Path
+
+    def train(self, job: str, *options: str, wait: bool = True) -> subprocess.CompletedProcess[str]:
+        paths = ["--data", str(self.cases), "--out", str(self.runs / "run")]
+        return submit(
+            "jobs/train.py", *paths, *TINY_TRAINING, *options, env=self.env, cwd=self.checkout, job=job, wait=wait
+        )
+
+
+@pytest.fixture(scope="module")
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+    """`ray start --head` with token authentication, on ports and in a folder of its own."""
+    root = tmp_path_factory.mktemp("submit")
+    tree = checkout(root / "checkout")
+    python = python_without_brats(root / "python")
+    (root / "home").mkdir()
+    env = user(root / "home", PATH=f"{python}/bin:{os.environ['PATH']}")
+    assert ray("get-auth-token", "--generate", env=env).returncode == 0
+    for number in range(14):
+        write_case(str(root / "cases"), f"case_{number:02d}", seed=number, shape=(32, 30, 14))
+    port = free_port()
+    with tempfile.TemporaryDirectory(prefix="ray-") as folder, (root / "head.log").open("wb") as log:
+        command = [str(python / "bin" / "ray"), "start", "--head", "--block", "--num-cpus=4", "--temp-dir", folder]
+        options = {
+            "--port": free_port(),
+            "--dashboard-port": port,
+            "--dashboard-agent-listen-port": free_port(),
+            "--ray-client-server-port": free_port(),
+            "--min-worker-port": 0,
+            "--max-worker-port": 0,
+        }
+        head = subprocess.Popen(
+            [*command, *(f"{name}={value}" for name, value in options.items())],
+            env={**env, "RAY_OVERRIDE_JOB_RUNTIME_ENV": "0"},
+            cwd=root,
+            stdout=log,
+            stderr=log,
+            start_new_session=True,
+        )
+        env["RAY_API_SERVER_ADDRESS"] = f"http://127.0.0.1:{port}"
+        try:
+            await_true(
+                lambda: ray("job", "submit", "--", "true", env=env).returncode == 0, START_TIMEOUT_S, "a job", 1
+            )
+            yield Cluster(env, tree, root / "cases", root / "runs")
+        finally:
+            head.send_signal(signal.SIGTERM)  # with --block it then ends all that it started
+            head.wait(timeout=60)
+
+
+@pytest.mark.ray
+def test_warm_cluster_trains_what_is_submitted_and_the_log_is_as_calm_as_the_console(cluster: Cluster) -> None:
+    started = time.monotonic()
+    cluster.train("first", "--epochs", "1", "--no-predict", wait=False)
+    await_true(lambda: "epoch 1/1" in job_log("first", cluster.env), EPOCH_TIMEOUT_S, "the first epoch")
+    print(f"submit to first epoch: {time.monotonic() - started:.0f} s")
+    await_true(lambda: job_status("first", cluster.env) in ENDED, 120, "the end")
+    log = job_log("first", cluster.env)
+    print(log)
+    assert job_status("first", cluster.env) == "succeeded"
+    ours = re.compile(r"(prepare|prepared|train|predict|model|history|figures|cluster|workers?|storage) ")
+    rays = re.compile(r".*Runtime env is setting up\.|Running entrypoint for job first: python jobs/train\.py ")
+    strange = [line for line in log.splitlines() if line.strip() and not ours.match(line) and not rays.match(line)]
+    assert strange == []
+    assert list(pd.read_parquet(cluster.runs / "run" / "history.parquet").epoch) == [1]
+
+
+@pytest.mark.ray
+def test_submit_waits_and_ends_with_0_when_the_job_is_done(cluster: Cluster) -> None:
+    done = submit("jobs/evaluate.py", "--help", env=cluster.env, cwd=cluster.checkout, job="help")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "--predictions" in done.stdout
+
+
+@pytest.mark.ray
+def test_failed_job_ends_with_1_and_one_line_of_ours(cluster: Cluster) -> None:
+    done = cluster.train("wrong", "--fold", "99")
+    assert done.returncode == 1
+    assert job_status("wrong", cluster.env) == "failed"
+    log = job_log("wrong", cluster.env)
+    assert re.search(r"^train\.py: .*", log, flags=re.MULTILINE), log
+    assert "Traceback" not in log
+
+
+@pytest.mark.ray
+@pytest.mark.slow
+def test_stopped_training_goes_on_where_it_was(cluster: Cluster) -> None:
+    """Ray says 0 of a job that was stopped; its status is what tells."""
+    options = ("--epochs", "40", "--patience", "40", "--no-predict")
+    out = cluster.runs / "stopped"
+    cluster.train("stopped", *options, "--out", str(out), wait=False)
+    await_true(lambda: "epoch 2/40" in job_log("stopped", cluster.env), EPOCH_TIMEOUT_S, "the second epoch")
+    assert ray("job", "stop", "stopped", env=cluster.env).returncode == 0
+    await_true(lambda: job_status("stopped", cluster.env) in ENDED, 60, "the end")
+    assert job_status("stopped", cluster.env) == "stopped"
+    before = list(pd.read_parquet(out / "history.parquet").epoch)
+    assert before == list(range(1, len(before) + 1))
+    assert not [path for path in out.rglob("*.parquet") if path.name.startswith(".")]
+    n_epochs = len(before) + 1
+    options = ("--epochs", str(n_epochs), "--patience", "40", "--no-predict")
+    done = cluster.train("again", *options, "--out", str(out))
+    assert done.returncode == 0, done.stdout
+    assert f"resuming after epoch {len(before)}" in done.stdout
+    assert list(pd.read_parquet(out / "history.parquet").epoch) == list(range(1, n_epochs + 1))
+
+
+def packaged(folder: Path, archive: Path) -> list[str]:
+    """The files that `ray job submit --working-dir` packs."""
+    from ray._private.runtime_env.packaging import create_package
+
+    create_package(str(folder), archive, include_gitignore=True, logger=logging.getLogger("test"))
+    with zipfile.ZipFile(archive) as zipped:
+        return zipped.namelist()
+
+
+def test_only_the_jobs_and_the_library_are_uploaded(tmp_path: Path) -> None:
+    tree = checkout(tmp_path / "checkout")
+    ours = {
+        f"{name}/{path.relative_to(tree / name)}"
+        for name in ("brats", "jobs")
+        for path in (tree / name).rglob("*.py")
+    }
+    for clutter in (
+        ".venv/lib/torch.so",
+        ".git/objects/pack",
+        "runs/demo/model/model.safetensors",
+        "data/case/case_t1.nii.gz",
+        "prepared/slices/case.parquet",
+        "brats/__pycache__/cli.pyc",
+        "notes.txt",
+    ):
+        path = tree / clutter
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(os.urandom(3_000_000))
+    archive = tmp_path / "package.zip"
+    assert set(packaged(tree, archive)) == ours
+    assert archive.stat().st_size < MAX_UPLOAD_BYTES
