@@ -21,7 +21,7 @@ import pyarrow.parquet as pq
 
 ROOT = Path(__file__).parent.parent
 OBJECT_STORE_BYTES = 100 * 2**20  # of each machine: the least that Ray is happy with
-PATIENCE_S = 240.0  # for anything that is waited for: these machines are slow when tests run side by side
+PATIENCE_S = 400.0  # for anything that is waited for: these machines are slow when tests run side by side
 POLL_S = 0.02
 
 T = TypeVar("T")
@@ -169,6 +169,7 @@ class Job:
             status = self._process.wait(patience_s)
         except subprocess.TimeoutExpired:
             self._process.kill()
+            self._process.wait()
             raise AssertionError(f"still running after {patience_s:.0f} s:\n{self.said}") from None
         self._reader.join(10)
         self.seconds = time.monotonic() - self.started

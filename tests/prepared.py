@@ -17,8 +17,8 @@ from brats.data.preprocess import Case, crop_case
 from brats.data.slices import encode_case, open_slices, padded_size, read_batch, slices_path
 from brats.data.volume import Grid, Volume
 from brats.labels import Labels
-from brats.model.training import WorkerBatch
 from brats.model.unet import build_unet
+from brats.model.workers import WorkerBatch
 from brats.storage import FileInfo
 
 SHAPE = (40, 36, 10)

@@ -35,6 +35,7 @@ TINY_TRAINING = [
     "5",
 ]
 ENDED = ("succeeded", "failed", "stopped")
+COMMAND_TIMEOUT_S = 800
 PAINT = re.compile(r"\x1b\[\d+m")  # colours
 
 
@@ -44,21 +45,21 @@ def user(home: Path, **more: str) -> dict[str, str]:
     return {**own, "HOME": str(home), "RAY_TMPDIR": str(home), "RAY_AUTH_MODE": "token", **more}
 
 
-def ray(
-    *arguments: str, env: dict[str, str], cwd: Path = ROOT, timeout_s: float = 300
-) -> subprocess.CompletedProcess[str]:
+def ray(*arguments: str, env: dict[str, str], cwd: Path = ROOT) -> subprocess.CompletedProcess[str]:
     """Run one `ray` command to its end."""
+    return finish([RAY, *arguments], env=env, cwd=cwd)
+
+
+def finish(command: list[str], *, env: dict[str, str], cwd: Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [RAY, *arguments], env=env, cwd=cwd, capture_output=True, text=True, timeout=timeout_s, check=False
+        command, env=env, cwd=cwd, capture_output=True, text=True, timeout=COMMAND_TIMEOUT_S, check=False
     )
 
 
-def submit(
-    *entrypoint: str, env: dict[str, str], cwd: Path, job: str, wait: bool = True
-) -> subprocess.CompletedProcess[str]:
-    """`ray job submit --working-dir .` of a Python command line, under a name."""
+def submission(*entrypoint: str, job: str, wait: bool = True) -> list[str]:
+    """The command line that submits a Python command line from the current folder, under a name."""
     options = ["--working-dir", ".", "--submission-id", job, *([] if wait else ["--no-wait"])]
-    return ray("job", "submit", *options, "--", "python", *entrypoint, env=env, cwd=cwd, timeout_s=540)
+    return [RAY, "job", "submit", *options, "--", "python", *entrypoint]
 
 
 def job_status(job: str, env: dict[str, str]) -> str:

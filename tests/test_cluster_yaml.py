@@ -282,7 +282,7 @@ def launched(config: dict[str, Any], kind: str, count: int) -> list[Any]:
     return [instance for reservation in found["Reservations"] for instance in reservation["Instances"]]
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def bootstrapped(ec2: dict[str, str]) -> dict[str, Any]:
     """cluster.yaml, edited, as `ray up` sends it to the head."""
     from ray.autoscaler._private.commands import _bootstrap_config
@@ -336,3 +336,15 @@ def test_machines_are_launched_as_written(
         assert instance["SubnetId"] == ec2["subnet-00000000000000000"]
         assert instance["KeyName"] == "my-key"
         assert instance["MetadataOptions"]["HttpTokens"] == "required"
+        assert [disk_of(mapping) for mapping in instance["BlockDeviceMappings"]] == [
+            {"head": (100, "gp3", True), "gpu": (150, "gp3", True)}[kind]
+        ]
+
+
+def disk_of(mapping: dict[str, Any]) -> tuple[int, str, bool]:
+    """Size in GB, kind, and whether it is encrypted."""
+    import boto3
+
+    client = boto3.client("ec2", region_name="eu-central-1")
+    (volume,) = client.describe_volumes(VolumeIds=[mapping["Ebs"]["VolumeId"]])["Volumes"]
+    return volume["Size"], volume["VolumeType"], volume["Encrypted"]

@@ -73,6 +73,7 @@ def test_machine_lost_while_preparing_loses_nothing(
         job.succeed()
     print(f"\nmachine lost: {job.seconds:.1f} s in all, {time.monotonic() - struck:.1f} s after it")
     print(job.said)
+    assert "lost the machine" in job.said
     assert watcher.broken == []
     assert len(watcher.opened) == N_CASES + 2
     assert_same_dataset(tmp_path / "out", undisturbed)
@@ -89,6 +90,7 @@ def test_killed_worker_costs_only_its_case(
         job.succeed()
     print(f"\nworker killed: {job.seconds:.1f} s in all")
     print(job.said)
+    assert "a process died" in job.said
     assert watcher.broken == []
     assert_same_dataset(tmp_path / "out", undisturbed)
 

@@ -17,7 +17,8 @@ from brats.config import PredictConfig, PrepareConfig
 from brats.errors import BratsError, ConfigError
 from brats.model.bundle import BundleError, ModelCard, save_bundle
 from brats.model.unet import build_unet
-from brats.pipeline.predict import predict
+from brats.pipeline.placement import Machine, Placement
+from brats.pipeline.predict import predict, predictor_cpus
 from brats.pipeline.prepare import prepare, read_cases
 from brats.pipeline.scores import Scores
 
@@ -226,6 +227,15 @@ def test_no_free_text_of_the_source_reaches_the_nifti(tmp_path: Path) -> None:
     assert written["descrip"].item() == b""
     everything = b"".join(path.read_bytes() for path in (tmp_path / "out").rglob("*") if path.is_file())
     assert b"Jane" not in everything
+
+
+def test_predictors_of_lost_machines_fit_on_the_smallest_beside_the_tasks_that_feed_them() -> None:
+    machines = [Machine(cpus=0), Machine(cpus=2), Machine(cpus=8)]
+    placement = Placement(workers=5, use_gpu=False, cpus=1, threads=1)
+    assert 5 * predictor_cpus(placement, machines) == 1
+    alone = Placement(workers=1, use_gpu=False, cpus=1, threads=1)
+    assert predictor_cpus(alone, machines) == 1
+    assert predictor_cpus(Placement(workers=5, use_gpu=True, cpus=1, threads=0), machines) == 1
 
 
 @pytest.mark.real

@@ -25,7 +25,6 @@ from brats.model.history import SCHEMA, read_history
 from brats.model.losses import bce_dice_loss
 from brats.model.training import (
     DivergedError,
-    WorkerBatch,
     accumulate_gradients,
     check_finite,
     finished,
@@ -34,7 +33,7 @@ from brats.model.training import (
     prepare_batch,
     train_epoch,
 )
-from brats.model.workers import Worker
+from brats.model.workers import Worker, WorkerBatch
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

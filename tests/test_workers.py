@@ -38,13 +38,12 @@ from brats.model.history import read_history
 from brats.model.losses import bce_dice_loss
 from brats.model.training import (
     DivergedError,
-    WorkerBatch,
     accumulate_gradients,
     fit,
     prepare_batch,
     validate,
 )
-from brats.model.workers import Worker, all_sum, average_buffers, parallel
+from brats.model.workers import Worker, WorkerBatch, all_sum, average_buffers, parallel
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

@@ -47,7 +47,7 @@ def from_planes(data: bytes | memoryview, dtype: str, shape: tuple[int, ...]) ->
 
 
 def slices_path(prepared: str, case_id: str) -> str:
-    """Where a prepared case lies. Raises StorageError for an id, as a foreign table may hold, that leads elsewhere."""
+    """Where a prepared case lies. Raises StorageError for an id, as in a foreign table, that names no file."""
     if not CASE_ID.fullmatch(case_id):
         raise StorageError(f"{prepared}: the case id {case_id!r} cannot name a file; prepare the cases again")
     return storage.join(prepared, "slices", f"{case_id}.parquet")

@@ -11,16 +11,17 @@ import resource
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
 import torch.distributed
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from brats.config import TrainConfig
-from brats.data.slices import SliceBatch
 from brats.errors import BratsError
 from brats.labels import REGIONS
 from brats.model.augment import draw_flips, flip
@@ -28,9 +29,10 @@ from brats.model.checkpoint import Checkpoint, HistoryRow, best_epoch, load_chec
 from brats.model.history import write_history
 from brats.model.losses import bce_dice_loss, region_targets
 from brats.model.precision import autocast
+from brats.model.prefetch import prefetched
 from brats.model.unet import build_unet, freeze_unused, normalise
 from brats.model.validation import validate_case
-from brats.model.workers import Worker, all_sum, average_buffers, parallel
+from brats.model.workers import Worker, WorkerBatch, all_sum, average_buffers, parallel
 
 CHECK_EVERY = 20  # steps between looks at the gradient norms; each look waits for the device
 SMALLEST_SCALE = 1.0  # of the fp16 loss, which starts at 65,536
@@ -42,21 +44,6 @@ REMEDY = (
 
 class DivergedError(BratsError):
     """The loss or its gradient is not finite."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class WorkerBatch:
-    """One worker's share of an optimiser step.
-
-    first:    position of its first slice in the global batch
-    n_global: slices of the global batch
-    """
-
-    epoch: int
-    step: int
-    first: int
-    n_global: int
-    slices: SliceBatch
 
 
 def fit(
@@ -98,6 +85,7 @@ def fit(
             scaler.load_state_dict(checkpoint.scaler)
         history = list(checkpoint.history)
     model = parallel(network, worker)
+    batches = prefetched(batches, worker.device)
     while not finished(history, config):
         started = time.monotonic()
         epoch = len(history) + 1
@@ -234,17 +222,15 @@ def prepare_batch(batch: WorkerBatch, seed: int, device: torch.device) -> tuple[
     flips = draw_flips(batch.n_global, seed=seed, epoch=batch.epoch, step=batch.step)
     flips = flips[batch.first : batch.first + len(batch.slices.labels)]
     arrays = (batch.slices.offset, batch.slices.scale, batch.slices.background)
-    offset, scale, background = (to_device(torch.from_numpy(array), device) for array in arrays)
-    images = flip(to_device(torch.from_numpy(batch.slices.images), device), flips)
-    labels = flip(to_device(torch.from_numpy(batch.slices.labels), device), flips)
+    offset, scale, background = (to_device(array, device) for array in arrays)
+    images = flip(to_device(batch.slices.images, device), flips)
+    labels = flip(to_device(batch.slices.labels, device), flips)
     return normalise(images, offset, scale, background), region_targets(labels)
 
 
-def to_device(tensor: Tensor, device: torch.device) -> Tensor:
-    """The tensor on the device; to a GPU through pinned memory, without waiting for the copy."""
-    if device.type == "cuda":
-        return tensor.pin_memory().to(device, non_blocking=True)
-    return tensor
+def to_device(array: npt.NDArray[Any], device: torch.device) -> Tensor:
+    """The array on the device; from pinned memory without waiting for the copy."""
+    return torch.from_numpy(array).to(device, non_blocking=True)
 
 
 def check_finite(norms: Sequence[Tensor], scaler: torch.amp.GradScaler, epoch: int, step: int) -> None:

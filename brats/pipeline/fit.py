@@ -20,7 +20,7 @@ from brats.errors import BratsError, ConfigError
 from brats.pipeline import cluster
 from brats.pipeline.console import duration, relayed, say
 from brats.pipeline.placement import Placement, is_reserved, place_workers, release, reserve
-from brats.pipeline.preflight import settle
+from brats.pipeline.preflight import check_gpus, settle
 from brats.pipeline.stream import EpochPlan, plan_of, rank_stream, stream_name, worker_batches
 
 REGROW_MINUTES = 1.0  # for the room of a machine that has joined to be given from the reservation to the workers
@@ -65,6 +65,7 @@ def fit_on_cluster(config: TrainConfig, prepared: str, split: Sequence[Mapping[s
         placement = place_workers(config.device, wanted, cpu_workers=2, wait_minutes=wait_minutes, go_on=go_on)
         wanted = max(wanted, placement.workers)  # as many as there once were, when machines come back
         check_batches(first_epoch, placement.workers)
+        check_gpus(placement)
         announce(config, placement, len(history), work.slices_per_epoch, work.steps_per_epoch)
         try:
             run_workers(work, placement, len(history), missing=wanted - placement.workers)
@@ -121,11 +122,16 @@ def make_trainer(
     n_done: int,
     loop: Callable[[dict[str, Any]], Any],
     settings: Mapping[str, Any],
+    *,
+    backend: str | None = None,
 ) -> Any:
-    """A TorchTrainer that runs `loop` in every worker, with the batches that are left after `n_done` epochs."""
+    """A TorchTrainer that runs `loop` in every worker, with the batches that are left after `n_done` epochs.
+
+    backend: of `torch.distributed`; None for NCCL on GPUs and gloo on CPUs
+    """
     import ray.data
     from ray.train import DataConfig, FailureConfig, RunConfig, ScalingConfig
-    from ray.train.torch import TorchTrainer
+    from ray.train.torch import TorchConfig, TorchTrainer
 
     streams = {
         stream_name(rank): rank_stream(
@@ -136,6 +142,7 @@ def make_trainer(
     return TorchTrainer(
         loop,
         train_loop_config={"work": work, "placement": placement, **settings},
+        torch_config=TorchConfig(backend=backend),
         scaling_config=ScalingConfig(
             num_workers=placement.workers,
             use_gpu=placement.use_gpu,
@@ -175,9 +182,9 @@ def train_worker(spec: dict[str, Any]) -> str | None:
     An error that another attempt would meet again is returned, not raised: workers that raise are started again.
     """
     import ray.train
+    import ray.train.torch
     import torch
 
-    from brats.model.device import choose_device
     from brats.model.precision import choose_precision
     from brats.model.training import DivergedError, fit
     from brats.model.workers import Worker
@@ -187,7 +194,7 @@ def train_worker(spec: dict[str, Any]) -> str | None:
     if placement.threads:
         torch.set_num_threads(placement.threads)
     try:
-        device = choose_device(placement.use_gpu)
+        device = ray.train.torch.get_device()
         worker = Worker(
             rank=context.get_world_rank(),
             world_size=context.get_world_size(),

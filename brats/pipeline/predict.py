@@ -21,9 +21,9 @@ from brats.pipeline import attempts
 from brats.pipeline.cluster import case_statuses
 from brats.pipeline.console import say
 from brats.pipeline.parts import Part, is_done, read_parts, write_part
-from brats.pipeline.placement import Placement, place_workers
+from brats.pipeline.placement import Machine, Placement, look, place_workers
 from brats.pipeline.predictor import Predictor
-from brats.pipeline.preflight import CASE_MEMORY_BYTES
+from brats.pipeline.preflight import CASE_MEMORY_BYTES, check_gpus
 from brats.pipeline.prepare import is_prepared, read_cases
 from brats.pipeline.scores import Scores, write_tables
 from brats.score import tables
@@ -166,6 +166,7 @@ def _predict_items(
     import ray.data
 
     say("predict", f"{placement}")
+    check_gpus(placement)
     rows = [{"item": json.dumps(asdict(item))} for item in todo]
     counter = attempts.start_counter()
     dataset = (
@@ -180,7 +181,7 @@ def _predict_items(
             Predictor,
             fn_constructor_kwargs={"config": config, "placement": placement, "counter": counter},
             compute=ray.data.ActorPoolStrategy(size=min(placement.workers, len(rows))),
-            num_cpus=placement.cpus,
+            num_cpus=predictor_cpus(placement, look().machines),
             num_gpus=1 if placement.use_gpu else 0,
             accelerator_type=placement.accelerator,
         )
@@ -192,6 +193,18 @@ def _predict_items(
     )
     for _ in case_statuses(dataset, "predict", len(rows)):
         pass  # the steps write what they make
+
+
+def predictor_cpus(placement: Placement, machines: Sequence[Machine]) -> float:
+    """CPUs that a predictor reserves: so few that all of them leave half of the smallest machine free.
+
+    Ray starts the predictors of a lost machine again on those that remain, however full that makes them. Without a
+    CPU for the tasks that read and score, all would wait for ever. On GPUs they wait for another GPU instead.
+    """
+    if placement.use_gpu:
+        return placement.cpus
+    smallest = min(machine.cpus for machine in machines if machine.cpus)
+    return min(placement.cpus, smallest / 2 / placement.workers)
 
 
 def read_item(row: dict[str, Any], modalities: Sequence[str], counter: Any) -> dict[str, Any]:

@@ -26,13 +26,12 @@ class Predictor:
         import torch
 
         from brats.model.bundle import load_bundle
-        from brats.model.device import choose_device
         from brats.model.precision import choose_precision
 
         if placement.threads:
             torch.set_num_threads(placement.threads)
         self._counter = counter
-        self._device = choose_device(placement.use_gpu)
+        self._device = torch.device("cuda" if placement.use_gpu else "cpu")
         self._precision = choose_precision(config.precision, self._device)
         self._batch_size = config.batch_size
         network, self._card = load_bundle(config.model)

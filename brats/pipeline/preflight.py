@@ -12,7 +12,7 @@ from typing import Any
 
 from brats import storage
 from brats.errors import BratsError, ConfigError, StorageError
-from brats.pipeline.placement import place_workers
+from brats.pipeline.placement import Placement, place_workers
 
 CASE_MEMORY_BYTES = 2**30  # that Ray sets aside for a task which reads a case; 0.7 GB are used at most on BraTS
 FREE_DISK_BYTES = 2**30  # where Ray keeps its logs and what does not fit into memory
@@ -102,12 +102,43 @@ def ask_machines(probe: str, data: str | None) -> list[Sight]:
     return sights
 
 
+def check_gpus(placement: Placement) -> None:
+    """Raise ConfigError naming a machine and its driver unless torch can use the GPU of every worker.
+
+    Asked before the workers start: joining them over GPUs that cannot be used fails with less clear words.
+    """
+    import ray
+
+    if not placement.use_gpu:
+        return
+    ask = ray.remote(
+        num_cpus=placement.cpus,
+        num_gpus=1,
+        accelerator_type=placement.accelerator,
+        scheduling_strategy="SPREAD",
+    )(_gpu_complaint)
+    for complaint in ray.get([ask.remote() for _ in range(placement.workers)]):
+        if complaint:
+            raise ConfigError(complaint)
+
+
+def _gpu_complaint() -> str:
+    """Ray task: why torch cannot use the GPU that Ray has given this process, "" when it can."""
+    from brats.model.device import require_cuda
+
+    try:
+        require_cuda()
+    except ConfigError as error:
+        return f"machine {socket.gethostname()}: {error}"
+    return ""
+
+
 def settle() -> None:
     """Wait until every machine has either answered or been given up by Ray, which takes it some seconds."""
     import ray
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-    ask = ray.remote(num_cpus=0, max_retries=0)(socket.gethostname)
+    ask = ray.remote(num_cpus=0, max_retries=0)(_answer)
 
     def alive() -> set[str]:
         return {node["NodeID"] for node in ray.nodes() if node["Alive"]}
@@ -120,6 +151,10 @@ def settle() -> None:
     while waiting and time.monotonic() < deadline:
         waiting = ray.wait(waiting, num_returns=len(waiting), timeout=1.0)[1]
         waiting = [answer for answer in waiting if asked[answer] in alive()]
+
+
+def _answer() -> None:
+    """Ray task: nothing but an answer."""
 
 
 def look_around(probe: str, data: str | None) -> Mapping[str, Any]:

@@ -132,7 +132,7 @@ def read_step(
 
 def worker_batches(dataset: Any, n_modalities: int, size: tuple[int, int]) -> Iterator[Any]:
     """The batches of `read_step` as arrays, in the worker."""
-    from brats.model.training import WorkerBatch
+    from brats.model.workers import WorkerBatch
 
     for table in dataset.iter_batches(batch_size=1, batch_format="pyarrow", prefetch_batches=PREFETCH_STEPS):
         row = {name: table[name][0] for name in table.column_names}
