@@ -7,10 +7,9 @@ from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 
-from brats.errors import BratsError
-
 from benchmarks.harness import BenchmarkError, Outcome, Row
 from benchmarks.results import table
+from brats.errors import BratsError
 
 
 def run_benchmark(measure: Callable[[bool], Outcome]) -> None:

@@ -1,5 +1,6 @@
 """Two sides measured beside each other: timing in turns, medians and spread, one row per comparison."""
 
+import importlib
 import importlib.util
 import os
 import statistics
@@ -139,18 +140,24 @@ def require(*modules: str) -> None:
         raise BenchmarkError(f"{', '.join(missing)} not installed, which is measured beside ours; run {EXTRA}")
 
 
-def check_close(
-    what: str, ours: npt.ArrayLike, peer: str, theirs: npt.ArrayLike, tolerance: float
-) -> None:
+def peer_module(name: str) -> Any:
+    """A module of a peer package, untyped: some annotate a part of their functions only."""
+    require(name.partition(".")[0])
+    return importlib.import_module(name)
+
+
+def check_close(what: str, ours: npt.ArrayLike, peer: str, theirs: npt.ArrayLike, tolerance: float) -> None:
     """Raise BenchmarkError unless two outputs agree everywhere to this absolute tolerance."""
     left, right = np.asarray(ours, np.float64), np.asarray(theirs, np.float64)
     if left.shape != right.shape:
-        raise BenchmarkError(f"{what}: ours has shape {left.shape}, that of {peer} {right.shape}; nothing is written")
+        raise BenchmarkError(
+            f"{what}: ours has shape {left.shape}, that of {peer} {right.shape}; nothing is written"
+        )
     difference = float(np.max(np.abs(left - right), initial=0))
     if not difference <= tolerance:
         raise BenchmarkError(
-            f"{what}: ours and that of {peer} differ by up to {difference:.3g}, more than {tolerance:g}; nothing is "
-            "written"
+            f"{what}: ours and that of {peer} differ by up to {difference:.3g}, more than {tolerance:g}; "
+            "nothing is written"
         )
 
 

@@ -3,8 +3,10 @@
 It is what Ray Data and Ray Train are held against: the same plan, batches, loop, threads and history.
 """
 
+import functools
+import multiprocessing
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -13,13 +15,15 @@ from typing import Any
 import pandas as pd
 import torch
 import torch.distributed
-import torch.multiprocessing
+
+from benchmarks.harness import BenchmarkError
 from brats import storage
 from brats.config import TrainConfig
 from brats.data.epoch import share
 from brats.data.slices import read_batch, slices_path
 from brats.model.precision import choose_precision
-from brats.model.training import Worker, WorkerBatch, fit
+from brats.model.training import fit
+from brats.model.workers import Worker, WorkerBatch
 from brats.pipeline.stream import EpochPlan, plan_of
 
 History = list[dict[str, Any]]
@@ -50,9 +54,24 @@ def train_plainly(job: Job, workers: int) -> History:
     """Train with so many processes; return the history. The cores are dealt out evenly."""
     threads = max(1, len(os.sched_getaffinity(0)) // workers)
     with TemporaryDirectory() as meeting_point:
-        arguments = (job, workers, threads, f"file://{meeting_point}/group")
-        torch.multiprocessing.spawn(_worker, arguments, nprocs=workers)
+        spawn(
+            [
+                functools.partial(_worker, rank, job, workers, threads, f"file://{meeting_point}/group")
+                for rank in range(workers)
+            ]
+        )
     return read_history(str(job.config.out))
+
+
+def spawn(runs: Sequence[Callable[[], None]]) -> None:
+    """Run these at the same time, each in a new process. Raises BenchmarkError when one fails; it has said why."""
+    processes = [multiprocessing.get_context("spawn").Process(target=run) for run in runs]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join()
+    if any(process.exitcode for process in processes):
+        raise BenchmarkError("a process of the plain loop failed; see above")
 
 
 def read_history(run: str) -> History:
@@ -64,9 +83,7 @@ def _worker(rank: int, job: Job, world_size: int, threads: int, meeting_point: s
     torch.set_num_threads(threads)
     if world_size > 1:
         backend = "nccl" if job.device == "cuda" else "gloo"
-        torch.distributed.init_process_group(
-            backend, init_method=meeting_point, rank=rank, world_size=world_size
-        )
+        torch.distributed.init_process_group(backend, init_method=meeting_point, rank=rank, world_size=world_size)
     device = torch.device(job.device)
     precision = choose_precision(job.config.precision, device)
     batches = in_memory(job, rank, world_size)
@@ -79,7 +96,7 @@ def _worker(rank: int, job: Job, world_size: int, threads: int, meeting_point: s
         slices_per_epoch=sum(len(batch.slices) for batch in first_epoch),
         val_paths=job.val_paths,
         run=str(job.config.out),
-        on_epoch=lambda _row: None,
+        on_epoch=lambda _row: False,
     )
     if world_size > 1:
         torch.distributed.destroy_process_group()

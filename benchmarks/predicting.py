@@ -12,6 +12,12 @@ from typing import Any
 import nibabel as nib
 import numpy as np
 import torch
+from torch import Tensor, nn
+
+from benchmarks.command import run_benchmark
+from benchmarks.harness import LIMIT, Outcome, Row, check_close, compare, interleaved, peer_module, require, spreads
+from benchmarks.sources import copies, job_command, prepared, prepared_thin, sources, trained_run, warm
+from benchmarks.watch import watch
 from brats import storage
 from brats.config import MODALITIES, Precision
 from brats.data.cases import CaseFiles
@@ -23,12 +29,6 @@ from brats.model.inference import label_map, predict_labels
 from brats.model.precision import autocast, choose_precision
 from brats.score.metrics import case_metrics
 from brats.storage import FileInfo
-from torch import Tensor, nn
-
-from benchmarks.command import run_benchmark
-from benchmarks.harness import LIMIT, Outcome, Row, check_close, compare, interleaved, require, spreads
-from benchmarks.sources import copies, job_command, prepared, prepared_thin, sources, trained_run, warm
-from benchmarks.watch import watch
 
 BATCH_SIZE = 16
 SAME_DICE = 0.002
@@ -102,44 +102,36 @@ def monai_way(network: nn.Module, precision: Precision) -> Side:
     At its best: cropped to the foreground in multiples of what the network divides, so that every slice is one
     window and nothing is computed twice; as many windows at a time as we take slices; the same arithmetic.
     """
-    from monai.data import MetaTensor
-    from monai.inferers import SliceInferer
-    from monai.transforms import (
-        Compose,
-        CropForegroundd,
-        EnsureChannelFirstd,
-        LoadImaged,
-        NormalizeIntensityd,
-        Orientationd,
-        SaveImage,
-    )
-
-    transform = Compose(
+    data, inferers, transforms = (peer_module(f"monai.{room}") for room in ("data", "inferers", "transforms"))
+    transform = transforms.Compose(
         [
-            LoadImaged("image", reader="NibabelReader"),
-            EnsureChannelFirstd("image"),
-            CropForegroundd("image", source_key="image", k_divisible=(32, 32, 1)),
-            Orientationd("image", axcodes="RAS", labels=None),
-            NormalizeIntensityd("image", nonzero=True, channel_wise=True),
+            transforms.LoadImaged("image", reader="NibabelReader"),
+            transforms.EnsureChannelFirstd("image"),
+            transforms.CropForegroundd("image", source_key="image", k_divisible=(32, 32, 1)),
+            transforms.Orientationd("image", axcodes="RAS", labels=None),
+            transforms.NormalizeIntensityd("image", nonzero=True, channel_wise=True),
         ]
     )
 
     @torch.inference_mode()
     def run(files: CaseFiles, path: Path) -> None:
         image = transform({"image": [files.images[name].path for name in MODALITIES]})["image"]
-        inferer = SliceInferer(roi_size=image.shape[1:3], sw_batch_size=BATCH_SIZE, spatial_dim=2, overlap=0)
+        inferer = inferers.SliceInferer(
+            roi_size=image.shape[1:3], sw_batch_size=BATCH_SIZE, spatial_dim=2, overlap=0
+        )
         with autocast(precision, CPU):
             logits = inferer(image.as_tensor()[None], _channels_last(network))
-        labels = MetaTensor(
+        labels = data.MetaTensor(
             label_map(logits.moveaxis(4, 1)[0] > 0).moveaxis(0, 2)[None],
             meta=image.meta,
             applied_operations=image.applied_operations,
         )
         whole = transform.inverse({"image": labels})["image"]
-        codes = MetaTensor(
-            torch.from_numpy(encode_labels(whole.as_tensor().to(torch.uint8).numpy(), files.layout)), meta=whole.meta
+        codes = data.MetaTensor(
+            torch.from_numpy(encode_labels(whole.as_tensor().to(torch.uint8).numpy(), files.layout)),
+            meta=whole.meta,
         )
-        save = SaveImage(output_ext=".nii.gz", output_dtype=np.uint8, resample=False, print_log=False)
+        save = transforms.SaveImage(output_ext=".nii.gz", output_dtype=np.uint8, resample=False, print_log=False)
         save(codes, filename=str(path).removesuffix(".nii.gz"))
 
     return run
@@ -147,7 +139,7 @@ def monai_way(network: nn.Module, precision: Precision) -> Side:
 
 def _channels_last(network: nn.Module) -> Callable[[Tensor], Tensor]:
     """The network, given its windows in the memory format that is fastest for it."""
-    return lambda windows: network(windows.contiguous(memory_format=torch.channels_last))  # type: ignore[no-any-return]
+    return lambda windows: network(windows.contiguous(memory_format=torch.channels_last))
 
 
 def dice_of(files: CaseFiles, path: Path) -> list[float]:
@@ -182,7 +174,7 @@ def measure_sides(network: nn.Module, divisor: int, quick: bool) -> Outcome:
         "notebook": notebook_way(network),
     }
     targets = {"MONAI SliceInferer": 1.5, "MONAI SliceInferer, fp32": None, "notebook": 3.0}
-    for source in sources(1 if quick else 2):
+    for source in [Source("phantom", phantoms(1))]:
         warm(source.cases)
         with TemporaryDirectory() as name:
             folder = Path(name)
@@ -213,13 +205,20 @@ def measure_overlap(run: Path, quick: bool) -> tuple[Row, str]:
     usages = []
     for n_cases in (few, many):
         with copies(sources(1)[0].cases, n_cases) as data, TemporaryDirectory() as out:
-            command = job_command("predict", "--model", str(run), "--data", data, "--out", out, "--nifti", "--device", "cpu")
+            command = job_command(
+                "predict", "--model", str(run), "--data", data, "--out", out, "--nifti", "--device", "cpu"
+            )
             usages.append(watch(command))
     n_cores, more = len(os.sched_getaffinity(0)), many - few
     wall_s = (usages[1].wall_s - usages[0].wall_s) / more
     cpu_s = (usages[1].cpu_s - usages[0].cpu_s) / more
-    row = compare("predict, stages overlapped", wall_s, LIMIT + "CPU seconds over cores", cpu_s / n_cores, "s", target=OVERLAP)
-    return row, f"{wall_s:.2f} s wall and {cpu_s:.2f} s CPU a case; start and end {usages[0].wall_s - few * wall_s:.1f} s"
+    row = compare(
+        "predict, stages overlapped", wall_s, LIMIT + "CPU seconds over cores", cpu_s / n_cores, "s", target=OVERLAP
+    )
+    return (
+        row,
+        f"{wall_s:.2f} s wall and {cpu_s:.2f} s CPU a case; start and end {usages[0].wall_s - few * wall_s:.1f} s",
+    )
 
 
 def measure(quick: bool) -> Outcome:

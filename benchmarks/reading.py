@@ -3,22 +3,35 @@
 Axes: `C` modality, `X Y Z` voxel axes in RAS+, `Z H W` slices of a crop.
 """
 
+import functools
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import nibabel as nib
 import numpy as np
 import numpy.typing as npt
-from brats.config import MODALITIES
-from brats.data.cases import CaseFiles
-from brats.data.preprocess import read_case
 from isal import igzip
 
 from benchmarks.command import run_benchmark
-from benchmarks.harness import LIMIT, Outcome, Row, check_close, compare, cores, interleaved, require, spreads
-from benchmarks.sources import sources, warm
+from benchmarks.harness import (
+    LIMIT,
+    Outcome,
+    Row,
+    Spread,
+    check_close,
+    compare,
+    cores,
+    interleaved,
+    peer_module,
+    require,
+    spreads,
+)
+from benchmarks.sources import Source, sources, warm
+from brats.config import MODALITIES
+from brats.data.cases import CaseFiles
+from brats.data.preprocess import read_case
 
 Array = npt.NDArray[Any]
 TOLERANCE = 5e-3  # float32 sums in another order, and TorchIO's n - 1 under the standard deviation
@@ -27,6 +40,7 @@ TOLERANCE = 5e-3  # float32 sums in another order, and TorchIO's n - 1 under the
 def ours(files: CaseFiles) -> Array:
     """As training and prediction do it: read and crop, then normalise on the device. (C, X, Y, Z)."""
     import torch
+
     from brats.model.unet import normalise
 
     case = read_case(files, MODALITIES)
@@ -39,7 +53,10 @@ def ours(files: CaseFiles) -> Array:
 
 def with_nibabel(files: CaseFiles) -> Array:
     """The straightforward way: nibabel, its canonical orientation, and numpy."""
-    images = [nib.as_closest_canonical(nib.load(files.images[name].path)).get_fdata(dtype=np.float32) for name in MODALITIES]
+    images = [
+        nib.as_closest_canonical(nib.load(files.images[name].path)).get_fdata(dtype=np.float32)
+        for name in MODALITIES
+    ]
     np.asarray(nib.as_closest_canonical(nib.load(_segmentation(files))).dataobj)
     stack = np.stack(images)
     return _normalised(stack[(slice(None), *_box(np.any(stack != 0, axis=0)))])
@@ -69,23 +86,15 @@ def monai_reader() -> Callable[[CaseFiles], Array]:
     Four files under one key become one image with four channels. Cropping comes before turning and normalising,
     which then touch a third of the voxels; `nonzero` makes the order matter not at all for the values.
     """
-    from monai.transforms import (
-        Compose,
-        CropForegroundd,
-        EnsureChannelFirstd,
-        LoadImaged,
-        NormalizeIntensityd,
-        Orientationd,
-    )
-
+    monai = peer_module("monai.transforms")
     keys = ["image", "label"]
-    transform = Compose(
+    transform = monai.Compose(
         [
-            LoadImaged(keys, reader="NibabelReader"),
-            EnsureChannelFirstd(keys),
-            CropForegroundd(keys, source_key="image", allow_smaller=True),
-            Orientationd(keys, axcodes="RAS", labels=None),
-            NormalizeIntensityd("image", nonzero=True, channel_wise=True),
+            monai.LoadImaged(keys, reader="NibabelReader"),
+            monai.EnsureChannelFirstd(keys),
+            monai.CropForegroundd(keys, source_key="image", allow_smaller=True),
+            monai.Orientationd(keys, axcodes="RAS", labels=None),
+            monai.NormalizeIntensityd("image", nonzero=True, channel_wise=True),
         ]
     )
 
@@ -102,8 +111,7 @@ def torchio_reader() -> Callable[[CaseFiles], Array]:
     It has no transform that finds the foreground; the mask is made in one line and passed as a label map. Again
     cropping comes first, which is the cheaper order. ToCanonical is left until then too.
     """
-    import torchio as tio
-
+    tio = peer_module("torchio")
     finish = tio.Compose(
         [
             tio.CropOrPad(mask_name="brain"),
@@ -133,44 +141,58 @@ def inflate(files: CaseFiles, decompress: Callable[[bytes], bytes]) -> None:
             decompress(content)
 
 
-def agree(files: CaseFiles, peers: dict[str, Callable[[CaseFiles], Array]]) -> None:
-    """All sides give the same brain. (Our box holds stray labels too; TorchIO leaves a background that is not 0.)"""
+def agree(files: CaseFiles, peers: Mapping[str, Callable[[CaseFiles], Array]]) -> None:
+    """All sides give the same brain. (Our box holds stray labels too; TorchIO's background is not 0.)"""
     own = ours(files)
     brain = own != 0
     box = (slice(None), *_box(brain.any(axis=0)))
     for name, read in peers.items():
-        check_close(
-            f"{files.case_id}: the normalised brain", own[box][brain[box]], name, read(files)[brain[box]], TOLERANCE
-        )
+        what = f"{files.case_id}: the normalised brain"
+        check_close(what, own[box][brain[box]], name, read(files)[brain[box]], TOLERANCE)
+
+
+def measure_source(
+    source: Source, peers: Mapping[str, Callable[[CaseFiles], Array]], repetitions: int
+) -> tuple[list[Row], dict[str, Spread]]:
+    """The rows of one kind of cases, and the times behind them in ms per case."""
+    warm(source.cases)
+    for files in source.cases:
+        agree(files, peers)
+    readers: dict[str, Callable[[CaseFiles], Any]] = {
+        "ours": ours,
+        "isal": functools.partial(inflate, decompress=igzip.decompress),
+        "zlib": functools.partial(inflate, decompress=functools.partial(zlib.decompress, wbits=31)),
+        **peers,
+    }
+    sides = {name: functools.partial(_read_all, source.cases, read) for name, read in readers.items()}
+    with cores(1):
+        seconds = interleaved(sides, repetitions)
+    times = {name: spread.scaled(1000 / len(source.cases)) for name, spread in seconds.items()}
+    stage = f"read a {source.name} case"
+    rows = [
+        compare(stage, times["ours"], LIMIT + "isal decompression", times["isal"], "ms", target=0.5),
+        compare(stage, times["ours"], "zlib decompression", times["zlib"], "ms"),
+        compare(stage, times["ours"], "nibabel + numpy", times["nibabel + numpy"], "ms"),
+        compare(stage, times["ours"], "MONAI", times["MONAI"], "ms", target=3),
+        compare(stage, times["ours"], "TorchIO", times["TorchIO"], "ms", target=2),
+    ]
+    return rows, times
+
+
+def _read_all(cases: Sequence[CaseFiles], read: Callable[[CaseFiles], Any]) -> None:
+    for files in cases:
+        read(files)
 
 
 def measure(quick: bool) -> Outcome:
     require("monai", "torchio")
+    peers = {"nibabel + numpy": with_nibabel, "MONAI": monai_reader(), "TorchIO": torchio_reader()}
     rows: list[Row] = []
     details = {}
-    peers = {"nibabel + numpy": with_nibabel, "MONAI": monai_reader(), "TorchIO": torchio_reader()}
-    for source in sources(1 if quick else 3):
-        warm(source.cases)
-        for files in source.cases:
-            agree(files, peers)
-        sides: dict[str, Callable[[], Any]] = {
-            "ours": lambda: [ours(files) for files in source.cases],
-            "isal": lambda: [inflate(files, igzip.decompress) for files in source.cases],
-            "zlib": lambda: [inflate(files, lambda content: zlib.decompress(content, wbits=31)) for files in source.cases],
-            **{name: (lambda read=read: [read(files) for files in source.cases]) for name, read in peers.items()},
-        }
-        with cores(1):
-            seconds = interleaved(sides, 2 if quick else 7)
-        times = {name: spread.scaled(1000 / len(source.cases)) for name, spread in seconds.items()}
-        stage = f"read a {source.name} case"
-        rows += [
-            compare(stage, times["ours"], LIMIT + "isal decompression", times["isal"], "ms", target=0.5),
-            compare(stage, times["ours"], "zlib decompression", times["zlib"], "ms"),
-            compare(stage, times["ours"], "nibabel + numpy", times["nibabel + numpy"], "ms"),
-            compare(stage, times["ours"], "MONAI", times["MONAI"], "ms", target=3),
-            compare(stage, times["ours"], "TorchIO", times["TorchIO"], "ms", target=2),
-        ]
-        details[stage] = spreads(times, "ms")
+    for source in sources(1 if quick else 2):
+        found, times = measure_source(source, peers, 2 if quick else 5)
+        rows += found
+        details[f"read a {source.name} case"] = spreads(times, "ms")
     return Outcome(rows=rows, details=details)
 
 

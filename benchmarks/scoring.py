@@ -3,12 +3,29 @@
 Axes: `Z H W` slices of a crop.
 """
 
+import functools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from scipy import ndimage
+
+from benchmarks.command import run_benchmark
+from benchmarks.harness import (
+    LIMIT,
+    Outcome,
+    Row,
+    check_close,
+    compare,
+    cores,
+    interleaved,
+    peer_module,
+    require,
+    spreads,
+)
+from benchmarks.sources import sources
 from brats.config import MODALITIES
 from brats.data.cases import CaseFiles
 from brats.data.preprocess import read_case
@@ -16,11 +33,6 @@ from brats.labels import ED, REGIONS, Labels, region_mask
 from brats.score.metrics import case_metrics
 from brats.score.surface import Spacing, bounding_box, hd95_mm
 from brats.score.tables import score_rows
-from scipy import ndimage
-
-from benchmarks.command import run_benchmark
-from benchmarks.harness import LIMIT, Outcome, Row, check_close, compare, cores, interleaved, require, spreads
-from benchmarks.sources import sources
 
 Mask = npt.NDArray[np.bool_]
 WHOLE_CASE_LIMIT_S = 0.15
@@ -71,8 +83,7 @@ def ours_hd95(reference: Mask, predicted: Mask, spacing_mm: Spacing) -> float:
 
 def surface_distance_hd95(reference: Mask, predicted: Mask, spacing_mm: Spacing) -> float:
     """The two calls of its README. It crops the masks itself."""
-    import surface_distance
-
+    surface_distance = peer_module("surface_distance")
     found = surface_distance.compute_surface_distances(reference, predicted, spacing_mm)
     return float(surface_distance.compute_robust_hausdorff(found, 95))
 
@@ -82,19 +93,18 @@ def medpy_hd95(reference: Mask, predicted: Mask, spacing_mm: Spacing) -> float:
 
     That is to its advantage, by a factor of ten: its documentation does not say that one should.
     """
-    from medpy.metric.binary import hd95
-
     box = tuple(slice(max(0, side.start - 1), side.stop + 1) for side in bounding_box(reference | predicted))
-    return float(hd95(predicted[box], reference[box], voxelspacing=spacing_mm))
+    return float(peer_module("medpy.metric.binary").hd95(predicted[box], reference[box], voxelspacing=spacing_mm))
 
 
 def monai_hd95(reference: Mask, predicted: Mask, spacing_mm: Spacing) -> float:
     """Its `compute_hausdorff_distance` with `percentile=95`. It crops the masks itself."""
     import torch
-    from monai.metrics import compute_hausdorff_distance
 
     masks = [torch.from_numpy(mask)[None, None] for mask in (predicted, reference)]
-    found = compute_hausdorff_distance(*masks, include_background=True, percentile=95, spacing=spacing_mm)
+    found = peer_module("monai.metrics").compute_hausdorff_distance(
+        *masks, include_background=True, percentile=95, spacing=spacing_mm
+    )
     return float(found[0, 0])
 
 
@@ -113,9 +123,8 @@ def agree(pair: Pair) -> dict[str, str]:
     alike, so theirs differ, rightly; of these two the Dice is compared.
     """
     import torch
-    from medpy.metric.binary import dc
-    from monai.metrics import compute_dice
 
+    medpy, monai = peer_module("medpy.metric.binary"), peer_module("monai.metrics")
     found: dict[str, str] = {}
     dice = case_metrics(pair.reference, pair.predicted, pair.spacing_mm)
     for region in pair.regions():
@@ -124,9 +133,9 @@ def agree(pair: Pair) -> dict[str, str]:
         own = ours_hd95(reference, predicted, pair.spacing_mm)
         theirs = {name: peer(reference, predicted, pair.spacing_mm) for name, peer in PEERS.items()}
         check_close(f"{what}: HD95 in mm", own, "surface-distance", theirs["surface-distance"], TOLERANCE)
-        monai_dice = compute_dice(*(torch.from_numpy(mask)[None, None] for mask in (predicted, reference)))
+        monai_dice = monai.compute_dice(*(torch.from_numpy(mask)[None, None] for mask in (predicted, reference)))
         check_close(f"{what}: Dice", dice[region]["dice"], "MONAI", float(monai_dice), SAME_DICE)
-        check_close(f"{what}: Dice", dice[region]["dice"], "MedPy", dc(predicted, reference), SAME_DICE)
+        check_close(f"{what}: Dice", dice[region]["dice"], "MedPy", medpy.dc(predicted, reference), SAME_DICE)
         found[what] = ", ".join(f"{name} {value:.2f}" for name, value in {"ours": own, **theirs}.items()) + " mm"
     return found
 
@@ -151,6 +160,11 @@ def all_regions(pairs: Sequence[Pair], hd95: Callable[[Mask, Mask, Spacing], flo
     return lambda: [hd95(*arguments) for arguments in masks]
 
 
+def _score_all(pairs: Sequence[Pair]) -> None:
+    for pair in pairs:
+        whole_case(pair)
+
+
 def measure(quick: bool) -> Outcome:
     require("monai", "medpy", "surface_distance")
     rows: list[Row] = []
@@ -161,7 +175,7 @@ def measure(quick: bool) -> Outcome:
             details |= agree(pair)
         sides = {"ours": all_regions(pairs, ours_hd95)}
         sides |= {name: all_regions(pairs, hd95) for name, hd95 in PEERS.items()}
-        sides["whole case"] = lambda: [whole_case(pair) for pair in pairs]
+        sides["whole case"] = functools.partial(_score_all, pairs)
         with cores(1):
             seconds = interleaved(sides, 2 if quick else 5)
         times = {name: spread.scaled(1000 / len(pairs)) for name, spread in seconds.items()}

@@ -1,4 +1,4 @@
-"""The cases that are measured: phantoms, made once and kept below runs/bench, and real cases where there are any."""
+"""The cases that are measured: phantoms, made once and kept below runs/bench, and real ones where there are."""
 
 import os
 import shutil
@@ -10,16 +10,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from brats.data.cases import CaseFiles, find_cases
-from brats.data.phantom import case_id, write_phantom
-
 import nibabel as nib
 import numpy as np
 
 from benchmarks.harness import BenchmarkError
+from brats.data.cases import CaseFiles, find_cases
+from brats.data.phantom import case_id, write_phantom
 
 ROOT = Path(__file__).parent.parent
-KEPT = Path("runs/bench")
+KEPT = ROOT / "runs" / "bench"
 SEED = 0
 THIN = 8  # slices
 
@@ -36,7 +35,9 @@ def sources(n_cases: int) -> list[Source]:
     """So many phantoms and, where BRATS_REAL_DATA names a folder of them, so many real labelled cases."""
     found = [Source("phantom", phantoms(n_cases))]
     if folder := os.environ.get("BRATS_REAL_DATA"):
-        found.append(Source("real", tuple(files for files in find_cases(folder).cases if files.segmentation)[:n_cases]))
+        found.append(
+            Source("real", tuple(files for files in find_cases(folder).cases if files.segmentation)[:n_cases])
+        )
     return found
 
 
@@ -114,10 +115,11 @@ def _write_thin(files: CaseFiles, folder: Path) -> None:
 def trained_run(data: Path, preset: str, epochs: int) -> Path:
     """A run of train.py on a prepared dataset, made once and kept: a network that finds most of the tumours."""
     out = KEPT / f"run-{data.name}-{preset}-{epochs}"
-    run_job(
-        "train", "--data", str(data), "--out", str(out), "--preset", preset, "--epochs", str(epochs), "--no-predict",
-        "--device", "cpu",
-    )  # fmt: skip
+    if not (out / "model" / "model.json").exists():
+        run_job(
+            "train", "--data", str(data), "--out", str(out), "--preset", preset, "--epochs", str(epochs),
+            "--no-predict", "--device", "cpu",
+        )  # fmt: skip
     return out
 
 

@@ -56,7 +56,7 @@ def _time_of(lines: list[tuple[float, str]], word: str) -> float:
 def measure(quick: bool) -> Outcome:
     helps = interleaved({"train.py --help": show_help, "bare Python": bare_python}, 2 if quick else 7)
     prepared_thin()
-    runs = [first_step() for _ in range(1 if quick else 3)]
+    runs = [first_step() for _ in range(1 if quick else 2)]
     stages = {name: Spread(tuple(run[name] for run in runs)) for name in runs[0]}
     done = stages["the first step is done"]
     rows = [

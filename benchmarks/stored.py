@@ -15,14 +15,14 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
-from brats.config import MODALITIES
-from brats.data.cases import CaseFiles
-from brats.data.preprocess import Case, read_case
-from brats.data.slices import SliceFile, encode_case, from_planes, to_planes
 
 from benchmarks.command import run_benchmark
 from benchmarks.harness import LIMIT, BenchmarkError, Outcome, Row, Spread, compare, cores, interleaved
 from benchmarks.sources import Source, sources
+from brats.config import MODALITIES
+from brats.data.cases import CaseFiles
+from brats.data.preprocess import Case, read_case
+from brats.data.slices import SliceFile, encode_case, from_planes, to_planes
 
 Array = npt.NDArray[Any]
 AS_PREPARED = "as prepared"
@@ -185,7 +185,7 @@ def measure_source(source: Source, n_drawn: int, repetitions: int) -> Outcome:
         compare(stage, rates[AS_PREPARED], name, rates[name], "slices/s", more_is_better=True) for name in kept
     ]
     details = {
-        f"{source.name} cases, {name}": f"{stored.mb:.2f} MB, {stored.encode_s:.2f} s to encode, {rates[name]} slices/s"
+        f"{source.name}, {name}": f"{stored.mb:.2f} MB, {stored.encode_s:.2f} s to encode, {rates[name]} slices/s"
         for name, stored in {AS_PREPARED: ours, **kept}.items()
     }
     return Outcome(rows=rows, details=details)
@@ -194,8 +194,8 @@ def measure_source(source: Source, n_drawn: int, repetitions: int) -> Outcome:
 def measure(quick: bool) -> Outcome:
     rows: list[Row] = []
     details: dict[str, Any] = {}
-    for source in sources(1 if quick else 4):
-        outcome = measure_source(source, n_drawn=20 if quick else 100, repetitions=1 if quick else 5)
+    for source in sources(1 if quick else 2):
+        outcome = measure_source(source, n_drawn=20 if quick else 100, repetitions=1 if quick else 4)
         rows += outcome.rows
         details |= outcome.details
     return Outcome(rows=rows, details=details)

@@ -4,6 +4,7 @@ Axes: `B` batch, `C` modality, `H W` slice axes.
 """
 
 import dataclasses
+import functools
 import json
 import os
 import time
@@ -16,12 +17,6 @@ from typing import Any
 
 import numpy as np
 import torch
-import torch.multiprocessing
-from brats.config import PRESETS, Preset, TrainConfig
-from brats.model.augment import draw_flips, flip
-from brats.model.losses import bce_dice_loss, region_targets
-from brats.model.precision import autocast, choose_precision
-from brats.model.unet import build_unet, normalise
 from torch import nn
 
 from benchmarks.command import run_benchmark
@@ -33,11 +28,17 @@ from benchmarks.harness import (
     Spread,
     compare,
     interleaved,
+    peer_module,
     require,
     spreads,
 )
-from benchmarks.plain import History, Job, in_memory, read_history, train_plainly
+from benchmarks.plain import History, Job, in_memory, read_history, spawn, train_plainly
 from benchmarks.sources import prepared, prepared_thin, run_job
+from brats.config import PRESETS, Preset, TrainConfig
+from brats.model.augment import draw_flips, flip
+from brats.model.losses import bce_dice_loss, region_targets
+from brats.model.precision import autocast, choose_precision
+from brats.model.unet import build_unet, normalise
 
 OF_PLAIN = 0.90  # on a GPU 0.95
 MAX_WAIT, MAX_AUGMENTATION = 0.03, 0.10  # of the step time
@@ -83,12 +84,12 @@ def with_monai(task: Task) -> History:
     """MONAI's CacheDataset and DataLoader around the same network, loss, optimiser and batch size, on all cores."""
     with task.config() as config, TemporaryDirectory() as folder:
         result = Path(folder) / "history.json"
-        torch.multiprocessing.spawn(_monai_worker, (Job.of(config), str(result)), nprocs=1)
+        spawn([functools.partial(_monai_worker, Job.of(config), str(result))])
         history: History = json.loads(result.read_text())
     return history
 
 
-def _monai_worker(_rank: int, job: Job, result: str) -> None:
+def _monai_worker(job: Job, result: str) -> None:
     """At its best: every slice of the plan is cached, cropped, padded and normalised, as tensors in memory.
 
     What is left per item are the two random flips, and per batch the collation. DataLoader workers would take
@@ -96,22 +97,20 @@ def _monai_worker(_rank: int, job: Job, result: str) -> None:
     it for data that is cached whole (its ThreadDataLoader with no workers is this). `set_track_meta(False)`, which
     that guide recommends too, spares it the bookkeeping of MetaTensor.
     """
-    from monai.data import CacheDataset, DataLoader, set_track_meta
-    from monai.transforms import Compose, EnsureTyped, RandFlipd
-
+    data, transforms = peer_module("monai.data"), peer_module("monai.transforms")
     torch.set_num_threads(len(os.sched_getaffinity(0)))
-    set_track_meta(False)
+    data.set_track_meta(False)
     config = job.config
     keys = ["image", "label"]
-    transform = Compose(
+    transform = transforms.Compose(
         [
-            EnsureTyped(keys, track_meta=False),
-            RandFlipd(keys, prob=0.5, spatial_axis=0),
-            RandFlipd(keys, prob=0.5, spatial_axis=1),
+            transforms.EnsureTyped(keys, track_meta=False),
+            transforms.RandFlipd(keys, prob=0.5, spatial_axis=0),
+            transforms.RandFlipd(keys, prob=0.5, spatial_axis=1),
         ]
     )
-    dataset = CacheDataset(_normalised_slices(job), transform, cache_rate=1.0, progress=False)
-    loader = DataLoader(dataset, batch_size=config.batch_size, shuffle=True, num_workers=0)
+    dataset = data.CacheDataset(_normalised_slices(job), transform, cache_rate=1.0, progress=False)
+    loader = data.DataLoader(dataset, batch_size=config.batch_size, shuffle=True, num_workers=0)
     network, optimiser = _network(config)
     precision = choose_precision(config.precision, torch.device("cpu"))
     history = []
@@ -173,8 +172,7 @@ def augmentation_s(task: Task, repetitions: int) -> Spread:
 
 def measure(quick: bool) -> Outcome:
     require("monai")
-    task = Task(prepared_thin(), "demo", 2) if quick else Task(prepared(6), "brats", 3)
-    rounds = 1 if quick else 2
+    task = Task(prepared_thin(), "demo", 2) if quick else Task(prepared(6), "brats", 4)
     sides: dict[str, Callable[[], History]] = {
         "Ray, 1 worker": lambda: through_ray(task, 1),
         "plain, 1 worker": lambda: plainly(task, 1),
@@ -183,9 +181,8 @@ def measure(quick: bool) -> Outcome:
         "Ray, 2 workers": lambda: through_ray(task, 2),
     }
     histories: dict[str, list[History]] = {name: [] for name in sides}
-    for _ in range(rounds):
-        for name, train in sides.items():
-            histories[name].append(train())
+    for name, train in sides.items():
+        histories[name].append(train())
     for workers in ("1 worker", "2 workers"):
         check_same_training(workers, histories[f"Ray, {workers}"][0], histories[f"plain, {workers}"][0])
     rates = {name: Spread(_settled(found, "slices_per_s")) for name, found in histories.items()}
@@ -198,8 +195,8 @@ def measure(quick: bool) -> Outcome:
     ]  # fmt: skip
     rows.append(
         compare(
-            "train, 1 worker", rates["Ray, 1 worker"], "MONAI CacheDataset + DataLoader", rates["MONAI"], "slices/s",
-            target=1, more_is_better=True,
+            "train, 1 worker", rates["Ray, 1 worker"], "MONAI CacheDataset + DataLoader", rates["MONAI"],
+            "slices/s", target=1, more_is_better=True,
         )
     )  # fmt: skip
     rows += _shares(histories, task, rates["Ray, 1 worker"])

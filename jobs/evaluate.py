@@ -10,11 +10,13 @@ from brats.config import EvaluateConfig
 
 
 def main(config: EvaluateConfig) -> None:
+    from brats import storage
     from brats.pipeline.cluster import connected
     from brats.pipeline.console import calm
     from brats.pipeline.evaluate import evaluate
     from brats.pipeline.preflight import check_cluster
 
+    storage.check_roundtrip(storage.absolute(config.out))
     with calm(), connected():
         check_cluster(data=config.references, out=config.out, wait_minutes=config.wait_minutes)
         print(evaluate(config).summary())

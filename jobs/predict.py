@@ -10,11 +10,13 @@ from brats.config import PredictConfig
 
 
 def main(config: PredictConfig) -> None:
+    from brats import storage
     from brats.pipeline.cluster import connected
     from brats.pipeline.console import calm
     from brats.pipeline.predict import predict
     from brats.pipeline.preflight import check_cluster
 
+    storage.check_roundtrip(storage.absolute(config.out))
     with calm(), connected():
         check_cluster(data=config.data, out=config.out, wait_minutes=config.wait_minutes)
         print(predict(config).summary())

@@ -10,11 +10,13 @@ from brats.config import PrepareConfig
 
 
 def main(config: PrepareConfig) -> None:
+    from brats import storage
     from brats.pipeline.cluster import connected
     from brats.pipeline.console import calm
     from brats.pipeline.preflight import check_cluster
     from brats.pipeline.prepare import prepare
 
+    storage.check_roundtrip(storage.absolute(config.out))
     with calm(), connected():
         check_cluster(data=config.data, out=config.out, wait_minutes=config.wait_minutes)
         print(prepare(config).summary())

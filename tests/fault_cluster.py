@@ -10,14 +10,15 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, BinaryIO, TypeVar
 
 import psutil
 import pyarrow as pa
 import pyarrow.parquet as pq
+import pytest
 
 ROOT = Path(__file__).parent.parent
 OBJECT_STORE_BYTES = 100 * 2**20  # of each machine: the least that Ray is happy with
@@ -101,30 +102,27 @@ def _is_called(process: psutil.Process, title: str) -> bool:
 
 
 @contextmanager
-def machines(n_machines: int = 2) -> Iterator[Machines]:
-    """A cluster that is there inside. Other clusters and embedded Rays of this process do not notice it."""
-    before = os.environ.get("RAY_AUTH_MODE")
-    os.environ["RAY_AUTH_MODE"] = "disabled"
-    cluster = Machines(n_machines)
-    try:
-        yield cluster
-    finally:
-        cluster.shutdown()
-        if before is None:
-            del os.environ["RAY_AUTH_MODE"]
-        else:
-            os.environ["RAY_AUTH_MODE"] = before
+def machines(n_machines: int = 2, environment: Mapping[str, str] | None = None) -> Iterator[Machines]:
+    """A cluster that is there inside, whose processes have these variables beside those of this one."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in {"RAY_AUTH_MODE": "disabled", **(environment or {})}.items():
+            patch.setenv(name, value)
+        cluster = Machines(n_machines)
+        try:
+            yield cluster
+        finally:
+            cluster.shutdown()
 
 
 class Job:
     """One of jobs/*.py at work on a cluster, in a process of its own; what it says is kept."""
 
-    def __init__(self, name: str, options: Sequence[str], address: str, environment: dict[str, str] | None = None):
-        self.started = time.monotonic()
+    def __init__(self, name: str, options: Sequence[str], address: str) -> None:
+        self._started = time.monotonic()
         self._lines: list[str] = []
         self._process = subprocess.Popen(
             [sys.executable, str(ROOT / "jobs" / f"{name}.py"), *options],
-            env={**os.environ, **(environment or {}), "RAY_ADDRESS": address, "RAY_AUTH_MODE": "disabled"},
+            env={**os.environ, "RAY_ADDRESS": address, "RAY_AUTH_MODE": "disabled"},
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
@@ -172,7 +170,7 @@ class Job:
             self._process.wait()
             raise AssertionError(f"still running after {patience_s:.0f} s:\n{self.said}") from None
         self._reader.join(10)
-        self.seconds = time.monotonic() - self.started
+        self.seconds = time.monotonic() - self._started
         return status
 
     def succeed(self) -> str:
@@ -221,6 +219,6 @@ def visible(folder: Path) -> list[str]:
     return [str(path) for path in folder.rglob("*.parquet") if not path.name.startswith(".")]
 
 
-def rows(path: Path) -> pa.Table:
+def rows(path: Path | BinaryIO) -> pa.Table:
     """A table without its metadata, which names the paths of the run."""
     return pq.read_table(path).replace_schema_metadata(None)

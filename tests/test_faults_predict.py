@@ -10,7 +10,7 @@ import pandas as pd
 import psutil
 import pytest
 import torch
-from fault_cluster import POLL_S, Job, Machines, Watcher, machines, rows, wait_for
+from fault_cluster import POLL_S, Job, Machines, Watcher, machines, rows
 from synthetic import write_case
 
 from brats.model.bundle import ModelCard, save_bundle
@@ -179,7 +179,7 @@ def test_case_that_fits_no_memory_is_rejected_while_the_others_finish(
         job = start(bundle, data, out, cluster, "--batch-size", "64")
         job.succeed()
     print(f"\n{len(killed)} predictors killed: {job.seconds:.1f} s in all\n{job.said}")
-    assert len(killed) == 3
+    assert len(killed) >= 3  # one may be struck while it only unpacks the case, which is no attempt yet
     (rejected,) = pd.read_parquet(out / "rejects.parquet").itertuples()
     assert (rejected.case_id, rejected.stage, rejected.transient) == ("a_giant", "predict", True)
     assert rejected.reason == (
@@ -187,10 +187,9 @@ def test_case_that_fits_no_memory_is_rejected_while_the_others_finish(
         "use machines with more memory, or a smaller --batch-size"
     )
     assert f"rejected a_giant: {rejected.reason}" in job.said
-    os.unlink(out / "rejects.parquet")
     for name in ("cases", "slices"):
         assert rows(out / "metrics" / f"{name}.parquet").equals(rows(undisturbed / "metrics" / f"{name}.parquet"))
     start(bundle, data, out, cluster, "--batch-size", "4").succeed()
     assert len(done(out)) == N_CASES + 1
     assert len(pd.read_parquet(out / "rejects.parquet")) == 0
-    assert wait_for(lambda: (out / "masks" / "a_giant.parquet").exists(), "the mask of the giant")
+    assert (out / "masks" / "a_giant.parquet").exists()

@@ -1,6 +1,8 @@
 """Preparing a dataset while machines, workers and drivers are killed: it ends as if nothing had happened."""
 
+import io
 import os
+import signal
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -8,6 +10,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 from fault_cluster import Job, Machines, Watcher, machines, rows
+from s3 import FaultyProxy, S3Server
 from synthetic import write_case
 
 pytestmark = pytest.mark.ray
@@ -113,6 +116,23 @@ def test_killed_driver_goes_on_with_the_cases_that_are_missing(
     assert_same_dataset(out, undisturbed)
 
 
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_job_stopped_while_it_writes_says_so_and_goes_on(
+    number: int, cases: Path, undisturbed: Path, cluster: Machines, tmp_path: Path
+) -> None:
+    """By `ray job stop`, which sends SIGTERM, and by Ctrl-C."""
+    out = tmp_path / "out"
+    with Watcher(tmp_path) as watcher:
+        job = start(cases, out, cluster)
+        job.wait_for(lambda: n_prepared(out), "a case")
+        assert job.stop(number) == 1
+        assert job.said.splitlines()[-1] == "prepare.py: stopped; the same command goes on from here"
+        assert "Traceback" not in job.said
+        start(cases, out, cluster).succeed()
+    assert watcher.broken == []
+    assert_same_dataset(out, undisturbed)
+
+
 def test_head_lost_between_two_jobs_does_not_matter(cases: Path, undisturbed: Path, tmp_path: Path) -> None:
     """The first cluster vanishes with the job on it; another one, with another head, finishes the dataset."""
     out = tmp_path / "out"
@@ -152,3 +172,21 @@ def test_disk_that_is_full_lets_the_cases_that_fit_finish_and_the_rest_after_it_
         assert_same_dataset(small / "out", undisturbed)
     finally:
         os.system(f"umount {small}")
+
+
+@pytest.mark.slow
+def test_store_that_is_away_for_half_a_minute_is_waited_for(cases: Path, undisturbed: Path) -> None:
+    away_s = 30.0
+    with S3Server() as server, FaultyProxy(server.endpoint) as proxy:
+        out = server.make_bucket("faults") + "/out"
+        with machines(2, server.environment(proxy.endpoint)) as cluster:
+            job = Job("prepare", ["--data", str(cases), "--out", out], cluster.address)
+            job.wait_for(lambda: proxy.count("PUT", "slices") >= 2, "two cases")
+            proxy.be_away(away_s)
+            job.succeed()
+        print(f"\nstore away for {away_s:.0f} s: {job.seconds:.1f} s in all\n{job.said}")
+        assert job.seconds > away_s
+        objects = {key.removeprefix("out/"): content for key, content in server.objects("faults").items()}
+    slices = {key: content for key, content in objects.items() if key.startswith("slices/")}
+    assert slices == {f"slices/{path.name}": path.read_bytes() for path in (undisturbed / "slices").iterdir()}
+    assert rows(io.BytesIO(objects["cases.parquet"])).equals(rows(undisturbed / "cases.parquet"))

@@ -44,8 +44,8 @@ def prepared(cluster: Machines, tmp_path_factory: pytest.TempPathFactory) -> Pat
     return root / "out"
 
 
-def start(prepared: Path, out: Path, cluster: Machines, environment: dict[str, str] | None = None) -> Job:
-    return Job("train", ["--data", str(prepared), "--out", str(out), *OPTIONS], cluster.address, environment)
+def start(prepared: Path, out: Path, cluster: Machines) -> Job:
+    return Job("train", ["--data", str(prepared), "--out", str(out), *OPTIONS], cluster.address)
 
 
 @pytest.fixture(scope="module")

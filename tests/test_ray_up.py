@@ -78,7 +78,7 @@ def edited(hosts: TwoHosts, python: Path, shared: Path) -> dict[str, Any]:
 @pytest.fixture(scope="module")
 def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
     root = tmp_path_factory.mktemp("up")
-    env = user(root / "laptop")
+    env = user(root / "laptop", TMPDIR=str(root / "laptop"))  # where `ray up` remembers a cluster
     (root / "laptop").mkdir()
     tree = checkout(root / "checkout")
     for number in range(14):

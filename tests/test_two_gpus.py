@@ -8,6 +8,9 @@ from typing import Any
 
 import pytest
 import torch
+from fault_cluster import Job, machines
+from synthetic import write_case
+from two_gpus import T4
 
 pytestmark = pytest.mark.ray
 
@@ -54,3 +57,35 @@ def test_with_one_machine_lost_the_other_goes_on_and_says_so(found: dict[str, An
 def test_room_for_the_missing_worker_is_there_when_a_machine_joins(found: dict[str, Any]) -> None:
     assert not found["room_while_held"]
     assert found["room_after"]
+
+
+BOOTSTRAP = """
+max_workers: 2
+head_node_type: head
+available_node_types:
+  head: {resources: {CPU: 0}, node_config: {}}
+  gpu: {resources: {CPU: 4, GPU: 1}, max_workers: 2, node_config: {}}
+"""
+
+
+@pytest.fixture
+def scaled_to_zero(tmp_path: Path) -> dict[str, str]:
+    """The environment of a job on a head whose autoscaler may start two GPU machines."""
+    (tmp_path / "ray_bootstrap_config.yaml").write_text(BOOTSTRAP)
+    return {"HOME": str(tmp_path)}
+
+
+def test_job_waits_aloud_for_machines_that_can_come_and_goes_on_with_them(
+    tmp_path: Path, scaled_to_zero: dict[str, str]
+) -> None:
+    for number in range(3):
+        write_case(str(tmp_path / "cases"), f"case_{number}", seed=number, shape=(32, 30, 14))
+    options = ["--data", str(tmp_path / "cases"), "--out", str(tmp_path / "out"), "--wait-minutes"]
+    with machines(0) as cluster:
+        impatient = Job("prepare", [*options, "0.02"], cluster.address, scaled_to_zero)
+        assert impatient.end() == 1
+        assert "no room for a worker came up within 0.02 minutes (--wait-minutes)" in impatient.said
+        patient = Job("prepare", [*options, "10"], cluster.address, scaled_to_zero)
+        patient.wait_for_line("cluster  waiting for 1 CPU worker, room for none so far; 9:5")
+        cluster.add(**T4)
+        assert "prepared 3 cases" in patient.succeed()

@@ -91,7 +91,7 @@ def _init(address: str) -> None:
         ) from error
     except RuntimeError as error:
         if "Version mismatch" not in str(error):
-            raise
+            raise BratsError(f"Ray did not start: {root_cause(error)}; run the same command again") from error
         versions = re.findall(r"(?:Ray|Python): (\S+)", str(error))
         raise ConfigError(
             f"RAY_ADDRESS={address}: the cluster runs Ray {versions[0]} on Python {versions[1]}, but this process "
@@ -103,6 +103,8 @@ def _init(address: str) -> None:
             "Ray's own address (port 6379 unless chosen otherwise), and that RAY_AUTH_TOKEN_PATH or RAY_AUTH_TOKEN "
             "is the token of this cluster"
         ) from error
+    except Exception as error:  # Ray raises bare ones, such as on a machine too busy to start it in time
+        raise BratsError(f"Ray did not start: {root_cause(error)}; run the same command again") from error
 
 
 def check_reachable(address: str) -> None:

@@ -232,7 +232,8 @@ def worker_failure(error: BaseException) -> str:
     import ray
 
     failures: Mapping[int, BaseException] = getattr(error, "worker_failures", {})
-    died = [rank for rank, failure in failures.items() if isinstance(failure, ray.exceptions.RayActorError)]
+    reasons = {rank: getattr(failure, "health_check_failure", failure) for rank, failure in failures.items()}
+    died = [rank for rank, reason in reasons.items() if isinstance(reason, ray.exceptions.RayActorError)]
     if died:
         return f"training worker {min(died)} died, and its process or its machine with it"
     if failures:

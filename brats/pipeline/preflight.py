@@ -31,17 +31,16 @@ def check_cluster(*, data: str | None, out: str, wait_minutes: float) -> None:
     """Raise an error, one line that names the setting or the machine, unless the job can run on this cluster.
 
     data: what every machine reads, None where the job makes its own
-    out:  what every machine writes to; written to and read back here, and seen from every machine
+    out:  what every machine writes to
     """
     import ray
 
     out, data = storage.absolute(out), data and storage.absolute(data)
-    storage.check_roundtrip(out)
     place_workers("cpu", 1, cpu_workers=1, wait_minutes=wait_minutes)  # a cluster may have scaled to nothing
     machines = [node for node in ray.nodes() if node["Alive"]]
     if all(node["Resources"].get("memory", 0) < CASE_MEMORY_BYTES for node in machines):
         raise BratsError(
-            f"no machine of the cluster has the {CASE_MEMORY_BYTES / 2**30:g} GiB that reading a case takes"
+            f"no machine of the cluster has the {CASE_MEMORY_BYTES / 2**30:.0f} GiB that reading a case takes"
         )
     if len(machines) == 1:
         check_disk(tempfile.gettempdir(), FREE_DISK_BYTES)
