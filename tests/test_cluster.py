@@ -4,8 +4,11 @@ import os
 import socket
 
 import pytest
+import ray
+from ray.exceptions import AuthenticationError
 
 from brats.errors import BratsError, ConfigError
+from brats.pipeline import cluster
 from brats.pipeline.cluster import check_reachable, local_cpus, root_cause, rows_of
 
 
@@ -30,6 +33,46 @@ def test_address_of_the_dashboard_is_told_from_the_cluster_s_own() -> None:
 def test_address_where_somebody_listens_is_taken() -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
         check_reachable(f"127.0.0.1:{server.getsockname()[1]}")
+
+
+VERSIONS = """Version mismatch: The cluster was started with:
+    Ray: 2.59.0
+    Python: 3.12.1
+This process on node was started with:
+    Ray: 2.60.0
+    Python: 3.11.7
+"""
+
+
+@pytest.mark.parametrize(
+    ("raised", "said", "kind"),
+    [
+        (
+            RuntimeError(VERSIONS),
+            "the cluster runs Ray 2.59.0 on Python 3.12.1, but this process Ray 2.60.0",
+            ConfigError,
+        ),
+        (AuthenticationError("no token"), "set RAY_AUTH_MODE=token, and RAY_AUTH_TOKEN_PATH", ConfigError),
+        (
+            ConnectionError("refused"),
+            "that RAY_AUTH_TOKEN_PATH or RAY_AUTH_TOKEN is the token of this",
+            ConfigError,
+        ),
+        (SystemExit(15), "does not let this process in", ConfigError),  # what Ray does after two minutes
+        (Exception("The current node timed out"), "Ray did not start: Exception: The current node", BratsError),
+    ],
+)
+def test_cluster_that_lets_nobody_in_is_said_in_one_line(
+    raised: BaseException, said: str, kind: type[Exception], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(**_: object) -> None:
+        raise raised
+
+    monkeypatch.setattr(ray, "init", fail)
+    with socket.create_server(("127.0.0.1", 0)) as server, pytest.raises(kind) as caught:
+        cluster.init(f"127.0.0.1:{server.getsockname()[1]}")
+    assert said in str(caught.value)
+    assert "\n" not in str(caught.value)
 
 
 def test_at_least_two_cpus_are_declared(monkeypatch: pytest.MonkeyPatch) -> None:

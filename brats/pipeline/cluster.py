@@ -53,7 +53,7 @@ def connected() -> Iterator[None]:
     if ray.is_initialized():
         yield
         return
-    _init(os.environ.get("RAY_ADDRESS") or "local")
+    init(os.environ.get("RAY_ADDRESS") or "local")
     keep_off_console("ray", "ray.data", "ray.train")
     show_ours_only()
     context = DataContext.get_current()
@@ -72,7 +72,8 @@ def _interrupt(signum: int, frame: FrameType | None) -> None:  # noqa: ARG001
     raise KeyboardInterrupt
 
 
-def _init(address: str) -> None:
+def init(address: str) -> None:
+    """Connect to the cluster at an address, or start an embedded one for "local"."""
     import ray
 
     if address == "local":

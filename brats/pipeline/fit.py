@@ -9,6 +9,7 @@ import functools
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,7 +17,7 @@ from brats import storage
 from brats.config import TrainConfig
 from brats.data.epoch import PlannedBatch
 from brats.data.slices import slices_path
-from brats.errors import BratsError, ConfigError
+from brats.errors import BratsError, ConfigError, StorageError
 from brats.pipeline import cluster
 from brats.pipeline.console import duration, relayed, say
 from brats.pipeline.placement import Placement, is_reserved, place_workers, release, reserve
@@ -106,7 +107,8 @@ def run_workers(work: Work, placement: Placement, n_done: int, *, missing: int) 
         raise WorkersLostError(worker_failure(error)) from error
     finally:
         release(more)
-        storage.remove(ray_folder(work.config))
+        with suppress(StorageError):  # a store that is away is not what ended the training
+            storage.remove(ray_folder(work.config))
     if outcome is not None:
         raise BratsError(outcome)
 
