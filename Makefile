@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 RUN := $(VENV)/bin
 
-.PHONY: install demo check test test-slow
+.PHONY: install demo check test test-slow bench bench-gpu
 
 install: $(VENV)/.installed
 
@@ -28,3 +28,11 @@ test: install
 
 test-slow: install
 	$(RUN)/pytest -m slow
+
+# The packages measured beside this one are an extra: pip install .[bench]
+bench: install
+	$(RUN)/pip install --quiet --constraint constraints.txt --editable '.[bench]'
+	$(RUN)/python -m benchmarks
+
+bench-gpu: install
+	$(RUN)/python -m benchmarks --only gpu

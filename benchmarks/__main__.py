@@ -42,9 +42,9 @@ def main() -> None:
         sys.exit(f"benchmarks: {error}")
     rows = [row for outcome in outcomes.values() for row in outcome.rows]
     print(f"\n{table(rows)}")
-    for name, outcome in outcomes.items():
+    for outcome in outcomes.values():
         if outcome.skipped:
-            print(f"{name}: {outcome.skipped}")
+            print(outcome.skipped)
     if arguments.quick:
         print("nothing is written: --quick is for trying out")
     elif rows:

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from benchmarks.command import run_benchmark
-from benchmarks.harness import LIMIT, Outcome, Row, Spread, compare
+from benchmarks.harness import LIMIT, Outcome, Row, Spread, check_growth, compare
 from benchmarks.plain import History, Job, read_history, train_plainly
 from benchmarks.scaling import gflop_per_slice
 from benchmarks.scoring import SHIFTS, make_pair, whole_case
@@ -212,7 +212,9 @@ def predict_s_per_case(run: Path, few: int, many: int) -> float:
         with copies(phantoms(4), n_cases) as data, TemporaryDirectory() as out:
             command = job_command("predict", "--model", str(run), "--data", data, "--out", out, "--device", "cuda")
             walls.append(watch(command).wall_s)
-    return (walls[1] - walls[0]) / (many - few)
+    seconds = (walls[1] - walls[0]) / (many - few)
+    check_growth("predict on a GPU", seconds)
+    return seconds
 
 
 def bottleneck(history: History, of_compute: float, of_matrix: float) -> str:

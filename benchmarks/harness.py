@@ -161,6 +161,14 @@ def check_close(what: str, ours: npt.ArrayLike, peer: str, theirs: npt.ArrayLike
         )
 
 
+def check_growth(what: str, seconds_per_case: float) -> None:
+    """Raise BenchmarkError when more cases took no more time: the machine was busy with something else."""
+    if not seconds_per_case > 0:
+        raise BenchmarkError(
+            f"{what}: a further case took {seconds_per_case:.2f} s; measure again on an idle machine"
+        )
+
+
 def spreads(measured: Mapping[str, Spread], unit: str) -> dict[str, str]:
     """Medians with quartiles and counts as text, for the details."""
     return {name: f"{spread} {unit}" for name, spread in measured.items()}

@@ -16,7 +16,18 @@ import torch
 from torch import Tensor, nn
 
 from benchmarks.command import run_benchmark
-from benchmarks.harness import LIMIT, Outcome, Row, check_close, compare, interleaved, peer_module, require, spreads
+from benchmarks.harness import (
+    LIMIT,
+    Outcome,
+    Row,
+    check_close,
+    check_growth,
+    compare,
+    interleaved,
+    peer_module,
+    require,
+    spreads,
+)
 from benchmarks.sources import copies, job_command, phantoms, prepared, prepared_thin, trained_run, warm
 from benchmarks.watch import watch
 from brats import storage
@@ -155,7 +166,7 @@ def dice_of(files: CaseFiles, path: Path) -> list[float]:
 
 
 def agree(cases: Sequence[CaseFiles], sides: dict[str, Side], tolerance: float) -> dict[str, str]:
-    """Every side finds the tumours equally well, by the mean Dice of all cases and regions; return those of each."""
+    """Every side finds the tumours equally well, by the mean Dice of all cases and regions; return all Dice."""
     dice: dict[str, list[float]] = {name: [] for name in sides}
     with TemporaryDirectory() as folder:
         path = Path(folder) / "mask.nii.gz"
@@ -211,6 +222,7 @@ def measure_overlap(run: Path, quick: bool) -> tuple[Row, str]:
     n_cores, more = len(os.sched_getaffinity(0)), many - few
     wall_s = (usages[1].wall_s - usages[0].wall_s) / more
     cpu_s = (usages[1].cpu_s - usages[0].cpu_s) / more
+    check_growth("predict", min(wall_s, cpu_s))
     row = compare(
         "predict, stages overlapped", wall_s, LIMIT + "CPU seconds over cores", cpu_s / n_cores, "s", target=OVERLAP
     )

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.command import run_benchmark
-from benchmarks.harness import LIMIT, BenchmarkError, Outcome, Spread, compare, cores
+from benchmarks.harness import LIMIT, BenchmarkError, Outcome, Spread, check_growth, compare, cores
 from benchmarks.sources import copies, job_command, phantoms, warm
 from benchmarks.watch import Usage, watch
 from brats import storage
@@ -94,6 +94,7 @@ def measure(quick: bool) -> Outcome:
     usages = {n_cases: prepare_through_ray(cases, n_cases) for n_cases in sizes}
     ray_alone = watch([sys.executable, "-c", START_RAY])
     slope, intercept, deviation = fit_line(sizes, [usage.wall_s for usage in usages.values()])
+    check_growth("prepare", slope)
     rows = [
         compare(
             "prepare", 1 / slope, f"{LIMIT}{n_cores} x a plain loop on one core", n_cores / loop.median, "cases/s",

@@ -61,7 +61,7 @@ def watch(command: Sequence[str], on_line: Callable[[float, str], None] = lambda
         if process.returncode:
             errors.seek(0)
             last = errors.read().strip().splitlines() or ["no further word"]
-            raise BenchmarkError(f"{' '.join(command[1:3])} ended with {process.returncode}: {last[-1]}")
+            raise BenchmarkError(f"{os.path.basename(command[1])} ended with {process.returncode}: {last[-1]}")
     for seconds, line in lines.found:
         on_line(seconds, line)
     return Usage(wall_s=wall_s, cpu_s=sum(cpu_s.values()), peak_memory_mb=peak)

@@ -28,11 +28,11 @@ POLL_S = 0.02
 T = TypeVar("T")
 
 
-def wait_for(look: Callable[[], T], what: str, patience_s: float = PATIENCE_S) -> T:
+def wait_for(look: Callable[[], T], what: str) -> T:
     """What `look` returns as soon as it is true."""
-    deadline = time.monotonic() + patience_s
+    deadline = time.monotonic() + PATIENCE_S
     while not (found := look()):
-        assert time.monotonic() < deadline, f"waited {patience_s:.0f} s for {what}"
+        assert time.monotonic() < deadline, f"waited {PATIENCE_S:.0f} s for {what}"
         time.sleep(POLL_S)
     return found
 
@@ -40,7 +40,7 @@ def wait_for(look: Callable[[], T], what: str, patience_s: float = PATIENCE_S) -
 class Machines:
     """A Ray cluster: a head without CPUs, and machines that come and go."""
 
-    def __init__(self, n_machines: int = 2) -> None:
+    def __init__(self, n_machines: int = 2, cpus: int = 2) -> None:
         from ray.cluster_utils import Cluster
 
         self._cluster = Cluster(
@@ -51,6 +51,7 @@ class Machines:
                 "object_store_memory": OBJECT_STORE_BYTES,
             },
         )
+        self._cpus = cpus
         self.address = str(self._cluster.address)
         for _ in range(n_machines):
             self.add()
@@ -60,8 +61,8 @@ class Machines:
         return list(self._cluster.worker_nodes)
 
     def add(self, **node: Any) -> Any:
-        """Start one more machine, of two CPUs unless told otherwise."""
-        return self._cluster.add_node(**{"num_cpus": 2, "object_store_memory": OBJECT_STORE_BYTES, **node})
+        """Start one more machine."""
+        return self._cluster.add_node(**{"num_cpus": self._cpus, "object_store_memory": OBJECT_STORE_BYTES, **node})
 
     def keep(self, n_machines: int) -> None:
         """Add machines until there are so many again."""
@@ -102,12 +103,14 @@ def _is_called(process: psutil.Process, title: str) -> bool:
 
 
 @contextmanager
-def machines(n_machines: int = 2, environment: Mapping[str, str] | None = None) -> Iterator[Machines]:
+def machines(
+    n_machines: int = 2, environment: Mapping[str, str] | None = None, *, cpus: int = 2
+) -> Iterator[Machines]:
     """A cluster that is there inside, whose processes have these variables beside those of this one."""
     with pytest.MonkeyPatch.context() as patch:
         for name, value in {"RAY_AUTH_MODE": "disabled", **(environment or {})}.items():
             patch.setenv(name, value)
-        cluster = Machines(n_machines)
+        cluster = Machines(n_machines, cpus)
         try:
             yield cluster
         finally:
@@ -117,12 +120,14 @@ def machines(n_machines: int = 2, environment: Mapping[str, str] | None = None) 
 class Job:
     """One of jobs/*.py at work on a cluster, in a process of its own; what it says is kept."""
 
-    def __init__(self, name: str, options: Sequence[str], address: str) -> None:
+    def __init__(
+        self, name: str, options: Sequence[str], address: str, environment: Mapping[str, str] | None = None
+    ) -> None:
         self._started = time.monotonic()
         self._lines: list[str] = []
         self._process = subprocess.Popen(
             [sys.executable, str(ROOT / "jobs" / f"{name}.py"), *options],
-            env={**os.environ, "RAY_ADDRESS": address, "RAY_AUTH_MODE": "disabled"},
+            env={**os.environ, **(environment or {}), "RAY_ADDRESS": address, "RAY_AUTH_MODE": "disabled"},
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
@@ -144,10 +149,13 @@ class Job:
         return self._process.poll() is None
 
     def wait_for(self, look: Callable[[], T], what: str) -> T:
-        """What `look` returns as soon as it is true; the job must still be running then."""
-        found = wait_for(lambda: look() or not self.running, f"{what}; the job said:\n{self.said}")
-        assert self.running, f"the job ended before {what}:\n{self.said}"
-        return found  # type: ignore[return-value]  # true, and not because the job ended
+        """What `look` returns as soon as it is true, while the job runs."""
+        deadline = time.monotonic() + PATIENCE_S
+        while not (found := look()):
+            assert self.running, f"the job ended before {what}:\n{self.said}"
+            assert time.monotonic() < deadline, f"waited {PATIENCE_S:.0f} s for {what}:\n{self.said}"
+            time.sleep(POLL_S)
+        return found
 
     def wait_for_line(self, part: str) -> None:
         self.wait_for(lambda: part in self.said, repr(part))
@@ -176,7 +184,7 @@ class Job:
     def succeed(self) -> str:
         """Wait for the end, which must be a good one, without a traceback; return what was said."""
         assert self.end() == 0, self.said
-        assert "Traceback" not in self.said
+        assert "Traceback" not in self.said, self.said
         return self.said
 
 

@@ -2,7 +2,6 @@
 
 import json
 import os
-import subprocess
 import sys
 from dataclasses import fields
 from pathlib import Path
@@ -15,7 +14,7 @@ ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT))  # benchmarks/ is not installed
 
 from benchmarks import __main__ as every  # noqa: E402
-from benchmarks.command import read_outcome  # noqa: E402
+from benchmarks.command import read_outcome, run_benchmark  # noqa: E402
 from benchmarks.cost import Costs, estimate  # noqa: E402
 from benchmarks.harness import (  # noqa: E402
     LIMIT,
@@ -24,6 +23,7 @@ from benchmarks.harness import (  # noqa: E402
     Row,
     Spread,
     check_close,
+    check_growth,
     compare,
     interleaved,
     require,
@@ -212,6 +212,12 @@ def test_line_through_times_gives_cost_per_case_and_intercept() -> None:
     assert deviation == pytest.approx(0, abs=1e-9)
 
 
+def test_times_that_do_not_grow_with_the_cases_are_refused() -> None:
+    check_growth("prepare", 0.4)
+    with pytest.raises(BenchmarkError, match=r"prepare: a further case took -0\.11 s"):
+        check_growth("prepare", -0.108)
+
+
 COSTS = Costs(
     prepare_core_s=0.5,
     read_score_core_s=0.2,
@@ -254,10 +260,21 @@ def test_half_the_efficiency_doubles_the_hours() -> None:
     assert estimate(half, 369, 8).hours == pytest.approx(2 * estimate(COSTS, 369, 8).hours)
 
 
-def test_gpu_benchmark_without_a_gpu_says_so_and_ends_well() -> None:
-    done = subprocess.run(
-        [sys.executable, "-m", "benchmarks.gpu"], cwd=ROOT, capture_output=True, text=True,
-        env={**os.environ, "CUDA_VISIBLE_DEVICES": ""},
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr
-    assert "torch finds no GPU" in done.stdout
+def test_gpu_benchmark_without_a_gpu_says_so_and_ends_well(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from benchmarks import gpu
+
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    monkeypatch.setattr(sys, "argv", ["gpu"])
+    run_benchmark(gpu.measure)
+    assert capsys.readouterr().out == f"{gpu.NO_GPU}\n"
+
+
+def test_command_ends_with_the_reason_when_it_cannot_measure(monkeypatch: pytest.MonkeyPatch) -> None:
+    def measure(quick: bool) -> Outcome:
+        raise BenchmarkError(f"quick is {quick}")
+
+    monkeypatch.setattr(sys, "argv", ["reading", "--quick"])
+    with pytest.raises(SystemExit, match=r"quick is True"):
+        run_benchmark(measure)

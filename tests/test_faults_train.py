@@ -2,6 +2,7 @@
 
 import re
 import signal
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -108,20 +109,22 @@ def test_killed_worker_costs_at_most_an_epoch_and_leaves_the_weights_as_they_wou
 
 @pytest.mark.slow
 def test_machine_gone_for_good_leaves_the_other_one_to_finish_with_the_same_batches(
-    prepared: Path, cluster: Machines, tmp_path: Path
+    prepared: Path, tmp_path: Path
 ) -> None:
-    cluster.keep(2)
-    run = tmp_path / "run"
-    job = start(prepared, run, cluster)
-    job.wait_for(lambda: epochs_said(job.said), "the first epoch")
-    (victim,) = {cluster.node_of(worker) for worker in cluster.workers(WORKER)[-1:]}
-    cluster.remove(victim)
-    said = job.succeed()
-    print(f"\nmachine lost: {job.seconds:.1f} s in all\n{said}")
+    with machines(2, cpus=1) as cluster:  # each has room for one worker
+        job = start(prepared, tmp_path / "run", cluster)
+        job.wait_for(lambda: epochs_said(job.said), "the first epoch")
+        cluster.remove(cluster.node_of(cluster.workers(WORKER)[-1]))
+        struck = time.monotonic()
+        job.wait_for(lambda: len(epochs_said(job.said)) > 1, "an epoch after it")
+        print(f"\nmachine lost: {time.monotonic() - struck:.1f} s to the end of an epoch")
+        said = job.succeed()
+    print(f"{job.seconds:.1f} s in all\n{said}")
+    assert "lost the machine" in said
     assert re.search(r"^train +.*; restart 1 of at most 3", said, re.M)
     assert re.search(r"1 CPU worker; .* resuming after epoch", said)
     assert len(epochs_said(said)) <= EPOCHS + 1
-    assert_whole_history(run)
+    assert_whole_history(tmp_path / "run")
 
 
 @pytest.mark.slow

@@ -55,5 +55,5 @@ def test_every_option_in_the_readme_exists() -> None:
 
 
 def test_every_job_and_folder_in_the_readme_exists() -> None:
-    for path in re.findall(r"(?:jobs|brats)/[a-z/]*(?:\.py)?", README):
+    for path in re.findall(r"(?<![\w/])(?:jobs|brats)/[a-z0-9_/]*(?:\.py)?", README):
         assert (ROOT / path).exists(), path
