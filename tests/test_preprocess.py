@@ -87,20 +87,20 @@ def test_the_box_is_the_smallest_around_every_mask() -> None:
     first, second = np.zeros(SHAPE, bool), np.zeros(SHAPE, bool)
     first[2, 1, 3] = True
     second[4, 2, 1] = True
-    box = brain_box([first, second], None)
+    box = brain_box([(first, 0.0), (second, 0.0)], None)
     assert box == Box(start=(2, 1, 1), stop=(5, 3, 4))
     assert box.shape == (3, 2, 3)
 
 
 def test_the_box_may_be_the_whole_volume_or_one_voxel() -> None:
-    assert brain_box([np.ones(SHAPE, bool)], None) == Box(start=(0, 0, 0), stop=SHAPE)
+    assert brain_box([(np.ones(SHAPE, bool), 0.0)], None) == Box(start=(0, 0, 0), stop=SHAPE)
     mask = np.zeros(SHAPE, bool)
     mask[5, 4, 3] = True
-    assert brain_box([mask], None) == Box(start=(5, 4, 3), stop=SHAPE)
+    assert brain_box([(mask, 0.0)], None) == Box(start=(5, 4, 3), stop=SHAPE)
 
 
 def test_without_any_voxel_there_is_no_box() -> None:
-    assert brain_box([np.zeros(SHAPE, bool)], np.zeros(SHAPE, np.uint8)) is None
+    assert brain_box([(np.zeros(SHAPE, bool), 0.0)], np.zeros(SHAPE, np.uint8)) is None
 
 
 @pytest.mark.parametrize("label", [NCR, ED, ET])
@@ -132,7 +132,7 @@ def test_a_crop_holds_slices_along_z_with_x_down_and_y_across() -> None:
 @pytest.mark.parametrize("background", [0, 3])
 def test_uncropping_is_the_inverse_of_cropping(dtype: str, background: int) -> None:
     voxels = brain(dtype, background)
-    box = brain_box([voxels != background], None)
+    box = brain_box([(voxels, background)], None)
     assert box is not None
     back = uncrop(crop(voxels, box), box, SHAPE, background)
     np.testing.assert_array_equal(back, voxels)

@@ -143,7 +143,7 @@ def read_case(files: CaseFiles, modalities: Sequence[str]) -> Case:
 def crop_case(files: CaseFiles, volumes: Mapping[str, Volume], labels: Labels | None) -> Case:
     """Crop volumes (X, Y, Z) and labels to the box around the brain and every labelled voxel."""
     backgrounds = {name: find_background(volume) for name, volume in volumes.items()}
-    box = brain_box([volume.voxels != backgrounds[name] for name, volume in volumes.items()], labels)
+    box = brain_box([(volume.voxels, backgrounds[name]) for name, volume in volumes.items()], labels)
     if box is None:
         paths = ", ".join(file.path for name, file in files.images.items() if name in volumes)
         raise CaseError(paths, "every voxel has the background value; there is no brain in these images")
@@ -180,21 +180,42 @@ def find_background(volume: Volume) -> float:
     return zero if volume.voxels.dtype.kind == "f" else round(zero)
 
 
-def brain_box(masks: Sequence[npt.NDArray[np.bool_]], labels: Labels | None) -> Box | None:
-    """The smallest box around every voxel of every mask and every label; None where there is none.
+def brain_box(images: Sequence[tuple[Array, float]], labels: Labels | None) -> Box | None:
+    """The smallest box around every voxel of every image (X, Y, Z) that is not its background, and every label.
 
-    In real cases some labelled voxels lie outside the brain of some modality, which may be the only one used.
+    None where there is no such voxel. In real cases some labelled voxels lie outside the brain of some modality,
+    which may be the only one used.
     """
-    everything = [*masks, labels] if labels is not None else list(masks)
+    everything = [*images, (labels, 0.0)] if labels is not None else images
     ranges = []
-    for axis in range(3):
-        others = tuple(other for other in range(3) if other != axis)
-        used = np.flatnonzero(np.any([mask.any(axis=others) for mask in everything], axis=0))
-        if not len(used):
+    for used in map(np.logical_or.reduce, zip(*(occupied(*image) for image in everything), strict=True)):
+        indices = np.flatnonzero(used)
+        if not len(indices):
             return None
-        ranges.append((int(used[0]), int(used[-1]) + 1))
+        ranges.append((int(indices[0]), int(indices[-1]) + 1))
     (x0, x1), (y0, y1), (z0, z1) = ranges
     return Box(start=(x0, y0, z0), stop=(x1, y1, z1))
+
+
+def is_brain(image: Array, background: float) -> npt.NDArray[np.bool_]:
+    """Where stored numbers are not the background."""
+    number: float = int(background) if image.dtype.kind != "f" and float(background).is_integer() else background
+    brain: npt.NDArray[np.bool_] = image != number  # a float would make NumPy turn an image of integers into floats
+    return brain
+
+
+def occupied(image: Array, background: float) -> tuple[npt.NDArray[np.bool_], ...]:
+    """For each axis X, Y, Z, at which indices any voxel is not the background.
+
+    Looked at in the order of memory: NumPy's fast loops do not run over the flipped views that RAS+ makes of files
+    (three times slower on real cases).
+    """
+    flips = tuple(slice(None, None, -1 if stride < 0 else 1) for stride in image.strides)
+    used = is_brain(image[flips], background)
+    yz: Array = used.any(axis=0)
+    xy: Array = used.any(axis=2)
+    per_axis: tuple[Array, ...] = (xy.any(axis=1), yz.any(axis=1), yz.any(axis=0))
+    return tuple(along[flip] for along, flip in zip(per_axis, flips, strict=True))
 
 
 def crop(volume: Array, box: Box) -> Array:
@@ -211,7 +232,7 @@ def uncrop(slices: Array, box: Box, shape: tuple[int, int, int], fill: float = 0
 
 def measure_intensity(image: Array, volume: Volume, background: float, path: str) -> Intensity:
     """Mean and standard deviation of the values of a cropped image's own non-background voxels."""
-    brain = image[image != background]
+    brain: Array = image[is_brain(image, background)]
     if not brain.size:
         raise CaseError(path, f"every voxel is {background:g}; the image is empty")
     if brain.min() == brain.max():
@@ -232,6 +253,6 @@ def hash_brain(image: Array, volume: Volume, background: float) -> str:
 
     It does not depend on the size of the volume around the brain, the number type or the orientation of the file.
     """
-    brain = image[image != background]
-    values = brain if (volume.slope, volume.inter) == (1, 0) else brain * volume.slope + volume.inter
-    return hashlib.blake2b(values.astype(np.float32), digest_size=16).hexdigest()
+    brain: Array = image[is_brain(image, background)]
+    values: Array = brain if (volume.slope, volume.inter) == (1, 0) else brain * volume.slope + volume.inter
+    return hashlib.blake2b(values.astype(np.float32).data, digest_size=16).hexdigest()
