@@ -211,10 +211,9 @@ def occupied(image: Array, background: float) -> tuple[npt.NDArray[np.bool_], ..
     (three times slower on real cases).
     """
     flips = tuple(slice(None, None, -1 if stride < 0 else 1) for stride in image.strides)
-    used = is_brain(image[flips], background)
-    yz: Array = used.any(axis=0)
-    xy: Array = used.any(axis=2)
-    per_axis: tuple[Array, ...] = (xy.any(axis=1), yz.any(axis=1), yz.any(axis=0))
+    used: Any = is_brain(image[flips], background)
+    yz, xy = used.any(axis=0), used.any(axis=2)
+    per_axis = (xy.any(axis=1), yz.any(axis=1), yz.any(axis=0))
     return tuple(along[flip] for along, flip in zip(per_axis, flips, strict=True))
 
 
