@@ -68,6 +68,7 @@ class PrepareConfig:
             (self.val_fraction, self.test_fraction),
             "neither may be negative and some patients must be left to train on",
         )
+        _check(self.wait_minutes >= 0, "--wait-minutes", self.wait_minutes, "not negative")
         _check(self.folds >= 2, "--folds", self.folds, "at least 2")
         _check(self.seed >= 0, "--seed", self.seed, "not negative")
 
@@ -210,6 +211,7 @@ class PredictConfig:
 
     def __post_init__(self) -> None:
         _check(self.batch_size >= 1, "--batch-size", self.batch_size, "at least 1")
+        _check(self.wait_minutes >= 0, "--wait-minutes", self.wait_minutes, "not negative")
         _check(self.workers >= 0, "--workers", self.workers, "not negative")
 
 

@@ -15,6 +15,14 @@ class StorageError(BratsError):
     """A path cannot be read or written: no permission, disk full, store not reachable."""
 
 
+class ClusterError(BratsError):
+    """Ray broke off what it was doing: machines or processes were lost for good, or nothing moved for too long."""
+
+
+class DivergedError(BratsError):
+    """The loss of a training, or its gradient, is not finite."""
+
+
 class CaseError(BratsError):
     """One case cannot be used. The others go on; the reason becomes a row of `rejects.parquet`.
 

@@ -73,7 +73,7 @@ def said_plainly(path: str, doing: str) -> Iterator[None]:
         ) from error
     except OSError as error:
         reason = _one_line(error)
-        if isinstance(error, OSError) and error.errno == errno.ENOSPC:
+        if error.errno == errno.ENOSPC:
             reason = "no space left on the disk; free some and run the same command again"
         raise StorageError(f"{path}: cannot {doing}: {reason}") from error
 

@@ -16,9 +16,10 @@ def main(config: EvaluateConfig) -> None:
     from brats.pipeline.evaluate import evaluate
     from brats.pipeline.preflight import check_cluster
 
+    inputs = {"--predictions": config.predictions, "--references": config.references}
     storage.check_roundtrip(storage.absolute(config.out))
     with calm(), connected():
-        check_cluster(data=config.references, out=config.out, wait_minutes=config.wait_minutes)
+        check_cluster(inputs, config.out, wait_minutes=config.wait_minutes)
         print(evaluate(config).summary())
 
 

@@ -16,9 +16,10 @@ def main(config: PredictConfig) -> None:
     from brats.pipeline.predict import predict
     from brats.pipeline.preflight import check_cluster
 
+    inputs = {"--data": config.data, "--model": config.model}
     storage.check_roundtrip(storage.absolute(config.out))
     with calm(), connected():
-        check_cluster(data=config.data, out=config.out, wait_minutes=config.wait_minutes)
+        check_cluster(inputs, config.out, wait_minutes=config.wait_minutes)
         print(predict(config).summary())
 
 

@@ -18,7 +18,7 @@ def main(config: PrepareConfig) -> None:
 
     storage.check_roundtrip(storage.absolute(config.out))
     with calm(), connected():
-        check_cluster(data=config.data, out=config.out, wait_minutes=config.wait_minutes)
+        check_cluster({"--data": config.data}, config.out, wait_minutes=config.wait_minutes)
         print(prepare(config).summary())
 
 

@@ -20,7 +20,7 @@ def main(config: TrainConfig) -> None:
     assert config.out is not None
     storage.check_roundtrip(storage.absolute(config.out))
     with calm(), connected():
-        check_cluster(data=config.data, out=config.out, wait_minutes=config.wait_minutes)
+        check_cluster({"--data": config.data}, config.out, wait_minutes=config.wait_minutes)
         print(train(config).summary())
 
 

@@ -26,8 +26,17 @@ def test_address_without_a_port_is_refused() -> None:
 
 
 def test_address_of_the_dashboard_is_told_from_the_cluster_s_own() -> None:
-    with pytest.raises(ConfigError, match=r"ray job submit --address http://127\.0\.0\.1:8265"):
+    with pytest.raises(ConfigError, match="ray job submit --address http://HEAD:8265"):
         check_reachable("http://127.0.0.1:8265")
+
+
+def test_auto_without_a_ray_on_this_machine_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(**_: object) -> None:
+        raise ConnectionError("Could not find any running Ray instance")
+
+    monkeypatch.setattr(ray, "init", fail)
+    with pytest.raises(ConfigError, match=r"^RAY_ADDRESS=auto: no Ray runs on this machine"):
+        cluster.init("auto")
 
 
 def test_address_where_somebody_listens_is_taken() -> None:

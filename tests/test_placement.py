@@ -1,27 +1,23 @@
 """How many workers are chosen, on what, for what a cluster has and may grow to."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 
 from brats.errors import ConfigError
-from brats.pipeline.placement import Capacity, Machine, Placement, choose, growth
+from brats.pipeline.placement import Capacity, Machine, Placement, choose, growth, with_lost
 
 T4 = Machine(cpus=4, gpus=1, accelerator="T4")
 HEAD = Machine(cpus=0)
 
 
 def capacity(
-    *machines: Machine, free_cpus: float = -1, free_gpus: int = -1, most_cpus: float = 0, most_gpus: int = 0
+    *machines: Machine, free: Sequence[Machine] | None = None, grown: Sequence[Machine] | None = None
 ) -> Capacity:
     """Of these machines: all of it free, and no more to come, unless it says otherwise."""
-    cpus, gpus = sum(machine.cpus for machine in machines), sum(machine.gpus for machine in machines)
     return Capacity(
-        machines=machines,
-        free_cpus=cpus if free_cpus < 0 else free_cpus,
-        free_gpus=gpus if free_gpus < 0 else free_gpus,
-        most_cpus=max(most_cpus, cpus),
-        most_gpus=max(most_gpus, gpus),
+        machines=machines, free=machines if free is None else free, grown=machines if grown is None else grown
     )
 
 
@@ -77,17 +73,39 @@ def test_gpus_are_left_alone_when_the_cpu_is_asked_for() -> None:
 
 
 def test_gpus_that_can_still_come_are_waited_for() -> None:
-    possible, better = choose(capacity(HEAD, most_cpus=8, most_gpus=2), "auto", 0, cpu_workers=2)
+    possible, better = choose(capacity(HEAD, grown=[T4, T4]), "auto", 0, cpu_workers=2)
     assert possible is None
     assert better is not None
     assert (better.workers, better.use_gpu) == (2, True)
 
 
 def test_gpus_held_by_other_jobs_are_waited_for_while_the_free_one_would_do() -> None:
-    possible, better = choose(capacity(T4, T4, free_gpus=1), "auto", 0, cpu_workers=2)
+    held = Machine(cpus=3)
+    possible, better = choose(capacity(T4, T4, free=[T4, held]), "auto", 0, cpu_workers=2)
     assert possible is not None
     assert better is not None
-    assert (possible.workers, better.workers) == (1, 2)
+    assert (possible.workers, possible.missing, better.workers) == (1, 1, 2)
+
+
+def test_gpu_on_a_machine_without_a_cpu_has_no_seat_for_a_worker() -> None:
+    assert choose(capacity(Machine(cpus=16), Machine(cpus=0, gpus=1)), "cuda", 0, cpu_workers=2) == (None, None)
+
+
+def test_half_a_cpu_is_left_at_least() -> None:
+    possible, better = choose(capacity(Machine(cpus=1)), "cpu", 2, cpu_workers=2)
+    assert possible == Placement(workers=1, use_gpu=False, cpus=0.5, threads=1)
+    assert better is None
+    assert choose(capacity(Machine(cpus=2), free=[Machine(cpus=0.75)]), "cpu", 1, cpu_workers=2)[0] is None
+
+
+def test_machines_that_were_lost_may_come_back() -> None:
+    lost = Placement(workers=2, use_gpu=True, cpus=1, threads=0, accelerator="T4")
+    possible, better = choose(with_lost(capacity(HEAD, T4), lost), "cuda", 2, cpu_workers=2)
+    assert possible is not None
+    assert (possible.workers, possible.missing) == (1, 1)
+    possible, better = choose(with_lost(capacity(HEAD), lost), "cuda", 2, cpu_workers=2)
+    assert possible is None
+    assert better == lost
 
 
 def test_cluster_of_a_head_alone_has_no_room_and_none_to_come() -> None:
@@ -105,16 +123,16 @@ head_node_type: head
 available_node_types:
   head: {resources: {CPU: 0}, node_config: {}}
   worker: {resources: {CPU: 4, GPU: 1}, max_workers: 2, node_config: {}}
-  large: {resources: {CPU: 8, GPU: 4}, max_workers: 9, node_config: {}}
+  large: {resources: {CPU: 8, GPU: 4}, max_workers: 2, node_config: {}}
 """
 
 
-def test_growth_is_all_that_the_workers_of_the_configuration_may_be(
+def test_growth_is_the_largest_workers_that_the_configuration_allows(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("HOME", str(tmp_path))
     (tmp_path / "ray_bootstrap_config.yaml").write_text(BOOTSTRAP)
-    assert growth() == {"CPU": 2 * 4 + 3 * 8, "GPU": 2 * 1 + 3 * 4}
+    assert growth() == [Machine(cpus=8, gpus=4)] * 2 + [Machine(cpus=4, gpus=1)]
 
 
 @pytest.mark.parametrize("content", [None, "", "[1, 2]", "max_workers: 1", "a: b: c"])
@@ -124,4 +142,4 @@ def test_without_a_configuration_nothing_is_to_come(
     monkeypatch.setenv("HOME", str(tmp_path))
     if content is not None:
         (tmp_path / "ray_bootstrap_config.yaml").write_text(content)
-    assert growth() == {}
+    assert growth() == []

@@ -17,14 +17,13 @@ from prepared import CONFIG, MODALITIES, epochs, fit_arguments, plan, tiny_case,
 from torch import Tensor, nn
 
 from brats.config import Precision, TrainConfig
-from brats.errors import BratsError
+from brats.errors import BratsError, DivergedError
 from brats.model import training
 from brats.model.augment import draw_flips
 from brats.model.checkpoint import Checkpoint, HistoryRow, load_checkpoint, save_checkpoint, saved_epochs
 from brats.model.history import SCHEMA, read_history
 from brats.model.losses import bce_dice_loss
 from brats.model.training import (
-    DivergedError,
     accumulate_gradients,
     check_finite,
     finished,

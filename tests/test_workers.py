@@ -31,13 +31,12 @@ from torch.multiprocessing.spawn import spawn
 
 from brats.config import TrainConfig
 from brats.data.epoch import PlannedBatch
-from brats.errors import BratsError
+from brats.errors import BratsError, DivergedError
 from brats.model import training
 from brats.model.checkpoint import load_checkpoint, saved_epochs
 from brats.model.history import read_history
 from brats.model.losses import bce_dice_loss
 from brats.model.training import (
-    DivergedError,
     accumulate_gradients,
     fit,
     prepare_batch,

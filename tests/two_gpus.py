@@ -32,11 +32,11 @@ def findings(cluster: Machines, out: str) -> dict[str, Any]:
     from brats.config import TrainConfig
     from brats.errors import ConfigError
     from brats.pipeline.fit import Work, make_trainer
-    from brats.pipeline.placement import is_reserved, look, place_workers, release, reserve
+    from brats.pipeline.placement import is_reserved, place_workers, release, reserve
     from brats.pipeline.preflight import ask_machines, check_gpus, settle
     from brats.pipeline.stream import EpochPlan
 
-    wait_for(lambda: look().free_gpus == 2, "two GPUs")
+    wait_for(lambda: _free_gpus() == 2, "two GPUs")
     both = place_workers("auto", 0, cpu_workers=2, wait_minutes=1)
     found: dict[str, Any] = {"both": dataclasses.asdict(both), "said_of_both": str(both)}
     try:
@@ -45,7 +45,7 @@ def findings(cluster: Machines, out: str) -> dict[str, Any]:
         found["unusable"] = str(error)
     with open(f"{out}/.check", "w") as file:
         file.write(file.name)
-    found["sights"] = [dataclasses.asdict(sight) for sight in ask_machines(f"{out}/.check", out)]
+    found["sights"] = [dataclasses.asdict(sight) for sight in ask_machines(f"{out}/.check", {"--data": out})]
 
     plan = EpochPlan(
         prepared=out, cases=(), modalities=("t1",), size=(32, 32), seed=0, batch_size=2, tumour_free_ratio=0
@@ -54,25 +54,31 @@ def findings(cluster: Machines, out: str) -> dict[str, Any]:
     work = Work(config=config, plan=plan, val_paths=(), steps_per_epoch=1, slices_per_epoch=2)
     found["worker"] = make_trainer(work, both, 0, probe, {}, backend="gloo").fit().return_value
 
-    group = reserve(both, 2)
+    group = reserve([both.bundle] * 2)
     nodes = wait_for(lambda: is_reserved(group) and _nodes_of(group), "a place for two workers")
     found["nodes_of_two"] = nodes
     release(group)
-    wait_for(lambda: look().free_gpus == 2, "the GPUs to be given back")
+    wait_for(lambda: _free_gpus() == 2, "the GPUs to be given back")
 
     cluster.remove(cluster.nodes[-1])
     settle()
     said = io.StringIO()
     with contextlib.redirect_stdout(said):
-        rest = place_workers("auto", 2, cpu_workers=2, wait_minutes=30, go_on=True)
+        rest = place_workers("auto", 2, cpu_workers=2, wait_minutes=30, lost=both)
     found["rest"], found["said_of_rest"] = dataclasses.asdict(rest), said.getvalue()
     blocker = ray.remote(num_gpus=1, num_cpus=0)(_Holder).remote()
     ray.get(blocker.ready.remote())
-    more = reserve(both, 1)
+    more = reserve([both.bundle])
     found["room_while_held"] = is_reserved(more)
     cluster.add(**T4)
     found["room_after"] = wait_for(lambda: is_reserved(more), "room on the machine that joined")
     return found
+
+
+def _free_gpus() -> int:
+    from brats.pipeline.placement import look
+
+    return sum(machine.gpus for machine in look().free)
 
 
 class _Holder:

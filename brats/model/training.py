@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from brats.config import TrainConfig
-from brats.errors import BratsError
+from brats.errors import BratsError, DivergedError
 from brats.labels import REGIONS
 from brats.model.augment import draw_flips, flip
 from brats.model.checkpoint import Checkpoint, HistoryRow, best_epoch, load_checkpoint, save_checkpoint
@@ -40,10 +40,6 @@ REMEDY = (
     "the last finished epoch is kept; go on from there with --precision fp32 or, where it was that already, start "
     "again with a lower --learning-rate and another --out"
 )
-
-
-class DivergedError(BratsError):
-    """The loss or its gradient is not finite."""
 
 
 def fit(

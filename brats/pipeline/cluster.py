@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from types import FrameType
 from typing import Any
 
-from brats.errors import BratsError, ConfigError, StorageError
+from brats.errors import BratsError, ClusterError, ConfigError, StorageError
 from brats.pipeline.console import Progress, keep_off_console
 from brats.pipeline.events import show_ours_only
 
@@ -35,7 +35,6 @@ FORWARDED = (
     "AWS_RESPONSE_CHECKSUM_VALIDATION",
     "BRATS_S3_PATIENCE_S",
 )
-NO_PROGRESS_TIMEOUT_S = 600  # a dataset that stands still this long ends the job instead of hanging
 REACH_TIMEOUT_S = 10  # Ray itself tries for two minutes
 
 
@@ -59,7 +58,6 @@ def connected() -> Iterator[None]:
     context = DataContext.get_current()
     context.enable_progress_bars = False
     context.print_on_execution_start = False
-    context.execution_no_progress_timeout_s = NO_PROGRESS_TIMEOUT_S
     if threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGTERM, _interrupt)  # after ray.init, which installs one of its own
     try:
@@ -99,6 +97,8 @@ def init(address: str) -> None:
             f"Ray {versions[2]} on Python {versions[3]}; install the same versions here, or use `ray job submit`"
         ) from error
     except (ConnectionError, SystemExit) as error:
+        if address == "auto":
+            raise ConfigError("RAY_ADDRESS=auto: no Ray runs on this machine; start one, or unset it") from error
         raise ConfigError(
             f"RAY_ADDRESS={address}: something answers there, but does not let this process in; check that it is "
             "Ray's own address (port 6379 unless chosen otherwise), and that RAY_AUTH_TOKEN_PATH or RAY_AUTH_TOKEN "
@@ -115,7 +115,7 @@ def check_reachable(address: str) -> None:
     if "://" in address:
         raise ConfigError(
             f"RAY_ADDRESS={address}: expected host:port of the cluster's head; from elsewhere, submit the job: "
-            f"`ray job submit --address {address} --working-dir . -- python jobs/...`"
+            "`ray job submit --address http://HEAD:8265 --working-dir . -- python jobs/...`"
         )
     host, _, port = address.rpartition(":")
     try:
@@ -143,7 +143,7 @@ def rows_of(dataset: Any) -> Iterable[dict[str, Any]]:
     try:
         yield from dataset.iter_rows()
     except (ray.exceptions.RayError, ExecutionTimeoutError) as error:
-        raise BratsError(root_cause(error)) from error
+        raise ClusterError(root_cause(error)) from error
 
 
 def case_statuses(dataset: Any, stage: str, n_cases: int) -> Iterator[dict[str, Any]]:

@@ -67,9 +67,13 @@ def keep_off_console(*names: str) -> None:
 @contextmanager
 def relayed(show: Callable[[Any], None]) -> Iterator[Any]:
     """A queue whose items, put by any process of the cluster, are shown here in the order they come."""
+    import ray
     from ray.util.queue import Empty, Queue
+    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-    queue = Queue(actor_options={"num_cpus": 0})
+    # On this machine: any other may be lost, and the workers that use the queue with it.
+    here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
+    queue = Queue(actor_options={"num_cpus": 0, "scheduling_strategy": here})
     over = threading.Event()
 
     def drain() -> None:
@@ -78,6 +82,8 @@ def relayed(show: Callable[[Any], None]) -> Iterator[Any]:
                 show(queue.get(timeout=0.5))
             except Empty:
                 continue
+            except ray.exceptions.RayError:
+                return
 
     thread = threading.Thread(target=drain, daemon=True)
     thread.start()

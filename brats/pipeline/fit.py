@@ -6,6 +6,7 @@ the epoch it is in when a machine comes back.
 """
 
 import functools
+import re
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
@@ -14,10 +15,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from brats import storage
-from brats.config import TrainConfig
+from brats.config import Device, TrainConfig
 from brats.data.epoch import PlannedBatch
 from brats.data.slices import slices_path
-from brats.errors import BratsError, ConfigError, StorageError
+from brats.errors import BratsError, ConfigError, DivergedError, StorageError
 from brats.pipeline import cluster
 from brats.pipeline.console import duration, relayed, say
 from brats.pipeline.placement import Placement, is_reserved, place_workers, release, reserve
@@ -61,25 +62,26 @@ def fit_on_cluster(config: TrainConfig, prepared: str, split: Sequence[Mapping[s
         slices_per_epoch=sum(len(batch.slices) for batch in first_epoch),
     )
     n_failures = 0
-    wanted, wait_minutes, go_on = config.workers, config.wait_minutes, False
-    while not finished(history, config):
-        placement = place_workers(config.device, wanted, cpu_workers=2, wait_minutes=wait_minutes, go_on=go_on)
-        wanted = max(wanted, placement.workers)  # as many as there once were, when machines come back
+    placement = place_workers(config.device, config.workers, cpu_workers=2, wait_minutes=config.wait_minutes)
+    while True:
         check_batches(first_epoch, placement.workers)
-        check_gpus(placement)
         announce(config, placement, len(history), work.slices_per_epoch, work.steps_per_epoch)
+        n_before, lost, wait_minutes = len(history), None, REGROW_MINUTES
         try:
-            run_workers(work, placement, len(history), missing=wanted - placement.workers)
-            wait_minutes, go_on = REGROW_MINUTES, False
+            check_gpus(placement)
+            run_workers(work, placement, n_before)
         except WorkersLostError as error:
-            n_failures = n_failures + 1 if len(read_progress(config.out)) == len(history) else 1
+            lost, wait_minutes = placement, config.wait_minutes
+            n_failures = n_failures + 1 if len(read_progress(config.out)) == n_before else 1
             if n_failures > config.max_failures:
                 raise BratsError(f"{error}; the same command goes on after the last finished epoch") from error
             say("train", f"{error}; restart {n_failures} of at most {config.max_failures} in a row")
             settle()
-            wait_minutes, go_on = config.wait_minutes, True
         history = read_progress(config.out)
-    return history
+        if finished(history, config):
+            return history
+        device: Device = "cuda" if placement.use_gpu else "cpu"  # a run does not change what it computes on
+        placement = place_workers(device, config.workers, cpu_workers=2, wait_minutes=wait_minutes, lost=lost)
 
 
 def read_progress(run: str) -> list[dict[str, Any]]:
@@ -90,27 +92,26 @@ def read_progress(run: str) -> list[dict[str, Any]]:
     return checkpoint.history if checkpoint else []
 
 
-def run_workers(work: Work, placement: Placement, n_done: int, *, missing: int) -> None:
+def run_workers(work: Work, placement: Placement, n_done: int) -> None:
     """Train with these workers until the last epoch, or the end of an epoch at which missing ones can join.
 
-    Raises WorkersLostError when another start may get further, BratsError when it would not.
+    Raises WorkersLostError when another start may get further, the workers' own BratsError when it would not.
     """
     import ray
     from ray.train import TrainingFailedError
 
-    more = reserve(placement, missing) if missing > 0 else None
     try:
         with relayed(functools.partial(show_epoch, work.config)) as queue:
-            trainer = make_trainer(work, placement, n_done, train_worker, {"queue": queue, "more": more})
-            outcome = in_thread(lambda: trainer.fit().return_value)
+            trainer = make_trainer(work, placement, n_done, train_worker, {"queue": queue})
+            in_thread(trainer.fit)
     except (TrainingFailedError, ray.exceptions.RayError) as error:
+        for failure in getattr(error, "worker_failures", {}).values():
+            if isinstance(failure, (ConfigError, DivergedError)):
+                raise failure from error
         raise WorkersLostError(worker_failure(error)) from error
     finally:
-        release(more)
         with suppress(StorageError):  # a store that is away is not what ended the training
             storage.remove(ray_folder(work.config))
-    if outcome is not None:
-        raise BratsError(outcome)
 
 
 def ray_folder(config: TrainConfig) -> str:
@@ -178,39 +179,40 @@ def in_thread(work: Callable[[], Any]) -> Any:
     return future.result()
 
 
-def train_worker(spec: dict[str, Any]) -> str | None:
-    """What each Ray Train worker runs. Returns why training cannot succeed, None when it did.
-
-    An error that another attempt would meet again is returned, not raised: workers that raise are started again.
-    """
+def train_worker(spec: dict[str, Any]) -> None:
+    """What each Ray Train worker runs."""
     import ray.train
     import ray.train.torch
     import torch
 
     from brats.model.precision import choose_precision
-    from brats.model.training import DivergedError, fit
+    from brats.model.training import fit
     from brats.model.workers import Worker
 
     work, placement = spec["work"], spec["placement"]
     context = ray.train.get_context()
     if placement.threads:
         torch.set_num_threads(placement.threads)
+    device = ray.train.torch.get_device()
+    worker = Worker(
+        rank=context.get_world_rank(),
+        world_size=context.get_world_size(),
+        device=device,
+        precision=choose_precision(work.config.precision, device),
+    )
+    shard = ray.train.get_dataset_shard(stream_name(worker.rank))
+    newcomers: list[Any] = []
+
+    def on_epoch(row: dict[str, Any]) -> bool:
+        """Report; tell whether a missing GPU is there. Asked for earlier it might take the seat of a worker."""
+        if worker.rank:
+            return False
+        spec["queue"].put(row)
+        if placement.use_gpu and not newcomers:
+            newcomers.extend(reserve([placement.bundle]) for _ in range(placement.missing))
+        return any(is_reserved(group) for group in newcomers)
+
     try:
-        device = ray.train.torch.get_device()
-        worker = Worker(
-            rank=context.get_world_rank(),
-            world_size=context.get_world_size(),
-            device=device,
-            precision=choose_precision(work.config.precision, device),
-        )
-        shard = ray.train.get_dataset_shard(stream_name(worker.rank))
-
-        def on_epoch(row: dict[str, Any]) -> bool:
-            if worker.rank:
-                return False
-            spec["queue"].put(row)
-            return spec["more"] is not None and is_reserved(spec["more"])
-
         fit(
             work.config,
             worker,
@@ -221,9 +223,9 @@ def train_worker(spec: dict[str, Any]) -> str | None:
             run=work.config.out,
             on_epoch=on_epoch,
         )
-    except (DivergedError, ConfigError) as error:
-        return str(error)
-    return None
+    finally:
+        for group in newcomers:
+            release(group)
 
 
 def worker_failure(error: BaseException) -> str:
@@ -240,6 +242,8 @@ def worker_failure(error: BaseException) -> str:
         return f"training worker {min(died)} died, and its process or its machine with it"
     if failures:
         rank, failure = min(failures.items())
+        if re.search(r"connection (reset|closed|refused)", str(failure), re.IGNORECASE):
+            return f"training worker {rank} lost the connection to another, most likely with its machine"
         return f"training worker {rank} failed: {cluster.root_cause(failure)}"
     return f"the workers could not be started or kept: {cluster.root_cause(error)}"
 

@@ -7,8 +7,8 @@ import tempfile
 import time
 import uuid
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any
 
 from brats import storage
 from brats.errors import BratsError, ConfigError, StorageError
@@ -16,6 +16,7 @@ from brats.pipeline.placement import Placement, place_workers
 
 CASE_MEMORY_BYTES = 2**30  # that Ray sets aside for a task which reads a case; 0.7 GB are used at most on BraTS
 FREE_DISK_BYTES = 2**30  # where Ray keeps its logs and what does not fit into memory
+NO_PROGRESS_S = 600.0  # a dataset that stands still this long, or as long as machines are waited for, ends
 ANSWER_S = 90.0  # within which a machine must answer; its first Python process reads from a cold disk
 
 
@@ -27,15 +28,18 @@ class Sight:
     complaint: str
 
 
-def check_cluster(*, data: str | None, out: str, wait_minutes: float) -> None:
+def check_cluster(inputs: Mapping[str, str | None], out: str, *, wait_minutes: float) -> None:
     """Raise an error, one line that names the setting or the machine, unless the job can run on this cluster.
 
-    data: what every machine reads, None where the job makes its own
-    out:  what every machine writes to
+    inputs: what every machine reads, by the option that names it; None where the job makes its own
+    out:    what every machine writes to
     """
     import ray
+    from ray.data import DataContext
 
-    out, data = storage.absolute(out), data and storage.absolute(data)
+    DataContext.get_current().execution_no_progress_timeout_s = max(NO_PROGRESS_S, 60 * wait_minutes)
+    out = storage.absolute(out)
+    read = {option: storage.absolute(path) for option, path in inputs.items() if path is not None}
     place_workers("cpu", 1, cpu_workers=1, wait_minutes=wait_minutes)  # a cluster may have scaled to nothing
     machines = [node for node in ray.nodes() if node["Alive"]]
     if all(node["Resources"].get("memory", 0) < CASE_MEMORY_BYTES for node in machines):
@@ -48,7 +52,7 @@ def check_cluster(*, data: str | None, out: str, wait_minutes: float) -> None:
     probe = storage.join(out, f".check-{uuid.uuid4().hex}")
     storage.write_bytes(probe, probe.encode())
     try:
-        sights = ask_machines(probe, data)
+        sights = ask_machines(probe, read)
     finally:
         storage.remove(probe)
     for sight in sights:
@@ -70,7 +74,7 @@ def check_disk(folder: str, needed_bytes: int) -> None:
         )
 
 
-def ask_machines(probe: str, data: str | None) -> list[Sight]:
+def ask_machines(probe: str, inputs: Mapping[str, str]) -> list[Sight]:
     """What every machine that computes says of itself. One that does not answer is left out: it may be leaving."""
     import ray
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
@@ -78,7 +82,7 @@ def ask_machines(probe: str, data: str | None) -> list[Sight]:
     ask = ray.remote(num_cpus=0, max_retries=0)(look_around)
     asked = {
         ask.options(scheduling_strategy=NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)).remote(
-            probe, data
+            probe, inputs
         ): node["NodeManagerHostname"]
         for node in ray.nodes()
         if node["Alive"] and node["Resources"].get("CPU")
@@ -87,7 +91,7 @@ def ask_machines(probe: str, data: str | None) -> list[Sight]:
     sights = []
     for answer in answered:
         try:
-            sights.append(Sight(**ray.get(answer)))
+            sights.append(ray.get(answer))
         except ray.exceptions.RayTaskError as error:
             if "ModuleNotFoundError" not in str(error):
                 raise
@@ -116,9 +120,13 @@ def check_gpus(placement: Placement) -> None:
         accelerator_type=placement.accelerator,
         scheduling_strategy="SPREAD",
     )(_gpu_complaint)
-    for complaint in ray.get([ask.remote() for _ in range(placement.workers)]):
-        if complaint:
-            raise ConfigError(complaint)
+    answers, _ = ray.wait(
+        [ask.remote() for _ in range(placement.workers)], num_returns=placement.workers, timeout=ANSWER_S
+    )
+    for answer in answers:  # a machine that does not answer is on its way out, which the workers will find
+        with suppress(ray.exceptions.RayError):
+            if complaint := ray.get(answer):
+                raise ConfigError(complaint)
 
 
 def _gpu_complaint() -> str:
@@ -156,19 +164,20 @@ def _answer() -> None:
     """Ray task: nothing but an answer."""
 
 
-def look_around(probe: str, data: str | None) -> Mapping[str, Any]:
-    """Ray task: whether this machine sees what the driver has written and the data, and has room on its disk."""
-    return {"host": socket.gethostname(), "complaint": _complaint(probe, data)}
+def look_around(probe: str, inputs: Mapping[str, str]) -> Sight:
+    """Ray task: whether this machine sees what the driver has written and what is to be read, and has room."""
+    return Sight(host=socket.gethostname(), complaint=_complaint(probe, inputs))
 
 
-def _complaint(probe: str, data: str | None) -> str:
+def _complaint(probe: str, inputs: Mapping[str, str]) -> str:
     out = probe.rsplit("/", 1)[0]
     shared = "a folder that all machines share, or an s3:// URL"
     try:
         if storage.read_bytes(probe) != probe.encode():
             return f"--out: reads something else in {out} than was written there; name {shared}"
-        if data is not None and not storage.exists(data):
-            return f"--data: {data} is not there; name {shared}"
+        for option, path in inputs.items():
+            if not storage.exists(path):
+                return f"{option}: {path} is not there; name {shared}"
         check_disk(tempfile.gettempdir(), FREE_DISK_BYTES)
     except FileNotFoundError:
         return f"--out: {out} is not the folder that the job writes to; name {shared}"

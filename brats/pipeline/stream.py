@@ -19,6 +19,7 @@ from brats.data.slices import SliceBatch, padded_size, read_batch
 
 BLOCK_STEPS = 8  # optimiser steps whose slices one reading task brings
 PREFETCH_STEPS = 4  # steps that wait ready in the worker
+NO_PROGRESS_S = 3600  # without a batch taken or made; while workers validate, none is
 LOOP_PAUSE_S = 0.02
 SLICE_DIVISOR = 32  # what a U-Net of five halvings needs; wider padding than another network needs does no harm
 
@@ -73,12 +74,12 @@ def rank_stream(
     """The dataset of one worker: a row per optimiser step, from the epoch after the `n_done` done to the end."""
     import ray.data
 
-    n_rows = (config.epochs - n_done) * steps
-    dataset = ray.data.range(n_rows, override_num_blocks=max(1, -(-n_rows // BLOCK_STEPS))).map(
+    rows = [{"id": row} for row in range(n_done * steps, config.epochs * steps)]
+    # Not ray.data.range: its reading tasks take a whole CPU each, which a small machine beside a worker has not.
+    dataset = ray.data.from_items(rows, override_num_blocks=max(1, -(-len(rows) // BLOCK_STEPS))).map(
         read_step,
         fn_kwargs={
             "plan": plan,
-            "first_row": n_done * steps,
             "steps": steps,
             "rank": rank,
             "world_size": world_size,
@@ -86,7 +87,7 @@ def rank_stream(
         num_cpus=0.5,
     )
     dataset.context.custom_execution_callback_classes = [Paced]
-    dataset.context.execution_no_progress_timeout_s = -1  # while workers validate, nothing is taken from it
+    dataset.context.execution_no_progress_timeout_s = NO_PROGRESS_S
     return dataset
 
 
@@ -112,11 +113,9 @@ def _planned(plan: EpochPlan, epoch: int) -> list[PlannedBatch]:
     return plan.epoch(epoch)
 
 
-def read_step(
-    row: dict[str, Any], plan: EpochPlan, first_row: int, steps: int, rank: int, world_size: int
-) -> dict[str, Any]:
+def read_step(row: dict[str, Any], plan: EpochPlan, steps: int, rank: int, world_size: int) -> dict[str, Any]:
     """Ray step: read one worker's slices of one optimiser step. Arrays travel as plain bytes with their shape."""
-    epoch, step = divmod(int(row["id"]) + first_row, steps)
+    epoch, step = divmod(int(row["id"]), steps)
     batch = _planned(plan, epoch + 1)[step]
     own = share(batch, rank, world_size)
     slices = read_batch(plan.prepared, [batch.slices[index] for index in own], plan.modalities, plan.size)
