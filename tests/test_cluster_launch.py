@@ -40,18 +40,44 @@ def ec2(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
     server.stop()
 
 
-def launched(config: dict[str, Any], kind: str, count: int) -> list[Any]:
-    """The instances that Ray starts of one kind, as EC2 then describes them."""
-    import boto3
+def provider_of(config: dict[str, Any]) -> Any:
+    """What starts and ends machines on EC2 for Ray."""
     from ray.autoscaler._private.providers import _get_node_provider
+
+    return _get_node_provider(config["provider"], config["cluster_name"], use_cache=False)
+
+
+def launch(provider: Any, config: dict[str, Any], kind: str, count: int) -> list[int]:
+    """Start machines; how many each request to EC2 asks for. EC2 starts these, moto one for each request."""
     from ray.autoscaler.tags import TAG_RAY_NODE_KIND, TAG_RAY_USER_NODE_TYPE
 
-    provider = _get_node_provider(config["provider"], config["cluster_name"], use_cache=False)
+    asked: list[int] = []
+    events = provider.ec2_fail_fast.meta.client.meta.events
+    request = "provide-client-params.ec2.RunInstances"
+    events.register(request, lambda params, **_: asked.append(params["MaxCount"]), unique_id="asked")
     tags = {TAG_RAY_NODE_KIND: "head" if kind == "head" else "worker", TAG_RAY_USER_NODE_TYPE: kind}
     provider.create_node(config["available_node_types"][kind]["node_config"], tags, count)
+    events.unregister(request, unique_id="asked")
+    return asked
+
+
+def running(config: dict[str, Any], kind: str) -> list[Any]:
+    """The instances of one kind that cost money, as EC2 describes them."""
+    import boto3
+
     client = boto3.client("ec2", region_name=config["provider"]["region"])
-    found = client.describe_instances(Filters=[{"Name": "tag:ray-user-node-type", "Values": [kind]}])
+    paid = ["pending", "running", "stopping", "stopped"]  # the disks of stopped ones
+    filters = [
+        {"Name": "tag:ray-user-node-type", "Values": [kind]},
+        {"Name": "instance-state-name", "Values": paid},
+    ]
+    found = client.describe_instances(Filters=filters)
     return [instance for reservation in found["Reservations"] for instance in reservation["Instances"]]
+
+
+def end_all(provider: Any) -> None:
+    """What `ray down` does, once it has stopped Ray."""
+    provider.terminate_nodes(provider.nodes_for_teardown({}))
 
 
 @pytest.fixture(scope="module")
@@ -98,20 +124,34 @@ def test_ray_opens_nothing_and_makes_no_role_or_key(bootstrapped: dict[str, Any]
 def test_machines_are_launched_as_written(
     bootstrapped: dict[str, Any], ec2: dict[str, str], kind: str, count: int
 ) -> None:
-    instances = launched(bootstrapped, kind, count)
-    assert instances
-    for instance in instances:
-        assert instance["InstanceType"] == {"head": "m6i.large", "gpu": "g4dn.xlarge"}[kind]
-        assert instance["ImageId"] == ec2["ami-00000000000000000"]
-        assert instance["IamInstanceProfile"]["Arn"].endswith({"head": "/brats-head", "gpu": "/brats-worker"}[kind])
-        assert instance.get("InstanceLifecycle") == {"head": None, "gpu": "spot"}[kind]
-        assert [group["GroupId"] for group in instance["SecurityGroups"]] == [ec2["sg-00000000000000000"]]
-        assert instance["SubnetId"] == ec2["subnet-00000000000000000"]
-        assert instance["KeyName"] == "my-key"
-        assert instance["MetadataOptions"]["HttpTokens"] == "required"
-        assert [disk_of(mapping) for mapping in instance["BlockDeviceMappings"]] == [
-            {"head": (100, "gp3", True), "gpu": (150, "gp3", True)}[kind]
-        ]
+    provider = provider_of(bootstrapped)
+    assert launch(provider, bootstrapped, kind, count) == [count]
+    (instance,) = running(bootstrapped, kind)
+    assert instance["InstanceType"] == {"head": "m6i.large", "gpu": "g4dn.xlarge"}[kind]
+    assert instance["ImageId"] == ec2["ami-00000000000000000"]
+    assert instance["IamInstanceProfile"]["Arn"].endswith({"head": "/brats-head", "gpu": "/brats-worker"}[kind])
+    assert instance.get("InstanceLifecycle") == {"head": None, "gpu": "spot"}[kind]
+    assert [group["GroupId"] for group in instance["SecurityGroups"]] == [ec2["sg-00000000000000000"]]
+    assert instance["SubnetId"] == ec2["subnet-00000000000000000"]
+    assert instance["KeyName"] == "my-key"
+    assert instance["MetadataOptions"]["HttpTokens"] == "required"
+    assert [disk_of(mapping) for mapping in instance["BlockDeviceMappings"]] == [
+        {"head": (100, "gp3", True), "gpu": (150, "gp3", True)}[kind]
+    ]
+    end_all(provider)
+
+
+def test_ray_down_ends_every_machine_and_disk(bootstrapped: dict[str, Any]) -> None:
+    import boto3
+
+    provider = provider_of(bootstrapped)
+    for kind in ("head", "gpu", "gpu"):
+        launch(provider, bootstrapped, kind, 1)
+    client = boto3.client("ec2", region_name="eu-central-1")
+    assert len(client.describe_volumes()["Volumes"]) == 3
+    end_all(provider_of(bootstrapped))  # as another process, which finds the machines by their tag
+    assert running(bootstrapped, "head") == running(bootstrapped, "gpu") == []
+    assert client.describe_volumes()["Volumes"] == []
 
 
 def disk_of(mapping: dict[str, Any]) -> tuple[int, str, bool]:

@@ -14,6 +14,8 @@ from two_gpus import T4
 
 pytestmark = pytest.mark.ray
 
+BOTH = {"workers": 2, "use_gpu": True, "cpus": 1.0, "threads": 0, "accelerator": "T4", "missing": 0}
+
 
 @pytest.fixture(scope="module")
 def found(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
@@ -28,14 +30,7 @@ def found(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
 
 
 def test_each_gpu_has_a_worker_of_its_kind(found: dict[str, Any]) -> None:
-    assert found["both"] == {
-        "workers": 2,
-        "use_gpu": True,
-        "cpus": 1.0,
-        "threads": 0,
-        "accelerator": "T4",
-        "missing": 0,
-    }
+    assert found["both"] == BOTH
     assert found["said_of_both"] == "2 T4 workers"
     assert len(found["nodes_of_two"]) == 2
 
@@ -57,7 +52,10 @@ def test_every_machine_that_computes_is_asked(found: dict[str, Any]) -> None:
 
 def test_with_one_machine_lost_the_other_goes_on_and_says_so(found: dict[str, Any]) -> None:
     assert found["rest"]["workers"] == 1
+    assert found["rest"]["missing"] == 1
     assert found["rest"]["accelerator"] == "T4"
+    assert found["worker_left"]["world_size"] == 1
+    assert len(found["worker_left"]["gpus"]["GPU"]) == 1
     assert "room for 1 of 2 workers; gradients accumulate" in found["said_of_rest"]
 
 

@@ -66,6 +66,8 @@ def findings(cluster: Machines, out: str) -> dict[str, Any]:
     with contextlib.redirect_stdout(said):
         rest = place_workers("auto", 2, cpu_workers=2, wait_minutes=30, lost=both)
     found["rest"], found["said_of_rest"] = dataclasses.asdict(rest), said.getvalue()
+    found["worker_left"] = make_trainer(work, rest, 0, probe, {}, backend="gloo").fit().return_value
+    wait_for(lambda: _free_gpus() == 1, "the GPU to be given back")
     blocker = ray.remote(num_gpus=1, num_cpus=0)(_Holder).remote()
     ray.get(blocker.ready.remote())
     more = reserve([both.bundle])

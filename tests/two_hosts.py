@@ -59,25 +59,8 @@ def why_not() -> str | None:
     missing = [program for program in PROGRAMS if shutil.which(program) is None]
     if missing:
         return f"needs {', '.join(missing)}"
-    probe = subprocess.run(
-        [
-            "unshare",
-            "--net",
-            "--mount",
-            "--pid",
-            "--uts",
-            "--fork",
-            "--mount-proc",
-            "ip",
-            "link",
-            "set",
-            "lo",
-            "up",
-        ],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    command = [*UNSHARE, *"ip link set lo up".split()]
+    probe = subprocess.run(command, capture_output=True, text=True, check=False)
     return f"needs namespaces: {probe.stderr.strip()}" if probe.returncode else None
 
 
