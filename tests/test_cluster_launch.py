@@ -120,11 +120,18 @@ def test_ray_opens_nothing_and_makes_no_role_or_key(bootstrapped: dict[str, Any]
         assert node["SubnetIds"] == [ec2["subnet-00000000000000000"]]
 
 
+@pytest.fixture
+def provider(bootstrapped: dict[str, Any]) -> Iterator[Any]:
+    """Ray's hands on EC2; whatever they have started is ended after the test."""
+    provider = provider_of(bootstrapped)
+    yield provider
+    end_all(provider)
+
+
 @pytest.mark.parametrize(("kind", "count"), [("head", 1), ("gpu", 2)])
 def test_machines_are_launched_as_written(
-    bootstrapped: dict[str, Any], ec2: dict[str, str], kind: str, count: int
+    bootstrapped: dict[str, Any], provider: Any, ec2: dict[str, str], kind: str, count: int
 ) -> None:
-    provider = provider_of(bootstrapped)
     assert launch(provider, bootstrapped, kind, count) == [count]
     (instance,) = running(bootstrapped, kind)
     assert instance["InstanceType"] == {"head": "m6i.large", "gpu": "g4dn.xlarge"}[kind]
@@ -138,13 +145,11 @@ def test_machines_are_launched_as_written(
     assert [disk_of(mapping) for mapping in instance["BlockDeviceMappings"]] == [
         {"head": (100, "gp3", True), "gpu": (150, "gp3", True)}[kind]
     ]
-    end_all(provider)
 
 
-def test_ray_down_ends_every_machine_and_disk(bootstrapped: dict[str, Any]) -> None:
+def test_ray_down_ends_every_machine_and_disk(bootstrapped: dict[str, Any], provider: Any) -> None:
     import boto3
 
-    provider = provider_of(bootstrapped)
     for kind in ("head", "gpu", "gpu"):
         launch(provider, bootstrapped, kind, 1)
     client = boto3.client("ec2", region_name="eu-central-1")

@@ -93,6 +93,24 @@ def test_every_ray_command_runs_with_a_token(name: str) -> None:
     )
 
 
+@pytest.mark.parametrize("name", [AWS, LOCAL])
+def test_no_key_of_a_store_is_asked_for_where_ray_would_show_it(name: str) -> None:
+    text = (ROOT / name).read_text().upper()
+    assert "SECRET" not in text
+    assert "ACCESS_KEY" not in text
+    assert "SESSION_TOKEN" not in text
+
+
+@pytest.mark.parametrize("name", [AWS, LOCAL])
+def test_keys_of_a_store_travel_as_a_file_when_their_line_is_no_comment_any_more(name: str) -> None:
+    commented = "  # ~/.aws/credentials: "
+    text = (ROOT / name).read_text()
+    assert text.count(commented) == 1
+    config = yaml.safe_load(text.replace(commented, commented.replace("# ", "")))
+    assert config["file_mounts"] == {**load(name)["file_mounts"], "~/.aws/credentials": "~/.aws/brats-store"}
+    assert prepared(config)["cluster_name"]
+
+
 def test_both_kinds_of_machine_have_an_image_a_profile_a_group_and_imds_v2() -> None:
     for name, node in node_configs(load(AWS)).items():
         assert node["ImageId"].startswith("ami-"), name
@@ -168,16 +186,47 @@ def settings_of(home: Path) -> dict[str, str]:
 def test_settings_reach_every_shell_that_starts_ray(machine: Path) -> None:
     """Twice, as a second `ray up` does."""
     commands = without_installing(load(AWS))
+    (machine / ".brats-settings").touch(0o644)  # of an older set-up
     done = shell([*commands, *commands], machine)
     assert done.returncode == 0, done.stderr
     found = settings_of(machine)
     assert found["BRATS_DATA"] == "s3://my-bucket/BraTS2021"
     assert found["BRATS_STORAGE"] == "s3://my-bucket/runs"
-    assert found["AWS_DEFAULT_REGION"] == "eu-west-3"
+    assert found["AWS_REGION"] == found["AWS_DEFAULT_REGION"] == "eu-west-3"
     assert found["RAY_AUTH_MODE"] == "token"
     assert found["PATH"].startswith(f"{machine}/venv/bin:")
     assert (machine / ".bashrc").read_text().count("brats-settings") == 1
-    assert (machine / ".ray" / "auth_token").stat().st_mode & 0o777 == 0o600
+    for secret in (".ray/auth_token", ".brats-settings"):
+        assert (machine / secret).stat().st_mode & 0o777 == 0o600, secret
+
+
+@pytest.mark.parametrize("name", [AWS, LOCAL])
+def test_settings_are_never_readable_by_others_not_even_while_they_are_written(name: str, machine: Path) -> None:
+    done = shell([load(name)["metadata"]["settings"]], machine)
+    assert done.returncode == 0, done.stderr
+    assert (machine / ".brats-settings").stat().st_mode & 0o777 == 0o600
+
+
+@pytest.mark.parametrize("name", [AWS, LOCAL])
+def test_keys_of_a_store_are_for_their_owner_alone(name: str, machine: Path) -> None:
+    (machine / ".aws").mkdir()
+    (machine / ".aws" / "credentials").touch(0o644)
+    assert shell(without_installing(load(name)), machine).returncode == 0
+    assert (machine / ".aws" / "credentials").stat().st_mode & 0o777 == 0o600
+
+
+def test_region_of_the_settings_goes_before_the_machine_s_own(machine: Path) -> None:
+    config = load(AWS)
+    commented = "# export AWS_ENDPOINT_URL_S3=... AWS_REGION=..."
+    commands = [
+        command.replace(commented, "export AWS_ENDPOINT_URL_S3=http://store AWS_REGION=elsewhere")
+        for command in without_installing(config)
+    ]
+    assert commands != without_installing(config)
+    assert shell(commands, machine).returncode == 0
+    found = settings_of(machine)
+    assert found["AWS_REGION"] == found["AWS_DEFAULT_REGION"] == "elsewhere"
+    assert found["AWS_ENDPOINT_URL_S3"] == "http://store"
 
 
 def test_local_settings_reach_every_shell_that_starts_ray(machine: Path) -> None:

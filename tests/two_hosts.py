@@ -59,7 +59,7 @@ def why_not() -> str | None:
     missing = [program for program in PROGRAMS if shutil.which(program) is None]
     if missing:
         return f"needs {', '.join(missing)}"
-    command = [*UNSHARE, *"ip link set lo up".split()]
+    command = [*UNSHARE, "ip", "link", "set", "lo", "up"]
     probe = subprocess.run(command, capture_output=True, text=True, check=False)
     return f"needs namespaces: {probe.stderr.strip()}" if probe.returncode else None
 
