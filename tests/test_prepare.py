@@ -270,7 +270,23 @@ def test_only_wanted_modalities_are_stored(cases: Path, tmp_path: Path) -> None:
     assert list(file.read_case().images) == ["t1"]
 
 
-def test_disk_full_is_one_line_and_leaves_no_half_file(cases: Path, tmp_path: Path) -> None:
+def test_disk_that_is_too_small_is_refused_before_any_work(cases: Path, tmp_path: Path) -> None:
+    small = tmp_path / "small"
+    small.mkdir()
+    if os.system(f"mount -t tmpfs -o size=200k tmpfs {small} 2>/dev/null"):
+        pytest.skip("a file system of a given size needs root")
+    try:
+        with pytest.raises(StorageError, match="free on its disk"):
+            run(cases, small / "out")
+        assert not (small / "out" / "slices").exists()
+    finally:
+        os.system(f"umount {small}")
+
+
+def test_disk_full_is_one_line_and_leaves_no_half_file(
+    cases: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("brats.pipeline.prepare.check_disk", lambda *_: None)  # others fill it later
     small = tmp_path / "small"
     small.mkdir()
     if os.system(f"mount -t tmpfs -o size=200k tmpfs {small} 2>/dev/null"):

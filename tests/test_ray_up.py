@@ -1,6 +1,7 @@
 """The lines of the README on two hosts: `ray up cluster-local.yaml`, `ray job submit` by the tunnel, `ray down`."""
 
 import functools
+import re
 import subprocess
 import time
 from collections.abc import Iterator
@@ -19,6 +20,7 @@ from ray_cli import (
     checkout,
     finish,
     free_port,
+    job_log,
     job_status,
     nodes_of_tasks,
     python_without_brats,
@@ -141,3 +143,18 @@ def test_training_runs_on_both_hosts_and_leaves_its_results_on_shared_storage(cl
     nodes = nodes_of_tasks(cluster.address, cluster.env)
     for name in ("Map(prepare_case)", "RayTrainWorker"):
         assert len(nodes[name]) == 2, f"{name} ran on {nodes[name]} only"
+
+
+def test_folder_that_the_hosts_do_not_share_is_refused_as_out(cluster: Cluster) -> None:
+    """The hosts see the same files but for some folders; each has a /tmp/ray of its own."""
+    own, worker = "/tmp/ray/run", cluster.hosts[1]
+    command = submission("jobs/prepare.py", "--data", f"{cluster.shared}/cases", "--out", own, job="own-folder")
+    done = finish(command, env=cluster.env, cwd=cluster.checkout)
+    assert done.returncode == 1, done.stdout + done.stderr
+    assert job_status("own-folder", cluster.env) == "failed"
+    assert "failed with exit code 2" in done.stdout
+    said = rf"^prepare\.py: machine {worker.name}: --out: {own} is not the folder that the job writes to; name "
+    log = job_log("own-folder", cluster.env)
+    assert re.search(said, log, flags=re.MULTILINE), log
+    assert "Traceback" not in log
+    assert not list((worker.folder / "ray").glob("run/*"))

@@ -6,6 +6,7 @@ import os
 import re
 import signal
 import subprocess
+import sys
 import tempfile
 import time
 import zipfile
@@ -17,6 +18,7 @@ import pandas as pd
 import pytest
 from ray_cli import (
     ENDED,
+    ROOT,
     TINY_TRAINING,
     await_true,
     checkout,
@@ -41,6 +43,7 @@ class Cluster:
     """A running cluster of one node, a user who may submit to it, and where the user's checkout and data are."""
 
     env: dict[str, str]
+    address: str
     checkout: Path
     cases: Path
     runs: Path
@@ -64,11 +67,11 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
     assert ray("get-auth-token", "--generate", env=env).returncode == 0
     for number in range(14):
         write_case(str(root / "cases"), f"case_{number:02d}", seed=number, shape=(32, 30, 14))
-    port = free_port()
+    port, own_port = free_port(), free_port()
     with tempfile.TemporaryDirectory(prefix="ray-") as folder, (root / "head.log").open("wb") as log:
         command = [str(python / "bin" / "ray"), "start", "--head", "--block", "--num-cpus=4", "--temp-dir", folder]
         options = {
-            "--port": free_port(),
+            "--port": own_port,
             "--dashboard-port": port,
             "--dashboard-agent-listen-port": free_port(),
             "--ray-client-server-port": free_port(),
@@ -88,7 +91,7 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
             await_true(
                 lambda: ray("job", "submit", "--", "true", env=env).returncode == 0, START_TIMEOUT_S, "a job", 1
             )
-            yield Cluster(env, tree, root / "cases", root / "runs")
+            yield Cluster(env, f"127.0.0.1:{own_port}", tree, root / "cases", root / "runs")
         finally:
             head.send_signal(signal.SIGTERM)  # with --block it then ends all that it started
             head.wait(timeout=60)
@@ -126,6 +129,23 @@ def test_failed_job_ends_with_1_and_one_line_of_ours(cluster: Cluster) -> None:
     log = job_log("wrong", cluster.env)
     assert re.search(r"^train\.py: .*", log, flags=re.MULTILINE), log
     assert "Traceback" not in log
+
+
+@pytest.mark.ray
+@pytest.mark.parametrize("token", ["wrong", "missing"])
+def test_cluster_refuses_who_lacks_its_token_and_the_job_says_which_setting_to_change(
+    cluster: Cluster, tmp_path: Path, token: str
+) -> None:
+    """Not submitted, but connected to the cluster by RAY_ADDRESS. Ray asks with a wrong token for 20 s."""
+    env = user(tmp_path, RAY_ADDRESS=cluster.address)
+    if token == "wrong":
+        assert ray("get-auth-token", "--generate", env=env).returncode == 0
+    paths = ["--data", str(cluster.cases), "--out", str(tmp_path / "prepared")]
+    done = finish([sys.executable, "jobs/prepare.py", *paths], env=env, cwd=ROOT)
+    assert done.returncode == 2, done.stdout + done.stderr
+    assert re.fullmatch(rf"prepare\.py: RAY_ADDRESS={cluster.address}: .*RAY_AUTH_TOKEN_PATH.*\n", done.stderr)
+    assert done.stdout == ""
+    assert not (tmp_path / "prepared" / "cases.parquet").exists()
 
 
 @pytest.mark.ray

@@ -69,7 +69,7 @@ def check_disk(folder: str, needed_bytes: int) -> None:
     free = shutil.disk_usage(folder).free
     if free < needed_bytes:
         raise StorageError(
-            f"{folder}: {free / 1e9:.1f} GB free on its disk, about {needed_bytes / 1e9:.1f} GB are needed; "
+            f"{folder}: {free / 1e9:.3g} GB free on its disk, about {needed_bytes / 1e9:.3g} GB are needed; "
             "free some"
         )
 
