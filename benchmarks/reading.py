@@ -34,6 +34,7 @@ from brats.data.cases import CaseFiles
 from brats.data.preprocess import read_case
 
 Array = npt.NDArray[Any]
+BATCH = 16  # slices normalised at a time, as PredictConfig has it
 TOLERANCE = 5e-3  # float32 sums in another order, and TorchIO's n - 1 under the standard deviation
 
 
@@ -47,8 +48,15 @@ def ours(files: CaseFiles) -> Array:
     items = [case.intensities[name] for name in MODALITIES]
     pairs = torch.tensor([item.stored_offset_scale() for item in items]).T[:, None]
     background = torch.tensor([[item.background for item in items]])
-    stored = torch.from_numpy(np.stack([case.images[name] for name in MODALITIES], axis=1))
-    return np.asarray(normalise(stored, pairs[0], pairs[1], background).permute(1, 2, 3, 0))
+    images = [torch.from_numpy(case.images[name]) for name in MODALITIES]
+    n_slices, height, width = images[0].shape
+    size = (n_slices, len(images), height, width)
+    tensor = torch.empty(size, memory_format=torch.channels_last)
+    for first in range(0, n_slices, BATCH):
+        batch = slice(first, first + BATCH)
+        stored = torch.stack([image[batch] for image in images], dim=1)
+        tensor[batch] = normalise(stored, pairs[0], pairs[1], background)
+    return np.asarray(tensor.permute(1, 2, 3, 0))
 
 
 def with_nibabel(files: CaseFiles) -> Array:
