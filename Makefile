@@ -27,7 +27,7 @@ test: install
 	$(RUN)/pytest -m 'not slow'
 
 test-slow: install
-	$(RUN)/pytest -m slow
+	$(RUN)/pytest -m slow --exitfirst
 
 # The packages measured beside this one are an extra: pip install .[bench]
 bench: install

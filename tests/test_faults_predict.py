@@ -105,6 +105,7 @@ def test_machine_lost_while_predicting_loses_nothing(
     assert_same_predictions(out, undisturbed)
 
 
+@pytest.mark.slow
 def test_predictor_killed_as_the_kernel_kills_costs_only_its_case(
     bundle: Path, cases: Path, undisturbed: Path, cluster: Machines, tmp_path: Path
 ) -> None:
@@ -123,6 +124,7 @@ def test_predictor_killed_as_the_kernel_kills_costs_only_its_case(
     assert_same_predictions(out, undisturbed)
 
 
+@pytest.mark.slow
 def test_killed_driver_goes_on_with_the_cases_that_are_missing(
     bundle: Path, cases: Path, undisturbed: Path, cluster: Machines, tmp_path: Path
 ) -> None:

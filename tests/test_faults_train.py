@@ -91,6 +91,7 @@ def assert_same_weights(run: Path, undisturbed: Path) -> None:
         np.testing.assert_allclose(ours.weights[name].numpy(), weight.numpy(), rtol=1e-4, atol=1e-5, err_msg=name)
 
 
+@pytest.mark.slow
 def test_killed_worker_costs_at_most_an_epoch_and_leaves_the_weights_as_they_would_be(
     prepared: Path, undisturbed: Path, cluster: Machines, tmp_path: Path
 ) -> None:

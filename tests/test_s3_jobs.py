@@ -147,16 +147,19 @@ def test_prepare_through_faults_gives_what_an_undisturbed_local_run_gives(
     assert read(f"{prepared}/rejects.parquet", s3_server).empty
 
 
+@pytest.mark.slow
 def test_history_in_s3_has_each_epoch_once(trained: str, s3_server: S3Server) -> None:
     assert list(read(f"{trained}/history.parquet", s3_server).epoch) == [1, 2]
 
 
+@pytest.mark.slow
 def test_scores_of_the_test_split_are_in_s3(trained: str, s3_server: S3Server) -> None:
     split = read(f"{trained}/split.parquet", s3_server)
     scores = read(f"{trained}/test/metrics/cases.parquet", s3_server)
     assert sorted(scores.case_id.unique()) == sorted(split.case_id[split.split == "test"])
 
 
+@pytest.mark.slow
 def test_predictions_in_s3_have_each_case_once(predicted: str, bucket: str, s3_server: S3Server) -> None:
     scores = read(f"{predicted}/metrics/cases.parquet", s3_server)
     assert scores.groupby("case_id").size().to_dict() == {f"case_{number:02d}": 3 for number in range(N_CASES)}
@@ -165,11 +168,13 @@ def test_predictions_in_s3_have_each_case_once(predicted: str, bucket: str, s3_s
     assert sum(key.startswith("predicted/nifti/") for key in keys) == N_CASES
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("predicted")
 def test_nothing_was_written_beside_the_store(jobs: Jobs) -> None:
     assert list(jobs.cwd.iterdir()) == []
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("predicted")
 def test_no_secret_is_in_anything_that_was_written(bucket: str, s3_server: S3Server, tmp_path: Path) -> None:
     objects = s3_server.objects(bucket)
