@@ -3,8 +3,10 @@
 import os
 import uuid
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
+from fault_cluster import Machines, machines
 from s3 import FaultyProxy, S3Server
 
 
@@ -15,6 +17,26 @@ def embedded_ray() -> Iterator[None]:
 
     with cluster.connected():
         yield
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[Machines]:
+    """A cluster of two machines beside a head without CPUs."""
+    with machines() as cluster:
+        yield cluster
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of 200 kB."""
+    folder = tmp_path / "small"
+    folder.mkdir()
+    if os.system(f"mount -t tmpfs -o size=200k tmpfs {folder} 2>/dev/null"):
+        pytest.skip("a file system of a given size needs root")
+    try:
+        yield folder
+    finally:
+        os.system(f"umount {folder}")
 
 
 @pytest.fixture(scope="session")

@@ -118,15 +118,23 @@ def machines(
 
 
 class Job:
-    """One of jobs/*.py at work on a cluster, in a process of its own; what it says is kept."""
+    """One of jobs/*.py at work on a cluster, in a process of its own; what it says is kept.
+
+    folder: where the script lies, for one that is not a job as it is
+    """
 
     def __init__(
-        self, name: str, options: Sequence[str], address: str, environment: Mapping[str, str] | None = None
+        self,
+        name: str,
+        options: Sequence[str],
+        address: str,
+        environment: Mapping[str, str] | None = None,
+        folder: Path = ROOT / "jobs",
     ) -> None:
         self._started = time.monotonic()
         self._lines: list[str] = []
         self._process = subprocess.Popen(
-            [sys.executable, str(ROOT / "jobs" / f"{name}.py"), *options],
+            [sys.executable, str(folder / f"{name}.py"), *options],
             env={**os.environ, **(environment or {}), "RAY_ADDRESS": address, "RAY_AUTH_MODE": "disabled"},
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,

@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import nibabel as nib
@@ -44,6 +45,18 @@ def write_case(
         codes = encode_labels(labels, "brats2018" if edition < 2023 else "brats2023")
         save(codes, file_path(folder, case_id, "seg", edition))
     return folder
+
+
+def write_cases(root: str | Path, n_cases: int, *, no_et_every: int = 0, **options: Any) -> list[str]:
+    """Write `case_00`, `case_01` and so on, each from its own seed; return their ids.
+
+    no_et_every: every so many cases have no enhancing tumour, 0 for all with one
+    options:     as of `write_case`
+    """
+    names = [f"case_{number:02d}" for number in range(n_cases)]
+    for number, name in enumerate(names):
+        write_case(str(root), name, seed=number, with_et=not no_et_every or number % no_et_every > 0, **options)
+    return names
 
 
 def make_labels(

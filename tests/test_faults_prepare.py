@@ -5,14 +5,13 @@ import os
 import shutil
 import signal
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pandas as pd
 import pytest
 from fault_cluster import Job, Machines, Watcher, machines, rows
 from s3 import FaultyProxy, S3Server
-from synthetic import write_case
+from synthetic import write_cases
 
 pytestmark = pytest.mark.ray
 
@@ -21,17 +20,10 @@ STEP = "Map(prepare_case)"
 
 
 @pytest.fixture(scope="module")
-def cluster() -> Iterator[Machines]:
-    with machines() as cluster:
-        yield cluster
-
-
-@pytest.fixture(scope="module")
 def cases(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Cases of a size that takes a few tenths of a second each: time enough to strike."""
     root = tmp_path_factory.mktemp("cases")
-    for number in range(N_CASES):
-        write_case(str(root), f"case_{number:02d}", seed=number, shape=(96, 96, 48), with_et=number % 3 > 0)
+    write_cases(root, N_CASES, shape=(96, 96, 48), no_et_every=3)
     return root
 
 

@@ -3,14 +3,13 @@
 import re
 import signal
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 from fault_cluster import Job, Machines, machines
-from synthetic import write_case
+from synthetic import write_cases
 
 from brats.data.epoch import TrainingCase, plan_epoch
 from brats.model.checkpoint import load_checkpoint
@@ -29,18 +28,9 @@ OPTIONS = [
 
 
 @pytest.fixture(scope="module")
-def cluster() -> Iterator[Machines]:
-    with machines() as cluster:
-        yield cluster
-
-
-@pytest.fixture(scope="module")
 def prepared(cluster: Machines, tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("data")
-    for number in range(14):
-        write_case(
-            str(root / "cases"), f"case_{number:02d}", seed=number, with_et=number % 4 > 0, shape=(32, 30, 14)
-        )
+    write_cases(root / "cases", 14, shape=(32, 30, 14), no_et_every=4)
     Job("prepare", ["--data", str(root / "cases"), "--out", str(root / "out")], cluster.address).succeed()
     return root / "out"
 

@@ -54,7 +54,7 @@ def predictor(folder: Path, batch_size: int, most: int) -> tuple[Predictor, Memo
 
 
 def row(case_id: str = "case") -> dict[str, object]:
-    return {"case": pickle.dumps(tiny_case(case_id)), "predicted": b"", "reject": ""}
+    return {"case_id": case_id, "case": pickle.dumps(tiny_case(case_id)), "predicted": b"", "reject": ""}
 
 
 def test_batch_that_does_not_fit_is_halved_until_it_does(tmp_path: Path) -> None:
@@ -97,8 +97,17 @@ def test_case_that_killed_three_processes_is_rejected_with_the_remedy(tmp_path: 
     )
 
 
+def test_attempt_counts_before_the_case_is_unpacked(tmp_path: Path) -> None:
+    step, _ = predictor(tmp_path, batch_size=4, most=4)
+    packed = row()
+    for _ in range(3):
+        with pytest.raises(pickle.UnpicklingError):  # stands for the process that dies of it
+            step({**packed, "case": b"too large"})
+    assert "killed 3 processes" in json.loads(step(packed)["reject"])["reason"]
+
+
 def test_case_that_was_not_read_passes_by(tmp_path: Path) -> None:
     step, memory = predictor(tmp_path, batch_size=4, most=4)
-    unread = {"case": b"", "predicted": b"", "reject": "{}"}
+    unread = {"case_id": "case", "case": b"", "predicted": b"", "reject": "{}"}
     assert step(unread) == unread
     assert memory.asked == []

@@ -28,7 +28,7 @@ from ray_cli import (
     submission,
     user,
 )
-from synthetic import write_case
+from synthetic import write_cases
 from two_hosts import Host, TwoHosts, ssh, two_hosts, why_not
 
 REASON = why_not()
@@ -83,8 +83,7 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
     env = user(root / "laptop", TMPDIR=str(root / "laptop"))  # where `ray up` remembers a cluster
     (root / "laptop").mkdir()
     tree = checkout(root / "checkout")
-    for number in range(14):
-        write_case(str(root / "shared" / "cases"), f"case_{number:02d}", seed=number, shape=(32, 30, 14))
+    write_cases(root / "shared" / "cases", 14, shape=(32, 30, 14))
     python = python_without_brats(root / "python")
     with two_hosts(root) as hosts:
         assert ray("get-auth-token", "--generate", env=env).returncode == 0

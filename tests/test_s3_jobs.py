@@ -11,7 +11,7 @@ import pandas as pd
 import pyarrow.parquet as pq
 import pytest
 from s3 import SECRET, FaultyProxy, S3Server, aws_environment
-from synthetic import write_case
+from synthetic import write_cases
 
 from brats.data.cases import find_cases
 from brats.data.preprocess import read_case
@@ -56,8 +56,7 @@ class Jobs:
 def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Case folders on the disk."""
     root = tmp_path_factory.mktemp("cases")
-    for number in range(N_CASES):
-        write_case(str(root), f"case_{number:02d}", seed=number, shape=(32, 30, 12))
+    write_cases(root, N_CASES, shape=(32, 30, 12))
     return root
 
 

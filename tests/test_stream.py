@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from synthetic import write_case
+from synthetic import write_cases
 
 from brats.config import PrepareConfig, TrainConfig
 from brats.data.slices import SliceFile, slices_path
@@ -19,8 +19,7 @@ N_EPOCHS = 3
 @pytest.fixture(scope="module")
 def plan(tmp_path_factory: pytest.TempPathFactory) -> EpochPlan:
     root = tmp_path_factory.mktemp("stream")
-    for number in range(12):
-        write_case(str(root / "cases"), f"case_{number:02d}", seed=number, shape=(32, 30, 14))
+    write_cases(root / "cases", 12, shape=(32, 30, 14))
     prepared = str(root / "prepared")
     prepare(PrepareConfig(data=str(root / "cases"), out=prepared, test_fraction=0, val_fraction=0.1))
     rows = read_cases(prepared)

@@ -31,7 +31,7 @@ from ray_cli import (
     submission,
     user,
 )
-from synthetic import write_case
+from synthetic import write_cases
 
 MAX_UPLOAD_BYTES = 2e6
 START_TIMEOUT_S = 120
@@ -65,8 +65,7 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
     (root / "home").mkdir()
     env = user(root / "home", PATH=f"{python}/bin:{os.environ['PATH']}")
     assert ray("get-auth-token", "--generate", env=env).returncode == 0
-    for number in range(14):
-        write_case(str(root / "cases"), f"case_{number:02d}", seed=number, shape=(32, 30, 14))
+    write_cases(root / "cases", 14, shape=(32, 30, 14))
     port, own_port = free_port(), free_port()
     with tempfile.TemporaryDirectory(prefix="ray-") as folder, (root / "head.log").open("wb") as log:
         command = [str(python / "bin" / "ray"), "start", "--head", "--block", "--num-cpus=4", "--temp-dir", folder]

@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from safetensors.numpy import load_file
-from synthetic import write_case
+from synthetic import write_case, write_cases
 
 from brats.config import PRESETS, PrepareConfig, TrainConfig
 from brats.errors import BratsError, ConfigError
@@ -42,8 +42,7 @@ def run(data: Path, out: Path, **options: object) -> TrainedRun:
 @pytest.fixture(scope="module")
 def cases(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("cases")
-    for number in range(14):
-        write_case(str(root), f"case_{number:02d}", seed=number, with_et=number % 4 > 0, shape=(32, 30, 14))
+    write_cases(root, 14, shape=(32, 30, 14), no_et_every=4)
     return root
 
 

@@ -6,11 +6,15 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import pytest
 import torch
 from fault_cluster import Job, machines
-from synthetic import write_case
+from prepared import CONFIG, MODALITIES, undecided_network
+from synthetic import write_case, write_cases
 from two_gpus import T4
+
+from brats.model.bundle import ModelCard, save_bundle
 
 pytestmark = pytest.mark.ray
 
@@ -94,3 +98,36 @@ def test_job_waits_aloud_for_machines_that_can_come_and_goes_on_with_them(
         patient.wait_for_line("cluster  waiting for 1 CPU worker, room for none so far; 9:5")
         cluster.add(**T4)
         assert "prepared 3 cases" in patient.succeed()
+
+
+N_CASES = 20
+
+
+def test_predicting_goes_on_with_the_gpu_that_is_left(tmp_path: Path) -> None:
+    card = ModelCard(
+        encoder=CONFIG.encoder,
+        decoder_channels=CONFIG.decoder_channels,
+        modalities=MODALITIES,
+        epoch=1,
+        val_dice=0.5,
+        trained_on={},
+    )
+    save_bundle(str(tmp_path / "model"), undecided_network().state_dict(), card)
+    case_ids = write_cases(tmp_path / "cases", N_CASES, shape=(96, 96, 48))
+    paths = ["--model", str(tmp_path / "model"), "--data", str(tmp_path / "cases"), "--out", str(tmp_path / "out")]
+    options = [*paths, "--precision", "fp32", "--wait-minutes", "0.3"]
+    with machines(0) as cluster:
+        for _ in range(2):
+            cluster.add(**T4)
+        job = Job("predict_on_t4s", options, cluster.address, folder=Path(__file__).parent)
+        predictors = "MapWorker(Map(PredictorOnCpu))"
+        job.wait_for(lambda: len(cluster.workers(predictors)) == 2, "two predictors")
+        job.wait_for(lambda: len(list(tmp_path.glob("out/parts/[!.]*.parquet"))) >= 2, "two cases")
+        cluster.remove(cluster.nodes[-1])
+        said = job.succeed()
+    print(f"\n{job.seconds:.1f} s\n{said}")
+    assert "predict  2 T4 workers" in said
+    assert "lost the machine" in said
+    scored = pd.read_parquet(tmp_path / "out" / "metrics" / "cases.parquet")
+    assert sorted(scored.case_id) == sorted(case_ids * 3)
+    assert len(pd.read_parquet(tmp_path / "out" / "rejects.parquet")) == 0

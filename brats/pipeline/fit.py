@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from brats import storage
-from brats.config import Device, TrainConfig
+from brats.config import TrainConfig
 from brats.data.epoch import PlannedBatch
 from brats.data.slices import slices_path
 from brats.errors import BratsError, ConfigError, DivergedError, StorageError
@@ -66,22 +66,28 @@ def fit_on_cluster(config: TrainConfig, prepared: str, split: Sequence[Mapping[s
     while True:
         check_batches(first_epoch, placement.workers)
         announce(config, placement, len(history), work.slices_per_epoch, work.steps_per_epoch)
-        n_before, lost, wait_minutes = len(history), None, REGROW_MINUTES
+        lost: WorkersLostError | None = None
         try:
             check_gpus(placement)
-            run_workers(work, placement, n_before)
+            run_workers(work, placement, len(history))
         except WorkersLostError as error:
-            lost, wait_minutes = placement, config.wait_minutes
-            n_failures = n_failures + 1 if len(read_progress(config.out)) == n_before else 1
+            lost = error
+        n_before, history = len(history), read_progress(config.out)
+        if lost:
+            n_failures = n_failures + 1 if len(history) == n_before else 1
             if n_failures > config.max_failures:
-                raise BratsError(f"{error}; the same command goes on after the last finished epoch") from error
-            say("train", f"{error}; restart {n_failures} of at most {config.max_failures} in a row")
+                raise BratsError(f"{lost}; the same command goes on after the last finished epoch") from lost
+            say("train", f"{lost}; restart {n_failures} of at most {config.max_failures} in a row")
             settle()
-        history = read_progress(config.out)
         if finished(history, config):
             return history
-        device: Device = "cuda" if placement.use_gpu else "cpu"  # a run does not change what it computes on
-        placement = place_workers(device, config.workers, cpu_workers=2, wait_minutes=wait_minutes, lost=lost)
+        placement = place_workers(
+            "cuda" if placement.use_gpu else "cpu",  # a run does not change what it computes on
+            config.workers,
+            cpu_workers=2,
+            wait_minutes=config.wait_minutes if lost else REGROW_MINUTES,
+            lost=placement if lost else None,
+        )
 
 
 def read_progress(run: str) -> list[dict[str, Any]]:

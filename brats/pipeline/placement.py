@@ -3,7 +3,6 @@
 import math
 import os
 import time
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -163,11 +162,11 @@ def growth() -> list[Machine]:
 
 
 def _machine(resources: dict[str, float]) -> Machine:
-    kinds = Counter(name.removeprefix(ACCELERATOR) for name in resources if name.startswith(ACCELERATOR))
+    kinds = [name.removeprefix(ACCELERATOR) for name in resources if name.startswith(ACCELERATOR)]
     return Machine(
         cpus=resources.get("CPU", 0.0),
         gpus=int(resources.get("GPU", 0)),
-        accelerator=next(iter(kinds)) if len(kinds) == 1 else None,
+        accelerator=kinds[0] if len(kinds) == 1 else None,
     )
 
 

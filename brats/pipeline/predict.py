@@ -15,7 +15,7 @@ from brats.data.masks import write_masks
 from brats.data.preprocess import Case, check_modalities, in_source_axes, read_case
 from brats.data.slices import SliceFile, slices_path
 from brats.data.volume import nifti_bytes
-from brats.errors import BratsError, CaseError, ClusterError, ConfigError, Reject, StorageError
+from brats.errors import BratsError, CaseError, ConfigError, Reject, StorageError
 from brats.labels import Labels
 from brats.pipeline import attempts
 from brats.pipeline.cluster import case_statuses
@@ -23,7 +23,7 @@ from brats.pipeline.console import say
 from brats.pipeline.parts import Part, is_done, read_parts, write_part
 from brats.pipeline.placement import Machine, Placement, look, place_workers
 from brats.pipeline.predictor import Predictor
-from brats.pipeline.preflight import CASE_MEMORY_BYTES, check_gpus, settle
+from brats.pipeline.preflight import CASE_MEMORY_BYTES, check_gpus
 from brats.pipeline.prepare import is_prepared, read_cases
 from brats.pipeline.scores import Scores, write_tables
 from brats.score import tables
@@ -156,28 +156,6 @@ def _warn_of_training_cases(items: Collection[Item], trained_on: Mapping[str, Ma
         )
 
 
-def _predict_until_done(todo: Sequence[Item], config: PredictConfig, modalities: Sequence[str]) -> None:
-    """Predict with the workers there is room for; when Ray breaks off, go on with those that are left.
-
-    Raises ClusterError when Ray breaks off before a single case is done, StorageError as `_predict_items` does.
-    """
-    placement = place_workers(config.device, config.workers, cpu_workers=0, wait_minutes=config.wait_minutes)
-    while True:
-        try:
-            return _predict_items(todo, config, modalities, placement)
-        except ClusterError as error:
-            parts = read_parts(config.out)
-            left = [item for item in todo if not is_done(parts.get(item.case_id), item.source_bytes)]
-            if len(left) == len(todo):
-                raise
-            say("predict", f"{error}; going on with the {len(left)} cases that are left")
-            settle()
-            todo = left
-            placement = place_workers(
-                config.device, config.workers, cpu_workers=0, wait_minutes=config.wait_minutes, lost=placement
-            )
-
-
 def _predict_items(
     todo: Sequence[Item], config: PredictConfig, modalities: Sequence[str], placement: Placement
 ) -> None:
@@ -189,7 +167,7 @@ def _predict_items(
 
     say("predict", f"{placement}")
     check_gpus(placement)
-    rows = [{"item": json.dumps(asdict(item))} for item in todo]
+    rows = [{"case_id": item.case_id, "item": json.dumps(asdict(item))} for item in todo]
     counter = attempts.start_counter()
     dataset = (
         ray.data.from_items(rows, override_num_blocks=len(rows))

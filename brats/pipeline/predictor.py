@@ -41,12 +41,13 @@ class Predictor:
         """Add the label map (Z, H, W) as bytes; the images, done with, stay behind."""
         if row["reject"]:
             return row
-        case: Case = pickle.loads(row["case"])
         try:
-            attempts.begin(self._counter, case.case_id, "predicting", REMEDY)
+            # Before the case is unpacked, which alone may take more memory than there is.
+            attempts.begin(self._counter, row["case_id"], "predicting", REMEDY)
+            case: Case = pickle.loads(row["case"])
             predicted = self._predict(case)
         except CaseError as error:
-            reject = Reject.from_error(case.case_id, "predict", error)
+            reject = Reject.from_error(row["case_id"], "predict", error)
             return {**row, "case": b"", "reject": json.dumps(asdict(reject))}
         without_images = dataclasses.replace(case, images={})
         return {**row, "case": pickle.dumps(without_images, protocol=5), "predicted": pickle.dumps(predicted)}

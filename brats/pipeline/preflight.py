@@ -6,15 +6,16 @@ import socket
 import tempfile
 import time
 import uuid
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from typing import Any
 
 from brats import storage
 from brats.errors import BratsError, ConfigError, StorageError
 from brats.pipeline.placement import Placement, place_workers
 
-CASE_MEMORY_BYTES = 2**30  # that Ray sets aside for a task which reads a case; 0.7 GB are used at most on BraTS
+CASE_MEMORY_BYTES = 2**30  # that Ray sets aside for a task which reads a case; BraTS in int16 peaks at 0.24 GB
 FREE_DISK_BYTES = 2**30  # where Ray keeps its logs and what does not fit into memory
 NO_PROGRESS_S = 600.0  # a dataset that stands still this long, or as long as machines are waited for, ends
 ANSWER_S = 90.0  # within which a machine must answer; its first Python process reads from a cold disk
@@ -34,14 +35,13 @@ def check_cluster(inputs: Mapping[str, str | None], out: str, *, wait_minutes: f
     inputs: what every machine reads, by the option that names it; None where the job makes its own
     out:    what every machine writes to
     """
-    import ray
     from ray.data import DataContext
 
     DataContext.get_current().execution_no_progress_timeout_s = max(NO_PROGRESS_S, 60 * wait_minutes)
     out = storage.absolute(out)
     read = {option: storage.absolute(path) for option, path in inputs.items() if path is not None}
     place_workers("cpu", 1, cpu_workers=1, wait_minutes=wait_minutes)  # a cluster may have scaled to nothing
-    machines = [node for node in ray.nodes() if node["Alive"]]
+    machines = alive()
     if all(node["Resources"].get("memory", 0) < CASE_MEMORY_BYTES for node in machines):
         raise BratsError(
             f"no machine of the cluster has the {CASE_MEMORY_BYTES / 2**30:.0f} GiB that reading a case takes"
@@ -77,16 +77,8 @@ def check_disk(folder: str, needed_bytes: int) -> None:
 def ask_machines(probe: str, inputs: Mapping[str, str]) -> list[Sight]:
     """What every machine that computes says of itself. One that does not answer is left out: it may be leaving."""
     import ray
-    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-    ask = ray.remote(num_cpus=0, max_retries=0)(look_around)
-    asked = {
-        ask.options(scheduling_strategy=NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)).remote(
-            probe, inputs
-        ): node["NodeManagerHostname"]
-        for node in ray.nodes()
-        if node["Alive"] and node["Resources"].get("CPU")
-    }
+    asked = ask_each([node for node in alive() if node["Resources"].get("CPU")], look_around, probe, inputs)
     answered, _ = ray.wait(list(asked), num_returns=len(asked), timeout=ANSWER_S)
     sights = []
     for answer in answered:
@@ -99,10 +91,33 @@ def ask_machines(probe: str, inputs: Mapping[str, str]) -> list[Sight]:
                 "it does not have this program; submit the job with `ray job submit --working-dir . -- python "
                 "jobs/...`, or install brats-ray on every machine"
             )
-            sights.append(Sight(host=asked[answer], complaint=complaint))
+            sights.append(Sight(host=asked[answer]["NodeManagerHostname"], complaint=complaint))
         except ray.exceptions.RayError:
             continue
     return sights
+
+
+def alive() -> list[dict[str, Any]]:
+    """The machines of the cluster, as Ray describes them, that it has not given up."""
+    import ray
+
+    return [node for node in ray.nodes() if node["Alive"]]
+
+
+def ask_each(
+    nodes: Sequence[dict[str, Any]], task: Callable[..., Any], *arguments: Any
+) -> dict[Any, dict[str, Any]]:
+    """Run a function once on each of these machines; return its answers to come, with the machine of each."""
+    import ray
+    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+    ask = ray.remote(num_cpus=0, max_retries=0)(task)
+    return {
+        ask.options(scheduling_strategy=NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)).remote(
+            *arguments
+        ): node
+        for node in nodes
+    }
 
 
 def check_gpus(placement: Placement) -> None:
@@ -143,21 +158,13 @@ def _gpu_complaint() -> str:
 def settle() -> None:
     """Wait until every machine has either answered or been given up by Ray, which takes it some seconds."""
     import ray
-    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-    ask = ray.remote(num_cpus=0, max_retries=0)(_answer)
-
-    def alive() -> set[str]:
-        return {node["NodeID"] for node in ray.nodes() if node["Alive"]}
-
-    asked = {
-        ask.options(scheduling_strategy=NodeAffinitySchedulingStrategy(name, soft=False)).remote(): name
-        for name in alive()
-    }
+    asked = ask_each(alive(), _answer)
     waiting, deadline = list(asked), time.monotonic() + ANSWER_S
     while waiting and time.monotonic() < deadline:
         waiting = ray.wait(waiting, num_returns=len(waiting), timeout=1.0)[1]
-        waiting = [answer for answer in waiting if asked[answer] in alive()]
+        left = {node["NodeID"] for node in alive()}
+        waiting = [answer for answer in waiting if asked[answer]["NodeID"] in left]
 
 
 def _answer() -> None:
