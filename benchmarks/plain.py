@@ -19,11 +19,11 @@ import torch.distributed
 from benchmarks.harness import BenchmarkError
 from brats import storage
 from brats.config import TrainConfig
-from brats.data.epoch import share
-from brats.data.slices import read_batch, slices_path
+from brats.data.share import WorkerBatch, read_share
+from brats.data.slices import slices_path
 from brats.model.precision import choose_precision
 from brats.model.training import fit
-from brats.model.workers import Worker, WorkerBatch
+from brats.model.workers import Worker
 from brats.pipeline.stream import EpochPlan, plan_of
 
 History = list[dict[str, Any]]
@@ -110,14 +110,5 @@ def in_memory(job: Job, rank: int = 0, world_size: int = 1) -> Sequence[WorkerBa
 def _batches(job: Job, rank: int, world_size: int) -> Iterator[WorkerBatch]:
     plan = job.plan
     for epoch in range(1, job.config.epochs + 1):
-        for batch in plan.epoch(epoch):
-            own = share(batch, rank, world_size)
-            yield WorkerBatch(
-                epoch=batch.epoch,
-                step=batch.step,
-                first=own.start,
-                n_global=len(batch.slices),
-                slices=read_batch(
-                    plan.prepared, [batch.slices[index] for index in own], plan.modalities, plan.size
-                ),
-            )
+        for planned in plan.epoch(epoch):
+            yield read_share(plan.prepared, planned, rank, world_size, plan.modalities, plan.size)

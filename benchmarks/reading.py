@@ -38,25 +38,15 @@ BATCH = 16  # slices normalised at a time, as PredictConfig has it
 TOLERANCE = 5e-3  # float32 sums in another order, and TorchIO's n - 1 under the standard deviation
 
 
-def ours(files: CaseFiles) -> Array:
-    """As training and prediction do it: read and crop, then normalise on the device. (C, X, Y, Z)."""
+def ours(files: CaseFiles) -> list[Any]:
+    """As prediction does it: read and crop, then normalise batch by batch. Tensors (B, C, X, Y)."""
     import torch
 
-    from brats.model.unet import normalise
+    from brats.model.inference import normalised_slices
 
     case = read_case(files, MODALITIES)
-    items = [case.intensities[name] for name in MODALITIES]
-    pairs = torch.tensor([item.stored_offset_scale() for item in items]).T[:, None]
-    background = torch.tensor([[item.background for item in items]])
-    images = [torch.from_numpy(case.images[name]) for name in MODALITIES]
-    n_slices, height, width = images[0].shape
-    size = (n_slices, len(images), height, width)
-    tensor = torch.empty(size, memory_format=torch.channels_last)
-    for first in range(0, n_slices, BATCH):
-        batch = slice(first, first + BATCH)
-        stored = torch.stack([image[batch] for image in images], dim=1)
-        tensor[batch] = normalise(stored, pairs[0], pairs[1], background)
-    return np.asarray(tensor.permute(1, 2, 3, 0))
+    cpu = torch.device("cpu")
+    return list(normalised_slices(case, MODALITIES, divisor=1, batch_size=BATCH, device=cpu))
 
 
 def with_nibabel(files: CaseFiles) -> Array:
@@ -151,7 +141,7 @@ def inflate(files: CaseFiles, decompress: Callable[[bytes], bytes]) -> None:
 
 def agree(files: CaseFiles, peers: Mapping[str, Callable[[CaseFiles], Array]]) -> None:
     """All sides give the same brain. (Our box holds stray labels too; TorchIO's background is not 0.)"""
-    own = ours(files)
+    own = np.concatenate([batch.numpy() for batch in ours(files)]).transpose(1, 2, 3, 0)
     brain = own != 0
     box = (slice(None), *_box(brain.any(axis=0)))
     for name, read in peers.items():

@@ -1,4 +1,6 @@
-"""One frozen dataclass per job: its configuration, its command line and the JSON saved beside its output.
+"""One frozen dataclass per job: its configuration and its command line.
+
+`saved_config.py` writes it beside the output.
 
 A field shapes either the *result* (it is fingerprinted: an output folder never mixes two values of it) or only
 the *execution* (paths, workers, device: free to change when a job is run again).
@@ -7,7 +9,7 @@ the *execution* (paths, workers, device: free to change when a job is run again)
 import dataclasses
 import os
 from dataclasses import dataclass, field
-from typing import Any, Literal, Self, get_args
+from typing import Any, Literal, get_args
 
 from brats import storage
 from brats.errors import ConfigError
@@ -55,13 +57,7 @@ class PrepareConfig:
     """Show tracebacks instead of one-line errors."""
 
     def __post_init__(self) -> None:
-        _check(bool(self.modalities), "--modalities", self.modalities, "name at least one")
-        _check(
-            len(set(self.modalities)) == len(self.modalities),
-            "--modalities",
-            self.modalities,
-            "name each once",
-        )
+        _check_modalities(self.modalities)
         _check(
             min(self.val_fraction, self.test_fraction) >= 0 and self.val_fraction + self.test_fraction < 1,
             "--val-fraction and --test-fraction",
@@ -139,13 +135,7 @@ class TrainConfig:
     """Show tracebacks instead of one-line errors."""
 
     def __post_init__(self) -> None:
-        _check(bool(self.modalities), "--modalities", self.modalities, "name at least one")
-        _check(
-            len(set(self.modalities)) == len(self.modalities),
-            "--modalities",
-            self.modalities,
-            "name each once",
-        )
+        _check_modalities(self.modalities)
         for name in ("epochs", "batch_size", "micro_batch_size", "patience"):
             _check(getattr(self, name) >= 1, _option(name), getattr(self, name), "at least 1")
         _check(
@@ -265,58 +255,6 @@ def auto_preset(data: str | None) -> Preset:
     return "brats" if data or os.environ.get("BRATS_DATA") else "demo"
 
 
-def result_fields(config: Any) -> dict[str, Any]:
-    """The fields that shape the result, as JSON values."""
-    return {
-        item.name: _json_value(getattr(config, item.name))
-        for item in dataclasses.fields(config)
-        if not item.metadata.get("execution")
-    }
-
-
-@dataclass(frozen=True, kw_only=True)
-class SavedConfig:
-    """What `config.json` beside an output says: what shaped it and how it was run."""
-
-    job: str
-    result: dict[str, Any]
-    execution: dict[str, Any]
-
-    @classmethod
-    def of(cls, job: str, config: Any, **result: Any) -> Self:
-        """Of a configuration, with further values that shape the result (such as a data fingerprint)."""
-        shaping = result_fields(config)
-        everything = {item.name: _json_value(getattr(config, item.name)) for item in dataclasses.fields(config)}
-        rest = {name: value for name, value in everything.items() if name not in shaping}
-        return cls(job=job, result={**shaping, **result}, execution=rest)
-
-    def claim(self, out: str) -> None:
-        """Write OUT/config.json, or check that what is there was shaped by the same values.
-
-        Raises ConfigError naming the fields that differ: an output folder never mixes two runs.
-        """
-        path = storage.join(out, "config.json")
-        if storage.exists(path):
-            found = storage.read_json(path)
-            if found.get("job") != self.job:
-                raise ConfigError(
-                    f"{out}: holds the output of {found.get('job')}, not of {self.job}; choose another --out"
-                )
-            theirs = found.get("result", {})
-            different = [
-                f"{name} {theirs.get(name)!r} there, {self.result.get(name)!r} here"
-                for name in sorted({*self.result, *theirs})
-                if theirs.get(name) != self.result.get(name)
-            ]
-            if different:
-                raise ConfigError(f"{out}: holds a different run ({'; '.join(different)}); choose another --out")
-        storage.write_json(path, dataclasses.asdict(self))
-
-
-def _json_value(value: Any) -> Any:
-    return list(value) if isinstance(value, tuple) else value
-
-
 def _option(name: str) -> str:
     return "--" + name.replace("_", "-")
 
@@ -324,3 +262,8 @@ def _option(name: str) -> str:
 def _check(good: bool, option: str, value: object, remedy: str) -> None:
     if not good:
         raise ConfigError(f"{option}: {value} is not allowed: {remedy}")
+
+
+def _check_modalities(modalities: tuple[Modality, ...]) -> None:
+    _check(bool(modalities), "--modalities", modalities, "name at least one")
+    _check(len(set(modalities)) == len(modalities), "--modalities", modalities, "name each once")

@@ -25,7 +25,7 @@ LAYOUT_CODES: dict[str, dict[int, int]] = {
     "decathlon": {0: 0, 1: ED, 2: NCR, 3: ET},  # Medical Segmentation Decathlon Task01
 }
 
-_BLOCK = 2**16  # voxels decoded at a time: few enough for the processor's cache, three times as fast as all
+_UNKNOWN = 255  # no code, and no label
 
 
 class UnknownLabelError(ValueError):
@@ -39,15 +39,15 @@ def decode_labels(codes: npt.NDArray[np.generic], layout: str) -> Labels:
     """
     table = LAYOUT_CODES[layout]
     flat = codes.reshape(-1)
-    labels = np.zeros(flat.shape, np.uint8)
-    n_known = 0
-    for start in range(0, flat.size, _BLOCK):
-        block = flat[start : start + _BLOCK]
-        for code, label in table.items():
-            here = block == code
-            n_known += int(np.count_nonzero(here))
-            labels[start : start + _BLOCK] |= here * np.uint8(label)
-    if n_known < flat.size:
+    with np.errstate(invalid="ignore"):  # NaN and infinity become some number, which differs from them
+        small = flat.astype(np.uint8, copy=False)
+    if flat.dtype != np.uint8:
+        small[small != flat] = _UNKNOWN  # what does not fit into a byte
+    translation = bytearray([_UNKNOWN]) * 256
+    for code, label in table.items():
+        translation[code] = label
+    labels: Labels = np.frombuffer(bytearray(small.data).translate(translation), np.uint8)
+    if labels.max(initial=0) == _UNKNOWN:
         values, counts = np.unique(flat[~np.isin(flat, list(table))], return_counts=True)
         value, count = values[0].item(), int(counts[0])
         remedy = ""

@@ -227,7 +227,7 @@ def _open_store(url: str) -> Any:
     import s3fs
     from botocore.exceptions import InvalidRegionError
 
-    from brats.s3_errors import SettingError, endpoint
+    from brats.s3_errors import SettingError, endpoint, endpoint_variable
 
     region = os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION")  # botocore knows the second alone
     store = s3fs.S3FileSystem(
@@ -246,5 +246,5 @@ def _open_store(url: str) -> Any:
     except InvalidRegionError as error:
         raise SettingError(f"{url}: {region!r} is not a region; correct AWS_REGION") from error
     except ValueError as error:
-        raise SettingError(f"{url}: {endpoint()} is not an address; correct AWS_ENDPOINT_URL") from error
+        raise SettingError(f"{url}: {endpoint()} is not an address; correct {endpoint_variable()}") from error
     return store

@@ -124,11 +124,11 @@ def explain(
         said = error.response.get("Error", {}).get("Message") or "no further word"
         return StorageError(f"{url}: cannot {doing}: the store answers {code}: {_one_line(said)}{tried}")
     if isinstance(error, ResponseParserError):
-        reason = f"{endpoint()} answers, but not like an S3 store{tried}; check AWS_ENDPOINT_URL"
+        reason = f"{endpoint()} answers, but not like an S3 store{tried}; check {endpoint_variable()}"
         return StorageError(f"{url}: cannot {doing}: {reason}")
     if may_pass(error):
         reason = f"no whole answer from {endpoint()}{tried}, last {_kind(error)}"
-        remedy = "check AWS_ENDPOINT_URL and the network, then run the same command again"
+        remedy = f"check {endpoint_variable()} and the network, then run the same command again"
         return StorageError(f"{url}: cannot {doing}: {reason}; {remedy}")
     return StorageError(f"{url}: cannot {doing}: {_one_line(str(error)) or type(error).__name__}")
 
@@ -137,14 +137,15 @@ def _setting(error: Exception, code: str, url: str, action: str) -> tuple[str, s
     """What is wrong and which setting to change, where a setting is at fault."""
     bucket = url.split("://", 1)[1].split("/", 1)[0]
     if code in {"NoSuchBucket", "InvalidBucketName"} or isinstance(error, boto.ParamValidationError):
-        return f"{endpoint()} has no bucket {bucket!r}", "correct the path, or AWS_ENDPOINT_URL"
+        return f"{endpoint()} has no bucket {bucket!r}", f"correct the path, or {endpoint_variable()}"
     if lacks_credentials(error) or isinstance(error, boto.PartialCredentialsError):
         found = "no credentials" if lacks_credentials(error) else "only half of the credentials"
         return f"{found} found", f"set {_KEYS}, or AWS_PROFILE, or give the machine an instance profile"
     if isinstance(error, boto.ProfileNotFound):
         return f"there is no profile {os.environ.get('AWS_PROFILE', '')!r}", "correct AWS_PROFILE"
     if isinstance(error, boto.SSLError):
-        return f"the certificate of {endpoint()} is not trusted", "set AWS_CA_BUNDLE, or correct AWS_ENDPOINT_URL"
+        remedy = f"set AWS_CA_BUNDLE, or correct {endpoint_variable()}"
+        return f"the certificate of {endpoint()} is not trusted", remedy
     if code in _ELSEWHERE_CODES:
         region = _region(error)
         there = f"in another region, {region}" if region else "in another region"
@@ -167,8 +168,13 @@ def _region(error: Exception) -> str:
 
 def endpoint() -> str:
     """The host and port of the store, for messages; without the user and password that a URL may hold."""
-    url = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")
+    url = os.environ.get(endpoint_variable())
     return urlsplit(url).netloc.rpartition("@")[2] or url.rpartition("@")[2] if url else "AWS"
+
+
+def endpoint_variable() -> str:
+    """The variable that decides which store is asked: botocore prefers the one for S3 alone, unless it is empty."""
+    return "AWS_ENDPOINT_URL_S3" if os.environ.get("AWS_ENDPOINT_URL_S3") else "AWS_ENDPOINT_URL"
 
 
 def _kind(error: Exception) -> str:

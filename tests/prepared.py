@@ -12,13 +12,13 @@ from torch import nn
 from brats import storage
 from brats.config import Modality, TrainConfig
 from brats.data.cases import CaseFiles
-from brats.data.epoch import PlannedBatch, TrainingCase, plan_epoch, share
+from brats.data.epoch import PlannedBatch, TrainingCase, plan_epoch
 from brats.data.preprocess import Case, crop_case
-from brats.data.slices import encode_case, open_slices, padded_size, read_batch, slices_path
+from brats.data.share import WorkerBatch, read_share
+from brats.data.slices import encode_case, open_slices, padded_size, slices_path
 from brats.data.volume import Grid, Volume
 from brats.labels import Labels
 from brats.model.unet import build_unet
-from brats.model.workers import WorkerBatch
 from brats.storage import FileInfo
 
 SHAPE = (40, 36, 10)
@@ -97,14 +97,7 @@ def plan(paths: Sequence[str], config: TrainConfig, epoch: int) -> list[PlannedB
 
 def worker_batch(prepared: str, planned: PlannedBatch, rank: int, world_size: int) -> WorkerBatch:
     """One worker's share of a planned batch."""
-    own = share(planned, rank, world_size)
-    return WorkerBatch(
-        epoch=planned.epoch,
-        step=planned.step,
-        first=own.start,
-        n_global=len(planned.slices),
-        slices=read_batch(prepared, [planned.slices[index] for index in own], MODALITIES, SIZE),
-    )
+    return read_share(prepared, planned, rank, world_size, MODALITIES, SIZE)
 
 
 def fit_arguments(train: Sequence[str], val: Sequence[str], config: TrainConfig, run: str) -> dict[str, Any]:

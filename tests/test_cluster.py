@@ -84,6 +84,28 @@ def test_cluster_that_lets_nobody_in_is_said_in_one_line(
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize("raised", [TypeError("unexpected keyword argument"), KeyError("node")], ids=repr)
+def test_a_mistake_behind_ray_s_start_is_not_masked(raised: Exception, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(**_: object) -> None:
+        raise raised
+
+    monkeypatch.setattr(ray, "init", fail)
+    with pytest.raises(type(raised)) as caught:
+        cluster.init("auto")
+    assert caught.value is raised
+
+
+def test_a_bare_exception_of_ray_s_start_is_said_in_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(**_: object) -> None:
+        raise Exception("The current node timed out\nduring startup")
+
+    monkeypatch.setattr(ray, "init", fail)
+    with pytest.raises(
+        BratsError, match=r"^Ray did not start: Exception: during startup; run the same command again$"
+    ):
+        cluster.init("auto")
+
+
 def test_at_least_two_cpus_are_declared(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0})
     assert local_cpus() == 2

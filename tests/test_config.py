@@ -1,7 +1,6 @@
-"""Configurations: what is refused, what shapes a result, and which output folders a job may go on in."""
+"""Configurations: what is refused, what a preset sets, and where a training run reads and writes."""
 
 import dataclasses
-import json
 import typing
 from pathlib import Path
 from typing import Any
@@ -9,17 +8,14 @@ from typing import Any
 import pytest
 
 from brats import config as configs
-from brats import storage
 from brats.config import (
     PRESETS,
     EvaluateConfig,
     PredictConfig,
     PrepareConfig,
     ReportConfig,
-    SavedConfig,
     TrainConfig,
     resolve_train,
-    result_fields,
 )
 from brats.errors import ConfigError
 
@@ -166,83 +162,3 @@ def test_resolving_twice_changes_nothing() -> None:
     once = resolve_train(TrainConfig(data="cases", epochs=3))
     assert resolve_train(once) == once
     assert once.epochs == 3
-
-
-# What shapes a result
-
-
-def test_paths_workers_and_devices_do_not_shape_a_result() -> None:
-    shaping = set(result_fields(TrainConfig()))
-    assert shaping.isdisjoint(
-        {"data", "out", "workers", "device", "precision", "epochs", "strict", "debug", "nifti"}
-    )
-    assert shaping >= {"modalities", "encoder", "batch_size", "learning_rate", "seed", "fold", "patience"}
-
-
-def test_result_fields_are_as_they_come_back_from_json() -> None:
-    values = result_fields(prepare_config(modalities=("t1", "t2")))
-    assert values["modalities"] == ["t1", "t2"]
-    assert json.loads(json.dumps(values)) == values
-
-
-# Output folders
-
-
-def test_a_new_folder_is_claimed_by_its_config(tmp_path: Path) -> None:
-    out = str(tmp_path / "new")
-    SavedConfig.of("train", TrainConfig(epochs=3, seed=7), data_fingerprint="abc").claim(out)
-    saved = storage.read_json(storage.join(out, "config.json"))
-    assert saved["job"] == "train"
-    assert (saved["result"]["seed"], saved["result"]["data_fingerprint"]) == (7, "abc")
-    assert saved["execution"]["epochs"] == 3
-    assert set(saved["result"]) & set(saved["execution"]) == set()
-
-
-def test_the_same_values_claim_a_folder_again(tmp_path: Path) -> None:
-    for _ in range(2):
-        SavedConfig.of("prepare", prepare_config()).claim(str(tmp_path))
-    assert [path.name for path in tmp_path.iterdir()] == ["config.json"]
-
-
-def test_execution_values_may_change_and_the_latest_are_kept(tmp_path: Path) -> None:
-    SavedConfig.of("train", TrainConfig(epochs=3)).claim(str(tmp_path))
-    SavedConfig.of("train", TrainConfig(epochs=9, workers=4, data="/elsewhere")).claim(str(tmp_path))
-    assert storage.read_json(str(tmp_path / "config.json"))["execution"]["epochs"] == 9
-
-
-def test_a_folder_of_a_different_run_is_refused_naming_fields_and_both_values(tmp_path: Path) -> None:
-    first = SavedConfig.of("train", TrainConfig(batch_size=16, modalities=("t1", "t2")), data_fingerprint="abc")
-    first.claim(str(tmp_path))
-    before = (tmp_path / "config.json").read_bytes()
-    second = SavedConfig.of("train", TrainConfig(batch_size=8, modalities=("t1",)), data_fingerprint="abc")
-    with pytest.raises(ConfigError) as caught:
-        second.claim(str(tmp_path))
-    assert str(caught.value) == (
-        f"{tmp_path}: holds a different run (batch_size 16 there, 8 here; "
-        "modalities ['t1', 't2'] there, ['t1'] here); choose another --out"
-    )
-    assert (tmp_path / "config.json").read_bytes() == before
-
-
-def test_other_data_are_a_different_run(tmp_path: Path) -> None:
-    SavedConfig.of("train", TrainConfig(), data_fingerprint="abc").claim(str(tmp_path))
-    with pytest.raises(ConfigError, match="data_fingerprint 'abc' there, 'xyz' here"):
-        SavedConfig.of("train", TrainConfig(), data_fingerprint="xyz").claim(str(tmp_path))
-
-
-def test_a_field_that_only_one_side_has_is_a_difference(tmp_path: Path) -> None:
-    SavedConfig(job="train", result={"seed": 0, "old": 1}, execution={}).claim(str(tmp_path))
-    with pytest.raises(ConfigError, match="new None there, 2 here; old 1 there, None here"):
-        SavedConfig(job="train", result={"seed": 0, "new": 2}, execution={}).claim(str(tmp_path))
-
-
-def test_a_folder_of_another_job_is_refused(tmp_path: Path) -> None:
-    SavedConfig.of("prepare", prepare_config()).claim(str(tmp_path))
-    with pytest.raises(ConfigError, match="holds the output of prepare, not of train; choose another --out"):
-        SavedConfig.of("train", TrainConfig()).claim(str(tmp_path))
-
-
-def test_a_config_of_another_program_is_refused(tmp_path: Path) -> None:
-    storage.write_json(str(tmp_path / "config.json"), {"model": "other"})
-    with pytest.raises(ConfigError, match="holds the output of None, not of train"):
-        SavedConfig.of("train", TrainConfig()).claim(str(tmp_path))

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 import torch
 
+from brats.data.share import WorkerBatch
 from brats.data.slices import SliceBatch
 from brats.model import prefetch
 from brats.model.prefetch import DEPTH, prefetched
-from brats.model.workers import WorkerBatch
 
 CUDA = torch.device("cuda", 0)
 

@@ -185,6 +185,42 @@ def test_the_store_is_named_without_user_and_password(
     assert endpoint() == shown
 
 
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (refusal("NoSuchBucket"), "own.example has no bucket 'bucket'; correct the path, or {variable}"),
+        (
+            boto.SSLError(endpoint_url="x", error=ssl.SSLError("certificate verify failed")),
+            "the certificate of own.example is not trusted; set AWS_CA_BUNDLE, or correct {variable}",
+        ),
+        (
+            ResponseParserError("x"),
+            "own.example answers, but not like an S3 store (tried for 0 s); check {variable}",
+        ),
+        (
+            boto.ReadTimeoutError(endpoint_url="x"),
+            "no whole answer from own.example (tried for 0 s), last read timeout error; check {variable} and the "
+            "network, then run the same command again",
+        ),
+    ],
+    ids=repr,
+)
+@pytest.mark.parametrize(
+    ("for_all", "for_s3", "variable"),
+    [
+        ("", "http://own.example", "AWS_ENDPOINT_URL_S3"),
+        ("http://other.example", "http://own.example", "AWS_ENDPOINT_URL_S3"),  # botocore prefers the narrower
+        ("http://own.example", "", "AWS_ENDPOINT_URL"),  # and passes over an empty one
+    ],
+)
+def test_the_variable_in_use_is_the_one_to_change(
+    error: Exception, said: str, for_all: str, for_s3: str, variable: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AWS_ENDPOINT_URL", for_all)
+    monkeypatch.setenv("AWS_ENDPOINT_URL_S3", for_s3)
+    assert say(error) == said.format(variable=variable)
+
+
 def test_the_error_behind_a_translated_one_is_found() -> None:
     translated = PermissionError("denied")
     translated.__cause__ = refusal("AccessDenied")

@@ -17,6 +17,7 @@ from prepared import CONFIG, MODALITIES, epochs, fit_arguments, plan, tiny_case,
 from torch import Tensor, nn
 
 from brats.config import Precision, TrainConfig
+from brats.data.share import WorkerBatch
 from brats.errors import BratsError, DivergedError
 from brats.model import training
 from brats.model.augment import draw_flips
@@ -32,7 +33,7 @@ from brats.model.training import (
     prepare_batch,
     train_epoch,
 )
-from brats.model.workers import Worker, WorkerBatch
+from brats.model.workers import Worker
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

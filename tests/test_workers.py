@@ -31,6 +31,7 @@ from torch.multiprocessing.spawn import spawn
 
 from brats.config import TrainConfig
 from brats.data.epoch import PlannedBatch
+from brats.data.share import WorkerBatch
 from brats.errors import BratsError, DivergedError
 from brats.model import training
 from brats.model.checkpoint import load_checkpoint, saved_epochs
@@ -42,7 +43,7 @@ from brats.model.training import (
     prepare_batch,
     validate,
 )
-from brats.model.workers import Worker, WorkerBatch, all_sum, average_buffers, parallel
+from brats.model.workers import Worker, all_sum, average_buffers, parallel
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

@@ -5,6 +5,7 @@ Axes: `X Y Z` voxel axes of a RAS+ volume. A crop is stored slice by slice, `Z H
 """
 
 import hashlib
+import math
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -21,6 +22,8 @@ from brats.labels import Labels
 from brats.storage import is_remote
 
 Array = npt.NDArray[Any]
+
+_BLOCK_SLICES = 4
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -207,13 +210,18 @@ def is_brain(image: Array, background: float) -> npt.NDArray[np.bool_]:
 def occupied(image: Array, background: float) -> tuple[npt.NDArray[np.bool_], ...]:
     """For each axis X, Y, Z, at which indices any voxel is not the background.
 
-    Looked at in the order of memory: NumPy's fast loops do not run over the flipped views that RAS+ makes of files
-    (three times slower on real cases).
+    Looked at in the order of memory, in which NumPy's fast loops run: they do not over the turned and flipped views
+    that RAS+ makes of files. Whole numbers over a background of 0 are joined as they are, bit by bit.
     """
+    order = np.argsort(np.abs(image.strides))[::-1]  # the axis whose neighbours lie side by side comes last
     flips = tuple(slice(None, None, -1 if stride < 0 else 1) for stride in image.strides)
-    used: Any = is_brain(image[flips], background)
-    yz, xy = used.any(axis=0), used.any(axis=2)
-    per_axis = (xy.any(axis=1), yz.any(axis=1), yz.any(axis=0))
+    in_memory_order = image[flips].transpose(order)
+    used: Any = in_memory_order
+    if background != 0 or image.dtype.kind == "f":
+        used = is_brain(in_memory_order, background)
+    without_middle, without_outer = np.bitwise_or.reduce(used, axis=1), np.bitwise_or.reduce(used, axis=0)
+    found = (without_middle.any(axis=1), without_outer.any(axis=1), without_outer.any(axis=0))
+    per_axis = [found[place] for place in np.argsort(order)]
     return tuple(along[flip] for along, flip in zip(per_axis, flips, strict=True))
 
 
@@ -230,13 +238,25 @@ def uncrop(slices: Array, box: Box, shape: tuple[int, int, int], fill: float = 0
 
 
 def measure_intensity(image: Array, volume: Volume, background: float, path: str) -> Intensity:
-    """Mean and standard deviation of the values of a cropped image's own non-background voxels."""
-    brain: Array = image[is_brain(image, background)]
-    if not brain.size:
+    """Mean and standard deviation of the values of a cropped image's own non-background voxels.
+
+    In one pass over blocks that the cache holds, and about the first of the numbers, so that no digits cancel out.
+    """
+    n, first, total, squares = 0, 0.0, 0.0, 0.0
+    for start in range(0, len(image), _BLOCK_SLICES):
+        block = image[start : start + _BLOCK_SLICES]
+        brain: Array = block[is_brain(block, background)].astype(np.float64)
+        if not n and brain.size:
+            first = float(brain[0])
+        brain -= first
+        n += brain.size
+        total += float(brain.sum())
+        squares += float(brain @ brain)
+    if not n:
         raise CaseError(path, f"every voxel is {background:g}; the image is empty")
-    if brain.min() == brain.max():
-        raise CaseError(path, f"every brain voxel is {brain[0]:g}; the image has no contrast")
-    mean, std = float(brain.mean(dtype=np.float64)), float(brain.std(dtype=np.float64))
+    if squares == 0:
+        raise CaseError(path, f"every brain voxel is {first:g}; the image has no contrast")
+    mean, std = first + total / n, math.sqrt(squares / n - (total / n) ** 2)
     return Intensity(
         dtype=image.dtype.str,
         slope=volume.slope,
@@ -254,4 +274,4 @@ def hash_brain(image: Array, volume: Volume, background: float) -> str:
     """
     brain: Array = image[is_brain(image, background)]
     values: Array = brain if (volume.slope, volume.inter) == (1, 0) else brain * volume.slope + volume.inter
-    return hashlib.blake2b(values.astype(np.float32).data, digest_size=16).hexdigest()
+    return hashlib.sha256(values.astype(np.float32).data).hexdigest()[:32]

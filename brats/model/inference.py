@@ -33,20 +33,30 @@ def predict_logits(
 
     Raises CaseError naming the modality that the case lacks.
     """
+    height, width = case.box.shape[:2]
+    for slices in normalised_slices(case, modalities, divisor=divisor, batch_size=batch_size, device=device):
+        with autocast(precision, device):
+            logits = network(slices)
+        yield logits.float()[:, :, :height, :width]
+
+
+def normalised_slices(
+    case: Case, modalities: Sequence[str], *, divisor: int, batch_size: int, device: torch.device
+) -> Iterator[Tensor]:
+    """The network's input (B, C, H, W) float32, padded at the end of H and W with background to the divisor.
+
+    Raises CaseError naming the modality that the case lacks.
+    """
     images = _stack(case.only(modalities), divisor)
-    _, height, width = next(iter(case.images.values())).shape
     offset, scale, background = (column.to(device) for column in _intensity_columns(case, modalities))
     for stored in images.split(batch_size):
         rows = (len(stored), -1)
-        slices = normalise(
+        yield normalise(
             stored.to(device, non_blocking=True),
             offset.expand(rows),
             scale.expand(rows),
             background.expand(rows),
         )
-        with autocast(precision, device):
-            logits = network(slices)
-        yield logits.float()[:, :, :height, :width]
 
 
 def predict_labels(

@@ -7,8 +7,8 @@ from concurrent.futures import ThreadPoolExecutor
 
 import torch
 
+from brats.data.share import WorkerBatch
 from brats.data.slices import SliceBatch
-from brats.model.workers import WorkerBatch
 
 DEPTH = 2  # batches ready or in the making
 

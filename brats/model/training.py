@@ -22,6 +22,7 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from brats.config import TrainConfig
+from brats.data.share import WorkerBatch
 from brats.errors import BratsError, DivergedError
 from brats.labels import REGIONS
 from brats.model.augment import draw_flips, flip
@@ -32,7 +33,7 @@ from brats.model.precision import autocast
 from brats.model.prefetch import prefetched
 from brats.model.unet import build_unet, freeze_unused, normalise
 from brats.model.validation import validate_case
-from brats.model.workers import Worker, WorkerBatch, all_sum, average_buffers, parallel
+from brats.model.workers import Worker, all_sum, average_buffers, parallel
 
 CHECK_EVERY = 20  # steps between looks at the gradient norms; each look waits for the device
 SMALLEST_SCALE = 1.0  # of the fp16 loss, which starts at 65,536

@@ -12,7 +12,6 @@ from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
 from brats.config import Precision
-from brats.data.slices import SliceBatch
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,21 +22,6 @@ class Worker:
     world_size: int
     device: torch.device
     precision: Precision
-
-
-@dataclass(frozen=True, kw_only=True)
-class WorkerBatch:
-    """One worker's share of an optimiser step.
-
-    first:    position of its first slice in the global batch
-    n_global: slices of the global batch
-    """
-
-    epoch: int
-    step: int
-    first: int
-    n_global: int
-    slices: SliceBatch
 
 
 def parallel(network: nn.Module, worker: Worker) -> nn.Module:

@@ -104,7 +104,10 @@ def init(address: str) -> None:
             "Ray's own address (port 6379 unless chosen otherwise), and that RAY_AUTH_TOKEN_PATH or RAY_AUTH_TOKEN "
             "is the token of this cluster"
         ) from error
-    except Exception as error:  # Ray raises bare ones, such as on a machine too busy to start it in time
+    except Exception as error:
+        if type(error) is not Exception:
+            raise
+        # Ray raises bare ones, such as on a machine too busy to start it in time.
         raise BratsError(f"Ray did not start: {root_cause(error)}; run the same command again") from error
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from brats import storage
-from brats.config import EvaluateConfig, SavedConfig
+from brats.config import EvaluateConfig
 from brats.data.cases import CaseFiles, find_cases
 from brats.data.volume import check_same_grid, from_ras, read_labels
 from brats.errors import CaseError, ConfigError, Reject, StorageError
@@ -16,6 +16,7 @@ from brats.pipeline.cluster import case_statuses
 from brats.pipeline.console import say
 from brats.pipeline.parts import Part, write_part
 from brats.pipeline.scores import Scores, write_tables
+from brats.saved_config import SavedConfig
 from brats.score.tables import score_rows
 from brats.storage import FileInfo
 

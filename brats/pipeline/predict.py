@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from brats import storage
-from brats.config import PredictConfig, SavedConfig
+from brats.config import PredictConfig
 from brats.data.cases import CaseFiles, find_cases
 from brats.data.masks import write_masks
 from brats.data.preprocess import Case, check_modalities, in_source_axes, read_case
@@ -26,6 +26,7 @@ from brats.pipeline.predictor import Predictor
 from brats.pipeline.preflight import CASE_MEMORY_BYTES, check_gpus
 from brats.pipeline.prepare import is_prepared, read_cases
 from brats.pipeline.scores import Scores, write_tables
+from brats.saved_config import SavedConfig
 from brats.score import tables
 
 SCORING_CPUS = 0.25  # of the steps beside the network, so that they find room on a small machine

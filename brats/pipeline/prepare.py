@@ -9,7 +9,7 @@ from typing import Any
 import pyarrow as pa
 
 from brats import storage
-from brats.config import PrepareConfig, SavedConfig
+from brats.config import PrepareConfig
 from brats.data.cases import CaseFiles, find_cases
 from brats.data.preprocess import read_case
 from brats.data.slices import SliceFile, case_row, encode_case, slices_path
@@ -20,6 +20,7 @@ from brats.pipeline.cluster import case_statuses
 from brats.pipeline.console import say
 from brats.pipeline.preflight import CASE_MEMORY_BYTES, check_disk
 from brats.pipeline.rejects import check_rejects, write_rejects
+from brats.saved_config import SavedConfig
 
 CASES_SCHEMA = pa.schema(
     [

@@ -14,8 +14,9 @@ from typing import Any
 import numpy as np
 
 from brats.config import TrainConfig
-from brats.data.epoch import PlannedBatch, TrainingCase, plan_epoch, share
-from brats.data.slices import SliceBatch, padded_size, read_batch
+from brats.data.epoch import PlannedBatch, TrainingCase, plan_epoch
+from brats.data.share import WorkerBatch, read_share
+from brats.data.slices import SliceBatch, padded_size
 
 BLOCK_STEPS = 8  # optimiser steps whose slices one reading task brings
 PREFETCH_STEPS = 4  # steps that wait ready in the worker
@@ -116,23 +117,20 @@ def _planned(plan: EpochPlan, epoch: int) -> list[PlannedBatch]:
 def read_step(row: dict[str, Any], plan: EpochPlan, steps: int, rank: int, world_size: int) -> dict[str, Any]:
     """Ray step: read one worker's slices of one optimiser step. Arrays travel as plain bytes with their shape."""
     epoch, step = divmod(int(row["id"]), steps)
-    batch = _planned(plan, epoch + 1)[step]
-    own = share(batch, rank, world_size)
-    slices = read_batch(plan.prepared, [batch.slices[index] for index in own], plan.modalities, plan.size)
+    planned = _planned(plan, epoch + 1)[step]
+    batch = read_share(plan.prepared, planned, rank, world_size, plan.modalities, plan.size)
     return {
-        "epoch": epoch + 1,
-        "step": step,
-        "first": own.start,
-        "n_global": len(batch.slices),
-        "dtype": slices.images.dtype.str,
-        **{field.name: getattr(slices, field.name).tobytes() for field in dataclasses.fields(slices)},
+        "epoch": batch.epoch,
+        "step": batch.step,
+        "first": batch.first,
+        "n_global": batch.n_global,
+        "dtype": batch.slices.images.dtype.str,
+        **{field.name: getattr(batch.slices, field.name).tobytes() for field in dataclasses.fields(batch.slices)},
     }
 
 
-def worker_batches(dataset: Any, n_modalities: int, size: tuple[int, int]) -> Iterator[Any]:
+def worker_batches(dataset: Any, n_modalities: int, size: tuple[int, int]) -> Iterator[WorkerBatch]:
     """The batches of `read_step` as arrays, in the worker."""
-    from brats.model.workers import WorkerBatch
-
     for table in dataset.iter_batches(batch_size=1, batch_format="pyarrow", prefetch_batches=PREFETCH_STEPS):
         row = {name: table[name][0] for name in table.column_names}
 

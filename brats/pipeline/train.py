@@ -11,7 +11,6 @@ from brats.config import (
     PredictConfig,
     PrepareConfig,
     ReportConfig,
-    SavedConfig,
     TrainConfig,
     resolve_train,
 )
@@ -24,6 +23,7 @@ from brats.pipeline.fit import fit_on_cluster
 from brats.pipeline.predict import predict
 from brats.pipeline.prepare import CASES_SCHEMA, is_prepared, prepare, read_cases
 from brats.pipeline.scores import Scores
+from brats.saved_config import SavedConfig
 
 SPLIT_COLUMNS = (
     "case_id",

@@ -1,0 +1,60 @@
+"""What `config.json` beside an output says of the job that made it, and whether a job may go on in that folder."""
+
+import dataclasses
+from dataclasses import dataclass
+from typing import Any, Self
+
+from brats import storage
+from brats.errors import ConfigError
+
+
+def result_fields(config: Any) -> dict[str, Any]:
+    """The fields that shape the result, as JSON values."""
+    return {
+        item.name: _json_value(getattr(config, item.name))
+        for item in dataclasses.fields(config)
+        if not item.metadata.get("execution")
+    }
+
+
+@dataclass(frozen=True, kw_only=True)
+class SavedConfig:
+    """What `config.json` beside an output says: what shaped it and how it was run."""
+
+    job: str
+    result: dict[str, Any]
+    execution: dict[str, Any]
+
+    @classmethod
+    def of(cls, job: str, config: Any, **result: Any) -> Self:
+        """Of a configuration, with further values that shape the result (such as a data fingerprint)."""
+        shaping = result_fields(config)
+        everything = {item.name: _json_value(getattr(config, item.name)) for item in dataclasses.fields(config)}
+        rest = {name: value for name, value in everything.items() if name not in shaping}
+        return cls(job=job, result={**shaping, **result}, execution=rest)
+
+    def claim(self, out: str) -> None:
+        """Write OUT/config.json, or check that what is there was shaped by the same values.
+
+        Raises ConfigError naming the fields that differ: an output folder never mixes two runs.
+        """
+        path = storage.join(out, "config.json")
+        if storage.exists(path):
+            found = storage.read_json(path)
+            if found.get("job") != self.job:
+                raise ConfigError(
+                    f"{out}: holds the output of {found.get('job')}, not of {self.job}; choose another --out"
+                )
+            theirs = found.get("result", {})
+            different = [
+                f"{name} {theirs.get(name)!r} there, {self.result.get(name)!r} here"
+                for name in sorted({*self.result, *theirs})
+                if theirs.get(name) != self.result.get(name)
+            ]
+            if different:
+                raise ConfigError(f"{out}: holds a different run ({'; '.join(different)}); choose another --out")
+        storage.write_json(path, dataclasses.asdict(self))
+
+
+def _json_value(value: Any) -> Any:
+    return list(value) if isinstance(value, tuple) else value
