@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 EXTRA = "pip install .[bench]"
-LIMIT = "limit: "  # begins the peer of a row that says how far it is to what the hardware, or the issue, allows
+LIMIT = "limit: "  # begins the peer of a row that says how far it is to what the hardware, or the aim, allows
 SMALLEST = 1e-9  # stands in for a measured 0 in a ratio
 
 

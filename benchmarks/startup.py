@@ -60,9 +60,9 @@ def measure(quick: bool) -> Outcome:
     stages = {name: Spread(tuple(run[name] for run in runs)) for name in runs[0]}
     done = stages["the first step is done"]
     rows = [
-        compare("train.py --help", helps["train.py --help"], LIMIT + "the issue's", HELP_LIMIT_S, "s", target=1),
+        compare("train.py --help", helps["train.py --help"], LIMIT + "the aim", HELP_LIMIT_S, "s", target=1),
         compare("train.py --help", helps["train.py --help"], "bare Python", helps["bare Python"], "s"),
-        compare("command to first step", done, LIMIT + "the issue's", FIRST_STEP_LIMIT_S, "s", target=1),
+        compare("command to first step", done, LIMIT + "the aim", FIRST_STEP_LIMIT_S, "s", target=1),
     ]
     return Outcome(rows=rows, details={"help": spreads(helps, "s"), "to the first step": spreads(stages, "s")})
 

@@ -229,12 +229,12 @@ def _shares(histories: dict[str, list[History]], task: Task, rate: Spread) -> li
         pairs = zip(_settled(found, "data_wait_s"), _settled(found, "train_s"), strict=True)
         share = Spread(tuple(waited / trained for waited, trained in pairs))
         rows.append(
-            compare(f"waiting for data, {workers}", share, LIMIT + "the issue's", MAX_WAIT, "of the time", target=1)
+            compare(f"waiting for data, {workers}", share, LIMIT + "the aim", MAX_WAIT, "of the time", target=1)
         )
     per_slice_s = augmentation_s(task, 5).median / TrainConfig().batch_size
     share_augmented = per_slice_s * rate.median
     rows.append(
-        compare("augmentation", share_augmented, LIMIT + "the issue's", MAX_AUGMENTATION, "of the time", target=1)
+        compare("augmentation", share_augmented, LIMIT + "the aim", MAX_AUGMENTATION, "of the time", target=1)
     )
     return rows
 

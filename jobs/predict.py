@@ -11,14 +11,14 @@ from brats.config import PredictConfig
 
 def main(config: PredictConfig) -> None:
     from brats import storage
-    from brats.pipeline.cluster import connected
+    from brats.pipeline.cluster import NETWORK_MODULES, connected
     from brats.pipeline.console import calm
     from brats.pipeline.predict import predict
     from brats.pipeline.preflight import check_cluster
 
     inputs = {"--data": config.data, "--model": config.model}
     storage.check_roundtrip(storage.absolute(config.out))
-    with calm(), connected():
+    with calm(), connected(NETWORK_MODULES):
         check_cluster(inputs, config.out, wait_minutes=config.wait_minutes)
         print(predict(config).summary())
 

@@ -11,7 +11,7 @@ from brats.config import TrainConfig, resolve_train
 
 def main(config: TrainConfig) -> None:
     from brats import storage
-    from brats.pipeline.cluster import connected
+    from brats.pipeline.cluster import NETWORK_MODULES, connected
     from brats.pipeline.console import calm
     from brats.pipeline.preflight import check_cluster
     from brats.pipeline.train import train
@@ -19,7 +19,7 @@ def main(config: TrainConfig) -> None:
     config = resolve_train(config)
     assert config.out is not None
     storage.check_roundtrip(storage.absolute(config.out))
-    with calm(), connected():
+    with calm(), connected(NETWORK_MODULES):
         check_cluster({"--data": config.data}, config.out, wait_minutes=config.wait_minutes)
         print(train(config).summary())
 

@@ -1,5 +1,6 @@
 """Batches made ready ahead. The thread is tried without a GPU, with what pins the memory replaced."""
 
+import threading
 from collections.abc import Iterator
 
 import numpy as np
@@ -8,7 +9,6 @@ import torch
 
 from brats.data.share import WorkerBatch
 from brats.data.slices import SliceBatch
-from brats.model import prefetch
 from brats.model.prefetch import DEPTH, prefetched
 
 CUDA = torch.device("cuda", 0)
@@ -74,7 +74,17 @@ def test_error_of_the_stream_reaches_the_training_loop_after_the_batches_before_
         next(ready)
 
 
-def test_on_a_cpu_the_batches_pass_through(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(prefetch, "ThreadPoolExecutor", None)
-    batches = [batch()]
-    assert next(prefetched(iter(batches), torch.device("cpu"))) is batches[0]
+def test_first_batches_are_fetched_before_they_are_asked_for() -> None:
+    fetched = threading.Event()
+
+    def stream() -> Iterator[WorkerBatch]:
+        fetched.set()
+        yield batch()
+
+    prefetched(stream(), torch.device("cpu"))
+    assert fetched.wait(10)
+
+
+def test_on_a_cpu_the_batches_are_not_copied() -> None:
+    batches = [batch(step) for step in range(3)]
+    assert [id(one) for one in prefetched(iter(batches), torch.device("cpu"))] == [id(one) for one in batches]

@@ -1,9 +1,9 @@
-"""Batches brought into pinned memory by a thread, while the GPU computes on those before."""
+"""Batches made ready by a thread, in pinned memory for a GPU, while the network is built and computes on others."""
 
 import dataclasses
 from collections import deque
-from collections.abc import Generator, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Generator, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 
 import torch
 
@@ -14,19 +14,35 @@ DEPTH = 2  # batches ready or in the making
 
 
 def prefetched(batches: Iterator[WorkerBatch], device: torch.device) -> Generator[WorkerBatch]:
-    """The same batches in the same order; for a GPU in pinned memory, from which copies do not hold up the host.
+    """The same batches in the same order, the first ones fetched from now on.
 
-    An error of `batches` is raised where its batch would have come.
+    For a GPU they are in pinned memory, from which copies do not hold up the host. An error of `batches` is raised
+    where its batch would have come.
     """
-    if device.type != "cuda":
-        yield from batches
-        return
+    on_gpu = device.type == "cuda"
     # Pinning makes a CUDA context on the thread's own device, which is the first GPU unless it is told another.
-    with ThreadPoolExecutor(1, initializer=torch.cuda.set_device, initargs=(device,)) as thread:
-        coming = deque(thread.submit(_next_pinned, batches) for _ in range(DEPTH))
+    thread = ThreadPoolExecutor(1, initializer=lambda: torch.cuda.set_device(device) if on_gpu else None)
+    take = _next_pinned if on_gpu else _next
+
+    def fetch() -> Future[WorkerBatch | None]:
+        return thread.submit(take, batches)
+
+    return _in_order(thread, fetch, deque(fetch() for _ in range(DEPTH)))
+
+
+def _in_order(
+    thread: ThreadPoolExecutor,
+    fetch: Callable[[], Future[WorkerBatch | None]],
+    coming: deque[Future[WorkerBatch | None]],
+) -> Generator[WorkerBatch]:
+    with thread:
         while (batch := coming.popleft().result()) is not None:
-            coming.append(thread.submit(_next_pinned, batches))
+            coming.append(fetch())
             yield batch
+
+
+def _next(batches: Iterator[WorkerBatch]) -> WorkerBatch | None:
+    return next(batches, None)
 
 
 def _next_pinned(batches: Iterator[WorkerBatch]) -> WorkerBatch | None:

@@ -63,6 +63,7 @@ def fit(
 
     Raises DivergedError, on every rank, when a loss or a gradient is not finite.
     """
+    batches = prefetched(batches, worker.device)
     checkpoint = load_checkpoint(run)
     torch.manual_seed(config.seed)
     network = build_unet(
@@ -82,7 +83,6 @@ def fit(
             scaler.load_state_dict(checkpoint.scaler)
         history = list(checkpoint.history)
     model = parallel(network, worker)
-    batches = prefetched(batches, worker.device)
     while not finished(history, config):
         started = time.monotonic()
         epoch = len(history) + 1

@@ -1,13 +1,14 @@
 """Connect to Ray: to the cluster that `RAY_ADDRESS` names, else to one embedded in this process, ending with it."""
 
+import importlib
 import logging
 import os
 import re
 import signal
 import socket
 import threading
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from types import FrameType
 from typing import Any
 
@@ -22,6 +23,7 @@ QUIET = {
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
     "RAY_CHDIR_TO_TRIAL_DIR": "0",
     "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.5",
+    "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0",  # a process more to wait for, whose notices are not used
     "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S": "300",  # a machine that has just started reads torch from a cold disk
     "TORCH_CPP_LOG_LEVEL": "ERROR",
 }
@@ -35,17 +37,22 @@ FORWARDED = (
     "AWS_RESPONSE_CHECKSUM_VALIDATION",
     "BRATS_S3_PATIENCE_S",
 )
+NETWORK_MODULES = ("torch", "segmentation_models_pytorch")  # take seconds to import
 REACH_TIMEOUT_S = 10  # Ray itself tries for two minutes
 
 
 @contextmanager
-def connected() -> Iterator[None]:
+def connected(meanwhile: Sequence[str] = ()) -> Iterator[None]:
     """Be connected to Ray inside. SIGTERM, with which Ray stops a submitted job, then acts like Ctrl-C.
+
+    meanwhile: large modules that the job needs later, imported while Ray starts, which is mostly waiting
 
     Raises ConfigError, naming the setting, when the cluster cannot be reached or refuses this process.
     """
     for name, value in QUIET.items():
         os.environ.setdefault(name, value)
+    importing = threading.Thread(target=_import, args=(meanwhile,), daemon=True)
+    importing.start()
     import ray
     from ray.data import DataContext
 
@@ -53,6 +60,7 @@ def connected() -> Iterator[None]:
         yield
         return
     init(os.environ.get("RAY_ADDRESS") or "local")
+    importing.join()
     keep_off_console("ray", "ray.data", "ray.train")
     show_ours_only()
     context = DataContext.get_current()
@@ -64,6 +72,12 @@ def connected() -> Iterator[None]:
         yield
     finally:
         ray.shutdown()
+
+
+def _import(modules: Sequence[str]) -> None:
+    for name in modules:
+        with suppress(Exception):  # which importing it again, where it is used, raises again
+            importlib.import_module(name)
 
 
 def _interrupt(signum: int, frame: FrameType | None) -> None:  # noqa: ARG001
