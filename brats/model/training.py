@@ -73,7 +73,9 @@ def fit(
         encoder_weights=None if checkpoint else config.encoder_weights,  # a resumed run downloads nothing
     ).to(worker.device)
     freeze_unused(network, len(config.modalities))
-    optimiser = torch.optim.AdamW(network.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay)
+    optimiser = torch.optim.AdamW(
+        network.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay, fused=True
+    )
     scaler = torch.amp.GradScaler(worker.device.type, enabled=worker.precision == "fp16")
     history: list[HistoryRow] = []
     if checkpoint:

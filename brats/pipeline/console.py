@@ -7,7 +7,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 PROGRESS_EVERY_S = 10.0
@@ -66,31 +66,27 @@ def keep_off_console(*names: str) -> None:
 
 @contextmanager
 def relayed(show: Callable[[Any], None]) -> Iterator[Any]:
-    """A queue whose items, put by any process of the cluster, are shown here in the order they come."""
+    """A queue whose items, none of them None, put by any process of the cluster, are shown here as they come."""
     import ray
-    from ray.util.queue import Empty, Queue
+    from ray.util.queue import Queue
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
     # On this machine: any other may be lost, and the workers that use the queue with it.
     here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
     queue = Queue(actor_options={"num_cpus": 0, "scheduling_strategy": here})
-    over = threading.Event()
 
     def drain() -> None:
-        while not (over.is_set() and queue.empty()):
-            try:
-                show(queue.get(timeout=0.5))
-            except Empty:
-                continue
-            except ray.exceptions.RayError:
-                return
+        with suppress(ray.exceptions.RayError):  # the queue is lost with its machine, which is this one
+            while (item := queue.get()) is not None:
+                show(item)
 
     thread = threading.Thread(target=drain, daemon=True)
     thread.start()
     try:
         yield queue
     finally:
-        over.set()
+        with suppress(ray.exceptions.RayError):
+            queue.put(None)  # the end
         thread.join(timeout=10)
         queue.shutdown(force=True)
 
