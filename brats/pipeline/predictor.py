@@ -26,6 +26,7 @@ class Predictor:
         import torch
 
         from brats.model.bundle import load_bundle
+        from brats.model.folding import for_inference
         from brats.model.precision import choose_precision
 
         if placement.threads:
@@ -35,6 +36,7 @@ class Predictor:
         self._precision = choose_precision(config.precision, self._device)
         self._batch_size = config.batch_size
         network, self._card = load_bundle(config.model)
+        network = for_inference(network, len(self._card.modalities), self._precision)
         self._network = network.to(self._device)
 
     def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
