@@ -24,7 +24,7 @@ from brats.data.slices import encode_case, padded_size
 
 NODES = (2, 8, 32, 64)
 NODE_MB = 450  # that a simulated node takes: a raylet, its two agents and a worker
-TASKS_PER_NODE = 12
+TASKS_PER_NODE = 60
 ENOUGH = 0.85
 RAY = {"RAY_AUTH_MODE": "disabled", "RAY_DATA_DISABLE_PROGRESS_BARS": "1"}
 

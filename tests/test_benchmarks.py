@@ -2,8 +2,9 @@
 
 import json
 import os
+import subprocess
 import sys
-from dataclasses import fields
+from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
 
@@ -124,7 +125,7 @@ def one_benchmark(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
 def test_nothing_is_written_when_the_sides_of_one_benchmark_disagree(
     one_benchmark: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def run(name: str, _quick: bool) -> Outcome:
+    def run(name: str, _quick: bool, _resume: bool) -> Outcome:
         if name == "scoring":
             raise BenchmarkError("scoring failed; no results are written")
         return Outcome(rows=[row()])
@@ -136,7 +137,7 @@ def test_nothing_is_written_when_the_sides_of_one_benchmark_disagree(
 
 
 def test_whole_run_writes_a_dated_file_and_latest(one_benchmark: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(every, "run", lambda name, _: Outcome(rows=[row(stage=name)], details={"n": "1"}))
+    monkeypatch.setattr(every, "run", lambda name, *_: Outcome(rows=[row(stage=name)], details={"n": "1"}))
     every.main()
     dated, latest = sorted(one_benchmark.iterdir())
     assert latest.name == "latest.json"
@@ -157,6 +158,29 @@ def test_quick_run_writes_nothing(one_benchmark: Path, monkeypatch: pytest.Monke
     monkeypatch.setattr(sys, "argv", ["benchmarks", "--quick"])
     every.main()
     assert list(one_benchmark.iterdir()) == []
+
+
+def test_resumed_run_measures_only_what_is_missing(one_benchmark: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    measured: list[str] = []
+
+    def measure(command: list[str]) -> subprocess.CompletedProcess[str]:
+        name = command[command.index("-m") + 1]
+        measured.append(name)
+        if name == "benchmarks.scoring" and measured.count(name) == 1:
+            return subprocess.CompletedProcess(command, 1)
+        outcome = Outcome(rows=[row(stage=name)])
+        Path(command[command.index("--json") + 1]).write_text(json.dumps(asdict(outcome)))
+        return subprocess.CompletedProcess(command, 0)
+
+    monkeypatch.setattr(every, "KEPT", one_benchmark / "kept")
+    monkeypatch.setattr(subprocess, "run", measure)
+    with pytest.raises(SystemExit, match="--resume keeps those before it"):
+        every.main()
+    monkeypatch.setattr(sys, "argv", ["benchmarks", "--resume"])
+    every.main()
+    assert measured == ["benchmarks.reading", "benchmarks.scoring", "benchmarks.scoring"]
+    latest = json.loads((one_benchmark / "latest.json").read_text())
+    assert [found["stage"] for found in latest["rows"]] == ["benchmarks.reading", "benchmarks.scoring"]
 
 
 def test_latest_has_the_agreed_shape(tmp_path: Path) -> None:
