@@ -22,7 +22,7 @@ from brats.data.epoch import TrainingCase, sample_slices
 from brats.data.preprocess import Case, read_case
 from brats.data.slices import encode_case, padded_size
 
-NODES = (2, 8, 32, 64)
+NODES = (2, 8, 64)
 NODE_MB = 450  # that a simulated node takes: a raylet, its two agents and a worker
 TASKS_PER_NODE = 60
 ENOUGH = 0.85
