@@ -9,6 +9,7 @@ from multiprocessing import get_context
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
+from unittest.mock import patch
 
 import numpy as np
 
@@ -41,7 +42,8 @@ def loop_s_per_case(cases: Sequence[CaseFiles], repetitions: int) -> Spread:
 
 def parallel_s_per_case(cases: Sequence[CaseFiles], n_processes: int, repetitions: int) -> Spread:
     """Seconds per case of the plain loop in several processes at once: what the machine allows without Ray."""
-    with ProcessPoolExecutor(n_processes, mp_context=get_context("spawn")) as pool:
+    one_thread = patch.dict(os.environ, OMP_NUM_THREADS="1")  # as Ray has it for tasks of one CPU
+    with one_thread, ProcessPoolExecutor(n_processes, mp_context=get_context("spawn")) as pool:
 
         def spread_out(cases: Sequence[CaseFiles], out: str) -> None:
             list(pool.map(prepare_plainly, [[files] for files in cases], [out] * len(cases)))

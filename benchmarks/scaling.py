@@ -21,9 +21,10 @@ from brats.data.cases import CaseFiles
 from brats.data.epoch import TrainingCase, sample_slices
 from brats.data.preprocess import Case, read_case
 from brats.data.slices import encode_case, padded_size
+from brats.pipeline.preflight import CASE_CPUS
 
-NODES = (2, 8, 64)
-NODE_MB = 450  # that a simulated node takes: a raylet, its two agents and a worker
+NODES = (2, 8, 32, 64)
+NODE_MB = 500  # that a simulated node takes: a raylet, its two agents and two workers
 TASKS_PER_NODE = 60
 ENOUGH = 0.85
 RAY = {"RAY_AUTH_MODE": "disabled", "RAY_DATA_DISABLE_PROGRESS_BARS": "1"}
@@ -36,12 +37,15 @@ def sleep_row(row: dict[str, Any], seconds: float) -> dict[str, Any]:
 
 
 def pipeline_s(n_tasks: int, seconds: float) -> float:
-    """Seconds of a Ray Data pipeline shaped as `prepare`: a task per case, each on one CPU."""
+    """Seconds of a Ray Data pipeline shaped as `prepare`: a task per case, each with its share of a CPU.
+
+    seconds: that a case would take a CPU for itself
+    """
     import ray.data
 
     rows = [{"id": row} for row in range(n_tasks)]
     dataset = ray.data.from_items(rows, override_num_blocks=n_tasks).map(
-        sleep_row, fn_kwargs={"seconds": seconds}, num_cpus=1
+        sleep_row, fn_kwargs={"seconds": seconds / CASE_CPUS}, num_cpus=CASE_CPUS
     )
     started = time.monotonic()
     n_done = sum(1 for _ in dataset.iter_rows())
@@ -63,7 +67,7 @@ def efficiency(n_nodes: int, seconds: float, tasks_per_node: int) -> float:
             cluster.add_node(num_cpus=1, object_store_memory=80 * 2**20)
         ray.init(address=cluster.address, log_to_driver=False, logging_level="ERROR")
         ray.data.DataContext.get_current().enable_progress_bars = False
-        pipeline_s(2 * n_nodes, 1.0)
+        pipeline_s(4 * n_nodes, 1.0)
         n_tasks = n_nodes * tasks_per_node
         return n_tasks / n_nodes * seconds / pipeline_s(n_tasks, seconds)
     finally:

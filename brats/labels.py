@@ -43,11 +43,11 @@ def decode_labels(codes: npt.NDArray[np.generic], layout: str) -> Labels:
         small = flat.astype(np.uint8, copy=False)
     if flat.dtype != np.uint8:
         small[small != flat] = _UNKNOWN  # what does not fit into a byte
-    translation = bytearray([_UNKNOWN]) * 256
+    labels: Labels = small.copy()
     for code, label in table.items():
-        translation[code] = label
-    labels: Labels = np.frombuffer(bytearray(small.data).translate(translation), np.uint8)
-    if labels.max(initial=0) == _UNKNOWN:
+        if label != code:
+            np.copyto(labels, label, where=small == code)
+    if any(code not in table and (small == code).any() for code in range(int(small.max(initial=0)) + 1)):
         values, counts = np.unique(flat[~np.isin(flat, list(table))], return_counts=True)
         value, count = values[0].item(), int(counts[0])
         remedy = ""

@@ -190,13 +190,11 @@ def brain_box(images: Sequence[tuple[Array, float]], labels: Labels | None) -> B
     which may be the only one used.
     """
     everything = [*images, (labels, 0.0)] if labels is not None else images
-    ranges = []
-    for used in map(np.logical_or.reduce, zip(*(occupied(*image) for image in everything), strict=True)):
-        indices = np.flatnonzero(used)
-        if not len(indices):
-            return None
-        ranges.append((int(indices[0]), int(indices[-1]) + 1))
-    (x0, x1), (y0, y1), (z0, z1) = ranges
+    boxes = [box for image in everything if (box := _box(*image))]
+    if not boxes:
+        return None
+    x0, y0, z0 = np.min([box.start for box in boxes], axis=0).tolist()
+    x1, y1, z1 = np.max([box.stop for box in boxes], axis=0).tolist()
     return Box(start=(x0, y0, z0), stop=(x1, y1, z1))
 
 
@@ -207,22 +205,40 @@ def is_brain(image: Array, background: float) -> npt.NDArray[np.bool_]:
     return brain
 
 
-def occupied(image: Array, background: float) -> tuple[npt.NDArray[np.bool_], ...]:
-    """For each axis X, Y, Z, at which indices any voxel is not the background.
+def _box(image: Array, background: float) -> Box | None:
+    """The smallest box around every voxel of an image (X, Y, Z) that is not the background, None without any.
 
-    Looked at in the order of memory, in which NumPy's fast loops run: they do not over the turned and flipped views
-    that RAS+ makes of files. Whole numbers over a background of 0 are joined as they are, bit by bit.
+    Looked for in the order of memory, in which NumPy's fast loops run: they do not over the turned and flipped
+    views that RAS+ makes of files. The slices without brain are left out from either end, so that what lies between
+    is looked at just once.
     """
     order = np.argsort(np.abs(image.strides))[::-1]  # the axis whose neighbours lie side by side comes last
     flips = tuple(slice(None, None, -1 if stride < 0 else 1) for stride in image.strides)
-    in_memory_order = image[flips].transpose(order)
-    used: Any = in_memory_order
-    if background != 0 or image.dtype.kind == "f":
-        used = is_brain(in_memory_order, background)
-    without_middle, without_outer = np.bitwise_or.reduce(used, axis=1), np.bitwise_or.reduce(used, axis=0)
-    found = (without_middle.any(axis=1), without_outer.any(axis=1), without_outer.any(axis=0))
-    per_axis = [found[place] for place in np.argsort(order)]
-    return tuple(along[flip] for along, flip in zip(per_axis, flips, strict=True))
+    slices = image[flips].transpose(order)
+    first, stop = 0, len(slices)
+    while first < stop and not _used(slices[first], background).any():
+        first += 1
+    if first == stop:
+        return None
+    while not _used(slices[stop - 1], background).any():
+        stop -= 1
+    projection = np.bitwise_or.reduce(_used(slices[first:stop], background), axis=0)
+    along = [(first, stop), _range(projection.any(axis=1)), _range(projection.any(axis=0))]
+    (x0, x1), (y0, y1), (z0, z1) = (
+        (size - along[place][1], size - along[place][0]) if stride < 0 else along[place]
+        for place, size, stride in zip(np.argsort(order), image.shape, image.strides, strict=True)
+    )
+    return Box(start=(x0, y0, z0), stop=(x1, y1, z1))
+
+
+def _used(image: Array, background: float) -> Array:
+    """Not 0 where a voxel is not the background. Whole numbers over a background of 0 say so as they are."""
+    return image if background == 0 and image.dtype.kind != "f" else is_brain(image, background)
+
+
+def _range(used: npt.NDArray[np.bool_]) -> tuple[int, int]:
+    indices = np.flatnonzero(used)
+    return int(indices[0]), int(indices[-1]) + 1
 
 
 def crop(volume: Array, box: Box) -> Array:

@@ -47,9 +47,9 @@ def normalised_slices(
 
     Raises CaseError naming the modality that the case lacks.
     """
-    images = _stack(case.only(modalities), divisor)
+    wanted = case.only(modalities)
     offset, scale, background = (column.to(device) for column in _intensity_columns(case, modalities))
-    for stored in images.split(batch_size):
+    for stored in _stacked(wanted, divisor, batch_size):
         rows = (len(stored), -1)
         yield normalise(
             stored.to(device, non_blocking=True),
@@ -92,22 +92,25 @@ def threshold_logits(logits: Tensor, thresholds: Sequence[float]) -> Tensor:
 
 def label_map(regions: Tensor) -> Tensor:
     """Labels (B, H, W) uint8 of region masks (B, R, H, W): the torch form of `labels.labels_from_regions`."""
-    wt, tc, et = regions.unbind(1)
-    labels = wt.to(torch.uint8) * ED
-    labels.masked_fill_(tc, NCR)
-    return labels.masked_fill_(et, ET)
+    wt, tc, et = regions.to(torch.uint8).unbind(1)
+    # Arithmetic instead of masks: it takes a tenth of the time on CPUs.
+    outside_et = tc * NCR + (1 - tc) * wt * ED
+    return et * ET + (1 - et) * outside_et
 
 
-def _stack(case: Case, divisor: int) -> Tensor:
-    """The images of a case (Z, C, H, W), padded with each image's background to multiples of the divisor."""
+def _stacked(case: Case, divisor: int, batch_size: int) -> Iterator[Tensor]:
+    """The images of a case (B, C, H, W), padded with each image's background to multiples of the divisor."""
     images = list(case.images.values())
     n_slices, height, width = images[0].shape
     dtype = common_dtype({image.dtype.str for image in images})
-    stacked = np.empty((n_slices, len(images), *padded_size([(height, width)], divisor)), dtype)
-    for channel, (name, image) in enumerate(case.images.items()):
-        stacked[:, channel] = case.intensities[name].background
-        stacked[:, channel, :height, :width] = image
-    return torch.from_numpy(stacked)
+    size = padded_size([(height, width)], divisor)
+    for first in range(0, n_slices, batch_size):
+        batch = slice(first, first + batch_size)
+        stacked = np.empty((len(images[0][batch]), len(images), *size), dtype)
+        for channel, (name, image) in enumerate(case.images.items()):
+            stacked[:, channel, height:] = stacked[:, channel, :, width:] = case.intensities[name].background
+            stacked[:, channel, :height, :width] = image[batch]
+        yield torch.from_numpy(stacked)
 
 
 def _intensity_columns(case: Case, modalities: Sequence[str]) -> list[Tensor]:

@@ -18,7 +18,7 @@ from brats.errors import BratsError, CaseError, Reject, StorageError
 from brats.pipeline import attempts
 from brats.pipeline.cluster import case_statuses
 from brats.pipeline.console import say
-from brats.pipeline.preflight import CASE_MEMORY_BYTES, check_disk
+from brats.pipeline.preflight import CASE_CPUS, CASE_MEMORY_BYTES, check_disk
 from brats.pipeline.rejects import check_rejects, write_rejects
 from brats.saved_config import SavedConfig
 
@@ -171,7 +171,7 @@ def _prepare_cases(
     ).map(
         prepare_case,
         fn_kwargs={"modalities": list(modalities), "out": out, "counter": attempts.start_counter()},
-        num_cpus=1,
+        num_cpus=CASE_CPUS,
         memory=CASE_MEMORY_BYTES,
     )
     for status in case_statuses(dataset, "prepare", len(todo)):
