@@ -25,7 +25,7 @@ from brats.data.slices import slices_path
 from brats.model.precision import choose_precision
 from brats.model.training import fit
 from brats.model.workers import Worker
-from brats.pipeline.cluster import QUIET
+from brats.pipeline.cluster import MEMORY
 from brats.pipeline.stream import EpochPlan, plan_of
 
 History = list[dict[str, Any]]
@@ -55,7 +55,7 @@ class Job:
 def train_plainly(job: Job, workers: int) -> History:
     """Train with so many processes; return the history. The cores are dealt out evenly."""
     threads = max(1, len(os.sched_getaffinity(0)) // workers)
-    with TemporaryDirectory() as meeting_point, patch.dict(os.environ, QUIET):  # as the jobs set for their workers
+    with TemporaryDirectory() as meeting_point, patch.dict(os.environ, MEMORY):  # as the jobs set for their workers
         spawn(
             [
                 functools.partial(_worker, rank, job, workers, threads, f"file://{meeting_point}/group")

@@ -16,6 +16,7 @@ import numpy as np
 from benchmarks.harness import BenchmarkError
 from brats.data.cases import CaseFiles, find_cases
 from brats.data.phantom import case_id, write_phantom
+from brats.pipeline.cluster import MEMORY
 
 ROOT = Path(__file__).parent.parent
 KEPT = ROOT / "runs" / "bench"
@@ -138,5 +139,5 @@ def job_command(job: str, *arguments: str) -> list[str]:
 
 def job_environment() -> dict[str, str]:
     """Without what would lead a job to another Ray, other data or another number of threads."""
-    foreign = ("RAY_ADDRESS", "BRATS_DATA", "BRATS_STORAGE", "OMP_NUM_THREADS")
+    foreign = ("RAY_ADDRESS", "BRATS_DATA", "BRATS_STORAGE", "OMP_NUM_THREADS", *MEMORY)
     return {name: value for name, value in os.environ.items() if name not in foreign}

@@ -29,6 +29,7 @@ TINY = {
     "epochs": 3,
     "batch_size": 8,
     "micro_batch_size": 4,
+    "workers": 2,
     "precision": "fp32",
     "learning_rate": 3e-3,
     "warmup_steps": 5,
