@@ -5,6 +5,7 @@
 """
 
 import argparse
+import os
 import subprocess
 import sys
 
@@ -12,6 +13,7 @@ from benchmarks.command import read_outcome
 from benchmarks.harness import BenchmarkError, Outcome, require
 from benchmarks.results import table, write_results
 from benchmarks.sources import KEPT
+from brats.pipeline.cluster import MEMORY
 
 NAMES = ("reading", "preparing", "training", "predicting", "scoring", "startup", "stored", "gpu", "scaling")
 PEERS = ("monai", "torchio", "medpy", "surface_distance")
@@ -25,7 +27,8 @@ def run(name: str, quick: bool, resume: bool) -> Outcome:
         path.unlink(missing_ok=True)
         command = [sys.executable, "-W", "ignore", "-m", f"benchmarks.{name}", "--json", str(path)]
         print(f"\n{name}", flush=True)
-        if subprocess.run(command + ["--quick"] * quick).returncode:
+        # All sides take memory as in a worker of Ray; malloc looks at the environment when a process starts.
+        if subprocess.run(command + ["--quick"] * quick, env={**MEMORY, **os.environ}).returncode:
             raise BenchmarkError(f"{name} failed; no results are written; --resume keeps those before it")
     return read_outcome(path)
 

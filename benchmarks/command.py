@@ -2,7 +2,6 @@
 
 import argparse
 import json
-import os
 import sys
 from collections.abc import Callable
 from dataclasses import asdict
@@ -11,7 +10,6 @@ from pathlib import Path
 from benchmarks.harness import BenchmarkError, Outcome, Row
 from benchmarks.results import table
 from brats.errors import BratsError
-from brats.pipeline.cluster import MEMORY
 
 
 def run_benchmark(measure: Callable[[bool], Outcome]) -> None:
@@ -23,8 +21,6 @@ def run_benchmark(measure: Callable[[bool], Outcome]) -> None:
     parser.add_argument("--quick", action="store_true", help="fewest repetitions and smallest sizes, to try it out")
     parser.add_argument("--json", type=Path, help="write the rows and details to this file as well")
     arguments = parser.parse_args()
-    if not MEMORY.keys() <= os.environ.keys():  # all sides as in a worker; malloc looks when a process starts
-        os.execve(sys.executable, sys.orig_argv, {**MEMORY, **os.environ})
     try:
         outcome = measure(arguments.quick)
     except (BenchmarkError, BratsError) as error:

@@ -24,6 +24,7 @@ from brats.data.preprocess import read_case
 from brats.data.slices import encode_case, slices_path
 
 OF_PLAIN = 0.85
+ROUNDS = 3  # in which the sides take turns
 FLAT = 0.9  # memory with the fewest cases over memory with the most
 START_RAY = "from brats.pipeline.cluster import connected\nwith connected(): pass"
 
@@ -35,21 +36,21 @@ def prepare_plainly(cases: Sequence[CaseFiles], out: str) -> None:
         storage.write_bytes(slices_path(out, files.case_id), content)
 
 
-def loop_s_per_case(cases: Sequence[CaseFiles], repetitions: int) -> Spread:
+def loop_s_per_case(cases: Sequence[CaseFiles]) -> float:
     """Seconds per case of the plain loop on one core."""
-    return Spread(tuple(_timed(cases, prepare_plainly) / len(cases) for _ in range(repetitions)))
+    return _timed(cases, prepare_plainly) / len(cases)
 
 
-def parallel_s_per_case(cases: Sequence[CaseFiles], n_processes: int, repetitions: int) -> Spread:
+def parallel_s_per_case(cases: Sequence[CaseFiles], n_processes: int) -> float:
     """Seconds per case of the plain loop in several processes at once: what the machine allows without Ray."""
-    one_thread = patch.dict(os.environ, OMP_NUM_THREADS="1")  # as Ray has it for tasks of one CPU
+    one_thread = patch.dict(os.environ, OMP_NUM_THREADS="1")  # as Ray has it for tasks of up to one CPU
     with one_thread, ProcessPoolExecutor(n_processes, mp_context=get_context("spawn")) as pool:
 
         def spread_out(cases: Sequence[CaseFiles], out: str) -> None:
             list(pool.map(prepare_plainly, [[files] for files in cases], [out] * len(cases)))
 
         _timed(cases[:n_processes], spread_out)  # starts the processes
-        return Spread(tuple(_timed(cases, spread_out) / len(cases) for _ in range(repetitions)))
+        return _timed(cases, spread_out) / len(cases)
 
 
 def _timed(cases: Sequence[CaseFiles], run: Callable[[Sequence[CaseFiles], str], Any]) -> float:
@@ -90,12 +91,19 @@ def measure(quick: bool) -> Outcome:
     cases = phantoms(2 if quick else 12)
     warm(cases)
     n_cores = len(os.sched_getaffinity(0))
-    with cores(1):
-        loop = loop_s_per_case(cases, 1 if quick else 2)
-    parallel = parallel_s_per_case([*cases] * (2 if quick else 1), n_cores, 1 if quick else 2)
-    usages = {n_cases: prepare_through_ray(cases, n_cases) for n_cases in sizes}
+    loops, pools = [], []
+    usages: dict[int, list[Usage]] = {n_cases: [] for n_cases in sizes}
+    for _ in range(1 if quick else ROUNDS):
+        with cores(1):
+            loops.append(loop_s_per_case(cases))
+        pools.append(parallel_s_per_case([*cases] * 2, n_cores))
+        for n_cases, found in usages.items():
+            found.append(prepare_through_ray(cases, n_cases))
+    loop, parallel = Spread(tuple(loops)), Spread(tuple(pools))
+    wall_s = {n_cases: Spread(tuple(usage.wall_s for usage in found)) for n_cases, found in usages.items()}
+    memory_mb = {n_cases: Spread(tuple(u.peak_memory_mb for u in found)) for n_cases, found in usages.items()}
     ray_alone = watch([sys.executable, "-c", START_RAY])
-    slope, intercept, deviation = fit_line(sizes, [usage.wall_s for usage in usages.values()])
+    slope, intercept, deviation = fit_line(sizes, [spread.median for spread in wall_s.values()])
     check_growth("prepare", slope)
     rows = [
         compare(
@@ -107,13 +115,13 @@ def measure(quick: bool) -> Outcome:
             more_is_better=True,
         ),
         compare(
-            f"memory, {sizes[-1]} cases", usages[sizes[-1]].peak_memory_mb, f"ours, {sizes[0]} cases",
-            usages[sizes[0]].peak_memory_mb, "MB", target=FLAT,
+            f"memory, {sizes[-1]} cases", memory_mb[sizes[-1]], f"ours, {sizes[0]} cases", memory_mb[sizes[0]],
+            "MB", target=FLAT,
         ),
     ]  # fmt: skip
     details = {
-        "time by cases": {str(n_cases): f"{usage.wall_s:.1f} s" for n_cases, usage in usages.items()},
-        "memory by cases": {str(n_cases): f"{usage.peak_memory_mb:.0f} MB" for n_cases, usage in usages.items()},
+        "time by cases": {str(n_cases): f"{spread} s" for n_cases, spread in wall_s.items()},
+        "memory by cases": {str(n_cases): f"{spread} MB" for n_cases, spread in memory_mb.items()},
         "line": f"{slope:.3f} s a case + {intercept:.1f} s; the times deviate by {deviation:.1%} at most",
         "intercept": f"{intercept:.1f} s, of which starting and ending Ray alone takes {ray_alone.wall_s:.1f} s",
         "plain loop": f"{loop} s a case on one core, {parallel} s a case in {n_cores} processes",

@@ -116,7 +116,7 @@ class TrainConfig:
     seed: int = 0
     """Seed of the weights, the epoch plan, the augmentation and (for raw --data) the split."""
     workers: int = execution(0)
-    """Training workers; 0 means one per GPU or, where there are none, one per machine."""
+    """Training workers; 0 means one per GPU; on CPUs one per machine, two at most."""
     device: Device = execution("auto")
     """Where to train; auto is cuda where Ray sees GPUs."""
     precision: Precision = execution("auto")

@@ -1,5 +1,6 @@
 """Choosing workers, and errors that pass through Ray."""
 
+import json
 import os
 import socket
 
@@ -104,6 +105,19 @@ def test_a_bare_exception_of_ray_s_start_is_said_in_one_line(monkeypatch: pytest
         BratsError, match=r"^Ray did not start: Exception: during startup; run the same command again$"
     ):
         cluster.init("auto")
+
+
+def test_what_was_submitted_for_the_workers_is_not_told_twice(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ray refuses to merge two values of one variable."""
+    told: dict[str, dict[str, str]] = {}
+    monkeypatch.setattr("ray.init", lambda **options: told.update(options["runtime_env"]))
+    monkeypatch.setenv("MALLOC_ARENA_MAX", "4")
+    monkeypatch.setenv("AWS_REGION", "eu-west-1")
+    submitted = {"runtime_env": {"env_vars": {"MALLOC_ARENA_MAX": "4"}}}
+    monkeypatch.setenv("RAY_JOB_CONFIG_JSON_ENV_VAR", json.dumps(submitted))
+    cluster.init("auto")
+    assert told["env_vars"]["AWS_REGION"] == "eu-west-1"
+    assert "MALLOC_ARENA_MAX" not in told["env_vars"]
 
 
 def test_at_least_two_cpus_are_declared(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -138,7 +138,9 @@ def test_head_lost_between_two_jobs_does_not_matter(cases: Path, undisturbed: Pa
     assert "Traceback" not in job.said
     assert n_prepared(out) < N_CASES
     with machines(1) as second:
-        start(cases, out, second).succeed()
+        again = start(cases, out, second)
+        again.succeed()
+    print(f"{again.seconds:.1f} s for the second start, on another cluster")
     assert_same_dataset(out, undisturbed)
 
 
@@ -166,7 +168,9 @@ def test_disk_that_is_full_lets_the_cases_that_fit_finish_and_the_rest_after_it_
         assert 0 < n_prepared(small / "out") < N_CASES
         assert not list(small.rglob(".partial-*"))
         (small / "of_others").unlink()
-        start(cases, small / "out", cluster).succeed()
+        again = start(cases, small / "out", cluster)
+        again.succeed()
+        print(f"\ndisk full: {job.seconds:.1f} s until the job gave up, {again.seconds:.1f} s for the second start")
         assert_same_dataset(small / "out", undisturbed)
     finally:
         os.system(f"umount {small}")

@@ -44,7 +44,7 @@ def test_codes_of_any_number_type_are_decoded(dtype: Any) -> None:
     assert decode_labels(codes, "brats2018").tolist() == [0, NCR, ED, ET]
 
 
-def test_more_voxels_than_are_decoded_at_a_time() -> None:
+def test_single_voxels_of_a_large_volume_are_decoded() -> None:
     codes: npt.NDArray[np.int16] = np.zeros((50, 60, 70), np.int16)
     codes[0, 0, 0], codes[24, 30, 35], codes[-1, -1, -1] = 4, 2, 1
     labels = decode_labels(codes, "brats2018")

@@ -99,6 +99,21 @@ def test_the_box_may_be_the_whole_volume_or_one_voxel() -> None:
     assert brain_box([(mask, 0.0)], None) == Box(start=(5, 4, 3), stop=SHAPE)
 
 
+@pytest.mark.parametrize("order", list(itertools.permutations(range(3))))
+@pytest.mark.parametrize(("dtype", "background"), [("int16", 0), ("int16", -7), ("float32", 0)])
+def test_the_box_is_found_in_any_order_and_direction_of_memory(
+    order: tuple[int, int, int], dtype: str, background: int
+) -> None:
+    stored = np.full((7, 8, 9), background, dtype)
+    stored[1, 2:5, 3], stored[4, 6, 7] = 5, -3
+    for steps in itertools.product((1, -1), repeat=3):
+        image = stored.transpose(order)[tuple(slice(None, None, step) for step in steps)]
+        used = np.argwhere(image != background)
+        found = brain_box([(image, background)], None)
+        assert found is not None
+        assert (list(found.start), list(found.stop)) == (used.min(0).tolist(), (used.max(0) + 1).tolist())
+
+
 def test_without_any_voxel_there_is_no_box() -> None:
     assert brain_box([(np.zeros(SHAPE, bool), 0.0)], np.zeros(SHAPE, np.uint8)) is None
 

@@ -113,3 +113,10 @@ def test_normalise_leaves_the_stored_numbers_alone() -> None:
     column = torch.full((1, 1), 1.0)
     normalise(stored, column, column, column)
     assert torch.equal(stored, torch.ones(1, 1, 2, 2))
+
+
+def test_lowest_number_of_float32_as_background_becomes_0() -> None:
+    lowest = torch.finfo(torch.float32).min
+    column = torch.tensor([[5.0]]), torch.tensor([[0.5]]), torch.tensor([[lowest]])
+    values = normalise(torch.tensor([[[[lowest, 6.0, lowest, 5.0]]]]), *column)
+    assert values.flatten().tolist() == [0, 2, 0, 0]

@@ -37,7 +37,7 @@ def findings(cluster: Machines, out: str) -> dict[str, Any]:
     from brats.pipeline.stream import EpochPlan
 
     wait_for(lambda: _free_gpus() == 2, "two GPUs")
-    both = place_workers("auto", 0, one_per="machine", wait_minutes=1)
+    both = place_workers("auto", 0, cpu_workers=2, wait_minutes=1)
     found: dict[str, Any] = {"both": dataclasses.asdict(both), "said_of_both": str(both)}
     try:
         check_gpus(both)
@@ -64,7 +64,7 @@ def findings(cluster: Machines, out: str) -> dict[str, Any]:
     settle()
     said = io.StringIO()
     with contextlib.redirect_stdout(said):
-        rest = place_workers("auto", 2, one_per="machine", wait_minutes=30, lost=both)
+        rest = place_workers("auto", 2, cpu_workers=2, wait_minutes=30, lost=both)
     found["rest"], found["said_of_rest"] = dataclasses.asdict(rest), said.getvalue()
     found["worker_left"] = make_trainer(work, rest, 0, probe, {}, backend="gloo").fit().return_value
     wait_for(lambda: _free_gpus() == 1, "the GPU to be given back")

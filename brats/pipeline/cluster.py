@@ -1,6 +1,7 @@
 """Connect to Ray: to the cluster that `RAY_ADDRESS` names, else to one embedded in this process, ending with it."""
 
 import importlib
+import json
 import logging
 import os
 import re
@@ -27,13 +28,13 @@ QUIET = {
     "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S": "300",  # a machine that has just started reads torch from a cold disk
     "TORCH_CPP_LOG_LEVEL": "ERROR",
 }
-# How workers take memory. What a case or a training step gives back is kept for the next one, instead of being
-# returned to the system and cleared anew: a quarter of the time of reading a case, 5 % of training on CPUs. With
-# large pages for large tensors, a tenth more of training.
+# How the processes of Ray take memory. What a case or a training step gives back is kept for the next one, not
+# returned to the system and cleared anew: a quarter of the time of reading a case, 5 % of training on CPUs.
+# With large pages for large tensors, a tenth more of training.
 MEMORY = {
     "MALLOC_ARENA_MAX": "1",  # threads take from the arena that keeps it
-    "MALLOC_MMAP_THRESHOLD_": str(2**30),
-    "MALLOC_TRIM_THRESHOLD_": str(2**32),
+    "MALLOC_MMAP_THRESHOLD_": str(2**25),  # the most that every glibc takes
+    "MALLOC_TRIM_THRESHOLD_": str(2**30),  # what is kept at most
     "THP_MEM_ALLOC_ENABLE": "1",
 }
 # How to reach the store, without its secrets: Ray shows what is passed to the workers.
@@ -102,7 +103,11 @@ def init(address: str) -> None:
         options: dict[str, Any] = {"num_cpus": local_cpus(), "include_dashboard": False}
     else:
         check_reachable(address)
-        settings = {name: os.environ[name] for name in (*QUIET, *MEMORY, *FORWARDED) if name in os.environ}
+        # What `ray job submit` was given for the workers reaches them anyway; Ray refuses to be told twice.
+        submitted = json.loads(os.environ.get("RAY_JOB_CONFIG_JSON_ENV_VAR", "{}")).get("runtime_env") or {}
+        told = submitted.get("env_vars") or {}
+        names = [name for name in (*QUIET, *MEMORY, *FORWARDED) if name in os.environ and name not in told]
+        settings = {name: os.environ[name] for name in names}
         options = {"runtime_env": {"env_vars": settings}}  # embedded workers inherit them
     try:
         ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR, **options)

@@ -15,7 +15,7 @@ from brats.errors import CaseError, ConfigError, Reject, StorageError
 from brats.pipeline.cluster import case_statuses
 from brats.pipeline.console import say
 from brats.pipeline.parts import Part, write_part
-from brats.pipeline.preflight import CASE_CPUS
+from brats.pipeline.preflight import CASE_CPUS, CASE_MEMORY_BYTES
 from brats.pipeline.scores import Scores, write_tables
 from brats.saved_config import SavedConfig
 from brats.score.tables import score_rows
@@ -81,7 +81,7 @@ def _score_pairs(todo: list[Pair], out: str) -> None:
 
     rows = [{"pair": json.dumps(asdict(pair))} for pair in todo]
     dataset = ray.data.from_items(rows, override_num_blocks=len(rows)).map(
-        score_pair, fn_kwargs={"out": out}, num_cpus=CASE_CPUS
+        score_pair, fn_kwargs={"out": out}, num_cpus=CASE_CPUS, memory=CASE_MEMORY_BYTES
     )
     for _ in case_statuses(dataset, "evaluate", len(rows)):
         pass  # the steps write what they make

@@ -1,4 +1,4 @@
-"""Ray Train fits the network: one worker per GPU, or a few on CPUs, each with its own stream of batches.
+"""Ray Train fits the network: one worker per GPU, or one or two on CPUs, each with its own stream of batches.
 
 A lost worker costs what the epoch had done: all workers begin again after the last finished epoch, as many as there
 is room for. Ray's own restarts are not used: they wait for the lost machine, and its elastic training throws away
@@ -62,7 +62,7 @@ def fit_on_cluster(config: TrainConfig, prepared: str, split: Sequence[Mapping[s
         slices_per_epoch=sum(len(batch.slices) for batch in first_epoch),
     )
     n_failures = 0
-    placement = place_workers(config.device, config.workers, one_per="machine", wait_minutes=config.wait_minutes)
+    placement = place_workers(config.device, config.workers, cpu_workers=2, wait_minutes=config.wait_minutes)
     while True:
         check_batches(first_epoch, placement.workers)
         announce(config, placement, len(history), work.slices_per_epoch, work.steps_per_epoch)
@@ -84,7 +84,7 @@ def fit_on_cluster(config: TrainConfig, prepared: str, split: Sequence[Mapping[s
         placement = place_workers(
             "cuda" if placement.use_gpu else "cpu",  # a run does not change what it computes on
             config.workers,
-            one_per="machine",
+            cpu_workers=2,
             wait_minutes=config.wait_minutes if lost else REGROW_MINUTES,
             lost=placement if lost else None,
         )

@@ -5,7 +5,7 @@ import os
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Any
 
 import yaml
 
@@ -19,10 +19,6 @@ RELEASE_S = 20.0  # within which Ray gives back what a job that has just ended h
 FEEDING_CPUS = 0.5  # that workers leave at least to the tasks that read for them
 BOOTSTRAP_CONFIG = "~/ray_bootstrap_config.yaml"  # named in the start commands of every `ray up` configuration
 ACCELERATOR = "accelerator_type:"  # Ray's name for a kind of GPU, among the resources of a machine
-
-
-OnePer = Literal["machine", "cpu"]
-"""A worker on CPUs: with all the cores of its machine, or with one."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,12 +67,12 @@ class Placement:
 
 
 def choose(
-    capacity: Capacity, device: Device, wanted: int, *, one_per: OnePer
+    capacity: Capacity, device: Device, wanted: int, *, cpu_workers: int
 ) -> tuple[Placement | None, Placement | None]:
     """The placement that is possible now, and the one to wait for where more is there or can come, else None.
 
-    wanted:  number of workers asked for, 0 for as many as fit
-    one_per: for what there is a worker where none are asked for and no GPUs are used
+    wanted:      number of workers asked for, 0 for as many as fit
+    cpu_workers: the most workers on CPUs where none are asked for: one per machine; 0 for one per CPU
 
     One worker per GPU where there are any or can be, else on CPUs; never so many that too little is left to the
     tasks that feed them. Raises ConfigError when a GPU is asked for and there will be none.
@@ -87,7 +83,7 @@ def choose(
             "--device: cuda, but Ray sees no GPU; use --device cpu or start Ray on a machine with one"
         )
     use_gpu = device != "cpu" and n_gpus > 0
-    goal = wanted or (n_gpus if use_gpu else _cpu_workers(capacity, one_per))
+    goal = wanted or (n_gpus if use_gpu else _on_cpus(capacity, cpu_workers))
     aim = _most_workers(goal, capacity.grown, use_gpu)
     now = _most_workers(aim, capacity.free, use_gpu)
     possible = _place(now, use_gpu, capacity.machines, capacity.free, aim - now) if now else None
@@ -95,9 +91,10 @@ def choose(
     return possible, better
 
 
-def _cpu_workers(capacity: Capacity, one_per: OnePer) -> int:
-    if one_per == "machine":
-        return max(1, sum(machine.cpus > 0 for machine in capacity.grown))
+def _on_cpus(capacity: Capacity, cpu_workers: int) -> int:
+    """Workers where none are asked for. Two on one machine start later than one and train no faster."""
+    if cpu_workers:
+        return min(cpu_workers, max(1, sum(machine.cpus > 0 for machine in capacity.grown)))
     return max(1, int(sum(machine.cpus for machine in capacity.machines)))
 
 
@@ -181,7 +178,7 @@ def _machine(resources: dict[str, float]) -> Machine:
 
 
 def place_workers(
-    device: Device, wanted: int, *, one_per: OnePer, wait_minutes: float, lost: Placement | None = None
+    device: Device, wanted: int, *, cpu_workers: int, wait_minutes: float, lost: Placement | None = None
 ) -> Placement:
     """Choose the workers for a model as `choose` does, waiting where more are still to come.
 
@@ -203,7 +200,7 @@ def place_workers(
             if asked and is_reserved(group):  # the room is there, and held for us: as good as free
                 capacity = replace(capacity, free=capacity.machines)
                 device, wanted = "cuda" if asked.use_gpu else "cpu", asked.workers
-            possible, better = choose(with_lost(capacity, lost), device, wanted, one_per=one_per)
+            possible, better = choose(with_lost(capacity, lost), device, wanted, cpu_workers=cpu_workers)
             if not possible and not better:
                 raise ConfigError(
                     "no machine has a CPU to spare for a worker, and half a one is needed for the tasks that feed "

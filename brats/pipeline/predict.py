@@ -73,7 +73,7 @@ def predict(config: PredictConfig) -> Scores:
     say("predict", f"{len(items)} cases of {data}; {len(items) - len(todo)} done before")
     _warn_of_training_cases(items, card.trained_on)
     if todo:
-        placement = place_workers(config.device, config.workers, one_per="cpu", wait_minutes=config.wait_minutes)
+        placement = place_workers(config.device, config.workers, cpu_workers=0, wait_minutes=config.wait_minutes)
         _predict_items(todo, config, card.modalities, placement)
     case_ids = {item.case_id for item in items}
     return write_tables(out, case_ids, found_rejects, config=asdict(config), strict=config.strict)

@@ -43,7 +43,7 @@ def check_cluster(inputs: Mapping[str, str | None], out: str, *, wait_minutes: f
     DataContext.get_current().execution_no_progress_timeout_s = max(NO_PROGRESS_S, 60 * wait_minutes)
     out = storage.absolute(out)
     read = {option: storage.absolute(path) for option, path in inputs.items() if path is not None}
-    place_workers("cpu", 1, one_per="machine", wait_minutes=wait_minutes)  # a cluster may have scaled to nothing
+    place_workers("cpu", 1, cpu_workers=1, wait_minutes=wait_minutes)  # a cluster may have scaled to nothing
     machines = alive()
     if all(node["Resources"].get("memory", 0) < CASE_MEMORY_BYTES for node in machines):
         raise BratsError(
