@@ -53,7 +53,7 @@ ASSUMPTIONS = (
     "four vCPUs beside each T4, all of them for Ray Data while nothing is trained (g4dn.xlarge)",
     "the object store gives each machine 100 MB/s; training reads its share of the slices each epoch (assumed)",
     "70 % of the cases are trained on, 30 epochs, no early stop (the defaults)",
-    "machines reach 90 % of their sum (what preparing reaches on one machine beside plain processes; assumed for more)",
+    "machines reach 90 % of their sum (as preparing on one machine does of plain processes; assumed for more)",
     "validation adds the forward passes of 15 % of the cases to each epoch",
     "a stage takes as long as the slower of its processors and its reading, which overlap",
     "starting machines, installing and spot interruptions are not counted",

@@ -163,7 +163,8 @@ def test_quick_run_writes_nothing(one_benchmark: Path, monkeypatch: pytest.Monke
 def test_resumed_run_measures_only_what_is_missing(one_benchmark: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     measured: list[str] = []
 
-    def measure(command: list[str]) -> subprocess.CompletedProcess[str]:
+    def measure(command: list[str], env: dict[str, str]) -> subprocess.CompletedProcess[str]:
+        assert env["MALLOC_ARENA_MAX"]
         name = command[command.index("-m") + 1]
         measured.append(name)
         if name == "benchmarks.scoring" and measured.count(name) == 1:
