@@ -133,9 +133,10 @@ def init(address: str) -> None:
             "is the token of this cluster"
         ) from error
     except Exception as error:
+        # Ray raises bare ones, such as on a machine too busy to start it in time. No `except` catches those alone;
+        # any other is a mistake of ours or Ray's, and is not to be taken for a start that failed.
         if type(error) is not Exception:
             raise
-        # Ray raises bare ones, such as on a machine too busy to start it in time.
         raise BratsError(f"Ray did not start: {root_cause(error)}; run the same command again") from error
 
 
