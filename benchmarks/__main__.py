@@ -13,7 +13,7 @@ from benchmarks.command import read_outcome
 from benchmarks.harness import BenchmarkError, Outcome, require
 from benchmarks.results import table, write_results
 from benchmarks.sources import KEPT
-from brats.pipeline.cluster import MEMORY
+from brats.cluster.connect import MEMORY
 
 NAMES = ("reading", "preparing", "training", "predicting", "scoring", "startup", "stored", "gpu", "scaling")
 PEERS = ("monai", "torchio", "medpy", "surface_distance")

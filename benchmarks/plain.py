@@ -19,13 +19,13 @@ import torch.distributed
 
 from benchmarks.harness import BenchmarkError
 from brats import storage
+from brats.cluster.connect import MEMORY
 from brats.config import TrainConfig
-from brats.data.share import WorkerBatch, read_share
+from brats.data.batches import WorkerBatch, read_share
 from brats.data.slices import slices_path
+from brats.model.distributed import Worker
 from brats.model.precision import choose_precision
 from brats.model.training import fit
-from brats.model.workers import Worker
-from brats.pipeline.cluster import MEMORY
 from brats.pipeline.stream import EpochPlan, plan_of
 
 History = list[dict[str, Any]]

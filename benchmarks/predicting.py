@@ -38,7 +38,7 @@ from brats.data.preprocess import read_case
 from brats.data.volume import nifti_bytes, read_labels
 from brats.labels import REGIONS, encode_labels
 from brats.model.bundle import find_bundle, load_bundle
-from brats.model.folding import for_inference
+from brats.model.fusion import for_inference
 from brats.model.inference import label_map, predict_labels
 from brats.model.precision import autocast, choose_precision
 from brats.score.metrics import case_metrics

@@ -26,7 +26,7 @@ from brats.data.slices import encode_case, slices_path
 OF_PLAIN = 0.85
 ROUNDS = 3  # in which the sides take turns
 FLAT = 0.9  # memory with the fewest cases over memory with the most
-START_RAY = "from brats.pipeline.cluster import connected\nwith connected(): pass"
+START_RAY = "from brats.cluster.connect import connected\nwith connected(): pass"
 
 
 def prepare_plainly(cases: Sequence[CaseFiles], out: str) -> None:

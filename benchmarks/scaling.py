@@ -17,14 +17,14 @@ from benchmarks.cost import ASSUMPTIONS, DATASETS, GPUS, Costs, estimate
 from benchmarks.harness import LIMIT, Outcome, Row, compare, cores
 from benchmarks.scoring import SHIFTS, make_pair, whole_case
 from benchmarks.sources import phantoms, warm
+from brats.cluster.connect import QUIET
+from brats.cluster.preflight import CASE_CPUS
+from brats.cluster.quiet import keep_off_console
 from brats.config import MODALITIES, TrainConfig
 from brats.data.cases import CaseFiles
 from brats.data.epoch import TrainingCase, sample_slices
 from brats.data.preprocess import Case, read_case
 from brats.data.slices import encode_case, padded_size
-from brats.pipeline.cluster import QUIET
-from brats.pipeline.console import keep_off_console
-from brats.pipeline.preflight import CASE_CPUS
 
 NODES = (2, 8, 64)
 NODE_MB = 500  # that a simulated node takes: a raylet, its two agents and two workers

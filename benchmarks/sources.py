@@ -14,9 +14,9 @@ import nibabel as nib
 import numpy as np
 
 from benchmarks.harness import BenchmarkError
+from brats.cluster.connect import MEMORY
 from brats.data.cases import CaseFiles, find_cases
-from brats.data.phantom import case_id, write_phantom
-from brats.pipeline.cluster import MEMORY
+from brats.data.phantom.case import case_id, write_phantom
 
 ROOT = Path(__file__).parent.parent
 KEPT = ROOT / "runs" / "bench"

@@ -11,10 +11,10 @@ from brats.config import EvaluateConfig
 
 def main(config: EvaluateConfig) -> None:
     from brats import storage
-    from brats.pipeline.cluster import connected
-    from brats.pipeline.console import calm
+    from brats.cluster.connect import connected
+    from brats.cluster.preflight import check_cluster
+    from brats.cluster.quiet import calm
     from brats.pipeline.evaluate import evaluate
-    from brats.pipeline.preflight import check_cluster
 
     inputs = {"--predictions": config.predictions, "--references": config.references}
     storage.check_roundtrip(storage.absolute(config.out))

@@ -11,10 +11,10 @@ from brats.config import PredictConfig
 
 def main(config: PredictConfig) -> None:
     from brats import storage
-    from brats.pipeline.cluster import NETWORK_MODULES, connected
-    from brats.pipeline.console import calm
+    from brats.cluster.connect import NETWORK_MODULES, connected
+    from brats.cluster.preflight import check_cluster
+    from brats.cluster.quiet import calm
     from brats.pipeline.predict import predict
-    from brats.pipeline.preflight import check_cluster
 
     inputs = {"--data": config.data, "--model": config.model}
     storage.check_roundtrip(storage.absolute(config.out))

@@ -11,9 +11,9 @@ from brats.config import PrepareConfig
 
 def main(config: PrepareConfig) -> None:
     from brats import storage
-    from brats.pipeline.cluster import connected
-    from brats.pipeline.console import calm
-    from brats.pipeline.preflight import check_cluster
+    from brats.cluster.connect import connected
+    from brats.cluster.preflight import check_cluster
+    from brats.cluster.quiet import calm
     from brats.pipeline.prepare import prepare
 
     storage.check_roundtrip(storage.absolute(config.out))

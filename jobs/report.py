@@ -10,7 +10,7 @@ from brats.config import ReportConfig
 
 
 def main(config: ReportConfig) -> None:
-    from brats.pipeline.figures import report
+    from brats.pipeline.report import report
 
     for path in report(config):
         print(path)

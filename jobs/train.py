@@ -11,9 +11,9 @@ from brats.config import TrainConfig, resolve_train
 
 def main(config: TrainConfig) -> None:
     from brats import storage
-    from brats.pipeline.cluster import NETWORK_MODULES, connected
-    from brats.pipeline.console import calm
-    from brats.pipeline.preflight import check_cluster
+    from brats.cluster.connect import NETWORK_MODULES, connected
+    from brats.cluster.preflight import check_cluster
+    from brats.cluster.quiet import calm
     from brats.pipeline.train import train
 
     config = resolve_train(config)

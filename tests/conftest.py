@@ -6,14 +6,15 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from fault_cluster import Machines, machines
-from s3 import FaultyProxy, S3Server
+
+from tests.support.fault_cluster import Machines, machines
+from tests.support.s3 import FaultyProxy, S3Server
 
 
 @pytest.fixture(scope="session")
 def embedded_ray() -> Iterator[None]:
     """One embedded Ray for all tests that need it: starting it takes seconds."""
-    from brats.pipeline import cluster
+    from brats.cluster import connect as cluster
 
     with cluster.connected():
         yield

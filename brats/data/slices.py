@@ -113,8 +113,8 @@ class SliceFile:
     def __init__(self, path: str) -> None:
         """Open a file of `encode_case`. Raises StorageError for other files, FileNotFoundError for none."""
         self.path = path
-        with storage.said_plainly(path, "read"):
-            self._remote = storage.open_for_parts(path, FOOTER_BYTES) if storage.is_remote(path) else None
+        with storage.storage_errors(path, "read"):
+            self._remote = storage.open_ranged(path, FOOTER_BYTES) if storage.is_remote(path) else None
             self._file = pq.ParquetFile(self._remote or path, memory_map=self._remote is None)
         metadata = storage.schema_metadata(self._file.schema_arrow, path)
         if "case" not in metadata:
@@ -131,10 +131,10 @@ class SliceFile:
     def read_slice(self, row: int, modalities: Sequence[str]) -> tuple[list[Array], Labels | None]:
         """Stored numbers (H, W) of each modality and the labels (H, W) of one slice; rows count from 0."""
         columns = [*modalities, "mask"]
-        with storage.said_plainly(self.path, "read"):
+        with storage.storage_errors(self.path, "read"):
             file = self._file
             if self._remote:  # one request for all the columns
-                part = self._remote.with_part(*self._stretch(row, columns))
+                part = self._remote.with_range(*self._stretch(row, columns))
                 file = pq.ParquetFile(part, metadata=file.metadata)
             table = file.read_row_group(row, columns=columns, use_threads=False)
         shape = self.box.shape[:2]
@@ -154,7 +154,7 @@ class SliceFile:
         """The whole case, with these modalities (default: all it has)."""
         described = self.description
         names = list(modalities or described["modalities"])
-        with storage.said_plainly(self.path, "read"):
+        with storage.storage_errors(self.path, "read"):
             file = self._file
             if self._remote:  # one request, where single columns would take one for each slice
                 file = pq.ParquetFile(pa.BufferReader(storage.read_bytes(self.path)))

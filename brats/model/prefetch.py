@@ -7,7 +7,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 
 import torch
 
-from brats.data.share import WorkerBatch
+from brats.data.batches import WorkerBatch
 from brats.data.slices import SliceBatch
 
 DEPTH = 2  # batches ready or in the making

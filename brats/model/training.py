@@ -22,18 +22,18 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from brats.config import TrainConfig
-from brats.data.share import WorkerBatch
+from brats.data.batches import WorkerBatch
 from brats.errors import BratsError, DivergedError
 from brats.labels import REGIONS
 from brats.model.augment import draw_flips, flip
 from brats.model.checkpoint import Checkpoint, HistoryRow, best_epoch, load_checkpoint, save_checkpoint
+from brats.model.distributed import Worker, all_sum, average_buffers, parallel
 from brats.model.history import write_history
 from brats.model.losses import bce_dice_loss, region_targets
 from brats.model.precision import autocast
 from brats.model.prefetch import prefetched
 from brats.model.unet import build_unet, freeze_unused, normalise
 from brats.model.validation import validate_case
-from brats.model.workers import Worker, all_sum, average_buffers, parallel
 
 CHECK_EVERY = 20  # steps between looks at the gradient norms; each look waits for the device
 SMALLEST_SCALE = 1.0  # of the fp16 loss, which starts at 65,536

@@ -8,16 +8,16 @@ from typing import Any
 import numpy as np
 
 from brats import storage
+from brats.cluster.datasets import case_statuses
+from brats.cluster.preflight import CASE_CPUS, CASE_MEMORY_BYTES
 from brats.config import EvaluateConfig
+from brats.console import say
 from brats.data.cases import CaseFiles, find_cases
 from brats.data.volume import check_same_grid, from_ras, read_labels
 from brats.errors import CaseError, ConfigError, Reject, StorageError
-from brats.pipeline.cluster import case_statuses
-from brats.pipeline.console import say
-from brats.pipeline.parts import Part, write_part
-from brats.pipeline.preflight import CASE_CPUS, CASE_MEMORY_BYTES
-from brats.pipeline.scores import Scores, write_tables
 from brats.saved_config import SavedConfig
+from brats.score.parts import Part, write_part
+from brats.score.results import Scores, write_tables
 from brats.score.tables import score_rows
 from brats.storage import FileInfo
 

@@ -15,14 +15,15 @@ from dataclasses import dataclass
 from typing import Any
 
 from brats import storage
+from brats.cluster.datasets import root_cause
+from brats.cluster.placement import Placement, is_reserved, place_workers, release, reserve
+from brats.cluster.preflight import check_gpus, settle
+from brats.cluster.relay import relayed
 from brats.config import TrainConfig
+from brats.console import duration, say
 from brats.data.epoch import PlannedBatch
 from brats.data.slices import slices_path
 from brats.errors import BratsError, ConfigError, DivergedError, StorageError
-from brats.pipeline import cluster
-from brats.pipeline.console import duration, relayed, say
-from brats.pipeline.placement import Placement, is_reserved, place_workers, release, reserve
-from brats.pipeline.preflight import check_gpus, settle
 from brats.pipeline.stream import EpochPlan, plan_of, rank_stream, stream_name, worker_batches
 
 REGROW_MINUTES = 1.0  # for the room of a machine that has joined to be given from the reservation to the workers
@@ -191,9 +192,9 @@ def train_worker(spec: dict[str, Any]) -> None:
     import ray.train.torch
     import torch
 
+    from brats.model.distributed import Worker
     from brats.model.precision import choose_precision
     from brats.model.training import fit
-    from brats.model.workers import Worker
 
     work, placement = spec["work"], spec["placement"]
     context = ray.train.get_context()
@@ -250,8 +251,8 @@ def worker_failure(error: BaseException) -> str:
         rank, failure = min(failures.items())
         if re.search(r"connection (reset|closed|refused)", str(failure), re.IGNORECASE):
             return f"training worker {rank} lost the connection to another, most likely with its machine"
-        return f"training worker {rank} failed: {cluster.root_cause(failure)}"
-    return f"the workers could not be started or kept: {cluster.root_cause(error)}"
+        return f"training worker {rank} failed: {root_cause(failure)}"
+    return f"the workers could not be started or kept: {root_cause(error)}"
 
 
 def check_batches(batches: Sequence[PlannedBatch], workers: int) -> None:

@@ -9,7 +9,12 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from brats import storage
+from brats.cluster import attempts
+from brats.cluster.datasets import case_statuses
+from brats.cluster.placement import Machine, Placement, look, place_workers
+from brats.cluster.preflight import CASE_MEMORY_BYTES, check_gpus
 from brats.config import PredictConfig
+from brats.console import say
 from brats.data.cases import CaseFiles, find_cases
 from brats.data.masks import write_masks
 from brats.data.preprocess import Case, check_modalities, in_source_axes, read_case
@@ -17,17 +22,12 @@ from brats.data.slices import SliceFile, slices_path
 from brats.data.volume import nifti_bytes
 from brats.errors import BratsError, CaseError, ConfigError, Reject, StorageError
 from brats.labels import Labels
-from brats.pipeline import attempts
-from brats.pipeline.cluster import case_statuses
-from brats.pipeline.console import say
-from brats.pipeline.parts import Part, is_done, read_parts, write_part
-from brats.pipeline.placement import Machine, Placement, look, place_workers
 from brats.pipeline.predictor import Predictor
-from brats.pipeline.preflight import CASE_MEMORY_BYTES, check_gpus
 from brats.pipeline.prepare import is_prepared, read_cases
-from brats.pipeline.scores import Scores, write_tables
 from brats.saved_config import SavedConfig
 from brats.score import tables
+from brats.score.parts import Part, is_done, read_parts, write_part
+from brats.score.results import Scores, write_tables
 
 SCORING_CPUS = 0.25  # of the steps beside the network, so that they find room on a small machine
 

@@ -6,12 +6,12 @@ import pickle
 from dataclasses import asdict
 from typing import Any
 
+from brats.cluster import attempts
+from brats.cluster.placement import Placement
 from brats.config import PredictConfig
 from brats.data.preprocess import Case
 from brats.errors import CaseError, Reject
 from brats.labels import Labels
-from brats.pipeline import attempts
-from brats.pipeline.placement import Placement
 
 REMEDY = "use machines with more memory, or a smaller --batch-size"
 
@@ -26,7 +26,7 @@ class Predictor:
         import torch
 
         from brats.model.bundle import load_bundle
-        from brats.model.folding import for_inference
+        from brats.model.fusion import for_inference
         from brats.model.precision import choose_precision
 
         if placement.threads:

@@ -9,17 +9,17 @@ from typing import Any
 import pyarrow as pa
 
 from brats import storage
+from brats.cluster import attempts
+from brats.cluster.datasets import case_statuses
+from brats.cluster.preflight import CASE_CPUS, CASE_MEMORY_BYTES, check_disk
 from brats.config import PrepareConfig
+from brats.console import say
 from brats.data.cases import CaseFiles, find_cases
 from brats.data.preprocess import read_case
+from brats.data.rejects import check_rejects, write_rejects
 from brats.data.slices import SliceFile, case_row, encode_case, slices_path
 from brats.data.split import LabelledCase, Place, join_patients, split_patients
 from brats.errors import BratsError, CaseError, Reject, StorageError
-from brats.pipeline import attempts
-from brats.pipeline.cluster import case_statuses
-from brats.pipeline.console import say
-from brats.pipeline.preflight import CASE_CPUS, CASE_MEMORY_BYTES, check_disk
-from brats.pipeline.rejects import check_rejects, write_rejects
 from brats.saved_config import SavedConfig
 
 CASES_SCHEMA = pa.schema(

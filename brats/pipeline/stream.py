@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 
 from brats.config import TrainConfig
+from brats.data.batches import WorkerBatch, read_share
 from brats.data.epoch import PlannedBatch, TrainingCase, plan_epoch
-from brats.data.share import WorkerBatch, read_share
 from brats.data.slices import SliceBatch, padded_size
 
 BLOCK_STEPS = 8  # optimiser steps whose slices one reading task brings

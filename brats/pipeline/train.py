@@ -7,6 +7,7 @@ from typing import Any
 import pyarrow as pa
 
 from brats import storage
+from brats.cluster.datasets import rows_of
 from brats.config import (
     PredictConfig,
     PrepareConfig,
@@ -14,16 +15,15 @@ from brats.config import (
     TrainConfig,
     resolve_train,
 )
+from brats.console import Progress, say
 from brats.data.cases import find_cases
 from brats.errors import ConfigError
-from brats.pipeline import cluster
-from brats.pipeline.console import Progress, say
-from brats.pipeline.figures import report
 from brats.pipeline.fit import fit_on_cluster
 from brats.pipeline.predict import predict
 from brats.pipeline.prepare import CASES_SCHEMA, is_prepared, prepare, read_cases
-from brats.pipeline.scores import Scores
+from brats.pipeline.report import report
 from brats.saved_config import SavedConfig
+from brats.score.results import Scores
 
 SPLIT_COLUMNS = (
     "case_id",
@@ -198,7 +198,7 @@ def make_phantoms(root: str) -> str:
     """Write the phantom dataset, the cases in parallel; those already there are kept."""
     import ray.data
 
-    from brats.data.phantom import case_id, write_name_mapping
+    from brats.data.phantom.case import case_id, write_name_mapping
 
     whole = [file for file in _files_below(root) if not file.name.startswith(".")]
     written = Counter(file.path.split("/")[-2] for file in whole)
@@ -208,7 +208,7 @@ def make_phantoms(root: str) -> str:
         write_name_mapping(root, N_PHANTOMS, PHANTOM_SEED)
         dataset = ray.data.from_items([{"index": index} for index in todo], override_num_blocks=len(todo))
         progress = Progress("phantoms", len(todo), "cases")
-        for _ in cluster.rows_of(dataset.map(_write_phantom, fn_kwargs={"root": root}, num_cpus=1)):
+        for _ in rows_of(dataset.map(_write_phantom, fn_kwargs={"root": root}, num_cpus=1)):
             progress.advance()
     return root
 
@@ -222,7 +222,7 @@ def _files_below(root: str) -> list[storage.FileInfo]:
 
 def _write_phantom(row: dict[str, Any], root: str) -> dict[str, Any]:
     """Ray step: write one phantom case."""
-    from brats.data.phantom import write_phantom
+    from brats.data.phantom.case import write_phantom
 
     return {"case_id": write_phantom(root, row["index"], PHANTOM_SEED)}
 

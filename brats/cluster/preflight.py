@@ -1,0 +1,196 @@
+"""Before anything starts: that every machine sees the folders of the job, has its code, and room to work."""
+
+import os
+import shutil
+import socket
+import tempfile
+import time
+import uuid
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any
+
+from brats import storage
+from brats.cluster.placement import Placement, place_workers
+from brats.errors import BratsError, ConfigError, StorageError
+
+# Of a task that takes one case from file to file. Two for each core: one works while what came of the other is told
+# and its successor sent. With one for each core, the cores stood still for a third of the time.
+CASE_CPUS = 0.5
+CASE_MEMORY_BYTES = 2**30  # that Ray sets aside for a task which reads a case; BraTS in int16 peaks at 0.24 GB
+FREE_DISK_BYTES = 2**30  # where Ray keeps its logs and what does not fit into memory
+NO_PROGRESS_S = 600.0  # a dataset that stands still this long, or as long as machines are waited for, ends
+ANSWER_S = 90.0  # within which a machine must answer; its first Python process reads from a cold disk
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sight:
+    """What a machine says of itself: its name, and why it cannot take part, "" when it can."""
+
+    host: str
+    complaint: str
+
+
+def check_cluster(inputs: Mapping[str, str | None], out: str, *, wait_minutes: float) -> None:
+    """Raise an error, one line that names the setting or the machine, unless the job can run on this cluster.
+
+    inputs: what every machine reads, by the option that names it; None where the job makes its own
+    out:    what every machine writes to
+    """
+    from ray.data import DataContext
+
+    DataContext.get_current().execution_no_progress_timeout_s = max(NO_PROGRESS_S, 60 * wait_minutes)
+    out = storage.absolute(out)
+    read = {option: storage.absolute(path) for option, path in inputs.items() if path is not None}
+    place_workers("cpu", 1, cpu_workers=1, wait_minutes=wait_minutes)  # a cluster may have scaled to nothing
+    machines = alive()
+    if all(node["Resources"].get("memory", 0) < CASE_MEMORY_BYTES for node in machines):
+        raise BratsError(
+            f"no machine of the cluster has the {CASE_MEMORY_BYTES / 2**30:.0f} GiB that reading a case takes"
+        )
+    if len(machines) == 1:
+        check_disk(tempfile.gettempdir(), FREE_DISK_BYTES)
+        return
+    probe = storage.join(out, f".check-{uuid.uuid4().hex}")
+    storage.write_bytes(probe, probe.encode())
+    try:
+        sights = ask_machines(probe, read)
+    finally:
+        storage.remove(probe)
+    for sight in sights:
+        if sight.complaint:
+            raise ConfigError(f"machine {sight.host}: {sight.complaint}")
+
+
+def check_disk(folder: str, needed_bytes: int) -> None:
+    """Raise StorageError unless the local disk has room; nothing happens for remote folders."""
+    if storage.is_remote(folder):
+        return
+    while not os.path.isdir(folder):
+        folder = os.path.dirname(folder)
+    free = shutil.disk_usage(folder).free
+    if free < needed_bytes:
+        raise StorageError(
+            f"{folder}: {free / 1e9:.3g} GB free on its disk, about {needed_bytes / 1e9:.3g} GB are needed; "
+            "free some"
+        )
+
+
+def ask_machines(probe: str, inputs: Mapping[str, str]) -> list[Sight]:
+    """What every machine that computes says of itself. One that does not answer is left out: it may be leaving."""
+    import ray
+
+    asked = ask_each([node for node in alive() if node["Resources"].get("CPU")], look_around, probe, inputs)
+    answered, _ = ray.wait(list(asked), num_returns=len(asked), timeout=ANSWER_S)
+    sights = []
+    for answer in answered:
+        try:
+            sights.append(ray.get(answer))
+        except ray.exceptions.RayTaskError as error:
+            if "ModuleNotFoundError" not in str(error):
+                raise
+            complaint = (
+                "it does not have this program; submit the job with `ray job submit --working-dir . -- python "
+                "jobs/...`, or install brats-ray on every machine"
+            )
+            sights.append(Sight(host=asked[answer]["NodeManagerHostname"], complaint=complaint))
+        except ray.exceptions.RayError:
+            continue
+    return sights
+
+
+def alive() -> list[dict[str, Any]]:
+    """The machines of the cluster, as Ray describes them, that it has not given up."""
+    import ray
+
+    return [node for node in ray.nodes() if node["Alive"]]
+
+
+def ask_each(
+    nodes: Sequence[dict[str, Any]], task: Callable[..., Any], *arguments: Any
+) -> dict[Any, dict[str, Any]]:
+    """Run a function once on each of these machines; return its answers to come, with the machine of each."""
+    import ray
+    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+    ask = ray.remote(num_cpus=0, max_retries=0)(task)
+    return {
+        ask.options(scheduling_strategy=NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)).remote(
+            *arguments
+        ): node
+        for node in nodes
+    }
+
+
+def check_gpus(placement: Placement) -> None:
+    """Raise ConfigError naming a machine and its driver unless torch can use the GPU of every worker.
+
+    Asked before the workers start: joining them over GPUs that cannot be used fails with less clear words.
+    """
+    import ray
+
+    if not placement.use_gpu:
+        return
+    ask = ray.remote(
+        num_cpus=placement.cpus,
+        num_gpus=1,
+        accelerator_type=placement.accelerator,
+        scheduling_strategy="SPREAD",
+    )(_gpu_complaint)
+    answers, _ = ray.wait(
+        [ask.remote() for _ in range(placement.workers)], num_returns=placement.workers, timeout=ANSWER_S
+    )
+    for answer in answers:  # a machine that does not answer is on its way out, which the workers will find
+        with suppress(ray.exceptions.RayError):
+            if complaint := ray.get(answer):
+                raise ConfigError(complaint)
+
+
+def _gpu_complaint() -> str:
+    """Ray task: why torch cannot use the GPU that Ray has given this process, "" when it can."""
+    from brats.cluster.gpu import require_cuda
+
+    try:
+        require_cuda()
+    except ConfigError as error:
+        return f"machine {socket.gethostname()}: {error}"
+    return ""
+
+
+def settle() -> None:
+    """Wait until every machine has either answered or been given up by Ray, which takes it some seconds."""
+    import ray
+
+    asked = ask_each(alive(), _answer)
+    waiting, deadline = list(asked), time.monotonic() + ANSWER_S
+    while waiting and time.monotonic() < deadline:
+        waiting = ray.wait(waiting, num_returns=len(waiting), timeout=1.0)[1]
+        left = {node["NodeID"] for node in alive()}
+        waiting = [answer for answer in waiting if asked[answer]["NodeID"] in left]
+
+
+def _answer() -> None:
+    """Ray task: nothing but an answer."""
+
+
+def look_around(probe: str, inputs: Mapping[str, str]) -> Sight:
+    """Ray task: whether this machine sees what the driver has written and what is to be read, and has room."""
+    return Sight(host=socket.gethostname(), complaint=_complaint(probe, inputs))
+
+
+def _complaint(probe: str, inputs: Mapping[str, str]) -> str:
+    out = probe.rsplit("/", 1)[0]
+    shared = "a folder that all machines share, or an s3:// URL"
+    try:
+        if storage.read_bytes(probe) != probe.encode():
+            return f"--out: reads something else in {out} than was written there; name {shared}"
+        for option, path in inputs.items():
+            if not storage.exists(path):
+                return f"{option}: {path} is not there; name {shared}"
+        check_disk(tempfile.gettempdir(), FREE_DISK_BYTES)
+    except FileNotFoundError:
+        return f"--out: {out} is not the folder that the job writes to; name {shared}"
+    except BratsError as error:
+        return str(error)
+    return ""

@@ -1,0 +1,46 @@
+"""Progress and messages on the console, in the same columns for every stage."""
+
+import sys
+import time
+
+PROGRESS_EVERY_S = 10.0
+
+
+class Progress:
+    """One calm line that says how far a stage is: rewritten on a terminal, every ten seconds elsewhere."""
+
+    def __init__(self, stage: str, total: int, unit: str) -> None:
+        self._stage, self._total, self._unit = stage, total, unit
+        self._done, self._started = 0, time.monotonic()
+        self._shown = self._started
+        self._terminal = sys.stdout.isatty()
+
+    def advance(self) -> None:
+        self._done += 1
+        now = time.monotonic()
+        last = self._done == self._total
+        if not last and now - self._shown < (0.2 if self._terminal else PROGRESS_EVERY_S):
+            return
+        self._shown = now
+        elapsed = now - self._started
+        left = elapsed / self._done * (self._total - self._done)
+        timing = f"{duration(elapsed)}" if last else f"{duration(left)} left"
+        line = f"{self._stage:<8} {self._done}/{self._total} {self._unit}, {timing}"
+        print(
+            f"\r{line:<78}" if self._terminal else line,
+            end="\n" if last or not self._terminal else "",
+            flush=True,
+        )
+
+
+def duration(seconds: float) -> str:
+    """Minutes and seconds, or hours and minutes: `3:07 min`, `2:15 h`."""
+    whole = round(seconds)
+    if whole < 3600:
+        return f"{whole // 60}:{whole % 60:02d} min"
+    return f"{whole // 3600}:{whole % 3600 // 60:02d} h"
+
+
+def say(stage: str, message: str) -> None:
+    """Tell the user what happens, in the same columns as `Progress`."""
+    print(f"{stage:<8} {message}", flush=True)

@@ -1,0 +1,30 @@
+"""The pictures of a run, drawn again from the files it wrote."""
+
+from brats import storage
+from brats.config import ReportConfig
+from brats.errors import ConfigError
+from brats.report.figures import draw_cases, draw_distributions, draw_learning_curves
+
+
+def report(config: ReportConfig) -> list[str]:
+    """Draw what the run has: its learning curves and, where the test split was predicted, its cases and scores.
+
+    Returns the paths of the pictures. Raises ConfigError for a folder that is not a run.
+    """
+    run = storage.absolute(config.run)
+    figures = storage.absolute(config.out) if config.out else storage.join(run, "figures")
+    if not storage.exists(storage.join(run, "history.parquet")):
+        raise ConfigError(f"--run: {run} has no history.parquet; give the --out of a finished train.py")
+    pictures = [draw_learning_curves(run, figures)]
+    predictions = storage.join(run, "test")
+    if storage.exists(storage.join(predictions, "metrics", "cases.parquet")):
+        prepared = storage.read_json(storage.join(predictions, "config.json"))["execution"]["data"]
+        try:
+            pictures += draw_cases(predictions, figures, prepared)
+        except FileNotFoundError as error:
+            raise ConfigError(
+                f"{prepared}: the prepared cases of {run} are not there any more ({error})"
+            ) from error
+        distributions = draw_distributions(predictions, figures)
+        pictures += [distributions] if distributions else []
+    return pictures

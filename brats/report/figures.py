@@ -1,0 +1,172 @@
+"""Pictures of a run: learning curves, cases with their outlines, distributions of scores. Drawn from files only.
+
+Axes: `Z H W` slices of a crop, H = X and W = Y in RAS+.
+"""
+
+import io
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.patheffects import withStroke
+
+from brats import storage
+from brats.data.masks import masks_path, read_masks
+from brats.data.preprocess import Case, crop
+from brats.data.slices import SliceFile, slices_path
+from brats.data.volume import to_ras
+from brats.labels import REGIONS, Labels
+from brats.report.overlay import COLOURS, REGION_NAMES, blank_figure, format_score, plot_case
+from brats.score.surface import HD95_ONE_EMPTY_MM
+
+TRAINING_COLOUR, VALIDATION_COLOUR = "#000000", "#0072B2"  # Okabe and Ito, as those of the regions
+EDGE_COLOUR = "#333333"
+MARKERS = {"WT": "o", "TC": "s", "ET": "^"}
+
+
+def draw_learning_curves(run: str, figures: str) -> str:
+    """Draw `history.parquet` of a run into the folder `figures`; return the path of the picture.
+
+    Raises FileNotFoundError before the first epoch is done.
+    """
+    history: pd.DataFrame = storage.read_table(storage.join(run, "history.parquet"))[0].to_pandas()
+    return _write(plot_learning_curves(history), storage.join(figures, "learning_curves.png"))
+
+
+def draw_cases(predictions: str, figures: str, prepared: str) -> list[str]:
+    """Draw the best, the median and the worst case of a folder of predictions; return the pictures' paths.
+
+    Images and references are read from the prepared dataset that was predicted. Fewer than three scored cases
+    give as many pictures, and none gives none. Raises FileNotFoundError for a missing file.
+    """
+    metrics = _read_metrics(predictions)
+    heading = f"of {_count_cases(metrics)} by mean Dice"
+    paths = []
+    for role, case_id in choose_cases(metrics).items():
+        case = SliceFile(slices_path(prepared, case_id)).read_case()
+        scores = metrics[metrics["case_id"] == case_id].set_index("region")
+        figure = plot_case(case, read_prediction(predictions, case), scores, f"{role.capitalize()} {heading}")
+        paths.append(_write(figure, storage.join(figures, f"case_{role}.png")))
+    return paths
+
+
+def draw_distributions(predictions: str, figures: str) -> str | None:
+    """Draw Dice and HD95 of every scored case; return the path of the picture, None where no case is scored."""
+    metrics = _read_metrics(predictions)
+    if metrics.empty:
+        return None
+    return _write(plot_distributions(metrics), storage.join(figures, "distributions.png"))
+
+
+def read_prediction(predictions: str, case: Case) -> Labels:
+    """The predicted label map of a case, (Z, H, W): the part that is the case's crop."""
+    return crop(to_ras(read_masks(masks_path(predictions, case.case_id)), case.grid), case.box)
+
+
+def choose_cases(metrics: pd.DataFrame) -> dict[str, str]:
+    """The ids of the best, the median and the worst case by the mean Dice of its regions; no case twice.
+
+    metrics: rows of `metrics/cases.parquet`. A null is left out of its case's mean. Equal cases are ordered by
+    id, and of two in the middle the better one is the median.
+    """
+    means = metrics.groupby("case_id")["dice"].mean().dropna()
+    ranked = [str(case_id) for case_id in means.sort_values(ascending=False, kind="stable").index]
+    chosen: dict[str, str] = {}
+    for role, rank in (("best", 0), ("median", (len(ranked) - 1) // 2), ("worst", len(ranked) - 1)):
+        if ranked and ranked[rank] not in chosen.values():
+            chosen[role] = ranked[rank]
+    return chosen
+
+
+def plot_learning_curves(history: pd.DataFrame) -> Figure:
+    """Loss, and Dice of the validation cases, over the epochs; the best epoch is marked.
+
+    history: rows of `history.parquet`. An epoch that lacks a value leaves a gap.
+    """
+    figure = blank_figure(4.2)
+    loss, dice = figure.subplots(1, 2)
+    epoch = history["epoch"]
+    points: dict[str, Any] = {"markersize": 4, "markeredgecolor": EDGE_COLOUR, "markevery": 1 + len(epoch) // 30}
+    edge = [withStroke(linewidth=2.4, foreground=EDGE_COLOUR)]
+    loss.plot(epoch, history["train_loss"], "-o", color=TRAINING_COLOUR, label="training", **points)
+    loss.plot(epoch, history["val_loss"], "--D", color=VALIDATION_COLOUR, label="validation", **points)
+    highest = np.nanmax(history[["train_loss", "val_loss"]].to_numpy(float))
+    loss.set(title="Loss", ylabel="binary cross-entropy + Dice loss", ylim=(0, 1.05 * highest))
+    for region in REGIONS:
+        style = {"color": COLOURS[region], "marker": MARKERS[region], "label": REGION_NAMES[region], **points}
+        dice.plot(epoch, history[f"val_dice_{region.lower()}"], path_effects=edge, **style)
+    dice.set(title="Validation cases", ylabel="mean Dice (1 is perfect)", ylim=(0, 1.02))
+    scored = history[history["val_dice"].notna()]
+    for axes in (loss, dice):
+        if len(scored):
+            best = scored.iloc[scored["val_dice"].argmax()]
+            label = f"best epoch: {best['epoch']:.0f}, mean Dice {best['val_dice']:.3f}"
+            axes.axvline(best["epoch"], color=EDGE_COLOUR, linestyle="dotted", label=label)
+        axes.set(xlabel="epoch", xlim=(0, epoch.max() + 1))
+        axes.xaxis.get_major_locator().set_params(integer=True)
+        axes.grid(alpha=0.3)
+        axes.legend()
+    return figure
+
+
+def plot_distributions(metrics: pd.DataFrame) -> Figure:
+    """Dice and HD95 by region: a point for every case, a box for quartiles and median.
+
+    metrics: rows of `metrics/cases.parquet`
+    """
+    figure = blank_figure(4.8)
+    dice, hd95 = figure.subplots(1, 2)
+    _draw_distribution(dice, metrics, "dice", 3, "")
+    dice.set(title="Dice", ylabel="Dice (1 is perfect)", ylim=(-0.02, 1.02))
+    _draw_distribution(hd95, metrics, "hd95_mm", 1, " mm")
+    hd95.set(title="HD95", ylabel="95th percentile of surface distances (mm, 0 is perfect)")
+    hd95.set_yscale("symlog", linthresh=1)  # linear up to 1 mm, so that 0 has its place
+    hd95.set_ylim(-0.1, 800)
+    hd95.yaxis.set_major_formatter("{x:g}")
+    hd95.axhline(HD95_ONE_EMPTY_MM, color=EDGE_COLOUR, linestyle="dotted")
+    note = f"one of the masks empty: {HD95_ONE_EMPTY_MM} mm"
+    place = {"ha": "right", "textcoords": "offset points", "xytext": (0, 7)}
+    hd95.annotate(note, (2.45, HD95_ONE_EMPTY_MM), fontsize=8, **place)
+    figure.suptitle(f"{_count_cases(metrics)}: a point for each, a box for quartiles and median", fontsize=11)
+    return figure
+
+
+def _draw_distribution(axes: Axes, metrics: pd.DataFrame, column: str, n_decimals: int, unit: str) -> None:
+    """One column of points for each region. A case has the same place in all, so that it can be followed."""
+    values = metrics.pivot(index="case_id", columns="region", values=column).reindex(columns=REGIONS)
+    places = ((np.arange(len(values)) + 0.5) / len(values) - 0.5) * 0.5
+    ticks = []
+    for position, region in enumerate(REGIONS):
+        low, median, high = values[region].quantile([0.25, 0.5, 0.75])
+        axes.bar(position, high - low, 0.7, bottom=low, color="#EEEEEE", edgecolor="#999999")
+        axes.plot([position - 0.35, position + 0.35], [median, median], color=EDGE_COLOUR)
+        axes.plot(position + places, values[region], MARKERS[region], color=COLOURS[region], mec=EDGE_COLOUR)
+        ticks.append(f"{region}\nmedian {format_score(median, n_decimals)}{unit}")
+    axes.set_xticks(range(len(REGIONS)), ticks)
+    axes.set_xlim(-0.5, len(REGIONS) - 0.5)
+    axes.grid(axis="y", alpha=0.3)
+    axes.set_axisbelow(True)
+
+
+def _count_cases(metrics: pd.DataFrame) -> str:
+    """How many cases of which splits: "4 test cases"."""
+    n_cases = metrics["case_id"].nunique()
+    splits = "/".join(sorted(metrics["split"].dropna().unique()))
+    return " ".join(filter(None, [str(n_cases), splits, "case" if n_cases == 1 else "cases"]))
+
+
+def _read_metrics(predictions: str) -> pd.DataFrame:
+    """The rows of `metrics/cases.parquet`; nulls, of a column that has nothing else too, are NaN."""
+    table, _ = storage.read_table(storage.join(predictions, "metrics", "cases.parquet"))
+    metrics: pd.DataFrame = table.to_pandas()
+    return metrics.astype({"dice": float, "hd95_mm": float})
+
+
+def _write(figure: Figure, path: str) -> str:
+    """Write a figure as PNG, 1600 pixels wide, and return the path."""
+    content = io.BytesIO()
+    figure.savefig(content, format="png")
+    storage.write_bytes(path, content.getbuffer())
+    return path

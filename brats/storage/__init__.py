@@ -1,0 +1,40 @@
+"""Files and tables, local and in S3: the one place where bytes come from and go to."""
+
+from brats.storage.files import (
+    FileInfo,
+    absolute,
+    check_roundtrip,
+    exists,
+    is_remote,
+    join,
+    list_files,
+    open_ranged,
+    read_bytes,
+    read_json,
+    remove,
+    storage_errors,
+    write_bytes,
+    write_json,
+)
+from brats.storage.tables import read_table, schema_metadata, with_metadata, write_table
+
+__all__ = [
+    "FileInfo",
+    "absolute",
+    "check_roundtrip",
+    "exists",
+    "is_remote",
+    "join",
+    "list_files",
+    "open_ranged",
+    "read_bytes",
+    "read_json",
+    "read_table",
+    "remove",
+    "schema_metadata",
+    "storage_errors",
+    "with_metadata",
+    "write_bytes",
+    "write_json",
+    "write_table",
+]

@@ -1,0 +1,244 @@
+"""Local and s3:// paths alike, through fsspec; files appear whole or not at all."""
+
+import errno
+import json
+import os
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import fsspec
+import pyarrow as pa
+
+from brats.errors import StorageError
+from brats.storage import s3
+from brats.storage.range_file import RangeFile
+
+
+@dataclass(frozen=True)
+class FileInfo:
+    """A file found by `list_files`: its full path or URL and its size in bytes."""
+
+    path: str
+    size: int
+
+    @property
+    def name(self) -> str:
+        return self.path.rsplit("/", 1)[-1]
+
+
+def is_remote(path: str) -> bool:
+    return "://" in path
+
+
+def absolute(path: str) -> str:
+    """The path as other processes, with other working folders, can use it."""
+    return path.rstrip("/") if is_remote(path) else os.path.abspath(os.path.expanduser(path))
+
+
+def join(root: str, *parts: str) -> str:
+    return "/".join([root.rstrip("/"), *parts])
+
+
+def _filesystem(path: str) -> Any:
+    try:
+        # Listings are not kept: other processes write and remove files while this one runs.
+        return fsspec.core.url_to_fs(path, use_listings_cache=False)[0]
+    except (ImportError, ValueError) as error:
+        raise StorageError(f"{path}: {error}; use a local path or an s3:// URL") from error
+
+
+@contextmanager
+def storage_errors(path: str, doing: str) -> Iterator[None]:
+    """Turn the many errors of file systems, stores and Parquet files into a StorageError that names the path.
+
+    FileNotFoundError passes through: a missing file means different things to different callers.
+    """
+    try:
+        yield
+    except FileNotFoundError:
+        raise
+    except pa.ArrowInvalid as error:
+        raise StorageError(
+            f"{path}: not a whole Parquet file ({_one_line(error)}); remove it and run again"
+        ) from error
+    except OSError as error:
+        reason = _one_line(error)
+        if error.errno == errno.ENOSPC:
+            reason = "no space left on the disk; free some and run the same command again"
+        raise StorageError(f"{path}: cannot {doing}: {reason}") from error
+
+
+def _one_line(error: Exception) -> str:
+    reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
+    return " ".join(reason.split())
+
+
+def exists(path: str) -> bool:
+    if s3.is_s3(path):
+        return s3.exists(path)
+    with storage_errors(path, "look it up"):
+        return bool(_filesystem(path).exists(path))
+
+
+def list_files(root: str) -> list[FileInfo]:
+    """Every file below a folder or prefix, at any depth, sorted by path: one listing, no look at each file.
+
+    Raises FileNotFoundError where there is no such folder, SettingError where there is no such bucket; an empty
+    folder gives an empty list.
+    """
+    if s3.is_s3(root):
+        files = [FileInfo(url, size) for url, size in s3.list_below(root)]
+    else:
+        with storage_errors(root, "list"):
+            files = _list_remote(root) if is_remote(root) else _list_local(root)
+    # S3 consoles mark an empty folder by an object whose name ends with a slash.
+    return sorted((file for file in files if file.name), key=lambda file: file.path)
+
+
+def _list_remote(root: str) -> list[FileInfo]:
+    filesystem = _filesystem(root)
+    found = filesystem.find(root, detail=True)
+    if not found and not filesystem.exists(root):
+        raise FileNotFoundError(root)
+    scheme = root.split("://", 1)[0]
+    return [FileInfo(f"{scheme}://{name}", int(entry["size"])) for name, entry in found.items()]
+
+
+def _list_local(root: str) -> list[FileInfo]:
+    if not os.path.isdir(root):
+        raise FileNotFoundError(root)
+    files = []
+    visited = set()
+    for folder, folders, names in os.walk(root, followlinks=True, onerror=_fail):
+        real = os.path.realpath(folder)
+        if real in visited:  # links may lead in circles
+            folders.clear()
+            continue
+        visited.add(real)
+        folders.sort()
+        for name in names:
+            path = os.path.join(folder, name)
+            with suppress(FileNotFoundError):  # removed since it was listed, or a dangling link
+                files.append(FileInfo(path, os.path.getsize(path)))
+    return files
+
+
+def _fail(error: OSError) -> None:
+    """Stop at a folder that cannot be read, lest its files go missing unsaid; not at one removed meanwhile."""
+    if not isinstance(error, FileNotFoundError):
+        raise error
+
+
+def read_bytes(path: str) -> bytes:
+    if s3.is_s3(path):
+        return s3.get(path)
+    with storage_errors(path, "read"):
+        data: bytes = _filesystem(path).cat_file(path)
+        return data
+
+
+def open_ranged(path: str, n_end_bytes: int = 0) -> RangeFile:
+    """A remote file opened so that each read of a part is one request for just that part.
+
+    n_end_bytes: what is read with the opening, which is one request in any case; a Parquet file begins at its end
+    """
+    if s3.is_s3(path):
+        end, size = s3.get_end(path, max(n_end_bytes, 1))
+    else:
+        with storage_errors(path, "read"):
+            size = _filesystem(path).size(path)
+        end = _read_range(path, max(size - n_end_bytes, 0), size)
+    return RangeFile(partial(_read_range, path), size, size - len(end), end)
+
+
+def _read_range(path: str, start: int, stop: int) -> bytes:
+    if s3.is_s3(path):
+        return s3.get_range(path, start, stop)
+    with storage_errors(path, "read"):
+        part: bytes = _filesystem(path).cat_file(path, start, stop)
+        return part
+
+
+def write_bytes(path: str, data: bytes | memoryview) -> None:
+    """Write a file whole: a reader sees the old content or the new, never a part.
+
+    Locally through a hidden temporary file in the same folder and a rename; in S3 by one upload, which
+    becomes visible only when complete.
+    """
+    if s3.is_s3(path):
+        s3.put(path, bytes(data))
+        return
+    try:
+        with storage_errors(path, "write"):
+            if is_remote(path):
+                _filesystem(path).pipe_file(path, bytes(data))
+            else:
+                _write_local(path, data)
+    except FileNotFoundError as error:  # the folder, removed meanwhile
+        raise StorageError(f"{path}: cannot write: {_one_line(error)}") from error
+
+
+def _write_local(path: str, data: bytes | memoryview) -> None:
+    folder = os.path.dirname(os.path.abspath(path))
+    os.makedirs(folder, exist_ok=True)
+    temporary = os.path.join(folder, f".partial-{uuid.uuid4().hex}")
+    try:
+        with open(temporary, "xb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except BaseException:
+        with suppress(FileNotFoundError):
+            os.unlink(temporary)
+        raise
+
+
+def remove(path: str) -> None:
+    """Remove a file or a folder with all it holds; nothing happens where there is none."""
+    if s3.is_s3(path):
+        s3.remove(path)
+        return
+    with storage_errors(path, "remove"), suppress(FileNotFoundError):
+        _filesystem(path).rm(path, recursive=True)
+
+
+def check_roundtrip(root: str) -> None:
+    """Check that what is written below a folder or prefix is read back the same, before hours of work go there.
+
+    Makes a local folder. Raises SettingError (exit code 2) where a setting is wrong or a store damages uploads,
+    StorageError where a folder cannot be written, is full or a store does not answer.
+    """
+    if s3.is_s3(root):
+        from brats.storage.s3_check import check_store
+
+        check_store(root)
+        return
+    path = join(root, f".check-{uuid.uuid4().hex}")
+    content = os.urandom(100_000)
+    try:
+        write_bytes(path, content)
+        if read_bytes(path) != content:
+            raise StorageError(f"{root}: what is written there does not come back the same; use another folder")
+    finally:
+        with suppress(StorageError):  # what went wrong first is what the user has to know
+            remove(path)
+
+
+def read_json(path: str) -> dict[str, Any]:
+    content = read_bytes(path)
+    try:
+        value = json.loads(content)
+    except ValueError as error:
+        raise StorageError(f"{path}: not JSON ({error})") from error
+    if not isinstance(value, dict):
+        raise StorageError(f"{path}: not a JSON object")
+    return value
+
+
+def write_json(path: str, value: dict[str, Any]) -> None:
+    write_bytes(path, (json.dumps(value, indent=2) + "\n").encode())

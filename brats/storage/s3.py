@@ -1,0 +1,250 @@
+"""Objects in S3: read, written, listed and removed whole; each request tried again while the store is away."""
+
+import os
+import random
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from functools import partial
+from typing import Any, TypeVar
+
+from brats.errors import StorageError
+
+PATIENCE_S = 120.0
+"""How long a request is tried again unless BRATS_S3_PATIENCE_S says otherwise: a store away for 30 s is a pause."""
+CREDENTIALS_PATIENCE_S = 5.0  # the instance's own service of credentials is slow when many processes start at once
+FIRST_WAIT_S, LONGEST_WAIT_S = 0.2, 5.0
+
+CONNECT_TIMEOUT_S, READ_TIMEOUT_S = 10, 30
+REMOVED_AT_ONCE = 1000  # the most that one request may name
+
+T = TypeVar("T")
+_stores: dict[tuple[Any, ...], Any] = {}
+
+
+def is_s3(path: str) -> bool:
+    return path.startswith(("s3://", "s3a://"))
+
+
+def get(url: str, patience_s: float | None = None) -> bytes:
+    """The content of an object. Raises FileNotFoundError where there is none."""
+    content, _ = _fetch(url, {}, patience_s)
+    return content
+
+
+def get_range(url: str, start: int, stop: int) -> bytes:
+    """The bytes [start, stop) of an object, in one request."""
+    content, _ = _fetch(url, {"Range": f"bytes={start}-{stop - 1}"})
+    if len(content) != stop - start:
+        raise StorageError(f"{url}: {len(content)} bytes came back for {start} to {stop}; it has changed meanwhile")
+    return content
+
+
+def get_end(url: str, n_bytes: int) -> tuple[bytes, int]:
+    """The last bytes of an object, at most so many, and its size; in one request."""
+    from brats.storage.s3_errors import error_code, original
+
+    try:
+        return _fetch(url, {"Range": f"bytes=-{n_bytes}"})
+    except StorageError as error:
+        if isinstance(error.__cause__, Exception) and error_code(original(error.__cause__)) == "InvalidRange":
+            return b"", 0  # an empty object has no last byte
+        raise
+
+
+def put(url: str, content: bytes, patience_s: float | None = None) -> None:
+    """Store an object of up to 5 GiB whole, in one request; doing so twice is the same as once."""
+    bucket, key = bucket_and_key(url)
+
+    def request(store: Any) -> None:
+        store.call_s3("put_object", Bucket=bucket, Key=key, Body=content)
+
+    _patiently(url, "write", "s3:PutObject", request, patience_s)
+
+
+def exists(url: str) -> bool:
+    """Whether there is an object of this name, or any below it.
+
+    By a listing: unlike a look at the object itself its answer says which of bucket, key and credentials is wrong.
+    """
+    key = bucket_and_key(url)[1]
+    first, _ = _page(url, key, {"MaxKeys": 1})
+    if first and (first[0][0] == key or first[0][0].startswith(f"{key}/")):
+        return True
+    return bool(first and _page(url, f"{key}/", {"MaxKeys": 1})[0])
+
+
+def list_below(url: str, patience_s: float | None = None) -> list[tuple[str, int]]:
+    """The URL and size in bytes of every object below a prefix, those that mark folders too.
+
+    Raises FileNotFoundError where there is none below a prefix; a bucket may be empty.
+    """
+    bucket, key = bucket_and_key(url)
+    found: list[tuple[str, int]] = []
+    following: dict[str, Any] | None = {}
+    while following is not None:
+        page, following = _page(url, f"{key}/" if key else "", following, patience_s)
+        found += page
+    if key and not found:
+        raise FileNotFoundError(url)
+    scheme = url.split("://", 1)[0]
+    return [(f"{scheme}://{bucket}/{name}", size) for name, size in found]
+
+
+def remove(url: str, patience_s: float | None = None) -> None:
+    """Remove an object, and all below it; nothing happens where there is none."""
+    bucket, key = bucket_and_key(url)
+    keys = [key] if key else []
+    with suppress(FileNotFoundError):
+        keys += [name.split("/", 3)[3] for name, _ in list_below(url, patience_s)]
+    for first in range(0, len(keys), REMOVED_AT_ONCE):
+        named = {"Objects": [{"Key": name} for name in keys[first : first + REMOVED_AT_ONCE]], "Quiet": True}
+        request = partial(_remove, bucket=bucket, named=named)
+        _patiently(url, "remove", "s3:DeleteObject", request, patience_s)
+
+
+def bucket_and_key(url: str) -> tuple[str, str]:
+    """Bucket and key of a URL. Raises SettingError where it names no bucket."""
+    bucket, _, key = url.split("://", 1)[1].partition("/")
+    if not bucket:
+        from brats.storage.s3_errors import SettingError
+
+        raise SettingError(f"{url}: names no bucket; write s3://BUCKET/FOLDER")
+    return bucket, key.rstrip("/")
+
+
+def _remove(store: Any, bucket: str, named: dict[str, Any]) -> None:
+    """Remove the objects named; what the store refuses is an error, where s3fs would say nothing."""
+    from botocore.exceptions import ClientError
+
+    answer = store.call_s3("delete_objects", Bucket=bucket, Delete=named)
+    for error in answer.get("Errors", []):
+        raise ClientError({"Error": error}, "DeleteObjects")
+
+
+def _page(
+    url: str, prefix: str, further: dict[str, Any], patience_s: float | None = None
+) -> tuple[list[tuple[str, int]], dict[str, Any] | None]:
+    """One page of a listing: keys with sizes, and what to ask the next page with, None after the last."""
+    bucket = bucket_and_key(url)[0]
+
+    def request(store: Any) -> Any:
+        return store.call_s3("list_objects_v2", Bucket=bucket, Prefix=prefix, **further)
+
+    page = _patiently(url, "list", "s3:ListBucket", request, patience_s)
+    found = [(entry["Key"], int(entry["Size"])) for entry in page.get("Contents", [])]
+    token = page.get("NextContinuationToken") if page.get("IsTruncated") else None
+    return found, {"ContinuationToken": token} if token else None
+
+
+def _fetch(url: str, part: dict[str, str], patience_s: float | None = None) -> tuple[bytes, int]:
+    """An object or a part of it, complete, and the size of the whole object."""
+    from fsspec.asyn import sync
+
+    bucket, key = bucket_and_key(url)
+
+    async def fetch(store: Any) -> tuple[bytes, int]:
+        from botocore.exceptions import IncompleteReadError
+
+        answer = await store._call_s3("get_object", Bucket=bucket, Key=key, **part)
+        async with answer["Body"] as body:
+            content: bytes = await body.read()
+        if len(content) != answer["ContentLength"]:
+            raise IncompleteReadError(actual_bytes=len(content), expected_bytes=answer["ContentLength"])
+        whole = answer.get("ContentRange", "").rpartition("/")[2]
+        return content, int(whole) if whole.isdigit() else len(content)
+
+    def request(store: Any) -> tuple[bytes, int]:
+        fetched: tuple[bytes, int] = sync(store.loop, fetch, store)
+        return fetched
+
+    return _patiently(url, "read", "s3:GetObject", request, patience_s)
+
+
+def _patiently(
+    url: str, doing: str, action: str, request: Callable[[Any], T], patience_s: float | None = None
+) -> T:
+    """Make a request, again and again while its errors may pass, for as long as patience lasts.
+
+    Waits longer each time, by chance more or less, so that many workers do not come back all at once.
+    Raises FileNotFoundError for a missing object, StorageError (SettingError where a setting is wrong) else.
+    """
+    started = time.monotonic()
+    wait_s = FIRST_WAIT_S
+    while True:
+        try:
+            return request(_store(url))
+        except _store_errors() as caught:
+            from brats.storage import s3_errors
+
+            error = s3_errors.original(caught)
+            elapsed_s = time.monotonic() - started
+            limit_s = patience() if patience_s is None else patience_s
+            if s3_errors.lacks_credentials(error):
+                _stores.pop(_settings(), None)  # it would never look for them again
+                limit_s = min(limit_s, CREDENTIALS_PATIENCE_S)
+            if elapsed_s >= limit_s or not s3_errors.may_pass(error):
+                raise s3_errors.explain(error, url, doing, action, elapsed_s) from caught
+            time.sleep(min(wait_s * random.uniform(0.5, 1), limit_s - elapsed_s))
+            wait_s = min(2 * wait_s, LONGEST_WAIT_S)
+
+
+def patience() -> float:
+    """How long a request is tried, in seconds."""
+    value = os.environ.get("BRATS_S3_PATIENCE_S")
+    try:
+        return float(value) if value else PATIENCE_S
+    except ValueError:
+        from brats.storage.s3_errors import SettingError
+
+        raise SettingError(f"BRATS_S3_PATIENCE_S: {value!r} is not a number of seconds") from None
+
+
+def _store_errors() -> tuple[type[Exception], ...]:
+    from brats.storage.s3_errors import STORE_ERRORS
+
+    return STORE_ERRORS
+
+
+def _store(url: str) -> Any:
+    """This process's store for the settings of the moment; never one from before a fork.
+
+    All of them are kept: a forked process that cleared its parent's away would disturb the parent's connections.
+    """
+    settings = _settings()
+    if settings not in _stores:
+        _stores[settings] = _open_store(url)
+    return _stores[settings]
+
+
+def _settings() -> tuple[Any, ...]:
+    """The process, and every variable that decides where the store is and who asks."""
+    return os.getpid(), *((name, value) for name, value in os.environ.items() if name.startswith("AWS_"))
+
+
+def _open_store(url: str) -> Any:
+    """Connect by the standard AWS variables, profiles and roles. Raises SettingError where they make no sense."""
+    import s3fs
+    from botocore.exceptions import InvalidRegionError
+
+    from brats.storage.s3_errors import SettingError, endpoint, endpoint_variable
+
+    region = os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION")  # botocore knows the second alone
+    store = s3fs.S3FileSystem(
+        skip_instance_cache=True,
+        use_listings_cache=False,  # other processes write and remove objects meanwhile
+        client_kwargs={"region_name": region} if region else {},
+        config_kwargs={
+            "connect_timeout": CONNECT_TIMEOUT_S,
+            "read_timeout": READ_TIMEOUT_S,
+            "retries": {"total_max_attempts": 1},
+        },
+    )
+    store.retries = 1  # all trying again is in one place, here
+    try:
+        store.connect()
+    except InvalidRegionError as error:
+        raise SettingError(f"{url}: {region!r} is not a region; correct AWS_REGION") from error
+    except ValueError as error:
+        raise SettingError(f"{url}: {endpoint()} is not an address; correct {endpoint_variable()}") from error
+    return store

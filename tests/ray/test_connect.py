@@ -1,0 +1,155 @@
+"""Choosing workers, and errors that pass through Ray."""
+
+import json
+import os
+import socket
+
+import pytest
+import ray
+from ray.exceptions import AuthenticationError
+
+from brats.cluster import connect as cluster
+from brats.cluster.connect import check_reachable, local_cpus
+from brats.cluster.datasets import root_cause, rows_of
+from brats.errors import BratsError, ConfigError
+
+
+def test_address_where_nothing_listens_is_refused_at_once() -> None:
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))  # bound, but not listening
+        address = f"127.0.0.1:{unused.getsockname()[1]}"
+        with pytest.raises(ConfigError, match=rf"^RAY_ADDRESS={address}: no Ray answers there .*unset RAY_ADDRESS"):
+            check_reachable(address)
+
+
+def test_address_without_a_port_is_refused() -> None:
+    with pytest.raises(ConfigError, match=r"^RAY_ADDRESS=head: no Ray answers there"):
+        check_reachable("head")
+
+
+def test_address_of_the_dashboard_is_told_from_the_cluster_s_own() -> None:
+    with pytest.raises(ConfigError, match="ray job submit --address http://HEAD:8265"):
+        check_reachable("http://127.0.0.1:8265")
+
+
+def test_auto_without_a_ray_on_this_machine_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(**_: object) -> None:
+        raise ConnectionError("Could not find any running Ray instance")
+
+    monkeypatch.setattr(ray, "init", fail)
+    with pytest.raises(ConfigError, match=r"^RAY_ADDRESS=auto: no Ray runs on this machine"):
+        cluster.init("auto")
+
+
+def test_address_where_somebody_listens_is_taken() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        check_reachable(f"127.0.0.1:{server.getsockname()[1]}")
+
+
+VERSIONS = """Version mismatch: The cluster was started with:
+    Ray: 2.59.0
+    Python: 3.12.1
+This process on node was started with:
+    Ray: 2.60.0
+    Python: 3.11.7
+"""
+
+
+@pytest.mark.parametrize(
+    ("raised", "said", "kind"),
+    [
+        (
+            RuntimeError(VERSIONS),
+            "the cluster runs Ray 2.59.0 on Python 3.12.1, but this process Ray 2.60.0",
+            ConfigError,
+        ),
+        (AuthenticationError("no token"), "set RAY_AUTH_MODE=token, and RAY_AUTH_TOKEN_PATH", ConfigError),
+        (
+            ConnectionError("refused"),
+            "that RAY_AUTH_TOKEN_PATH or RAY_AUTH_TOKEN is the token of this",
+            ConfigError,
+        ),
+        (SystemExit(15), "does not let this process in", ConfigError),  # what Ray does after two minutes
+        (Exception("The current node timed out"), "Ray did not start: Exception: The current node", BratsError),
+    ],
+)
+def test_cluster_that_lets_nobody_in_is_said_in_one_line(
+    raised: BaseException, said: str, kind: type[Exception], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(**_: object) -> None:
+        raise raised
+
+    monkeypatch.setattr(ray, "init", fail)
+    with socket.create_server(("127.0.0.1", 0)) as server, pytest.raises(kind) as caught:
+        cluster.init(f"127.0.0.1:{server.getsockname()[1]}")
+    assert said in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("raised", [TypeError("unexpected keyword argument"), KeyError("node")], ids=repr)
+def test_a_mistake_behind_ray_s_start_is_not_masked(raised: Exception, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(**_: object) -> None:
+        raise raised
+
+    monkeypatch.setattr(ray, "init", fail)
+    with pytest.raises(type(raised)) as caught:
+        cluster.init("auto")
+    assert caught.value is raised
+
+
+def test_a_bare_exception_of_ray_s_start_is_said_in_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(**_: object) -> None:
+        raise Exception("The current node timed out\nduring startup")
+
+    monkeypatch.setattr(ray, "init", fail)
+    with pytest.raises(
+        BratsError, match=r"^Ray did not start: Exception: during startup; run the same command again$"
+    ):
+        cluster.init("auto")
+
+
+def test_what_was_submitted_for_the_workers_is_not_told_twice(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ray refuses to merge two values of one variable."""
+    told: dict[str, dict[str, str]] = {}
+    monkeypatch.setattr("ray.init", lambda **options: told.update(options["runtime_env"]))
+    monkeypatch.setenv("MALLOC_ARENA_MAX", "4")
+    monkeypatch.setenv("AWS_REGION", "eu-west-1")
+    submitted = {"runtime_env": {"env_vars": {"MALLOC_ARENA_MAX": "4"}}}
+    monkeypatch.setenv("RAY_JOB_CONFIG_JSON_ENV_VAR", json.dumps(submitted))
+    cluster.init("auto")
+    assert told["env_vars"]["AWS_REGION"] == "eu-west-1"
+    assert "MALLOC_ARENA_MAX" not in told["env_vars"]
+
+
+def test_at_least_two_cpus_are_declared(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0})
+    assert local_cpus() == 2
+
+
+def test_root_cause_is_the_innermost_reason_in_one_line() -> None:
+    error = RuntimeError("wrapped")
+    error.__cause__ = ValueError("two\nlines")
+    assert root_cause(error) == "ValueError: lines"
+
+
+def test_root_cause_is_read_from_the_traceback_that_ray_carries_as_text() -> None:
+    traceback = "Traceback ...\nbrats.errors.StorageError: a.b: disk full"
+    text = f"{traceback}\n\nThe above exception was the direct cause of the following exception: ..."
+    assert root_cause(RuntimeError(text)) == "StorageError: a.b: disk full"
+
+
+@pytest.mark.ray
+@pytest.mark.usefixtures("embedded_ray")
+def test_error_in_a_task_reaches_the_user_in_one_line(capfd: pytest.CaptureFixture[str]) -> None:
+    import ray.data
+
+    def fail_on_three(row: dict[str, int]) -> dict[str, int]:
+        if row["id"] == 3:
+            raise ZeroDivisionError("three is bad")
+        return row
+
+    dataset = ray.data.range(5, override_num_blocks=5).map(fail_on_three)
+    with pytest.raises(BratsError, match=r"^ZeroDivisionError: three is bad$"):
+        list(rows_of(dataset))
+    said = capfd.readouterr()
+    assert said.out == said.err == ""

@@ -1,0 +1,322 @@
+"""Predicting on a real embedded Ray with an untrained network: what is written, resumed, rejected and refused."""
+
+import os
+import shutil
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pytest
+import torch
+
+from brats import storage
+from brats.cluster.placement import Machine, Placement
+from brats.config import PredictConfig, PrepareConfig
+from brats.errors import BratsError, ConfigError
+from brats.model.bundle import BundleError, ModelCard, save_bundle
+from brats.model.unet import build_unet
+from brats.pipeline.predict import predict, predictor_cpus
+from brats.pipeline.prepare import prepare, read_cases
+from brats.score.results import Scores
+from tests.support.synthetic import file_path, write_case
+
+pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("embedded_ray")]
+
+
+def make_bundle(folder: Path, *, modalities: tuple[str, ...] = ("flair", "t1ce"), seed: int = 1) -> Path:
+    """A small random network whose masks hold every label, so that nothing is trivially empty."""
+    torch.manual_seed(seed)
+    network = build_unet(encoder="tu-test_resnet", n_modalities=len(modalities), decoder_channels=(8,) * 5)
+    torch.nn.init.zeros_(network.get_parameter("segmentation_head.0.bias"))
+    card = ModelCard(
+        encoder="tu-test_resnet",
+        decoder_channels=(8,) * 5,
+        modalities=modalities,
+        epoch=1,
+        val_dice=0.5,
+        trained_on={"case_0": {"patient_id": "case_0", "voxel_hash": "0" * 32}},
+    )
+    save_bundle(str(folder), network.state_dict(), card)
+    return folder
+
+
+def run(model: Path, data: Path, out: Path, **options: object) -> Scores:
+    return predict(PredictConfig(model=str(model), data=str(data), out=str(out), **options))  # type: ignore[arg-type]
+
+
+@pytest.fixture(scope="module")
+def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_bundle(tmp_path_factory.mktemp("bundle"))
+
+
+@pytest.fixture(scope="module")
+def cases(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Four labelled cases and one without segmentation."""
+    root = tmp_path_factory.mktemp("cases")
+    for number in range(4):
+        write_case(str(root), f"case_{number}", seed=number)
+    write_case(str(root), "unlabelled", seed=9, labelled=False)
+    return root
+
+
+@pytest.fixture(scope="module")
+def predicted(bundle: Path, cases: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("predicted")
+    run(bundle, cases, out, nifti=True)
+    return out
+
+
+def tables(out: Path) -> dict[str, pd.DataFrame]:
+    return {name: pd.read_parquet(out / "metrics" / f"{name}.parquet") for name in ("cases", "slices", "summary")}
+
+
+def test_mask_slice_k_is_slice_k_of_the_nifti_and_of_the_source_grid(predicted: Path, cases: Path) -> None:
+    for case_id in ("case_1", "unlabelled"):
+        image = nib.load(predicted / "nifti" / f"{case_id}.nii.gz")
+        source = nib.load(file_path(str(cases / case_id), case_id, "flair"))
+        assert image.shape == source.shape
+        np.testing.assert_array_equal(image.affine, source.affine)
+        voxels = np.asarray(image.dataobj)
+        rows = pd.read_parquet(predicted / "masks" / f"{case_id}.parquet")
+        assert len(rows) == source.shape[2]
+        assert voxels.any()
+        for row in rows.itertuples():
+            mask = np.frombuffer(row.mask, np.uint8).reshape(row.height, row.width)
+            codes = np.array([0, 1, 2, 4], np.uint8)[mask]
+            np.testing.assert_array_equal(codes, voxels[:, :, row.slice_index])
+
+
+def test_scores_are_those_of_the_written_masks(predicted: Path, cases: Path) -> None:
+    scores = tables(predicted)["cases"].set_index(["case_id", "region"])
+    for number in range(4):
+        case_id = f"case_{number}"
+        reference = np.asarray(nib.load(file_path(str(cases / case_id), case_id, "seg")).dataobj)
+        mask = np.asarray(nib.load(predicted / "nifti" / f"{case_id}.nii.gz").dataobj)
+        for region, codes in {"WT": (1, 2, 4), "TC": (1, 4), "ET": (4,)}.items():
+            a, b = np.isin(reference, codes), np.isin(mask, codes)
+            row = scores.loc[(case_id, region)]
+            assert row.dice == pytest.approx(2 * (a & b).sum() / (a.sum() + b.sum()))
+            assert row.n_reference_voxels == a.sum()
+            assert row.specificity == pytest.approx((~a & ~b).sum() / (~a).sum())
+
+
+def test_slice_scores_follow_the_slices_of_the_source_file(predicted: Path, cases: Path) -> None:
+    slices = tables(predicted)["slices"]
+    whole = slices[(slices.case_id == "case_2") & (slices.region == "WT")].set_index("slice_index")
+    reference = np.asarray(nib.load(file_path(str(cases / "case_2"), "case_2", "seg")).dataobj)
+    for index, row in whole.iterrows():
+        assert row.n_reference_voxels == (reference[:, :, index] > 0).sum()
+
+
+def test_case_without_segmentation_has_a_mask_and_no_scores(predicted: Path) -> None:
+    assert (predicted / "masks" / "unlabelled.parquet").exists()
+    for table in tables(predicted).values():
+        assert "case_id" not in table or "unlabelled" not in set(table.case_id)
+
+
+def test_interrupted_run_does_the_missing_case_and_ends_with_the_same_tables(
+    predicted: Path, bundle: Path, cases: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    shutil.copytree(predicted, out)
+    for part in ("parts", "masks"):
+        os.remove(out / part / "case_2.parquet")
+    shutil.rmtree(out / "metrics")
+    kept = {path: path.stat().st_mtime_ns for path in (out / "masks").iterdir()}
+    run(bundle, cases, out, nifti=True)
+    assert all(path.stat().st_mtime_ns == time for path, time in kept.items())
+    for name, table in tables(predicted).items():
+        pd.testing.assert_frame_equal(tables(out)[name], table)
+    whole, again = (storage.read_table(str(x / "masks" / "case_2.parquet"))[0] for x in (predicted, out))
+    assert again.equals(whole)
+
+
+def test_prepared_and_raw_cases_give_the_same_masks(
+    predicted: Path, bundle: Path, cases: Path, tmp_path: Path
+) -> None:
+    prepare(PrepareConfig(data=str(cases), out=str(tmp_path / "prepared")))
+    run(bundle, tmp_path / "prepared", tmp_path / "out")
+    for path in (predicted / "masks").iterdir():
+        raw = storage.read_table(str(path))[0]
+        assert storage.read_table(str(tmp_path / "out" / "masks" / path.name))[0].equals(raw)
+
+
+def test_one_worker_and_other_batch_sizes_give_the_same_masks(bundle: Path, cases: Path, tmp_path: Path) -> None:
+    run(bundle, cases, tmp_path, workers=1, batch_size=5, precision="fp32")
+    run(bundle, cases, tmp_path / "again", workers=2, batch_size=16, precision="fp32")
+    for path in (tmp_path / "masks").iterdir():
+        first = storage.read_table(str(path))[0]
+        assert first.equals(storage.read_table(str(tmp_path / "again" / "masks" / path.name))[0])
+
+
+def test_predicting_cases_of_the_training_is_said_aloud(
+    bundle: Path, predicted: Path, cases: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run(bundle, cases, predicted, nifti=True)
+    assert (
+        "WARNING: the model was trained or chosen on the patients of 1 of these cases (case_0)"
+        in capsys.readouterr().out
+    )
+
+
+def test_bad_case_is_rejected_and_the_good_ones_are_scored(bundle: Path, cases: Path, tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    shutil.copytree(cases, data)
+    os.remove(file_path(str(data / "case_1"), "case_1", "t1ce"))
+    path = Path(file_path(str(data / "case_2"), "case_2", "flair"))
+    path.write_bytes(path.read_bytes()[:500])
+    scores = run(bundle, data, tmp_path / "out")
+    rejects = pd.read_parquet(tmp_path / "out" / "rejects.parquet").set_index("case_id").reason
+    assert list(rejects.index) == ["case_1", "case_2"]
+    assert "t1ce" in rejects["case_1"]
+    assert set(tables(tmp_path / "out")["cases"].case_id) == {"case_0", "case_3"}
+    assert "rejected case_1" in scores.summary()
+    with pytest.raises(BratsError, match="--strict"):
+        run(bundle, data, tmp_path / "out", strict=True)
+
+
+def test_model_refuses_a_dataset_without_its_modality_by_name(bundle: Path, cases: Path, tmp_path: Path) -> None:
+    prepare(PrepareConfig(data=str(cases), out=str(tmp_path / "t1"), modalities=("t1", "flair")))
+    with pytest.raises(BratsError, match="no t1ce; the case has t1, flair"):
+        run(bundle, tmp_path / "t1", tmp_path / "out")
+
+
+def test_other_weights_in_the_same_folder_are_refused(predicted: Path, cases: Path, tmp_path: Path) -> None:
+    other = make_bundle(tmp_path / "other", seed=2)
+    with pytest.raises(ConfigError, match=r"holds a different run \(weights "):
+        run(other, cases, predicted)
+
+
+def test_bundle_with_a_missing_tensor_is_refused_by_its_name(bundle: Path, cases: Path, tmp_path: Path) -> None:
+    from safetensors.numpy import load_file, save_file
+
+    broken = tmp_path / "broken"
+    shutil.copytree(bundle, broken)
+    weights = load_file(broken / "model.safetensors")
+    del weights["segmentation_head.0.weight"]
+    save_file(weights, broken / "model.safetensors")
+    with pytest.raises(BundleError, match=r"the tensor segmentation_head.0.weight is missing"):
+        run(broken, cases, tmp_path / "out")
+    assert not (tmp_path / "out" / "masks").exists()
+
+
+def test_split_needs_the_run_that_made_the_model(bundle: Path, cases: Path, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"--split: test is known only for a run"):
+        run(bundle, cases, tmp_path / "out", split="test")
+
+
+def test_split_of_the_run_chooses_the_cases(bundle: Path, cases: Path, tmp_path: Path) -> None:
+    shutil.copytree(bundle, tmp_path / "run" / "model")
+    split = pa.table({"case_id": ["case_0", "case_1", "case_3"], "split": ["train", "test", "test"]})
+    storage.write_table(str(tmp_path / "run" / "split.parquet"), split, {})
+    run(tmp_path / "run", cases, tmp_path / "out", split="test")
+    scores = tables(tmp_path / "out")["cases"]
+    assert set(scores.case_id) == {"case_1", "case_3"}
+    assert set(scores.split) == {"test"}
+
+
+def test_no_free_text_of_the_source_reaches_the_nifti(tmp_path: Path) -> None:
+    folder = write_case(str(tmp_path / "data"), "case_0")
+    image = nib.load(file_path(folder, "case_0", "flair"))
+    image.header["descrip"] = b"Jane Doe, born 1970"
+    nib.save(nib.Nifti1Image(np.asarray(image.dataobj), image.affine, image.header), image.get_filename())
+    run(make_bundle(tmp_path / "bundle"), tmp_path / "data", tmp_path / "out", nifti=True)
+    written = nib.load(tmp_path / "out" / "nifti" / "case_0.nii.gz").header
+    assert written["descrip"].item() == b""
+    everything = b"".join(path.read_bytes() for path in (tmp_path / "out").rglob("*") if path.is_file())
+    assert b"Jane" not in everything
+
+
+def test_predictors_of_lost_machines_fit_on_the_smallest_beside_the_tasks_that_feed_them() -> None:
+    machines = [Machine(cpus=0), Machine(cpus=2), Machine(cpus=8)]
+    placement = Placement(workers=5, use_gpu=False, cpus=1, threads=1)
+    assert 5 * predictor_cpus(placement, machines) == 1
+    alone = Placement(workers=1, use_gpu=False, cpus=1, threads=1)
+    assert predictor_cpus(alone, machines) == 1
+    assert predictor_cpus(Placement(workers=5, use_gpu=True, cpus=1, threads=0), machines) == 1
+
+
+@pytest.mark.real
+def test_real_reference_scored_against_itself_is_perfect(real_data_dir: str) -> None:
+    from brats.data.cases import find_cases
+    from brats.data.preprocess import read_case
+    from brats.pipeline.predict import Item, score_case
+
+    found = find_cases(real_data_dir)
+    assert len(found.cases) == 12
+    for files in found.cases:
+        case = read_case(files, ("flair",))
+        assert case.labels is not None
+        item = Item(
+            case_id=files.case_id, patient_id="p", split=None, prepared="", files="", source_bytes=0, voxel_hash=""
+        )
+        for row in score_case(item, case, case.labels).cases:
+            assert (row["dice"], row["iou"], row["hd95_mm"]) == (1, 1, 0), (files.case_id, row)
+            assert row["accuracy"] == 1
+
+
+@pytest.mark.real
+def test_exported_real_reference_overlays_its_source(real_data_dir: str, tmp_path: Path) -> None:
+    from brats.data.cases import find_cases
+    from brats.data.preprocess import read_case
+    from brats.pipeline.predict import Item
+    from brats.pipeline.predict import write_case as write_prediction
+
+    for files in find_cases(real_data_dir).cases:
+        case = read_case(files, ("flair", "t1"))
+        assert case.labels is not None
+        assert files.segmentation is not None
+        item = Item(
+            case_id=files.case_id, patient_id="p", split=None, prepared="", files="", source_bytes=0, voxel_hash=""
+        )
+        write_prediction(str(tmp_path), item, case, case.labels, nifti=True)
+        source = nib.load(files.segmentation.path)
+        written = nib.load(tmp_path / "nifti" / f"{files.case_id}.nii.gz")
+        np.testing.assert_array_equal(np.asarray(written.dataobj), np.asarray(source.dataobj))
+        np.testing.assert_array_equal(written.affine, source.affine)
+        for name in ("qform_code", "sform_code", "srow_x", "srow_y", "srow_z", "quatern_b", "qoffset_x"):
+            np.testing.assert_array_equal(written.header[name], nib.load(files.images["flair"].path).header[name])
+
+
+def test_prepared_cases_keep_their_patient_in_the_scores(bundle: Path, tmp_path: Path) -> None:
+    for visit in ("000", "001"):
+        write_case(str(tmp_path / "data"), f"BraTS-GLI-00001-{visit}", seed=int(visit), edition=2023)
+    prepare(PrepareConfig(data=str(tmp_path / "data"), out=str(tmp_path / "prepared")))
+    run(bundle, tmp_path / "prepared", tmp_path / "out")
+    assert set(tables(tmp_path / "out")["cases"].patient_id) == {"BraTS-GLI-00001"}
+    assert len(read_cases(str(tmp_path / "prepared"))) == 2
+
+
+def test_nifti_asked_for_later_is_written_for_the_cases_that_are_done(
+    bundle: Path, cases: Path, tmp_path: Path
+) -> None:
+    run(bundle, cases, tmp_path)
+    run(bundle, cases, tmp_path, nifti=True)
+    assert len(list((tmp_path / "nifti").iterdir())) == 5
+
+
+def test_tables_are_of_the_cases_of_this_call(bundle: Path, cases: Path, tmp_path: Path) -> None:
+    write_case(str(tmp_path / "others"), "other", seed=5)
+    run(bundle, cases, tmp_path / "out")
+    run(bundle, tmp_path / "others", tmp_path / "out")
+    assert set(tables(tmp_path / "out")["cases"].case_id) == {"other"}
+
+
+def test_cases_that_all_lack_the_model_s_modality_are_refused_by_its_name(bundle: Path, tmp_path: Path) -> None:
+    write_case(str(tmp_path / "cases"), "case_0", modalities=("t1", "t2"))
+    with pytest.raises(BratsError, match=r"no usable case.*flair"):
+        run(bundle, tmp_path / "cases", tmp_path / "out")
+
+
+def test_another_visit_of_a_training_patient_is_said_aloud(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    bundle = make_bundle(tmp_path / "bundle")
+    card = storage.read_json(str(bundle / "model.json"))
+    card["trained_on"] = {"BraTS-GLI-00001-000": {"patient_id": "BraTS-GLI-00001", "voxel_hash": "0"}}
+    storage.write_json(str(bundle / "model.json"), card)
+    write_case(str(tmp_path / "cases"), "BraTS-GLI-00001-001", edition=2023)
+    run(bundle, tmp_path / "cases", tmp_path / "out")
+    assert "on the patients of 1 of these cases (BraTS-GLI-00001-001)" in capsys.readouterr().out

@@ -1,0 +1,113 @@
+"""The network at work: batches that do not fit the GPU are halved, cases that never fit are rejected."""
+
+import json
+import pickle
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from brats.cluster.attempts import start_counter
+from brats.cluster.placement import Placement
+from brats.config import PredictConfig
+from brats.model.bundle import ModelCard, save_bundle
+from brats.pipeline.predictor import Predictor
+from tests.support.prepared import CONFIG, MODALITIES, tiny_case, undecided_network
+
+pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("embedded_ray", "one_thread")]
+
+
+class Memory(nn.Module):
+    """Plays a GPU that holds no more than `most` slices at a time."""
+
+    def __init__(self, network: nn.Module, most: int) -> None:
+        super().__init__()
+        self.network, self.most = network, most
+        self.asked: list[int] = []
+
+    def forward(self, slices: Tensor) -> Tensor:
+        self.asked.append(len(slices))
+        if len(slices) > self.most:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
+        logits: Tensor = self.network(slices)
+        return logits
+
+
+def predictor(folder: Path, batch_size: int, most: int) -> tuple[Predictor, Memory]:
+    card = ModelCard(
+        encoder=CONFIG.encoder,
+        decoder_channels=CONFIG.decoder_channels,
+        modalities=MODALITIES,
+        epoch=1,
+        val_dice=0.5,
+        trained_on={},
+    )
+    save_bundle(str(folder), undecided_network().state_dict(), card)
+    config = PredictConfig(model=str(folder), data="data", out="out", batch_size=batch_size, precision="fp32")
+    placement = Placement(workers=1, use_gpu=False, cpus=1, threads=0)
+    made = Predictor(config, placement, start_counter())
+    memory = Memory(made._network, most)
+    made._network = memory
+    return made, memory
+
+
+def row(case_id: str = "case") -> dict[str, object]:
+    return {"case_id": case_id, "case": pickle.dumps(tiny_case(case_id)), "predicted": b"", "reject": ""}
+
+
+def test_batch_that_does_not_fit_is_halved_until_it_does(tmp_path: Path) -> None:
+    step, memory = predictor(tmp_path, batch_size=10, most=3)
+    predicted = pickle.loads(step(row())["predicted"])
+    assert memory.asked == [10, 5, 3, 3, 3, 1]  # of the 10 slices of the case
+    unhindered, _ = predictor(tmp_path, batch_size=10, most=10)
+    np.testing.assert_array_equal(predicted, pickle.loads(unhindered(row())["predicted"]))
+
+
+def test_next_case_begins_with_the_batch_that_fitted(tmp_path: Path) -> None:
+    step, memory = predictor(tmp_path, batch_size=10, most=3)
+    step(row("first"))
+    memory.asked.clear()
+    step(row("second"))
+    assert memory.asked == [3, 3, 3, 1]
+
+
+def test_case_of_which_no_slice_fits_is_rejected_and_the_next_one_predicted(tmp_path: Path) -> None:
+    step, memory = predictor(tmp_path, batch_size=4, most=0)
+    rejected = step(row("large"))
+    assert memory.asked == [4, 2, 1]
+    assert rejected["case"] == b""
+    reject = json.loads(rejected["reject"])
+    assert (reject["case_id"], reject["stage"], reject["transient"]) == ("large", "predict", True)
+    assert reject["reason"] == "one slice of it does not fit into the memory of the GPU; use one with more"
+    memory.most = 4
+    assert step(row("small"))["predicted"]
+    assert memory.asked[3] == 4
+
+
+def test_case_that_killed_three_processes_is_rejected_with_the_remedy(tmp_path: Path) -> None:
+    step, _ = predictor(tmp_path, batch_size=4, most=4)
+    for _ in range(3):
+        assert step(row())["reject"] == ""
+    reason = json.loads(step(row())["reject"])["reason"]
+    assert reason == (
+        "predicting it killed 3 processes, most likely out of memory; "
+        "use machines with more memory, or a smaller --batch-size"
+    )
+
+
+def test_attempt_counts_before_the_case_is_unpacked(tmp_path: Path) -> None:
+    step, _ = predictor(tmp_path, batch_size=4, most=4)
+    packed = row()
+    for _ in range(3):
+        with pytest.raises(pickle.UnpicklingError):  # stands for the process that dies of it
+            step({**packed, "case": b"too large"})
+    assert "killed 3 processes" in json.loads(step(packed)["reject"])["reason"]
+
+
+def test_case_that_was_not_read_passes_by(tmp_path: Path) -> None:
+    step, memory = predictor(tmp_path, batch_size=4, most=4)
+    unread = {"case_id": "case", "case": b"", "predicted": b"", "reject": "{}"}
+    assert step(unread) == unread
+    assert memory.asked == []

@@ -1,0 +1,309 @@
+"""Preparing a dataset on a real embedded Ray, good cases and bad ones together."""
+
+import gzip
+import os
+import shutil
+import struct
+from collections.abc import Callable
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pandas as pd
+import pytest
+
+from brats import storage
+from brats.config import PrepareConfig
+from brats.data.slices import SliceFile, slices_path
+from brats.errors import BratsError, ConfigError, StorageError
+from brats.pipeline.prepare import Prepared, prepare, read_cases
+from tests.support.synthetic import AFFINE, file_path, save, write_case
+
+pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("embedded_ray")]
+
+
+def modified_times(folder: Path) -> dict[str, int]:
+    return {str(path): path.stat().st_mtime_ns for path in folder.rglob("*") if path.is_file()}
+
+
+def run(data: Path, out: Path, **options: object) -> Prepared:
+    return prepare(PrepareConfig(data=str(data), out=str(out), **options))  # type: ignore[arg-type]
+
+
+@pytest.fixture(scope="module")
+def cases(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Nine labelled patients, one of them twice under another name, and one case without segmentation."""
+    root = tmp_path_factory.mktemp("cases")
+    for number in range(9):
+        write_case(str(root), f"BraTS20_Training_{number:03d}", seed=number, with_et=number % 3 > 0)
+    write_case(str(root), "Brats18_Other_Name_1", seed=3, with_et=False)
+    write_case(str(root), "BraTS20_Validation_001", seed=99, labelled=False)
+    return root
+
+
+@pytest.fixture(scope="module")
+def prepared(cases: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Prepared]:
+    out = tmp_path_factory.mktemp("prepared")
+    return out, run(cases, out)
+
+
+def test_table_has_every_case_with_its_split(prepared: tuple[Path, Prepared]) -> None:
+    table = pd.read_parquet(prepared[0] / "cases.parquet")
+    assert len(table) == 11
+    labelled = table[table.case_id != "BraTS20_Validation_001"]
+    assert set(labelled.split) == {"train", "val", "test"}
+    assert table.set_index("case_id").loc["BraTS20_Validation_001", ["split", "volume_ml_wt"]].isna().all()
+    assert (
+        labelled.volume_ml_wt == labelled[["n_voxels_ncr", "n_voxels_ed", "n_voxels_et"]].sum(axis=1) / 1000
+    ).all()
+
+
+def test_one_patient_under_two_names_is_in_one_split_and_said(prepared: tuple[Path, Prepared]) -> None:
+    table = pd.read_parquet(prepared[0] / "cases.parquet").set_index("case_id")
+    pair = table.loc[["Brats18_Other_Name_1", "BraTS20_Training_003"]]
+    assert pair.patient_id.nunique() == 1
+    assert pair.split.nunique() == 1
+    assert "same patient: BraTS20_Training_003, Brats18_Other_Name_1" in prepared[1].summary()
+
+
+def test_second_run_writes_nothing(cases: Path, prepared: tuple[Path, Prepared]) -> None:
+    before = modified_times(prepared[0])
+    run(cases, prepared[0])
+    after = modified_times(prepared[0])
+    config = str(prepared[0] / "config.json")
+    assert {path for path in after if after[path] != before.get(path)} <= {config}
+
+
+def test_interrupted_run_finishes_what_is_missing(
+    cases: Path, prepared: tuple[Path, Prepared], tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    shutil.copytree(prepared[0], out)
+    os.remove(out / "cases.parquet")
+    os.remove(out / "slices" / "BraTS20_Training_004.parquet")
+    kept = modified_times(out / "slices")
+    run(cases, out)
+    assert pd.read_parquet(out / "cases.parquet").equals(pd.read_parquet(prepared[0] / "cases.parquet"))
+    assert {path: time for path, time in modified_times(out / "slices").items() if path in kept} == kept
+
+
+def test_cases_added_later_move_no_patient(cases: Path, tmp_path: Path) -> None:
+    data, out = tmp_path / "data", tmp_path / "out"
+    shutil.copytree(cases, data)
+    before = {row["case_id"]: row["split"] for row in run(data, out).cases}
+    for number in range(20, 26):
+        write_case(str(data), f"BraTS20_Training_{number:03d}", seed=number)
+    after = {row["case_id"]: row["split"] for row in run(data, out).cases}
+    assert {case_id: after[case_id] for case_id in before} == before
+    assert len(after) == len(before) + 6
+
+
+def test_a_case_whose_files_changed_is_prepared_again_in_its_old_split(tmp_path: Path) -> None:
+    data, out = tmp_path / "data", tmp_path / "out"
+    for number in range(8):
+        write_case(str(data), f"case_{number}", seed=number)
+    before = {row["case_id"]: row["split"] for row in run(data, out).cases}
+    folder = write_case(str(data), "case_1", seed=77, radius=3)
+    after = {row["case_id"]: row for row in run(data, out).cases}
+    source = np.asarray(nib.load(file_path(folder, "case_1", "seg")).dataobj)
+    assert after["case_1"]["n_voxels_et"] == (source == 4).sum()
+    assert {case_id: row["split"] for case_id, row in after.items()} == before
+
+
+def test_a_mended_case_is_taken_in_and_a_broken_one_put_out(tmp_path: Path) -> None:
+    data, out = tmp_path / "data", tmp_path / "out"
+    for number in range(3):
+        write_case(str(data), f"case_{number}", seed=number)
+    _truncated(write_case(str(data), "bad"))
+    assert [reject.case_id for reject in run(data, out).rejects] == ["bad"]
+    assert [reject.case_id for reject in run(data, out).rejects] == ["bad"]
+    write_case(str(data), "bad")
+    assert not run(data, out).rejects
+    assert "bad" in {row["case_id"] for row in read_cases(str(out))}
+    _truncated(str(data / "bad"))
+    assert [reject.case_id for reject in run(data, out).rejects] == ["bad"]
+    assert "bad" not in {row["case_id"] for row in read_cases(str(out))}
+
+
+def test_other_configuration_in_the_same_folder_is_refused(cases: Path, prepared: tuple[Path, Prepared]) -> None:
+    with pytest.raises(ConfigError, match=r"holds a different run \(seed 0 there, 1 here\)"):
+        run(cases, prepared[0], seed=1)
+
+
+def _missing_modality(folder: str) -> str:
+    os.remove(file_path(folder, "bad", "t1ce"))
+    return "t1ce"
+
+
+def _truncated(folder: str) -> str:
+    path = file_path(folder, "bad", "t2")
+    content = Path(path).read_bytes()
+    Path(path).write_bytes(content[: len(content) // 2])
+    return "truncated"
+
+
+def _not_nifti(folder: str) -> str:
+    Path(file_path(folder, "bad", "flair")).write_bytes(b"these are notes, not an image" * 20)
+    return "not a NIfTI file"
+
+
+def _empty_file(folder: str) -> str:
+    Path(file_path(folder, "bad", "flair")).write_bytes(b"")
+    return "empty"
+
+
+def _other_shape(folder: str) -> str:
+    save(np.ones((40, 36, 15), np.int16), file_path(folder, "bad", "t1"))
+    return "shape (40, 36, 15)"
+
+
+def _other_affine(folder: str) -> str:
+    image = nib.load(file_path(folder, "bad", "t1"))
+    moved = AFFINE.copy()
+    moved[2, 3] = 5
+    save(np.asarray(image.dataobj), file_path(folder, "bad", "t1"), moved)
+    return "affine"
+
+
+def _nan_voxels(folder: str) -> str:
+    image = np.asarray(nib.load(file_path(folder, "bad", "t2")).dataobj).astype(np.float32)
+    image[20, 18, 8] = np.nan
+    save(image, file_path(folder, "bad", "t2"))
+    return "1 NaN"
+
+
+def _all_zero(folder: str) -> str:
+    save(np.zeros((40, 36, 16), np.int16), file_path(folder, "bad", "t2"))
+    return "every voxel is 0"
+
+
+def _unknown_label(folder: str) -> str:
+    labels = np.asarray(nib.load(file_path(folder, "bad", "seg")).dataobj).copy()
+    labels[:2, 0, 0] = 7
+    save(labels, file_path(folder, "bad", "seg"))
+    return "unknown label 7 in 2 voxels"
+
+
+def _four_axes(folder: str) -> str:
+    save(np.ones((40, 36, 16, 2), np.int16), file_path(folder, "bad", "t1"))
+    return "4-D"
+
+
+def _terabytes_claimed(folder: str) -> str:
+    path = file_path(folder, "bad", "t1")
+    content = bytearray(gzip.decompress(Path(path).read_bytes()))
+    struct.pack_into("<4h", content, 40, 3, 30000, 30000, 30000)
+    Path(path).write_bytes(gzip.compress(bytes(content)))
+    return "30000 x 30000 x 30000"
+
+
+def _two_files(folder: str) -> str:
+    path = file_path(folder, "bad", "t1")
+    Path(path.removesuffix(".gz")).write_bytes(gzip.decompress(Path(path).read_bytes()))
+    return "2 files for t1"
+
+
+def _folder_for_a_file(folder: str) -> str:
+    path = file_path(folder, "bad", "t1")
+    os.remove(path)
+    os.makedirs(path)
+    return "t1"
+
+
+FAULTS: list[Callable[[str], str]] = [
+    _missing_modality,
+    _truncated,
+    _not_nifti,
+    _empty_file,
+    _other_shape,
+    _other_affine,
+    _nan_voxels,
+    _all_zero,
+    _unknown_label,
+    _four_axes,
+    _terabytes_claimed,
+    _two_files,
+    _folder_for_a_file,
+]
+
+
+def test_every_bad_case_is_rejected_by_name_and_the_good_ones_finish(tmp_path: Path) -> None:
+    data, out = tmp_path / "data", tmp_path / "out"
+    reasons = {}
+    for fault in FAULTS:
+        reasons[fault.__name__] = fault(write_case(str(data / fault.__name__), "bad", seed=1))
+        # Each bad case under an id of its own.
+        for path in sorted((data / fault.__name__).rglob("bad*"), reverse=True):
+            path.rename(path.with_name(path.name.replace("bad", fault.__name__.strip("_"))))
+    for number in range(4):
+        write_case(str(data), f"good_{number}", seed=number)
+    prepared = run(data, out)
+    assert [row["case_id"] for row in prepared.cases] == [f"good_{number}" for number in range(4)]
+    rejects = pd.read_parquet(out / "rejects.parquet").set_index("case_id")
+    assert set(rejects.index) == {fault.__name__.strip("_") for fault in FAULTS}
+    for fault in FAULTS:
+        row = rejects.loc[fault.__name__.strip("_")]
+        assert reasons[fault.__name__].lower() in f"{row.path} {row.reason}".lower(), (fault.__name__, row.reason)
+        assert "\n" not in row.reason
+        assert f"rejected {row.name}" in prepared.summary()
+    assert sorted(os.listdir(out / "slices")) == [f"good_{number}.parquet" for number in range(4)]
+
+
+def test_strict_fails_after_the_good_cases_are_done(tmp_path: Path) -> None:
+    data, out = tmp_path / "data", tmp_path / "out"
+    _missing_modality(write_case(str(data), "bad"))
+    write_case(str(data), "good")
+    with pytest.raises(BratsError, match=r"1 rejected case \(--strict\).*bad.*t1ce"):
+        run(data, out, strict=True)
+    assert [row["case_id"] for row in read_cases(str(out))] == ["good"]
+
+
+def test_no_usable_case_is_a_failure_that_names_the_first_reason(tmp_path: Path) -> None:
+    _missing_modality(write_case(str(tmp_path / "data"), "bad"))
+    with pytest.raises(BratsError, match=r"no usable case.*bad.*t1ce"):
+        run(tmp_path / "data", tmp_path / "out")
+
+
+def test_only_wanted_modalities_are_stored(cases: Path, tmp_path: Path) -> None:
+    run(cases, tmp_path / "out", modalities=("t1",))
+    file = SliceFile(slices_path(str(tmp_path / "out"), "BraTS20_Training_000"))
+    assert list(file.read_case().images) == ["t1"]
+
+
+def test_disk_that_is_too_small_is_refused_before_any_work(cases: Path, small_disk: Path) -> None:
+    with pytest.raises(StorageError, match="free on its disk"):
+        run(cases, small_disk / "out")
+    assert not (small_disk / "out" / "slices").exists()
+
+
+def test_disk_full_is_one_line_and_leaves_no_half_file(
+    cases: Path, small_disk: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("brats.pipeline.prepare.check_disk", lambda *_: None)  # others fill it later
+    with pytest.raises(StorageError, match="no space left on the disk"):
+        run(cases, small_disk / "out")
+    whole = [SliceFile(str(path)).case_id for path in (small_disk / "out" / "slices").glob("*.parquet")]
+    assert 0 < len(whole) < 11
+    assert not list(small_disk.rglob(".partial-*"))
+
+
+@pytest.mark.real
+def test_real_duplicate_becomes_one_patient(real_data_dir: str, tmp_path: Path) -> None:
+    source = Path(real_data_dir) / "BraTS2021_01426"
+    data = tmp_path / "data"
+    shutil.copytree(source, data / "BraTS2021_01426")
+    older = data / "Brats17_2013_27_1"
+    older.mkdir()
+    for path in source.iterdir():
+        shutil.copy(path, older / path.name.replace("BraTS2021_01426", "Brats17_2013_27_1"))
+    prepared = run(data, tmp_path / "out")
+    assert len({row["patient_id"] for row in prepared.cases}) == 1
+    assert len({row["split"] for row in prepared.cases}) == 1
+
+
+@pytest.mark.real
+def test_prepared_real_cases_are_no_larger_than_their_sources(real_data_dir: str, tmp_path: Path) -> None:
+    prepared = run(Path(real_data_dir), tmp_path / "out")
+    assert len(prepared.cases) == 12
+    stored = sum(file.size for file in storage.list_files(str(tmp_path / "out")))
+    assert stored <= sum(row["source_bytes"] for row in prepared.cases)

@@ -1,0 +1,126 @@
+"""Tiny prepared cases, made in memory and written as `prepare` writes them, and a network and batches for them."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import nn
+
+from brats import storage
+from brats.config import Modality, TrainConfig
+from brats.data.batches import WorkerBatch, read_share
+from brats.data.cases import CaseFiles
+from brats.data.epoch import PlannedBatch, TrainingCase, plan_epoch
+from brats.data.preprocess import Case, crop_case
+from brats.data.slices import encode_case, open_slices, padded_size, slices_path
+from brats.data.volume import Grid, Volume
+from brats.labels import Labels
+from brats.model.unet import build_unet
+from brats.storage import FileInfo
+from tests.support.synthetic import AFFINE, TISSUE_VALUES, make_labels
+
+SHAPE = (40, 36, 10)
+SIZE = padded_size([SHAPE[:2]], 32)
+MODALITIES: tuple[Modality, ...] = ("flair", "t1ce")
+CONFIG = TrainConfig(
+    modalities=MODALITIES,
+    encoder="tu-test_resnet",  # a tenth of the time of resnet18
+    decoder_channels=(8, 8, 8, 8, 8),
+    epochs=2,
+    batch_size=8,
+    micro_batch_size=4,
+    warmup_steps=2,
+)
+
+
+def undecided_network(encoder: str = CONFIG.encoder) -> nn.Module:
+    """A network that finds tumour in about half of the voxels, the same each time."""
+    torch.manual_seed(0)
+    network = build_unet(encoder=encoder, n_modalities=len(MODALITIES), decoder_channels=CONFIG.decoder_channels)
+    nn.init.zeros_(network.get_parameter("segmentation_head.0.bias"))
+    return network
+
+
+def tiny_case(
+    case_id: str = "case",
+    *,
+    seed: int = 0,
+    labels: Labels | None = None,
+    dtypes: Mapping[str, npt.DTypeLike] | None = None,
+) -> Case:
+    """A case of two modalities without margin, so that its crop is (10, 40, 36); by default with a round tumour.
+
+    dtypes: number type of the images that are not int16
+    """
+    random = np.random.default_rng(seed)
+    labels = make_labels(random, SHAPE) if labels is None else labels
+    grid = Grid(shape=SHAPE, affine=tuple(tuple(row) for row in AFFINE.tolist()), header={})
+    volumes: dict[str, Volume] = {}
+    for name in MODALITIES:
+        healthy, oedema, core = TISSUE_VALUES[name]
+        values = np.choose(labels, (healthy, core - 100, oedema, core)) + random.normal(0, 20, SHAPE)
+        values = values.astype((dtypes or {}).get(name, np.int16))
+        values[:: SHAPE[0] - 1, :: SHAPE[1] - 1, :: SHAPE[2] - 1] = 0  # the corners, which name the background
+        volumes[name] = Volume(voxels=values, slope=1, inter=0, grid=grid)
+    files = CaseFiles(
+        case_id=case_id,
+        patient_id=case_id,
+        layout="brats2018",
+        images={name: FileInfo(f"{case_id}_{name}.nii", 1) for name in MODALITIES},
+        segmentation=None,
+        grade="",
+    )
+    return crop_case(files, volumes, labels)
+
+
+def write_prepared(prepared: str, cases: Sequence[Case]) -> list[str]:
+    """Write prepared cases; return their paths."""
+    paths = [slices_path(prepared, case.case_id) for case in cases]
+    for path, case in zip(paths, cases, strict=True):
+        storage.write_bytes(path, encode_case(case)[0])
+    return paths
+
+
+def plan(paths: Sequence[str], config: TrainConfig, epoch: int) -> list[PlannedBatch]:
+    """The epoch plan of these prepared cases."""
+    described = [open_slices(path).description for path in paths]
+    return plan_epoch(
+        [TrainingCase(case["case_id"], tuple(case["tumour_per_slice"])) for case in described],
+        seed=config.seed,
+        epoch=epoch,
+        batch_size=config.batch_size,
+        tumour_free_ratio=config.tumour_free_ratio,
+    )
+
+
+def worker_batch(prepared: str, planned: PlannedBatch, rank: int, world_size: int) -> WorkerBatch:
+    """One worker's share of a planned batch."""
+    return read_share(prepared, planned, rank, world_size, MODALITIES, SIZE)
+
+
+def fit_arguments(train: Sequence[str], val: Sequence[str], config: TrainConfig, run: str) -> dict[str, Any]:
+    """The keyword arguments of `fit` that are the same for every worker, for these prepared cases."""
+    batches = plan(train, config, 1)
+    return {
+        "steps_per_epoch": len(batches),
+        "slices_per_epoch": sum(len(batch.slices) for batch in batches),
+        "val_paths": val,
+        "run": run,
+    }
+
+
+def epochs(
+    prepared: str,
+    paths: Sequence[str],
+    config: TrainConfig,
+    *,
+    first: int = 1,
+    rank: int = 0,
+    world_size: int = 1,
+) -> Iterator[WorkerBatch]:
+    """One worker's batches of every epoch from `first` to the last."""
+    for epoch in range(first, config.epochs + 1):
+        for planned in plan(paths, config, epoch):
+            yield worker_batch(prepared, planned, rank, world_size)

@@ -1,0 +1,110 @@
+"""What happens on a head and two machines of one (pretended) T4 each, as JSON: run by test_two_gpus."""
+
+import contextlib
+import dataclasses
+import io
+import json
+import os
+import sys
+from typing import Any
+
+from tests.support.fault_cluster import Machines, machines, wait_for
+
+T4 = {"num_cpus": 4, "num_gpus": 1, "resources": {"accelerator_type:T4": 1}}
+
+
+def probe(spec: dict[str, Any]) -> dict[str, Any]:
+    """A training loop that says where it runs."""
+    import ray
+    import ray.train
+
+    gpus = ray.get_runtime_context().get_accelerator_ids()
+    return {
+        "gpus": gpus,
+        "world_size": ray.train.get_context().get_world_size(),
+        "asked": spec["placement"].workers,
+    }
+
+
+def findings(cluster: Machines, out: str) -> dict[str, Any]:
+    import ray
+
+    from brats.cluster.placement import is_reserved, place_workers, release, reserve
+    from brats.cluster.preflight import ask_machines, check_gpus, settle
+    from brats.config import TrainConfig
+    from brats.errors import ConfigError
+    from brats.pipeline.fit import Work, make_trainer
+    from brats.pipeline.stream import EpochPlan
+
+    wait_for(lambda: _free_gpus() == 2, "two GPUs")
+    both = place_workers("auto", 0, cpu_workers=2, wait_minutes=1)
+    found: dict[str, Any] = {"both": dataclasses.asdict(both), "said_of_both": str(both)}
+    try:
+        check_gpus(both)
+    except ConfigError as error:
+        found["unusable"] = str(error)
+    with open(f"{out}/.check", "w") as file:
+        file.write(file.name)
+    found["sights"] = [dataclasses.asdict(sight) for sight in ask_machines(f"{out}/.check", {"--data": out})]
+
+    plan = EpochPlan(
+        prepared=out, cases=(), modalities=("t1",), size=(32, 32), seed=0, batch_size=2, tumour_free_ratio=0
+    )
+    config = TrainConfig(out=out, epochs=1)
+    work = Work(config=config, plan=plan, val_paths=(), steps_per_epoch=1, slices_per_epoch=2)
+    found["worker"] = make_trainer(work, both, 0, probe, {}, backend="gloo").fit().return_value
+
+    group = reserve([both.bundle] * 2)
+    nodes = wait_for(lambda: is_reserved(group) and _nodes_of(group), "a place for two workers")
+    found["nodes_of_two"] = nodes
+    release(group)
+    wait_for(lambda: _free_gpus() == 2, "the GPUs to be given back")
+
+    cluster.remove(cluster.nodes[-1])
+    settle()
+    said = io.StringIO()
+    with contextlib.redirect_stdout(said):
+        rest = place_workers("auto", 2, cpu_workers=2, wait_minutes=30, lost=both)
+    found["rest"], found["said_of_rest"] = dataclasses.asdict(rest), said.getvalue()
+    found["worker_left"] = make_trainer(work, rest, 0, probe, {}, backend="gloo").fit().return_value
+    wait_for(lambda: _free_gpus() == 1, "the GPU to be given back")
+    blocker = ray.remote(num_gpus=1, num_cpus=0)(_Holder).remote()
+    ray.get(blocker.ready.remote())
+    more = reserve([both.bundle])
+    found["room_while_held"] = is_reserved(more)
+    cluster.add(**T4)
+    found["room_after"] = wait_for(lambda: is_reserved(more), "room on the machine that joined")
+    return found
+
+
+def _free_gpus() -> int:
+    from brats.cluster.placement import look
+
+    return sum(machine.gpus for machine in look().free)
+
+
+class _Holder:
+    def ready(self) -> bool:
+        return True
+
+
+def _nodes_of(group: Any) -> list[str]:
+    from ray.util.placement_group import placement_group_table
+
+    return sorted(set(placement_group_table(group)["bundles_to_node_id"].values()))
+
+
+def main(out: str) -> None:
+    with machines(0) as cluster:
+        os.environ["RAY_ADDRESS"] = cluster.address
+        cluster.add(**T4)
+        cluster.add(**T4)
+        from brats.cluster.connect import connected
+
+        with connected():
+            found = findings(cluster, out)
+    print(json.dumps(found))
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])

@@ -1,0 +1,223 @@
+"""Model bundles: written and read back the same, refused with a reason when they are not whole, never unpickled."""
+
+import json
+import pickle
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import safetensors.torch
+import torch
+from torch import Tensor, nn
+
+from brats.errors import CaseError, StorageError
+from brats.labels import Labels
+from brats.model.bundle import BundleError, ModelCard, find_bundle, load_bundle, read_card, save_bundle
+from brats.model.inference import predict_labels
+from tests.support.prepared import CONFIG, MODALITIES, tiny_case, undecided_network
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+CARD = ModelCard(
+    encoder=CONFIG.encoder,
+    decoder_channels=CONFIG.decoder_channels,
+    modalities=MODALITIES,
+    epoch=3,
+    val_dice=0.75,
+    trained_on={"case": {"patient_id": "p", "voxel_hash": "h"}},
+)
+
+
+def network() -> nn.Module:
+    """With weights and BatchNorm statistics as training leaves them."""
+    model = undecided_network()
+    with torch.no_grad():
+        model.train()(torch.randn(4, len(MODALITIES), 64, 64))
+    return model.eval()
+
+
+def predict(model: nn.Module, card: ModelCard) -> Labels:
+    return predict_labels(
+        model,
+        tiny_case(),
+        modalities=card.modalities,
+        thresholds=card.thresholds,
+        divisor=card.divisor,
+        batch_size=4,
+        device=torch.device("cpu"),
+        precision="fp32",
+    )
+
+
+@pytest.fixture
+def bundle(tmp_path: Path) -> Path:
+    save_bundle(str(tmp_path), network().state_dict(), CARD)
+    return tmp_path
+
+
+def edit_card(bundle: Path, **changes: Any) -> None:
+    card = json.loads((bundle / "model.json").read_text())
+    (bundle / "model.json").write_text(json.dumps({**card, **changes}))
+
+
+def edit_weights(bundle: Path, change: Callable[[dict[str, Tensor]], object]) -> None:
+    weights = safetensors.torch.load_file(bundle / "model.safetensors")
+    change(weights)
+    safetensors.torch.save_file(weights, bundle / "model.safetensors")
+
+
+def test_a_bundle_is_two_files(bundle: Path) -> None:
+    assert sorted(path.name for path in bundle.iterdir()) == ["model.json", "model.safetensors"]
+
+
+def test_card_and_weights_come_back_as_they_were(bundle: Path) -> None:
+    loaded, card = load_bundle(str(bundle))
+    assert card == CARD
+    expected = network().state_dict()
+    assert list(loaded.state_dict()) == list(expected)
+    assert all(torch.equal(tensor, expected[name]) for name, tensor in loaded.state_dict().items())
+    assert not loaded.training
+
+
+def test_a_loaded_network_predicts_exactly_as_the_one_saved(bundle: Path) -> None:
+    before = predict(network(), CARD)
+    assert before.any()
+    np.testing.assert_array_equal(predict(*load_bundle(str(bundle))), before)
+
+
+def test_the_card_says_all_that_predicting_needs(bundle: Path) -> None:
+    card = json.loads((bundle / "model.json").read_text())
+    assert card["format"] == "brats-ray model 1"
+    assert card["modalities"] == list(MODALITIES)
+    assert card["outputs"] == {
+        "kind": "regions",
+        "names": ["WT", "TC", "ET"],
+        "thresholds": [0.5, 0.5, 0.5],
+    }
+    assert card["divisor"] == 32
+    assert "standard deviation" in card["normalisation"]
+    assert card["trained_on"] == {"case": {"patient_id": "p", "voxel_hash": "h"}}
+    assert set(card["versions"]) >= {"brats-ray", "torch", "segmentation-models-pytorch"}
+
+
+def test_thresholds_are_those_of_the_card(bundle: Path) -> None:
+    edit_card(bundle, outputs={"kind": "regions", "names": ["WT", "TC", "ET"], "thresholds": [0.3, 0.4, 0.6]})
+    assert read_card(str(bundle)).thresholds == (0.3, 0.4, 0.6)
+
+
+def test_loading_never_unpickles(bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise AssertionError("unpickled")
+
+    for module, name in ((torch, "load"), (pickle, "load"), (pickle, "loads"), (pickle, "Unpickler")):
+        monkeypatch.setattr(module, name, refuse)
+    load_bundle(str(bundle))
+
+
+def test_a_pickle_in_place_of_the_weights_is_refused_unread(bundle: Path) -> None:
+    torch.save(network().state_dict(), bundle / "model.safetensors")
+    with pytest.raises(BundleError, match=r"model.safetensors: not a whole safetensors file"):
+        load_bundle(str(bundle))
+
+
+@pytest.mark.parametrize("n_bytes", [0, 4, 2000, -1])
+def test_truncated_weights_are_refused(bundle: Path, n_bytes: int) -> None:
+    path = bundle / "model.safetensors"
+    path.write_bytes(path.read_bytes()[:n_bytes])
+    with pytest.raises(BundleError, match=rf"^{path}: not a whole safetensors file"):
+        load_bundle(str(bundle))
+
+
+NAME = "segmentation_head.0.bias"
+
+
+def test_a_missing_tensor_is_named(bundle: Path) -> None:
+    edit_weights(bundle, lambda weights: weights.pop(NAME))
+    with pytest.raises(BundleError, match=rf"model.safetensors: the tensor {NAME} is missing"):
+        load_bundle(str(bundle))
+
+
+def test_a_tensor_too_many_is_named(bundle: Path) -> None:
+    edit_weights(bundle, lambda weights: weights.update(extra=torch.zeros(1)))
+    with pytest.raises(BundleError, match=r"model.safetensors: the tensor extra does not belong to this network"):
+        load_bundle(str(bundle))
+
+
+def test_a_tensor_of_another_shape_is_named_with_both_shapes(bundle: Path) -> None:
+    edit_weights(bundle, lambda weights: weights.update({NAME: torch.zeros(4)}))
+    with pytest.raises(BundleError, match=rf"the tensor {NAME} has shape \(4,\), not \(3,\)"):
+        load_bundle(str(bundle))
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"format": "brats-ray model 2"}, "format 'brats-ray model 2', this program reads 'brats-ray model 1'"),
+        ({"format": None}, "format None"),
+        (
+            {"outputs": {"kind": "classes", "names": ["NCR", "ED", "ET"]}},
+            r'"classes".* are not the regions',
+        ),
+        ({"outputs": {"kind": "regions", "names": ["ET", "TC", "WT"]}}, "are not the regions"),
+        ({"outputs": {"kind": "regions", "names": ["WT", "TC", "ET"]}}, r"thresholds \[\] are not 3 numbers"),
+        (
+            {"outputs": {"kind": "regions", "names": ["WT", "TC", "ET"], "thresholds": [0.5, 0.5, 1.0]}},
+            r"thresholds \[0.5, 0.5, 1.0\] are not 3 numbers between 0 and 1",
+        ),
+        ({"encoder": "resnet19"}, "'resnet19' is not known"),
+    ],
+)
+def test_a_card_that_this_program_cannot_follow_is_refused(
+    bundle: Path, changes: dict[str, Any], message: str
+) -> None:
+    edit_card(bundle, **changes)
+    with pytest.raises(BundleError, match=rf"^{bundle / 'model.json'}: .*{message}"):
+        load_bundle(str(bundle))
+
+
+def test_a_card_without_a_field_names_it(bundle: Path) -> None:
+    card = json.loads((bundle / "model.json").read_text())
+    del card["encoder"], card["divisor"]
+    (bundle / "model.json").write_text(json.dumps(card))
+    with pytest.raises(BundleError, match=r"model.json: lacks encoder, divisor"):
+        read_card(str(bundle))
+
+
+def test_a_card_that_is_not_json_is_refused(bundle: Path) -> None:
+    (bundle / "model.json").write_text("{")
+    with pytest.raises(StorageError, match=r"model.json: not JSON"):
+        read_card(str(bundle))
+
+
+@pytest.mark.parametrize("name", ["model.json", "model.safetensors"])
+def test_a_missing_file_is_named(bundle: Path, name: str) -> None:
+    (bundle / name).unlink()
+    with pytest.raises(BundleError, match=rf"^{bundle / name}: no such file; the bundle is not whole"):
+        load_bundle(str(bundle))
+
+
+def test_the_bundle_is_found_in_a_run_and_on_its_own(tmp_path: Path) -> None:
+    save_bundle(str(tmp_path / "run" / "model"), network().state_dict(), CARD)
+    assert find_bundle(str(tmp_path / "run")) == find_bundle(str(tmp_path / "run" / "model"))
+    with pytest.raises(BundleError, match=rf"^{tmp_path}: no model here"):
+        find_bundle(str(tmp_path))
+
+
+def test_a_bundle_half_written_is_no_bundle(bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> None:
+        raise StorageError("no space left")
+
+    monkeypatch.setattr("brats.storage.write_bytes", full)
+    with pytest.raises(StorageError, match="no space left"):
+        save_bundle(str(bundle), network().state_dict(), CARD)
+    with pytest.raises(BundleError, match="no model here"):
+        find_bundle(str(bundle))
+
+
+def test_data_without_a_modality_of_the_model_is_refused_by_name(bundle: Path) -> None:
+    edit_card(bundle, modalities=["flair", "t2"])
+    model, card = load_bundle(str(bundle))
+    with pytest.raises(CaseError, match="no t2; the case has flair, t1ce"):
+        predict(model, card)

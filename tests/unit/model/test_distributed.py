@@ -1,0 +1,324 @@
+"""Two real workers of a training run, joined by gloo: what they compute together is what one computes alone.
+
+All of it runs in one pair of processes (`work`), whose findings the tests look at: starting a pair takes seconds.
+"""
+
+import copy
+import dataclasses
+import itertools
+import os
+import warnings
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import torch.distributed
+from torch import Tensor, nn
+from torch.multiprocessing.spawn import spawn
+
+from brats.config import TrainConfig
+from brats.data.batches import WorkerBatch
+from brats.data.epoch import PlannedBatch
+from brats.errors import BratsError, DivergedError
+from brats.model import training
+from brats.model.checkpoint import load_checkpoint, saved_epochs
+from brats.model.distributed import Worker, all_sum, average_buffers, parallel
+from brats.model.history import read_history
+from brats.model.losses import bce_dice_loss
+from brats.model.training import (
+    accumulate_gradients,
+    fit,
+    prepare_batch,
+    validate,
+)
+from tests.support.prepared import (
+    CONFIG,
+    epochs,
+    fit_arguments,
+    plan,
+    tiny_case,
+    undecided_network,
+    worker_batch,
+    write_prepared,
+)
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+CPU = torch.device("cpu")
+NO_SCALER = torch.amp.GradScaler("cpu", enabled=False)
+THREES = dataclasses.replace(CONFIG, micro_batch_size=3)
+
+Findings = dict[str, Any]
+
+
+def gradients(model: nn.Module) -> dict[str, Tensor]:
+    named = model.named_parameters()
+    return {name.removeprefix("module."): value.grad.clone() for name, value in named if value.grad is not None}
+
+
+def assert_same_gradient(found: dict[str, Tensor], expected: dict[str, Tensor]) -> None:
+    """Equal but for the order of sums, which BatchNorm over a few pixels makes more of."""
+    assert list(found) == list(expected)
+    whole = torch.cat([gradient.flatten() for gradient in expected.values()])
+    difference = torch.cat([gradient.flatten() for gradient in found.values()]) - whole
+    assert whole.norm() > 1e-2
+    assert difference.norm() < 1e-4 * whole.norm()
+
+
+def worker_at(rank: int, world_size: int = 2) -> Worker:
+    return Worker(rank=rank, world_size=world_size, device=CPU, precision="fp32")
+
+
+def own_paths(prepared: str) -> tuple[list[str], list[str]]:
+    """The prepared cases to train and to validate on."""
+    paths = [os.path.join(prepared, "slices", name) for name in sorted(os.listdir(f"{prepared}/slices"))]
+    return [path for path in paths if "train" in path], [path for path in paths if "val" in path]
+
+
+def first_batch(train: Sequence[str], n_slices: int) -> PlannedBatch:
+    planned = plan(train, CONFIG, 1)[0]
+    return dataclasses.replace(planned, slices=planned.slices[:n_slices])
+
+
+# What each of the two processes does
+
+
+def work(rank: int, folder: str) -> None:
+    """Everything that takes two workers; the findings of each go to a file of its own."""
+    warnings.simplefilter("error")
+    torch.set_num_threads(1)
+    torch.distributed.init_process_group("gloo", init_method=f"file://{folder}/rendezvous", rank=rank, world_size=2)
+    worker, prepared = worker_at(rank), f"{folder}/prepared"
+    train, val = own_paths(prepared)
+    findings = {
+        "even": step(worker, prepared, CONFIG, first_batch(train, 8)),
+        "uneven": step(worker, prepared, THREES, first_batch(train, 7)),
+        "sum": all_sum([rank + 1, 10.5], worker),
+        "buffers": averaged_buffers(worker),
+        "validation": validate(undecided_network().eval(), CONFIG, worker, val[rank::2]),
+        "idle validation": validate(undecided_network().eval(), CONFIG, worker, val[:1][rank::2]),
+        "run": runs(worker, prepared, train, val, folder),
+    }
+    torch.save(findings, f"{folder}/findings_{rank}.pt")
+    torch.distributed.destroy_process_group()
+
+
+def step(worker: Worker, prepared: str, config: TrainConfig, planned: PlannedBatch) -> Findings:
+    """Loss and gradient of one global batch."""
+    model = parallel(undecided_network(), worker)
+    batch = worker_batch(prepared, planned, worker.rank, 2)
+    loss = accumulate_gradients(model, NO_SCALER, config, worker, batch)
+    return {"n_slices": len(batch.slices.labels), "loss_sum": loss.item(), "gradients": gradients(model)}
+
+
+def averaged_buffers(worker: Worker) -> Findings:
+    model = undecided_network()
+    model.train()(torch.full((2, 2, 64, 64), float(worker.rank)).normal_(worker.rank, 1))
+    before = {name: buffer.clone() for name, buffer in model.named_buffers()}
+    average_buffers(model, worker)
+    return {"before": before, "after": dict(model.named_buffers())}
+
+
+def runs(worker: Worker, prepared: str, train: list[str], val: list[str], folder: str) -> Findings:
+    """A whole run, one interrupted and resumed, one that diverges on the second worker's share, and two others."""
+    validated: list[tuple[list[str], dict[str, Tensor]]] = []
+
+    def observed(network: nn.Module, config: TrainConfig, worker: Worker, paths: Sequence[str]) -> dict[str, float]:
+        validated.append(([os.path.basename(path) for path in paths], copy.deepcopy(dict(network.named_buffers()))))
+        return validate(network, config, worker, paths)
+
+    training.validate = observed
+
+    def own(first: int = 1) -> Iterator[WorkerBatch]:
+        return epochs(prepared, train, CONFIG, first=first, rank=worker.rank, world_size=2)
+
+    def run(
+        name: str,
+        batches: Iterator[WorkerBatch] | None = None,
+        config: TrainConfig = CONFIG,
+        worker: Worker = worker,
+    ) -> Any:
+        done = max(saved_epochs(f"{folder}/{name}"), default=0)
+        try:
+            return fit(
+                config,
+                worker,
+                batches=own(done + 1) if batches is None else batches,
+                on_epoch=lambda _: False,
+                **fit_arguments(train, val, config, f"{folder}/{name}"),
+            )
+        except BratsError as error:
+            return f"{type(error).__name__}: {error}"
+
+    return {
+        "whole": run("whole"),
+        "validated": validated[0],
+        "interrupted": run("parts", itertools.islice(own(), 6)),
+        "parts": run("parts"),
+        "diverged": run("diverged", poisoned(own(), position=5, when=worker.rank == 1)),
+        "unused": run("unused", config=dataclasses.replace(CONFIG, encoder="efficientnet-b0", epochs=1)),
+        "fp16": run("fp16", worker=dataclasses.replace(worker, precision="fp16")),
+    }
+
+
+def poisoned(batches: Iterator[WorkerBatch], *, position: int, when: bool) -> Iterator[WorkerBatch]:
+    """The batches, that at one position with an intensity that is no number."""
+    for number, batch in enumerate(batches):
+        if when and number == position:
+            offset = np.full_like(batch.slices.offset, np.nan)
+            yield dataclasses.replace(batch, slices=dataclasses.replace(batch.slices, offset=offset))
+        else:
+            yield batch
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("workers")
+    cases = [tiny_case(f"train{seed}", seed=seed) for seed in range(3)]
+    cases += [tiny_case(f"val{seed}", seed=seed) for seed in (8, 9, 10)]
+    write_prepared(str(root / "prepared"), cases)
+    return root
+
+
+@pytest.fixture(scope="module")
+def findings(folder: Path) -> list[Findings]:
+    """What the two workers found, by rank."""
+    spawn(work, args=(str(folder),), nprocs=2)
+    return [torch.load(folder / f"findings_{rank}.pt", weights_only=False) for rank in (0, 1)]
+
+
+# What they found
+
+
+def test_two_workers_have_the_gradient_of_one_with_two_micro_batches(
+    findings: list[Findings], folder: Path
+) -> None:
+    prepared = str(folder / "prepared")
+    train, _ = own_paths(prepared)
+    alone = undecided_network()
+    batch = worker_batch(prepared, first_batch(train, 8), 0, 1)
+    loss = accumulate_gradients(alone, NO_SCALER, CONFIG, worker_at(0, 1), batch).item()
+    expected = gradients(alone)
+    for found in findings:
+        assert found["even"]["n_slices"] == 4
+        assert_same_gradient(found["even"]["gradients"], expected)
+    assert sum(found["even"]["loss_sum"] for found in findings) == pytest.approx(loss, rel=1e-5)
+
+
+def test_uneven_shares_and_micro_batches_weigh_as_many_slices_as_they_have(
+    findings: list[Findings], folder: Path
+) -> None:
+    prepared = str(folder / "prepared")
+    train, _ = own_paths(prepared)
+    images, targets = prepare_batch(worker_batch(prepared, first_batch(train, 7), 0, 1), CONFIG.seed, CPU)
+    sizes = [3, 2, 2]  # one micro-batch of the first worker, two of the second
+    assert [found["uneven"]["n_slices"] for found in findings] == [3, 4]
+    alone, loss_sum = undecided_network(), 0.0
+    for part, target in zip(images.split(sizes), targets.split(sizes), strict=True):
+        loss = bce_dice_loss(alone(part), target)
+        (loss * len(part) / 7).backward()
+        loss_sum += loss.item() * len(part)
+    for found in findings:
+        assert_same_gradient(found["uneven"]["gradients"], gradients(alone))
+    assert sum(found["uneven"]["loss_sum"] for found in findings) == pytest.approx(loss_sum, rel=1e-5)
+
+
+def test_sums_are_over_the_workers(findings: list[Findings]) -> None:
+    assert [found["sum"] for found in findings] == [[3, 21], [3, 21]]
+
+
+def test_the_batchnorm_statistics_of_all_workers_are_their_mean_afterwards(findings: list[Findings]) -> None:
+    first, second = (found["buffers"] for found in findings)
+    different = [name for name in first["before"] if not torch.equal(first["before"][name], second["before"][name])]
+    assert any(name.endswith("running_mean") for name in different)
+    assert any(name.endswith("running_var") for name in different)
+    for name, buffer in first["after"].items():
+        assert torch.equal(buffer, second["after"][name])
+        if name in different:
+            mean = (first["before"][name] + second["before"][name]) / 2
+            torch.testing.assert_close(buffer, mean)
+
+
+def test_validation_by_two_workers_is_that_of_one(findings: list[Findings], folder: Path) -> None:
+    _, val = own_paths(str(folder / "prepared"))
+    assert len(val) == 3
+    expected = validate(undecided_network().eval(), CONFIG, worker_at(0, 1), val)
+    assert 0 < expected["val_dice"] < 1
+    for found in findings:
+        assert found["validation"] == pytest.approx(expected, rel=1e-6)
+
+
+def test_a_worker_without_a_validation_case_reports_what_the_others_found(
+    findings: list[Findings], folder: Path
+) -> None:
+    _, val = own_paths(str(folder / "prepared"))
+    expected = validate(undecided_network().eval(), CONFIG, worker_at(0, 1), val[:1])
+    for found in findings:
+        assert found["idle validation"] == pytest.approx(expected, rel=1e-6)
+
+
+def test_an_encoder_with_unused_parameters_trains_on_two_workers(findings: list[Findings], folder: Path) -> None:
+    """Left to itself, DDP fails at the second step, as no gradient comes for them."""
+    losses = [[row["train_loss"] for row in found["run"]["unused"]] for found in findings]
+    assert len(losses[0]) == 1
+    assert losses[0] == losses[1]
+    checkpoint = load_checkpoint(str(folder / "unused"))
+    assert checkpoint is not None
+    assert "encoder._conv_head.weight" in checkpoint.weights
+
+
+def test_in_a_run_each_worker_validates_cases_of_its_own_on_the_same_statistics(findings: list[Findings]) -> None:
+    (first_paths, first), (second_paths, second) = (found["run"]["validated"] for found in findings)
+    assert first_paths == ["val10.parquet", "val9.parquet"]
+    assert second_paths == ["val8.parquet"]
+    assert first
+    floats = [name for name, buffer in first.items() if buffer.is_floating_point()]
+    assert all(torch.equal(first[name], second[name]) for name in floats)
+
+
+FIGURES = ("epoch", "train_loss", "learning_rate", "n_slices", "val_loss", "val_dice")
+
+
+def test_every_worker_returns_the_same_figures_and_one_history_is_written(
+    findings: list[Findings], folder: Path
+) -> None:
+    first, second = (found["run"]["whole"] for found in findings)
+    assert [[row[name] for name in FIGURES] for row in first] == [[row[name] for name in FIGURES] for row in second]
+    assert [row["n_slices"] for row in first] == [30, 30]
+    assert read_history(str(folder / "whole")).to_dict("records") == first
+
+
+def test_two_workers_resume_to_the_weights_of_an_uninterrupted_run(findings: list[Findings], folder: Path) -> None:
+    for found in findings:
+        assert found["run"]["interrupted"].startswith("BratsError: the batches end before step 2 of epoch 2")
+        assert len(found["run"]["parts"]) == 2
+    whole, parts = (load_checkpoint(str(folder / name)) for name in ("whole", "parts"))
+    assert whole is not None
+    assert parts is not None
+    torch.testing.assert_close(parts.weights, whole.weights, rtol=1e-6, atol=1e-6)
+    torch.testing.assert_close(parts.optimiser, whole.optimiser, rtol=1e-6, atol=1e-6)
+
+
+def test_a_loss_that_is_not_finite_on_one_worker_stops_both_and_keeps_the_epoch_before(
+    findings: list[Findings], folder: Path
+) -> None:
+    for found in findings:
+        assert found["run"]["diverged"].startswith(
+            f"{DivergedError.__name__}: epoch 2, step 3: the loss is no longer"
+        )
+    assert saved_epochs(str(folder / "diverged")) == [1]
+    checkpoint = load_checkpoint(str(folder / "diverged"))
+    assert checkpoint is not None
+    assert all(torch.isfinite(tensor).all() for tensor in checkpoint.weights.values())
+
+
+def test_two_workers_train_in_fp16_with_a_scaled_loss(findings: list[Findings], folder: Path) -> None:
+    losses = [[row["train_loss"] for row in found["run"]["fp16"]] for found in findings]
+    exact = [row["train_loss"] for row in findings[0]["run"]["whole"]]
+    assert losses[0] == losses[1] == pytest.approx(exact, rel=0.01)
+    checkpoint = load_checkpoint(str(folder / "fp16"))
+    assert checkpoint is not None
+    assert checkpoint.scaler["_growth_tracker"] == 8  # no step was skipped

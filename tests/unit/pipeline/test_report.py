@@ -1,0 +1,52 @@
+"""Drawing a run's pictures again from its files."""
+
+from pathlib import Path
+
+import pytest
+
+from brats import storage
+from brats.config import ReportConfig
+from brats.data.slices import encode_case, slices_path
+from brats.errors import ConfigError
+from brats.model.history import SCHEMA, write_history
+from brats.pipeline.predict import Item, write_case
+from brats.pipeline.report import report
+from brats.score.results import write_tables
+from tests.support.prepared import tiny_case
+
+
+def write_run(run: Path) -> None:
+    row = {**dict.fromkeys(SCHEMA.names, 0.5), "epoch": 1, "n_slices": 10}
+    write_history(str(run), [row, {**row, "epoch": 2}], {})
+
+
+def test_run_without_predictions_has_its_learning_curves(tmp_path: Path) -> None:
+    write_run(tmp_path)
+    assert report(ReportConfig(run=str(tmp_path))) == [str(tmp_path / "figures" / "learning_curves.png")]
+
+
+def test_run_with_predictions_has_cases_and_distributions_too(tmp_path: Path) -> None:
+    write_run(tmp_path)
+    prepared, predictions = str(tmp_path / "prepared"), str(tmp_path / "test")
+    case = tiny_case("a")
+    assert case.labels is not None
+    storage.write_bytes(slices_path(prepared, "a"), encode_case(case)[0])
+    item = Item(case_id="a", patient_id="p", split="test", prepared="", files="", source_bytes=1, voxel_hash="")
+    write_case(predictions, item, case, case.labels, nifti=False)
+    write_tables(predictions, {"a"}, [], config={}, strict=False)
+    storage.write_json(storage.join(predictions, "config.json"), {"execution": {"data": prepared}})
+    pictures = report(ReportConfig(run=str(tmp_path), out=str(tmp_path / "elsewhere")))
+    assert sorted(Path(path).name for path in pictures) == [
+        "case_best.png",
+        "distributions.png",
+        "learning_curves.png",
+    ]
+    assert all(Path(path).parent == tmp_path / "elsewhere" for path in pictures)
+    assert all(Path(path).exists() for path in pictures)
+
+
+def test_folder_that_is_no_run_is_named(tmp_path: Path) -> None:
+    with pytest.raises(
+        ConfigError, match=r"--run: .* has no history.parquet; give the --out of a finished train.py"
+    ):
+        report(ReportConfig(run=str(tmp_path)))

@@ -1,0 +1,249 @@
+"""Pictures of a run: which cases are shown, which values are drawn, and the files written."""
+
+import io
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import matplotlib.image
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pytest
+from matplotlib.axes import Axes
+from matplotlib.lines import Line2D
+
+from brats import storage
+from brats.data.masks import masks_path, write_masks
+from brats.data.slices import encode_case, slices_path
+from brats.errors import StorageError
+from brats.labels import REGIONS
+from brats.report.figures import (
+    choose_cases,
+    draw_cases,
+    draw_distributions,
+    draw_learning_curves,
+    plot_distributions,
+    plot_learning_curves,
+    read_prediction,
+)
+from tests.unit.report.test_overlay import make_case, reference_of
+
+NAN = float("nan")
+PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
+
+
+def metric_rows(case_id: str, dice: Sequence[float | None], split: str | None = "test") -> list[dict[str, Any]]:
+    return [
+        {"case_id": case_id, "split": split, "region": region, "dice": value, "hd95_mm": 2.5}
+        for region, value in zip(REGIONS, dice, strict=True)
+    ]
+
+
+def metrics_of(dice: dict[str, Sequence[float | None]]) -> pd.DataFrame:
+    return pd.DataFrame([row for case_id, values in dice.items() for row in metric_rows(case_id, values)])
+
+
+def write_metrics(predictions: Path, rows: list[dict[str, Any]]) -> None:
+    schema = pa.schema(
+        [(name, pa.string()) for name in ("case_id", "split", "region")]
+        + [(name, pa.float64()) for name in ("dice", "hd95_mm")]
+    )
+    table = pa.Table.from_pylist(rows, schema=schema)
+    storage.write_table(str(predictions / "metrics" / "cases.parquet"), table, {})
+
+
+def make_history(val_dice: Sequence[float]) -> pd.DataFrame:
+    n_epochs = len(val_dice)
+    columns: dict[str, Any] = {
+        "epoch": range(1, n_epochs + 1),
+        "train_loss": np.linspace(1.5, 0.5, n_epochs),
+        "val_loss": np.linspace(1.6, 0.7, n_epochs),
+        "val_dice": val_dice,
+    }
+    regions = {
+        f"val_dice_{name}": np.array(val_dice) + shift for name, shift in (("wt", 0.1), ("tc", 0), ("et", -0.1))
+    }
+    return pd.DataFrame(columns | regions)
+
+
+def png_size(content: bytes) -> tuple[int, int]:
+    """Width and height, from the first chunk of a PNG."""
+    assert content.startswith(PNG_SIGNATURE)
+    return int.from_bytes(content[16:20], "big"), int.from_bytes(content[20:24], "big")
+
+
+def heights(line: Line2D) -> list[float]:
+    values: list[float] = np.asarray(line.get_ydata(), float).tolist()
+    return values
+
+
+def places(line: Line2D) -> list[float]:
+    values: list[float] = np.asarray(line.get_xdata(), float).tolist()
+    return values
+
+
+def dotted_lines(axes: Axes) -> list[float]:
+    return [places(line)[0] for line in axes.lines if line.get_linestyle() == ":"]
+
+
+# Which case
+
+
+def test_cases_are_ranked_by_the_mean_dice_of_their_regions() -> None:
+    metrics = metrics_of({"a": (0.9, 0.1, 0.2), "b": (0.7, 0.7, 0.7), "c": (0.5, 0.5, 0.5)})
+    assert choose_cases(metrics) == {"best": "b", "median": "c", "worst": "a"}
+
+
+def test_of_two_cases_in_the_middle_the_better_is_the_median() -> None:
+    metrics = metrics_of({name: (dice,) * 3 for name, dice in zip("abcd", (0.2, 0.4, 0.6, 0.8), strict=True)})
+    assert choose_cases(metrics) == {"best": "d", "median": "c", "worst": "a"}
+
+
+@pytest.mark.parametrize(
+    ("dice", "chosen"), [((0.5, 0.6), {"best": "b", "worst": "a"}), ((0.5,), {"best": "a"}), ((), {})]
+)
+def test_fewer_than_three_cases_are_not_chosen_twice(dice: tuple[float, ...], chosen: dict[str, str]) -> None:
+    metrics = metrics_of({name: (value,) * 3 for name, value in zip("ab", dice, strict=False)})
+    assert choose_cases(metrics.reindex(columns=["case_id", "dice"])) == chosen
+
+
+def test_equal_cases_are_ordered_by_their_id() -> None:
+    metrics = metrics_of({f"{number:02}": (0.5,) * 3 for number in reversed(range(61))})
+    assert choose_cases(metrics) == {"best": "00", "median": "30", "worst": "60"}
+
+
+def test_a_null_dice_is_left_out_of_the_mean() -> None:
+    metrics = metrics_of({"a": (0.9, 0.9, None), "b": (0.8, 0.8, 0.8), "c": (None, None, None)})
+    assert choose_cases(metrics) == {"best": "a", "worst": "b"}
+
+
+# The pictures
+
+
+def test_learning_curves_show_the_history_and_mark_the_best_epoch() -> None:
+    history = make_history([0.2, 0.7, 0.7, 0.6])
+    loss, dice = plot_learning_curves(history).axes
+    assert [heights(line) for line in loss.lines[:2]] == [list(history["train_loss"]), list(history["val_loss"])]
+    assert [heights(line) for line in dice.lines[:3]] == [
+        list(history[f"val_dice_{name}"]) for name in ("wt", "tc", "et")
+    ]
+    assert dotted_lines(loss) == dotted_lines(dice) == [2]  # the first of equals
+    assert dice.lines[3].get_label() == "best epoch: 2, mean Dice 0.700"
+
+
+def test_learning_curves_of_one_epoch_have_whole_epochs_on_their_axis() -> None:
+    figure = plot_learning_curves(make_history([0.4]))
+    assert [float(tick) for tick in figure.axes[0].get_xticks()] == [0, 1, 2]
+
+
+def test_without_validation_no_epoch_is_best() -> None:
+    history = make_history([NAN, NAN]).assign(val_loss=NAN)
+    loss, dice = plot_learning_curves(history).axes
+    assert dotted_lines(loss) == dotted_lines(dice) == []
+    assert loss.get_ylim() == (0, 1.05 * 1.5)
+
+
+def test_distributions_show_every_case_at_one_place_in_each_region() -> None:
+    metrics = metrics_of({"a": (0.9, 0.8, 0.0), "b": (0.7, 0.6, 1.0)})
+    figure = plot_distributions(metrics)
+    points = [line for line in figure.axes[0].lines if line.get_linestyle() == "None"]
+    assert [heights(line) for line in points] == [[0.9, 0.7], [0.8, 0.6], [0.0, 1.0]]
+    assert [places(line) for line in points] == [[-0.125, 0.125], [0.875, 1.125], [1.875, 2.125]]
+    assert figure.get_suptitle().startswith("2 test cases")
+
+
+def test_distributions_say_the_median_of_each_region() -> None:
+    metrics = metrics_of({"a": (0.9, 0.8, None), "b": (0.7, 0.6, None), "c": (0.1, 0.6, None)})
+    dice, hd95 = plot_distributions(metrics).axes
+    labels = [text.get_text() for axes in (dice, hd95) for text in axes.get_xticklabels()]
+    assert labels[:4] == ["WT\nmedian 0.700", "TC\nmedian 0.600", "ET\nmedian n/a", "WT\nmedian 2.5 mm"]
+
+
+# The files
+
+
+def write_predictions(tmp_path: Path, dice: dict[str, float]) -> tuple[str, str]:
+    """A prepared dataset and perfect predictions of its cases, which the metrics score otherwise."""
+    prepared, predictions = tmp_path / "prepared", tmp_path / "predictions"
+    for case_id in dice:
+        case = make_case(case_id, ("t1", "t2"))
+        storage.write_bytes(slices_path(str(prepared), case_id), encode_case(case)[0])
+        write_masks(str(predictions), case, reference_of(case))
+    write_metrics(
+        predictions, [row for case_id, value in dice.items() for row in metric_rows(case_id, [value] * 3)]
+    )
+    return str(predictions), str(prepared)
+
+
+def test_best_median_and_worst_case_are_drawn_from_the_files(tmp_path: Path) -> None:
+    predictions, prepared = write_predictions(tmp_path, {"a": 0.3, "b": 0.9, "c": 0.6})
+    paths = draw_cases(predictions, str(tmp_path / "figures"), prepared)
+    assert paths == [f"{tmp_path}/figures/case_{role}.png" for role in ("best", "median", "worst")]
+    for path in paths:
+        content = storage.read_bytes(path)
+        assert png_size(content)[0] == 1600
+        assert matplotlib.image.imread(io.BytesIO(content))[..., :3].std() > 0.1  # not one colour
+    assert len({storage.read_bytes(path) for path in paths}) == 3
+
+
+def test_drawing_again_gives_the_same_file(tmp_path: Path) -> None:
+    predictions, prepared = write_predictions(tmp_path, {"a": 0.5})
+    (path,) = draw_cases(predictions, str(tmp_path / "figures"), prepared)
+    content = storage.read_bytes(path)
+    assert draw_cases(predictions, str(tmp_path / "figures"), prepared) == [path]
+    assert storage.read_bytes(path) == content
+
+
+def test_a_prediction_comes_back_from_the_source_axes_as_the_crop(tmp_path: Path) -> None:
+    case = make_case()
+    write_masks(str(tmp_path), case, reference_of(case))
+    np.testing.assert_array_equal(read_prediction(str(tmp_path), case), reference_of(case))
+
+
+def test_a_missing_mask_is_not_drawn_over(tmp_path: Path) -> None:
+    predictions, prepared = write_predictions(tmp_path, {"a": 0.5})
+    storage.remove(masks_path(predictions, "a"))
+    with pytest.raises(FileNotFoundError):
+        draw_cases(predictions, str(tmp_path / "figures"), prepared)
+    assert not (tmp_path / "figures").exists()
+
+
+def test_learning_curves_are_drawn_from_the_history(tmp_path: Path) -> None:
+    table = pa.Table.from_pandas(make_history([0.2, 0.5]), preserve_index=False)
+    storage.write_table(str(tmp_path / "run" / "history.parquet"), table, {})
+    path = draw_learning_curves(str(tmp_path / "run"), str(tmp_path / "figures"))
+    assert path == f"{tmp_path}/figures/learning_curves.png"
+    assert png_size(storage.read_bytes(path)) == (1600, 672)
+
+
+def test_distributions_are_drawn_from_the_metrics_also_of_cases_without_a_split(tmp_path: Path) -> None:
+    write_metrics(tmp_path, metric_rows("a", (0.5, 0.6, None), split=None))
+    path = draw_distributions(str(tmp_path), str(tmp_path / "figures"))
+    assert path == f"{tmp_path}/figures/distributions.png"
+    assert png_size(storage.read_bytes(path)) == (1600, 768)
+
+
+def test_without_scored_cases_nothing_is_drawn(tmp_path: Path) -> None:
+    write_metrics(tmp_path, [])
+    assert draw_cases(str(tmp_path), str(tmp_path / "figures"), str(tmp_path)) == []
+    assert draw_distributions(str(tmp_path), str(tmp_path / "figures")) is None
+    assert not (tmp_path / "figures").exists()
+
+
+def test_a_table_of_another_program_is_refused(tmp_path: Path) -> None:
+    make_history([0.5]).to_parquet(tmp_path / "history.parquet")
+    with pytest.raises(StorageError, match=r"history\.parquet: not written by brats-ray"):
+        draw_learning_curves(str(tmp_path), str(tmp_path / "figures"))
+
+
+def test_drawing_leaves_the_global_state_of_matplotlib_alone(tmp_path: Path) -> None:
+    write_metrics(tmp_path, metric_rows("a", (0.5, 0.6, 0.7)))
+    program = (
+        "import sys; from brats.report.figures import draw_distributions; "
+        f"draw_distributions({str(tmp_path)!r}, {str(tmp_path)!r}); "
+        "sys.exit('matplotlib.pyplot' in sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0

@@ -1,0 +1,455 @@
+"""Storage: whole files or none, plain errors, listings, tables with metadata; on disk, in memory and in S3."""
+
+import errno
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import fsspec
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from brats import storage
+from brats.errors import ConfigError, StorageError
+from brats.storage import FileInfo
+from tests.support.s3 import S3Server
+
+
+@pytest.fixture(scope="module")
+def s3(s3_server: S3Server) -> Iterator[Any]:
+    """A client of an S3 server on this machine, which the environment makes everybody's S3, with one bucket."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in s3_server.environment().items():
+            patch.setenv(name, value)
+        s3_server.make_bucket("bucket")
+        yield s3_server.client()
+
+
+@pytest.fixture(params=["disk", "memory", "s3"])
+def root(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
+    """An empty folder or prefix of each kind of storage."""
+    if request.param == "disk":
+        yield str(tmp_path)
+    elif request.param == "memory":
+        yield "memory:///root"
+        fsspec.filesystem("memory").store.clear()
+    else:
+        client = request.getfixturevalue("s3")
+        yield "s3://bucket/root"
+        for entry in client.list_objects_v2(Bucket="bucket").get("Contents", []):
+            client.delete_object(Bucket="bucket", Key=entry["Key"])
+
+
+def files_below(folder: Path) -> list[str]:
+    return sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
+
+
+def fail_with(error: Exception) -> Any:
+    def fail(*_: object, **__: object) -> None:
+        raise error
+
+    return fail
+
+
+# Paths
+
+
+@pytest.mark.parametrize("path", ["s3://bucket/x", "memory:///x"])
+def test_a_url_is_remote_and_keeps_its_form(path: str) -> None:
+    assert storage.is_remote(path)
+    assert storage.absolute(path + "/") == path
+
+
+def test_a_local_path_becomes_absolute(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", "/home/someone")
+    assert not storage.is_remote("a/b")
+    assert storage.absolute("a/../b/") == str(tmp_path / "b")
+    assert storage.absolute("~/x") == "/home/someone/x"
+
+
+def test_parts_join_with_single_slashes() -> None:
+    assert storage.join("s3://bucket/run/", "test", "masks") == "s3://bucket/run/test/masks"
+    assert storage.join("/data", "x") == "/data/x"
+
+
+def test_the_name_of_a_file_is_the_end_of_its_path() -> None:
+    assert FileInfo("s3://bucket/a/b.nii.gz", 1).name == "b.nii.gz"
+    assert FileInfo("b.nii.gz", 1).name == "b.nii.gz"
+
+
+# Files, the same on every kind of storage
+
+
+def test_what_is_written_is_read_back(root: str) -> None:
+    path = storage.join(root, "deep", "er", "x.bin")
+    assert not storage.exists(path)
+    storage.write_bytes(path, b"old")
+    storage.write_bytes(path, memoryview(b"\x00new"))
+    assert storage.exists(path)
+    assert storage.read_bytes(path) == b"\x00new"
+
+
+def test_a_listing_has_every_file_at_any_depth_by_path_with_its_size(root: str) -> None:
+    for name, size in {"b.bin": 2, "a/z.bin": 0, "a/deep/x.bin": 3, "a.bin": 1}.items():
+        storage.write_bytes(storage.join(root, name), bytes(size))
+    expected = {"a.bin": 1, "a/deep/x.bin": 3, "a/z.bin": 0, "b.bin": 2}
+    assert storage.list_files(root) == [FileInfo(storage.join(root, name), size) for name, size in expected.items()]
+    assert [file.name for file in storage.list_files(storage.join(root, "a"))] == ["x.bin", "z.bin"]
+
+
+def test_a_folder_that_does_not_exist_is_not_an_empty_one(root: str) -> None:
+    with pytest.raises(FileNotFoundError):
+        storage.list_files(storage.join(root, "none"))
+
+
+def test_a_missing_file_raises_file_not_found(root: str) -> None:
+    with pytest.raises(FileNotFoundError):
+        storage.read_bytes(storage.join(root, "none.bin"))
+
+
+def test_removing_takes_a_file_or_a_whole_folder_and_minds_no_absence(root: str) -> None:
+    for name in ("kept.bin", "gone.bin", "folder/a.bin", "folder/deep/b.bin"):
+        storage.write_bytes(storage.join(root, name), b"x")
+    for name in ("gone.bin", "folder", "never"):
+        storage.remove(storage.join(root, name))
+    assert [file.name for file in storage.list_files(root)] == ["kept.bin"]
+
+
+def test_json_is_read_back(root: str) -> None:
+    path = storage.join(root, "x.json")
+    storage.write_json(path, {"a": [1, None, "é"], "b": {"c": 0.1}})
+    assert storage.read_json(path) == {"a": [1, None, "é"], "b": {"c": 0.1}}
+    assert storage.read_bytes(path).endswith(b"}\n")
+
+
+def test_a_table_and_its_metadata_are_read_back(root: str) -> None:
+    path = storage.join(root, "x.parquet")
+    table = pa.table({"case_id": ["a", None], "n": pa.array([1, 2], pa.int16())})
+    storage.write_table(path, table, {"conventions": {"n": "a count"}})
+    found, metadata = storage.read_table(path)
+    assert found.equals(table)
+    assert metadata == {"schema_version": 1, "conventions": {"n": "a count"}}
+
+
+# Local files
+
+
+def test_a_relative_path_without_a_folder_is_written(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.chdir(tmp_path)
+    storage.write_bytes("x.bin", b"x")
+    assert files_below(tmp_path) == ["x.bin"]
+
+
+def test_a_file_has_the_permissions_that_the_user_asks_for(tmp_path: Path) -> None:
+    before = os.umask(0o027)
+    try:
+        storage.write_bytes(str(tmp_path / "x.bin"), b"x")
+    finally:
+        os.umask(before)
+    assert (tmp_path / "x.bin").stat().st_mode & 0o777 == 0o640
+
+
+@pytest.mark.parametrize("error", [OSError(errno.EIO, "Input/output error"), KeyboardInterrupt()])
+def test_a_write_that_breaks_off_leaves_the_old_content_and_no_part(
+    error: BaseException, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    path = tmp_path / "x.bin"
+    storage.write_bytes(str(path), b"old")
+
+    def fail(*_: object) -> None:
+        assert len(files_below(tmp_path)) == 2  # the new content is there, under another name
+        raise error
+
+    monkeypatch.setattr(os, "replace", fail)
+    with pytest.raises((StorageError, KeyboardInterrupt)):
+        storage.write_bytes(str(path), b"new")
+    assert path.read_bytes() == b"old"
+    assert files_below(tmp_path) == ["x.bin"]
+
+
+def test_a_reader_never_sees_a_part_of_a_write(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    path = tmp_path / "x.bin"
+    storage.write_bytes(str(path), b"old")
+    seen = []
+    fsync = os.fsync
+
+    def look_then_sync(handle: int) -> None:
+        seen.append(path.read_bytes())
+        fsync(handle)
+
+    monkeypatch.setattr(os, "fsync", look_then_sync)
+    storage.write_bytes(str(path), b"new")
+    assert seen == [b"old"]
+    assert path.read_bytes() == b"new"
+
+
+def test_a_full_disk_is_said_plainly_and_leaves_no_part(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    path = str(tmp_path / "x.bin")
+    monkeypatch.setattr(os, "fsync", fail_with(OSError(errno.ENOSPC, "No space left on device")))
+    with pytest.raises(StorageError) as caught:
+        storage.write_bytes(path, b"new")
+    remedy = "no space left on the disk; free some and run the same command again"
+    assert str(caught.value) == f"{path}: cannot write: {remedy}"
+    assert files_below(tmp_path) == []
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="a device that is always full: Linux has one")
+def test_the_error_of_a_device_that_is_really_full_is_recognised() -> None:
+    with (
+        pytest.raises(StorageError, match="cannot write: no space left on the disk"),
+        storage.storage_errors("x", "write"),
+        open("/dev/full", "wb", buffering=0) as file,
+    ):
+        file.write(b"x")
+
+
+def test_a_path_through_a_file_cannot_be_written(tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(b"x")
+    with pytest.raises(StorageError, match=r"file/x\.bin: cannot write: "):
+        storage.write_bytes(str(tmp_path / "file" / "x.bin"), b"new")
+
+
+def test_a_file_does_not_replace_a_folder(tmp_path: Path) -> None:
+    (tmp_path / "x.bin").mkdir()
+    with pytest.raises(StorageError, match=r"x\.bin: cannot write: Is a directory"):
+        storage.write_bytes(str(tmp_path / "x.bin"), b"new")
+    assert files_below(tmp_path) == []
+
+
+def test_a_folder_cannot_be_read_as_a_file(tmp_path: Path) -> None:
+    with pytest.raises(StorageError, match="cannot read: Is a directory"):
+        storage.read_bytes(str(tmp_path))
+
+
+def test_a_read_error_names_the_path_on_one_line(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    path = tmp_path / "x.bin"
+    path.write_bytes(b"x")
+    failing = fail_with(OSError("first line\n  second"))
+    monkeypatch.setattr("fsspec.implementations.local.LocalFileSystem.cat_file", failing)
+    with pytest.raises(StorageError) as caught:
+        storage.read_bytes(str(path))
+    assert str(caught.value) == f"{path}: cannot read: first line second"
+
+
+def test_an_error_without_words_is_named_by_its_type(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("fsspec.implementations.local.LocalFileSystem.exists", fail_with(BlockingIOError()))
+    with pytest.raises(StorageError, match="x: cannot look it up: BlockingIOError"):
+        storage.exists("x")
+
+
+def test_other_errors_pass_through(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("fsspec.implementations.local.LocalFileSystem.exists", fail_with(RuntimeError("a bug")))
+    with pytest.raises(RuntimeError, match="a bug"):
+        storage.exists("x")
+
+
+def test_an_unknown_kind_of_storage_is_refused() -> None:
+    with pytest.raises(StorageError, match=r"^gopher://x: .*gopher.*; use a local path or an s3:// URL$"):
+        storage.exists("gopher://x")
+
+
+# Local listings
+
+
+def test_an_empty_folder_gives_an_empty_listing(tmp_path: Path) -> None:
+    assert storage.list_files(str(tmp_path)) == []
+
+
+def test_a_file_is_not_a_folder_to_list(tmp_path: Path) -> None:
+    (tmp_path / "x.bin").write_bytes(b"x")
+    with pytest.raises(FileNotFoundError):
+        storage.list_files(str(tmp_path / "x.bin"))
+
+
+def test_a_listing_follows_links_and_skips_dangling_ones(tmp_path: Path) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "elsewhere" / "x.bin").write_bytes(b"123")
+    root = tmp_path / "root"
+    root.mkdir()
+    (root / "folder").symlink_to(tmp_path / "elsewhere")
+    (root / "file.bin").symlink_to(tmp_path / "elsewhere" / "x.bin")
+    (root / "dangling.bin").symlink_to(tmp_path / "none")
+    assert storage.list_files(str(root)) == [
+        FileInfo(str(root / "file.bin"), 3),
+        FileInfo(str(root / "folder" / "x.bin"), 3),
+    ]
+
+
+def test_links_in_circles_list_each_file_once(tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / f"{name}.bin").write_bytes(b"x")
+    (tmp_path / "a" / "up").symlink_to(tmp_path)
+    (tmp_path / "a" / "to_b").symlink_to(tmp_path / "b")
+    (tmp_path / "b" / "to_a").symlink_to(tmp_path / "a")
+    assert [file.name for file in storage.list_files(str(tmp_path))] == ["a.bin", "b.bin"]
+
+
+def test_a_folder_that_cannot_be_read_is_an_error_not_an_omission(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "closed").mkdir()
+    scandir = os.scandir
+
+    def refuse(path: Any) -> Any:
+        if str(path).endswith("closed"):
+            raise PermissionError(errno.EACCES, "Permission denied", path)
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", refuse)
+    with pytest.raises(StorageError, match="cannot list: Permission denied"):
+        storage.list_files(str(tmp_path))
+
+
+# S3
+
+
+def test_what_other_processes_write_and_remove_is_seen_at_once(s3: Any) -> None:
+    storage.write_bytes("s3://bucket/shared/a.bin", b"a")
+    storage.list_files("s3://bucket/shared")
+    s3.put_object(Bucket="bucket", Key="shared/b.bin", Body=b"b")
+    assert storage.exists("s3://bucket/shared/b.bin")
+    assert storage.read_bytes("s3://bucket/shared/b.bin") == b"b"
+    s3.delete_object(Bucket="bucket", Key="shared/a.bin")
+    assert not storage.exists("s3://bucket/shared/a.bin")
+
+
+def test_objects_that_mark_empty_folders_are_not_files(s3: Any) -> None:
+    for key in ("marked/", "marked/x.bin", "marked/empty/"):
+        s3.put_object(Bucket="bucket", Key=key, Body=b"")
+    assert storage.list_files("s3://bucket/marked") == [FileInfo("s3://bucket/marked/x.bin", 0)]
+
+
+@pytest.mark.usefixtures("s3")
+@pytest.mark.parametrize(
+    ("act", "doing"),
+    [
+        (storage.read_bytes, "read"),
+        (storage.list_files, "list"),
+        (storage.exists, "list"),
+        (storage.remove, "list"),
+        (lambda path: storage.write_bytes(path, b"x"), "write"),
+    ],
+)
+def test_a_missing_bucket_is_not_a_missing_folder(act: Callable[[str], Any], doing: str) -> None:
+    said = rf"^s3://nobody/x: cannot {doing}: 127\.0\.0\.1:\d+ has no bucket 'nobody'; correct the path, or AWS_"
+    with pytest.raises(ConfigError, match=said):
+        act("s3://nobody/x")
+
+
+@pytest.mark.usefixtures("s3")
+def test_parts_of_a_remote_file_are_read() -> None:
+    storage.write_bytes("s3://bucket/parts.bin", bytes(range(100)))
+    with storage.open_ranged("s3://bucket/parts.bin") as file:
+        file.seek(40)
+        assert file.read(3) == bytes([40, 41, 42])
+    with pytest.raises(FileNotFoundError):
+        storage.open_ranged("s3://bucket/none.bin")
+
+
+@pytest.mark.usefixtures("s3")
+def test_a_bucket_may_be_empty(s3_server: S3Server) -> None:
+    assert storage.list_files(s3_server.make_bucket("empty")) == []
+
+
+# The check before a job
+
+
+def test_a_folder_that_can_be_written_passes_and_stays_empty(tmp_path: Path) -> None:
+    storage.check_roundtrip(str(tmp_path / "new" / "folder"))
+    assert (tmp_path / "new" / "folder").is_dir()
+    assert files_below(tmp_path) == []
+
+
+def test_a_folder_that_cannot_be_made_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(b"x")
+    with pytest.raises(StorageError, match=r"file/x/\.check-\w+: cannot write: "):
+        storage.check_roundtrip(str(tmp_path / "file" / "x"))
+
+
+def test_a_disk_without_space_is_refused(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(os, "fsync", fail_with(OSError(errno.ENOSPC, "No space left on device")))
+    with pytest.raises(StorageError, match="no space left on the disk"):
+        storage.check_roundtrip(str(tmp_path))
+    assert files_below(tmp_path) == []
+
+
+def test_a_folder_that_gives_back_something_else_is_refused(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(os, "fsync", lambda handle: os.ftruncate(handle, 99_999))
+    with pytest.raises(StorageError, match="does not come back the same; use another folder"):
+        storage.check_roundtrip(str(tmp_path))
+    assert files_below(tmp_path) == []
+
+
+@pytest.mark.usefixtures("s3")
+def test_a_prefix_that_can_be_written_passes_and_stays_empty(s3_server: S3Server) -> None:
+    root = s3_server.make_bucket("checked")
+    storage.check_roundtrip(f"{root}/some/where")
+    assert s3_server.objects("checked") == {}
+
+
+# JSON and tables
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"), [(b'{"a": ', "not JSON"), (b"\xff", "not JSON"), (b"[1]", "object")]
+)
+def test_broken_json_names_its_file(content: bytes, reason: str, tmp_path: Path) -> None:
+    path = tmp_path / "x.json"
+    path.write_bytes(content)
+    with pytest.raises(StorageError, match=rf"x\.json: .*{reason}"):
+        storage.read_json(str(path))
+
+
+def test_plain_pandas_reads_a_table(tmp_path: Path) -> None:
+    path = str(tmp_path / "x.parquet")
+    storage.write_table(path, pa.table({"case_id": ["a", "b"], "dice": [0.5, None]}), {})
+    frame = pd.read_parquet(path)
+    assert frame["case_id"].tolist() == ["a", "b"]
+    assert frame["dice"].fillna(-1).tolist() == [0.5, -1.0]
+
+
+def test_a_table_of_another_program_is_refused(tmp_path: Path) -> None:
+    path = str(tmp_path / "x.parquet")
+    pq.write_table(pa.table({"a": [1]}), path)
+    with pytest.raises(StorageError, match=r"x\.parquet: not written by brats-ray"):
+        storage.read_table(path)
+
+
+def test_another_schema_version_is_refused_and_both_are_named(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    path = str(tmp_path / "x.parquet")
+    monkeypatch.setattr(storage.tables, "SCHEMA_VERSION", 2)
+    storage.write_table(path, pa.table({"a": [1]}), {})
+    monkeypatch.undo()
+    with pytest.raises(StorageError, match=r"x\.parquet: schema version 2, this program reads 1; make it again"):
+        storage.read_table(path)
+
+
+def test_a_truncated_table_names_its_file_on_one_line(tmp_path: Path) -> None:
+    path = tmp_path / "x.parquet"
+    storage.write_table(str(path), pa.table({"a": list(range(1000))}), {})
+    path.write_bytes(path.read_bytes()[:-20])
+    with pytest.raises(StorageError, match=r"x\.parquet: not a whole Parquet file [^\n]*; remove it") as caught:
+        storage.read_table(str(path))
+    assert "\n" not in str(caught.value)
+
+
+def test_a_damaged_table_names_its_file_on_one_line(tmp_path: Path) -> None:
+    path = tmp_path / "x.parquet"
+    storage.write_table(str(path), pa.table({"a": list(range(1000))}), {})
+    content = bytearray(path.read_bytes())
+    footer_size = int.from_bytes(content[-8:-4], "little")
+    footer = len(content) - 8 - footer_size
+    content[footer : footer + 200] = b"\xff" * 200
+    path.write_bytes(content)
+    with pytest.raises(StorageError, match=r"x\.parquet: ") as caught:
+        storage.read_table(str(path))
+    assert "\n" not in str(caught.value)

@@ -1,0 +1,207 @@
+"""Command lines: options over presets over defaults, one line for every error, exit codes 0, 1 and 2."""
+
+import subprocess
+import sys
+from typing import NoReturn
+
+import pytest
+
+from brats.cli import DONE, FAILED, WRONG_COMMAND, parse, run_job
+from brats.config import PrepareConfig, TrainConfig
+from brats.errors import BratsError, ConfigError, StorageError
+from tests.support import ROOT
+
+JOBS = ROOT / "jobs"
+JOB_NAMES = sorted(path.name for path in JOBS.glob("*.py"))
+
+
+@pytest.fixture(autouse=True)
+def _no_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("BRATS_DATA", raising=False)
+    monkeypatch.delenv("BRATS_STORAGE", raising=False)
+    monkeypatch.setattr(sys, "argv", ["/some/where/job.py"])
+
+
+def message_of(*arguments: str, config_class: type = TrainConfig) -> str:
+    """The message of the ConfigError that these arguments give, without the hint at its end."""
+    with pytest.raises(ConfigError) as caught:
+        parse(config_class, list(arguments))
+    return str(caught.value).removesuffix("; see job.py --help")
+
+
+# Options and presets
+
+
+def test_without_options_training_is_the_demo() -> None:
+    config = parse(TrainConfig, [])
+    assert (config.preset, config.encoder, config.epochs) == ("auto", "resnet18", 4)
+
+
+@pytest.mark.parametrize("arguments", [["--data", "/cases"], ["--data=/cases"], ["--preset", "brats"]])
+def test_with_data_or_by_name_it_is_the_brats_preset(arguments: list[str]) -> None:
+    config = parse(TrainConfig, arguments)
+    assert (config.encoder, config.epochs, config.modalities) == ("resnet34", 30, ("flair", "t1", "t1ce", "t2"))
+
+
+def test_data_in_the_environment_make_it_the_brats_preset(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("BRATS_DATA", "s3://bucket/cases")
+    assert parse(TrainConfig, []).encoder == "resnet34"
+
+
+@pytest.mark.parametrize("arguments", [["--preset", "t1"], ["--preset=t1"], ["--preset", "demo", "--preset", "t1"]])
+def test_a_preset_sets_the_starting_values(arguments: list[str]) -> None:
+    config = parse(TrainConfig, arguments)
+    assert (config.preset, config.modalities, config.encoder) == ("t1", ("t1",), "resnet34")
+
+
+@pytest.mark.parametrize(
+    "arguments", [["--preset", "demo", "--epochs", "2"], ["--epochs", "2", "--preset", "demo"], ["--epochs=2"]]
+)
+def test_an_option_overrides_the_preset_wherever_it_stands(arguments: list[str]) -> None:
+    config = parse(TrainConfig, arguments)
+    assert (config.epochs, config.encoder) == (2, "resnet18")
+
+
+def test_options_with_several_values_end_at_the_next_option() -> None:
+    config = parse(PrepareConfig, ["--modalities", "t2", "t1", "--data", "d", "--out", "o", "--strict"])
+    assert config == PrepareConfig(data="d", out="o", modalities=("t2", "t1"), strict=True)
+
+
+def test_flags_exist_only_in_the_form_that_changes_something() -> None:
+    config = parse(TrainConfig, ["--no-predict", "--debug"])
+    assert (config.predict, config.debug) == (False, True)
+    assert message_of("--predict") == "Unrecognized options: --predict"
+    assert message_of("--no-debug") == "Unrecognized options: --no-debug"
+
+
+# Wrong command lines
+
+
+def test_an_unknown_option_is_one_line_that_points_to_the_help() -> None:
+    with pytest.raises(ConfigError) as caught:
+        parse(TrainConfig, ["--epoch", "3"])
+    assert str(caught.value) == "Unrecognized options: --epoch, 3; see job.py --help"
+
+
+def test_a_value_of_the_wrong_type_names_the_option_and_the_value() -> None:
+    assert message_of("--epochs", "many") == (
+        "Error parsing --epochs: invalid literal for int() with base 10: 'many'"
+    )
+
+
+def test_an_unknown_choice_names_the_value_and_the_choices() -> None:
+    assert message_of("--preset", "huge") == (
+        "invalid choice 'huge' for argument '--preset'. "
+        "Expected one of ('auto', 'demo', 'brats', 't1', 't1-t2-flair')"
+    )
+
+
+def test_a_missing_value_names_the_option() -> None:
+    assert message_of("--seed").startswith("Missing value for argument '--seed'")
+    assert message_of("--preset").startswith("Missing value for argument '--preset'")
+
+
+def test_missing_options_are_listed_without_their_help() -> None:
+    assert message_of(config_class=PrepareConfig) == "missing --data, --out"
+    assert message_of("--data", "x", config_class=PrepareConfig) == "missing --out"
+
+
+def test_a_value_that_the_configuration_refuses_keeps_its_message() -> None:
+    assert message_of("--epochs", "0") == "--epochs: 0 is not allowed: at least 1"
+
+
+def test_a_narrow_terminal_does_not_break_the_message(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "40")
+    assert message_of("--modalities", "t9").endswith("Expected one of ('flair', 't1', 't1ce', 't2')")
+
+
+# Running a job
+
+
+def run(monkeypatch: pytest.MonkeyPatch, error: BaseException | None, *options: str) -> int | str | None:
+    """The exit code of a job that raises this error."""
+
+    def main(_: PrepareConfig) -> None:
+        if error:
+            raise error
+
+    monkeypatch.setattr(sys, "argv", ["jobs/prepare.py", "--data", "d", "--out", "o", *options])
+    try:
+        run_job(main, PrepareConfig)
+    except SystemExit as stop:
+        return stop.code
+    return DONE
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "line"),
+    [
+        (None, DONE, ""),
+        (ConfigError("--x: bad"), WRONG_COMMAND, "prepare.py: --x: bad\n"),
+        (BratsError("no usable case"), FAILED, "prepare.py: no usable case\n"),
+        (StorageError("x: cannot write"), FAILED, "prepare.py: x: cannot write\n"),
+        (KeyboardInterrupt(), FAILED, "prepare.py: stopped; the same command goes on from here\n"),
+    ],
+)
+def test_every_outcome_has_its_exit_code_and_one_line(
+    error: BaseException | None,
+    code: int,
+    line: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    assert run(monkeypatch, error) == code
+    assert capfd.readouterr() == ("", line)
+
+
+def test_the_traceback_comes_only_with_debug_and_the_line_still_last(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    assert run(monkeypatch, StorageError("x: cannot write"), "--debug") == FAILED
+    shown = capfd.readouterr().err
+    assert shown.startswith("Traceback (most recent call last)")
+    assert shown.endswith("prepare.py: x: cannot write\n")
+
+
+def test_an_error_of_the_program_itself_is_not_hidden(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(ZeroDivisionError):
+        run(monkeypatch, ZeroDivisionError())
+
+
+def test_help_exits_with_0_and_runs_nothing(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    def main(_: TrainConfig) -> NoReturn:
+        raise AssertionError
+
+    monkeypatch.setattr(sys, "argv", ["jobs/train.py", "--help"])
+    with pytest.raises(SystemExit) as stop:
+        run_job(main, TrainConfig)
+    assert stop.value.code == DONE
+    shown, complaint = capfd.readouterr()
+    assert "Train a U-Net on BraTS cases" in shown
+    assert "--no-predict" in shown
+    assert complaint == ""
+
+
+def test_help_shows_the_values_of_the_preset(capfd: pytest.CaptureFixture[str]) -> None:
+    for arguments, encoder in ((["--help"], "resnet18"), (["--preset", "brats", "--help"], "resnet34")):
+        with pytest.raises(SystemExit):
+            parse(TrainConfig, arguments)
+        assert f"(default: {encoder})" in capfd.readouterr().out
+
+
+@pytest.mark.parametrize("job", JOB_NAMES)
+def test_every_job_has_help(job: str) -> None:
+    done = subprocess.run([sys.executable, JOBS / job, "--help"], capture_output=True, text=True, check=False)
+    assert done.returncode == 0
+    assert done.stdout.startswith(f"usage: {job} ")
+    assert done.stderr == ""
+
+
+@pytest.mark.parametrize("job", JOB_NAMES)
+def test_a_wrong_option_of_any_job_is_one_line_and_exit_code_2(job: str) -> None:
+    done = subprocess.run([sys.executable, JOBS / job, "--bogus"], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.startswith(f"{job}: ")
+    assert done.stderr.count("\n") == 1

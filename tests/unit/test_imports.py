@@ -1,0 +1,128 @@
+"""The rooms of the project: imports point down, heavy packages stay in their rooms, every module has its tests."""
+
+import ast
+import subprocess
+import sys
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.support import ROOT
+
+MODULES = sorted(path for path in (ROOT / "brats").rglob("*.py") if path.name != "__init__.py")
+JOBS = sorted((ROOT / "jobs").glob("*.py"))
+
+# What each room may import from. "base" are the modules directly in brats/.
+MAY_IMPORT = {
+    "base": {"base"},
+    "data": {"base", "data"},
+    "score": {"base", "data", "score"},
+    "model": {"base", "data", "model"},
+    "pipeline": {"base", "data", "score", "model", "pipeline"},
+    "jobs": {"base", "pipeline"},
+}
+# Packages that only these rooms import.
+ONLY_IN = {
+    "ray": {"pipeline"},
+    "torch": {"model", "pipeline"},
+    "segmentation_models_pytorch": {"model"},
+    "matplotlib": {"score"},
+    "tyro": {"base"},
+}
+HEAVY = ("torch", "ray", "matplotlib", "scipy", "nibabel", "pandas")
+
+
+def room_of(path: Path) -> str:
+    room = path.relative_to(ROOT).parts[-2]
+    return "base" if room == "brats" else room
+
+
+def name(path: Path) -> str:
+    return str(path.relative_to(ROOT))
+
+
+def imports(path: Path, *, nested: bool = True) -> Iterator[str]:
+    """Full names of what a file imports; with `nested`, inside functions too."""
+    tree = ast.parse(path.read_text())
+    for node in ast.walk(tree) if nested else tree.body:
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{name(path)}: relative import"
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+def loaded_by(code: str, packages: tuple[str, ...]) -> set[str]:
+    """Which of these packages a fresh Python has loaded after running this code."""
+    report = f"\nimport sys\nprint('LOADED', *sorted({{*{packages!r}}} & {{*sys.modules}}))"
+    done = subprocess.run(
+        [sys.executable, "-c", code + report], capture_output=True, text=True, check=True, cwd=ROOT
+    )
+    return set(done.stdout.splitlines()[-1].split()[1:])
+
+
+@pytest.mark.parametrize("path", [*MODULES, *JOBS], ids=name)
+def test_imports_point_down_only(path: Path) -> None:
+    rooms = set()
+    for imported in imports(path):
+        package, *rest = imported.split(".")
+        if package == "brats":
+            rooms.add(rest[0] if rest[0] in MAY_IMPORT else "base")
+    assert rooms <= MAY_IMPORT[room_of(path)]
+
+
+@pytest.mark.parametrize("path", [*MODULES, *JOBS], ids=name)
+def test_heavy_packages_are_imported_only_in_their_rooms(path: Path) -> None:
+    packages = {imported.split(".")[0] for imported in imports(path)}
+    assert {package for package in packages & ONLY_IN.keys() if room_of(path) not in ONLY_IN[package]} == set()
+
+
+@pytest.mark.parametrize("path", MODULES, ids=name)
+def test_only_jobs_know_of_the_command_line(path: Path) -> None:
+    assert not any(imported.startswith("brats.cli") for imported in imports(path))
+
+
+@pytest.mark.parametrize("path", MODULES, ids=name)
+def test_ray_is_not_imported_before_it_is_needed(path: Path) -> None:
+    assert not any(imported.split(".")[0] == "ray" for imported in imports(path, nested=False))
+
+
+def test_importing_the_package_loads_nothing_heavy() -> None:
+    assert loaded_by("import brats", HEAVY) == set()
+
+
+@pytest.mark.parametrize("path", JOBS, ids=name)
+def test_help_loads_nothing_heavy(path: Path) -> None:
+    code = (
+        "import runpy, sys\n"
+        f"sys.argv = [{str(path)!r}, '--help']\n"
+        "try:\n"
+        f"    runpy.run_path({str(path)!r}, run_name='__main__')\n"
+        "except SystemExit as stop:\n"
+        "    assert stop.code == 0\n"
+    )
+    assert loaded_by(code, (*HEAVY, "tyro")) == {"tyro"}
+
+
+@pytest.mark.parametrize("module", ["brats.score.metrics", "brats.data.slices", "brats.data.cases"])
+def test_metrics_and_data_need_neither_torch_nor_ray(module: str) -> None:
+    assert loaded_by(f"import {module}", ("torch", "ray", "numpy")) == {"numpy"}
+
+
+def test_models_need_no_ray() -> None:
+    code = "import warnings; warnings.simplefilter('ignore')\nimport brats.model.training, brats.model.inference"
+    assert loaded_by(code, ("ray", "torch")) == {"torch"}
+
+
+@pytest.mark.parametrize("path", MODULES, ids=name)
+def test_every_module_opens_with_one_line_and_has_its_test_module(path: Path) -> None:
+    docstring = ast.get_docstring(ast.parse(path.read_text()))
+    assert docstring
+    assert docstring.split("\n")[0].endswith((".", ":"))
+    assert (ROOT / "tests" / f"test_{path.stem}.py").is_file()
+
+
+def test_no_two_modules_share_a_test_module() -> None:
+    assert [stem for stem, n in Counter(path.stem for path in MODULES).items() if n > 1] == []
