@@ -18,11 +18,10 @@ import torch
 import torch.distributed
 
 from benchmarks.harness import BenchmarkError
-from brats import storage
 from brats.cluster.connect import MEMORY
 from brats.config import TrainConfig
 from brats.data.batches import WorkerBatch, read_share
-from brats.data.slices import slices_path
+from brats.data.dataset import read_case_table, slices_path
 from brats.model.distributed import Worker
 from brats.model.precision import choose_precision
 from brats.model.training import fit
@@ -47,7 +46,7 @@ class Job:
     def of(cls, config: TrainConfig, device: str = "cpu") -> "Job":
         """Of a configuration whose data is a prepared dataset; its validation split is validated on."""
         assert config.data is not None
-        rows = storage.read_table(storage.join(config.data, "cases.parquet"))[0].to_pylist()
+        rows = read_case_table(config.data)
         val = tuple(slices_path(config.data, row["case_id"]) for row in rows if row["split"] == "val")
         return cls(config=config, plan=plan_of(config, config.data, rows), val_paths=val, device=device)
 

@@ -20,8 +20,9 @@ from benchmarks.watch import Usage, watch
 from brats import storage
 from brats.config import MODALITIES
 from brats.data.cases import CaseFiles, find_cases
+from brats.data.dataset import slices_path
 from brats.data.preprocess import read_case
-from brats.data.slices import encode_case, slices_path
+from brats.data.slices import encode_case
 
 OF_PLAIN = 0.85
 ROUNDS = 3  # in which the sides take turns

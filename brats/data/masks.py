@@ -11,9 +11,22 @@ from brats.data.preprocess import Case
 from brats.data.volume import from_ras
 from brats.labels import Labels
 
-CONVENTION = (
-    "np.frombuffer(mask, 'uint8').reshape(height, width) is slice [:, :, slice_index] of the source volume; "
-    "labels 1 NCR, 2 ED, 3 ET"
+MASK = storage.TableKind(
+    name="mask",
+    schema=pa.schema(
+        [
+            ("case_id", pa.string()),
+            ("slice_index", pa.int16()),
+            ("height", pa.int16()),
+            ("width", pa.int16()),
+            ("mask", pa.binary()),
+        ]
+    ),
+    conventions={
+        "mask": "np.frombuffer(mask, 'uint8').reshape(height, width) is slice [:, :, slice_index] of the "
+        "source volume; "
+        "labels 1 NCR, 2 ED, 3 ET"
+    },
 )
 
 
@@ -27,19 +40,20 @@ def write_masks(out: str, case: Case, predicted: Labels) -> None:
     height, width, n_slices = volume.shape
     table = pa.table(
         {
-            "case_id": pa.array([case.case_id] * n_slices),
-            "slice_index": pa.array(range(n_slices), pa.int16()),
-            "height": pa.array([height] * n_slices, pa.int16()),
-            "width": pa.array([width] * n_slices, pa.int16()),
-            "mask": pa.array([volume[:, :, k].tobytes() for k in range(n_slices)], pa.binary()),
-        }
+            "case_id": [case.case_id] * n_slices,
+            "slice_index": range(n_slices),
+            "height": [height] * n_slices,
+            "width": [width] * n_slices,
+            "mask": [volume[:, :, k].tobytes() for k in range(n_slices)],
+        },
+        schema=MASK.schema,
     )
-    storage.write_table(masks_path(out, case.case_id), table, {"conventions": {"mask": CONVENTION}})
+    storage.write_table(masks_path(out, case.case_id), MASK, table)
 
 
 def read_masks(path: str) -> Labels:
     """The label map (X, Y, Z) in the source file's axes, of a file of `write_masks`."""
-    table, _ = storage.read_table(path)
+    table = storage.read_table(path, MASK)
     shape = table["height"][0].as_py(), table["width"][0].as_py()
     slices = [np.frombuffer(value.as_buffer(), np.uint8).reshape(shape) for value in table["mask"]]
     return np.stack(slices, axis=2)

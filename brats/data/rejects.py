@@ -8,16 +8,19 @@ import pyarrow as pa
 from brats import storage
 from brats.errors import BratsError, Reject
 
-SCHEMA = pa.schema(
-    [
-        ("case_id", pa.string()),
-        ("path", pa.string()),
-        ("stage", pa.string()),
-        ("reason", pa.string()),
-        ("transient", pa.bool_()),
-    ]
+REJECTS = storage.TableKind(
+    name="rejects",
+    schema=pa.schema(
+        [
+            ("case_id", pa.string()),
+            ("path", pa.string()),
+            ("stage", pa.string()),
+            ("reason", pa.string()),
+            ("transient", pa.bool_()),
+        ]
+    ),
+    conventions={"transient": "a reason that may pass, such as a read error: a rerun tries the case again"},
 )
-CONVENTIONS = {"transient": "a reason that may pass, such as a read error: a rerun tries the case again"}
 
 
 def rejects_path(out: str) -> str:
@@ -27,14 +30,13 @@ def rejects_path(out: str) -> str:
 def write_rejects(out: str, rejects: Sequence[Reject]) -> None:
     """Write the table, also when it is empty, unless it says the same already."""
     if read_rejects(out) != list(rejects) or not storage.exists(rejects_path(out)):
-        table = pa.Table.from_pylist([asdict(reject) for reject in rejects], schema=SCHEMA)
-        storage.write_table(rejects_path(out), table, {"conventions": CONVENTIONS})
+        storage.write_table(rejects_path(out), REJECTS, REJECTS.table(asdict(reject) for reject in rejects))
 
 
 def read_rejects(out: str) -> list[Reject]:
     """The rejects of an earlier run; none where there is no table."""
     try:
-        table, _ = storage.read_table(rejects_path(out))
+        table = storage.read_table(rejects_path(out), REJECTS)
     except FileNotFoundError:
         return []
     return [Reject(**row) for row in table.to_pylist()]

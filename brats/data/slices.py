@@ -9,7 +9,7 @@ Axes: `Z H W` slices of a crop.
 
 import functools
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -21,16 +21,19 @@ import pyarrow.parquet as pq
 
 from brats import storage
 from brats.data.cases import CASE_ID
+from brats.data.dataset import slices_path
 from brats.data.preprocess import Box, Case, Intensity
 from brats.data.volume import Grid
 from brats.errors import StorageError
-from brats.labels import Labels, count_regions, count_tissues
+from brats.labels import Labels, count_tissues
 
 Array = npt.NDArray[Any]
 
 ZSTD_LEVEL = 1  # measured on real cases: higher levels gain 1 % of size for three times the time
 FOOTER_BYTES = 128 * 1024  # read with the opening; the footer of a real case takes 86 kB
 READERS = 16  # requests under way at once for one batch
+# Its columns follow from the modalities of the case.
+PREPARED_CASE = storage.TableKind(name="prepared case", schema=pa.schema([]))
 TISSUE_COLUMNS = ("n_ncr", "n_ed", "n_et")
 
 
@@ -47,13 +50,6 @@ def from_planes(data: bytes | memoryview, dtype: str, shape: tuple[int, ...]) ->
     for byte, plane in enumerate(planes):  # transposing them in one go takes NumPy seven times as long
         items[:, byte] = plane
     return items.view(np.dtype(dtype).newbyteorder("<")).reshape(shape)
-
-
-def slices_path(prepared: str, case_id: str) -> str:
-    """Where a prepared case lies. Raises StorageError for an id, as in a foreign table, that names no file."""
-    if not CASE_ID.fullmatch(case_id):
-        raise StorageError(f"{prepared}: the case id {case_id!r} cannot name a file; prepare the cases again")
-    return storage.join(prepared, "slices", f"{case_id}.parquet")
 
 
 def encode_case(case: Case) -> tuple[memoryview, dict[str, Any]]:
@@ -74,7 +70,7 @@ def encode_case(case: Case) -> tuple[memoryview, dict[str, Any]]:
         columns[column] = pa.array([count and count[tissue] for count in counts], pa.int32())
     table = pa.table(columns)
     description = _describe(case)
-    schema = storage.with_metadata(table.schema, {"case": description})
+    schema = storage.with_metadata(table.schema, PREPARED_CASE, {"case": description})
     sink = pa.BufferOutputStream()
     with pq.ParquetWriter(
         sink,
@@ -116,7 +112,7 @@ class SliceFile:
         with storage.storage_errors(path, "read"):
             self._remote = storage.open_ranged(path, FOOTER_BYTES) if storage.is_remote(path) else None
             self._file = pq.ParquetFile(self._remote or path, memory_map=self._remote is None)
-        metadata = storage.schema_metadata(self._file.schema_arrow, path)
+        metadata = storage.read_metadata(self._file.schema_arrow, path, PREPARED_CASE)
         if "case" not in metadata:
             raise StorageError(f"{path}: not a prepared case")
         self.description: dict[str, Any] = metadata["case"]
@@ -266,30 +262,3 @@ def padded_size(sizes: Sequence[tuple[int, int]], divisor: int) -> tuple[int, in
     """The smallest (H, W) that holds all of these and that the network's divisor divides."""
     height, width = (math.ceil(max(edges) / divisor) * divisor for edges in zip(*sizes, strict=True))
     return height, width
-
-
-def case_row(case: Mapping[str, Any]) -> dict[str, Any]:
-    """The row of `cases.parquet` that the description of a prepared case gives; the split comes later."""
-    grid = Grid.from_json(case["grid"])
-    voxel_ml = math.prod(grid.spacing_mm) / 1000
-    box = Box(**{edge: tuple(case["box"][edge]) for edge in ("start", "stop")})
-    tissues = case["tissues"]
-    regions = None if tissues is None else count_regions(tissues)
-    return {
-        "case_id": case["case_id"],
-        "patient_id": case["patient_id"],
-        "layout": case["layout"],
-        "grade": case["grade"],
-        "modalities": case["modalities"],
-        "shape": list(grid.shape),
-        "spacing_mm": list(grid.spacing_mm),
-        "first_slice": box.start[2],
-        "n_slices": box.shape[2],
-        "height": box.shape[0],
-        "width": box.shape[1],
-        **{f"n_voxels_{tissue}": tissues and tissues[tissue] for tissue in ("ncr", "ed", "et")},
-        **{f"volume_ml_{region.lower()}": regions and regions[region] * voxel_ml for region in ("WT", "TC", "ET")},
-        "tumour_per_slice": case["tumour_per_slice"],
-        "voxel_hash": case["voxel_hash"],
-        "source_bytes": case["source_bytes"],
-    }

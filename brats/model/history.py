@@ -8,33 +8,35 @@ import pyarrow as pa
 
 from brats import storage
 
-SCHEMA = pa.schema(
-    [
-        ("epoch", pa.int32()),
-        ("train_loss", pa.float64()),
-        ("val_loss", pa.float64()),
-        ("val_dice", pa.float64()),
-        ("val_dice_wt", pa.float64()),
-        ("val_dice_tc", pa.float64()),
-        ("val_dice_et", pa.float64()),
-        ("learning_rate", pa.float64()),
-        ("n_slices", pa.int64()),
-        ("slices_per_s", pa.float64()),
-        ("data_wait_s", pa.float64()),
-        ("train_s", pa.float64()),
-        ("elapsed_s", pa.float64()),
-        ("peak_memory_mb", pa.float64()),
-    ]
+HISTORY = storage.TableKind(
+    name="history",
+    schema=pa.schema(
+        [
+            ("epoch", pa.int32()),
+            ("train_loss", pa.float64()),
+            ("val_loss", pa.float64()),
+            ("val_dice", pa.float64()),
+            ("val_dice_wt", pa.float64()),
+            ("val_dice_tc", pa.float64()),
+            ("val_dice_et", pa.float64()),
+            ("learning_rate", pa.float64()),
+            ("n_slices", pa.int64()),
+            ("slices_per_s", pa.float64()),
+            ("data_wait_s", pa.float64()),
+            ("train_s", pa.float64()),
+            ("elapsed_s", pa.float64()),
+            ("peak_memory_mb", pa.float64()),
+        ]
+    ),
+    conventions={
+        "train_loss": "mean over the slices of the epoch of binary cross-entropy plus soft Dice loss",
+        "val_loss": "the same without augmentation; mean over validation cases, each taken as one batch",
+        "val_dice": "mean of WT, TC and ET",
+        "val_dice_wt, _tc, _et": "mean over validation cases of the 3-D Dice inside the crop; both masks empty: 1",
+        "data_wait_s": "seconds a worker waited for batches, mean over the workers",
+        "peak_memory_mb": "MiB of the GPU (or of the process, on CPUs) of rank 0, the highest so far",
+    },
 )
-
-CONVENTIONS = {
-    "train_loss": "mean over the slices of the epoch of binary cross-entropy plus soft Dice loss",
-    "val_loss": "the same without augmentation; mean over validation cases, each taken as one batch",
-    "val_dice": "mean of WT, TC and ET",
-    "val_dice_wt, _tc, _et": "mean over validation cases of the 3-D Dice inside the crop; both masks empty: 1",
-    "data_wait_s": "seconds a worker waited for batches, mean over the workers",
-    "peak_memory_mb": "MiB of the GPU (or of the process, on CPUs) of rank 0, the highest so far",
-}
 
 
 def history_path(run: str) -> str:
@@ -44,11 +46,10 @@ def history_path(run: str) -> str:
 def write_history(run: str, history: Sequence[dict[str, Any]], config: dict[str, Any]) -> None:
     """Write the rows so far; the configuration goes into the metadata."""
     rows = [{**row, "n_slices": int(row["n_slices"])} for row in history]
-    table = pa.Table.from_pylist(rows, schema=SCHEMA)
-    storage.write_table(history_path(run), table, {"config": config, "conventions": CONVENTIONS})
+    storage.write_table(history_path(run), HISTORY, HISTORY.table(rows), config=config)
 
 
 def read_history(run: str) -> pd.DataFrame:
     """One row per epoch. Raises FileNotFoundError before the first epoch is done."""
-    frame: pd.DataFrame = storage.read_table(history_path(run))[0].to_pandas()
+    frame: pd.DataFrame = storage.read_table(history_path(run), HISTORY).to_pandas()
     return frame

@@ -21,8 +21,8 @@ from brats.cluster.preflight import check_gpus, settle
 from brats.cluster.relay import relayed
 from brats.config import TrainConfig
 from brats.console import duration, say
+from brats.data.dataset import slices_path
 from brats.data.epoch import PlannedBatch
-from brats.data.slices import slices_path
 from brats.errors import BratsError, ConfigError, DivergedError, StorageError
 from brats.pipeline.stream import EpochPlan, plan_of, rank_stream, stream_name, worker_batches
 

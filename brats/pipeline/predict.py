@@ -16,14 +16,15 @@ from brats.cluster.preflight import CASE_MEMORY_BYTES, check_gpus
 from brats.config import PredictConfig
 from brats.console import say
 from brats.data.cases import CaseFiles, find_cases
+from brats.data.dataset import is_prepared, read_case_table, slices_path
 from brats.data.masks import write_masks
 from brats.data.preprocess import Case, check_modalities, in_source_axes, read_case
-from brats.data.slices import SliceFile, slices_path
+from brats.data.run_split import read_split
+from brats.data.slices import SliceFile
 from brats.data.volume import nifti_bytes
 from brats.errors import BratsError, CaseError, ConfigError, Reject, StorageError
 from brats.labels import Labels
 from brats.pipeline.predictor import Predictor
-from brats.pipeline.prepare import is_prepared, read_cases
 from brats.saved_config import SavedConfig
 from brats.score import tables
 from brats.score.parts import Part, is_done, read_parts, write_part
@@ -100,7 +101,7 @@ def find_items(data: str, model: str, modalities: Sequence[str], split: str) -> 
                 source_bytes=row["source_bytes"],
                 voxel_hash=row["voxel_hash"],
             )
-            for row in read_cases(data)
+            for row in read_case_table(data)
         ]
     else:
         discovery = find_cases(data, modalities)
@@ -129,7 +130,7 @@ def find_items(data: str, model: str, modalities: Sequence[str], split: str) -> 
 def _run_split(model: str) -> dict[str, str] | None:
     """The split of every case of the run that made the model; None for a bundle on its own."""
     try:
-        rows = storage.read_table(storage.join(model, "split.parquet"))[0].to_pylist()
+        rows = read_split(model)
     except FileNotFoundError:
         return None
     return {row["case_id"]: row["split"] for row in rows}

@@ -6,8 +6,6 @@ from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-import pyarrow as pa
-
 from brats import storage
 from brats.cluster import attempts
 from brats.cluster.datasets import case_statuses
@@ -15,52 +13,13 @@ from brats.cluster.preflight import CASE_CPUS, CASE_MEMORY_BYTES, check_disk
 from brats.config import PrepareConfig
 from brats.console import say
 from brats.data.cases import CaseFiles, find_cases
+from brats.data.dataset import CASES, case_row, cases_path, is_prepared, read_case_table, slices_dir, slices_path
 from brats.data.preprocess import read_case
 from brats.data.rejects import check_rejects, write_rejects
-from brats.data.slices import SliceFile, case_row, encode_case, slices_path
+from brats.data.slices import SliceFile, encode_case
 from brats.data.split import LabelledCase, Place, join_patients, split_patients
 from brats.errors import BratsError, CaseError, Reject, StorageError
 from brats.saved_config import SavedConfig
-
-CASES_SCHEMA = pa.schema(
-    [
-        ("case_id", pa.string()),
-        ("patient_id", pa.string()),
-        ("split", pa.string()),
-        ("fold", pa.int16()),
-        ("layout", pa.string()),
-        ("grade", pa.string()),
-        ("modalities", pa.list_(pa.string())),
-        ("shape", pa.list_(pa.int32())),
-        ("spacing_mm", pa.list_(pa.float64())),
-        ("first_slice", pa.int32()),
-        ("n_slices", pa.int32()),
-        ("height", pa.int32()),
-        ("width", pa.int32()),
-        ("n_voxels_ncr", pa.int64()),
-        ("n_voxels_ed", pa.int64()),
-        ("n_voxels_et", pa.int64()),
-        ("volume_ml_wt", pa.float64()),
-        ("volume_ml_tc", pa.float64()),
-        ("volume_ml_et", pa.float64()),
-        ("tumour_per_slice", pa.list_(pa.int32())),
-        ("voxel_hash", pa.string()),
-        ("source_bytes", pa.int64()),
-    ]
-)
-CASES_CONVENTIONS = {
-    "split": "patients are split, not cases; null for cases without segmentation",
-    "fold": "cross-validation fold of the patients outside the test split",
-    "shape, spacing_mm": "shape: of the source file, in its axes; spacing: of the RAS+ volume",
-    "first_slice, n_slices, height, width": "the crop: slices along z of the RAS+ volume, height x, width y",
-    "tumour_per_slice": "tumour voxels in each slice of the crop",
-    "voxel_hash": "of the brain voxels of the first modality: equal for one patient under two names",
-    "source_bytes": "size of the source files together",
-}
-
-
-def cases_path(prepared: str) -> str:
-    return storage.join(prepared, "cases.parquet")
 
 
 @dataclass(frozen=True)
@@ -88,10 +47,6 @@ class Prepared:
         for row in self.cases:
             by_hash[row["voxel_hash"]].append(row["case_id"])
         return [names for names in by_hash.values() if len(names) > 1]
-
-
-def is_prepared(path: str) -> bool:
-    return storage.exists(cases_path(path))
 
 
 def prepare(config: PrepareConfig) -> Prepared:
@@ -130,24 +85,15 @@ def prepare(config: PrepareConfig) -> Prepared:
 def known_cases(out: str) -> dict[str, dict[str, Any]]:
     """Rows of the cases already prepared, by case id: from the table, or from the file where a run broke off."""
     try:
-        written = {file.name.removesuffix(".parquet") for file in storage.list_files(storage.join(out, "slices"))}
+        written = {file.name.removesuffix(".parquet") for file in storage.list_files(slices_dir(out))}
     except FileNotFoundError:
         written = set()
-    rows = read_cases(out) if is_prepared(out) else []
+    rows = read_case_table(out) if is_prepared(out) else []
     known = {row["case_id"]: row for row in rows if row["case_id"] in written}
     for case_id in sorted(written - known.keys()):
         if not case_id.startswith("."):
             known[case_id] = case_row(SliceFile(slices_path(out, case_id)).description)
     return known
-
-
-def read_cases(prepared: str) -> list[dict[str, Any]]:
-    """The rows of `cases.parquet`."""
-    try:
-        rows: list[dict[str, Any]] = storage.read_table(cases_path(prepared))[0].to_pylist()
-    except FileNotFoundError:
-        raise BratsError(f"{prepared}: not a prepared dataset (it has no cases.parquet)") from None
-    return rows
 
 
 def _is_done(files: CaseFiles, config: PrepareConfig, row: dict[str, Any] | None) -> bool:
@@ -215,7 +161,7 @@ def _write_cases(config: PrepareConfig, out: str, known: dict[str, dict[str, Any
         for row in rows
         if row["volume_ml_wt"] is not None
     ]
-    before = read_cases(out) if is_prepared(out) else []
+    before = read_case_table(out) if is_prepared(out) else []
     previous = {row["case_id"]: Place(row["split"], row["fold"]) for row in before if row["split"]}
     places = split_patients(
         labelled,
@@ -229,8 +175,7 @@ def _write_cases(config: PrepareConfig, out: str, known: dict[str, dict[str, Any
         place = places.get(row["case_id"])
         row["patient_id"] = patients[row["case_id"]]
         row["split"], row["fold"] = (place.split, place.fold) if place else (None, None)
-    table = pa.Table.from_pylist(rows, schema=CASES_SCHEMA)
-    if not is_prepared(out) or not storage.read_table(cases_path(out))[0].equals(table):
-        metadata = {"config": asdict(config), "conventions": CASES_CONVENTIONS}
-        storage.write_table(cases_path(out), table, metadata)
+    table = CASES.table(rows)
+    if not is_prepared(out) or not storage.read_table(cases_path(out), CASES).equals(table):
+        storage.write_table(cases_path(out), CASES, table, config=asdict(config))
     return rows

@@ -4,8 +4,6 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import Any
 
-import pyarrow as pa
-
 from brats import storage
 from brats.cluster.datasets import rows_of
 from brats.config import (
@@ -17,25 +15,15 @@ from brats.config import (
 )
 from brats.console import Progress, say
 from brats.data.cases import find_cases
-from brats.errors import ConfigError
+from brats.data.dataset import is_prepared
+from brats.data.run_split import check_same_cases, freeze_split, split_path
 from brats.pipeline.fit import fit_on_cluster
 from brats.pipeline.predict import predict
-from brats.pipeline.prepare import CASES_SCHEMA, is_prepared, prepare, read_cases
+from brats.pipeline.prepare import prepare
 from brats.pipeline.report import report
 from brats.saved_config import SavedConfig
 from brats.score.results import Scores
 
-SPLIT_COLUMNS = (
-    "case_id",
-    "patient_id",
-    "split",
-    "fold",
-    "height",
-    "width",
-    "tumour_per_slice",
-    "voxel_hash",
-    "source_bytes",
-)
 N_PHANTOMS = 26  # 18 to train on, 4 to validate on, 4 to test
 PHANTOM_SEED = 0
 FILES_PER_PHANTOM = 5
@@ -69,7 +57,7 @@ def train(config: TrainConfig) -> TrainedRun:
         storage.remove(storage.join(config.out, "config.json"))  # of a start that got nowhere
     SavedConfig.of("train", config).claim(config.out)
     prepared = prepare_data(config)
-    split = freeze_split(config, prepared)
+    split = freeze_split(config, config.out, prepared)
     history = fit_on_cluster(config, prepared, split)
     export_model(config, split)
     scores = None
@@ -99,7 +87,9 @@ def prepare_data(config: TrainConfig) -> str:
     if config.data is not None and is_prepared(config.data):
         return config.data
     data = config.data or make_phantoms(storage.join(config.out, "phantoms"))
-    _check_same_cases(config, data)
+    found = find_cases(data, config.modalities).cases
+    source_bytes = {files.case_id: files.source_bytes(config.modalities) for files in found}
+    check_same_cases(config.out, data, source_bytes)
     prepared = storage.join(config.out, "prepared")
     settings = PrepareConfig(
         data=data, out=prepared, modalities=config.modalities, seed=config.seed, strict=config.strict
@@ -119,79 +109,6 @@ def check_network(config: TrainConfig) -> None:
         decoder_channels=config.decoder_channels,
         encoder_weights=None if saved_epochs(config.out or "") else config.encoder_weights,
     )
-
-
-def split_path(run: str | None) -> str:
-    return storage.join(run or "", "split.parquet")
-
-
-def _check_same_cases(config: TrainConfig, data: str) -> None:
-    """Raise ConfigError unless the case folders still hold every case that the run was started with."""
-    if not storage.exists(split_path(config.out)):
-        return
-    found = {
-        files.case_id: files.source_bytes(config.modalities) for files in find_cases(data, config.modalities).cases
-    }
-    for row in storage.read_table(split_path(config.out))[0].to_pylist():
-        if found.get(row["case_id"]) != row["source_bytes"]:
-            raise ConfigError(
-                f"--data: the run in {config.out} was started with the case {row['case_id']} of "
-                f"{row['source_bytes']} bytes, which {data} does not hold; choose another --out"
-            )
-
-
-def freeze_split(config: TrainConfig, prepared: str) -> list[dict[str, Any]]:
-    """The labelled cases of this run with their splits, as `RUN/split.parquet` keeps them from its first start.
-
-    Cases that join the dataset later do not change a run. Raises ConfigError when there is nobody to train on or
-    to validate on, when a case lacks a modality, and when a case of the run is not the one it was.
-    """
-    assert config.out is not None
-    path = split_path(config.out)
-    cases = {row["case_id"]: row for row in read_cases(prepared)}
-    if storage.exists(path):
-        split: list[dict[str, Any]] = storage.read_table(path)[0].to_pylist()
-    else:
-        split = [{name: row[name] for name in SPLIT_COLUMNS} for row in cases.values() if row["split"]]
-        _choose_fold(split, config.fold, prepared)
-        schema = pa.schema([CASES_SCHEMA.field(name) for name in SPLIT_COLUMNS])
-        storage.write_table(path, pa.Table.from_pylist(split, schema=schema), {"prepared": prepared})
-    for row in split:
-        _check_case(row, cases.get(row["case_id"]), config, prepared)
-    return split
-
-
-def _choose_fold(split: list[dict[str, Any]], fold: int | None, prepared: str) -> None:
-    """Validate on a cross-validation fold where one is asked for; nobody may be missing from train or val."""
-    folds = sorted({row["fold"] for row in split if row["fold"] is not None})
-    if fold is not None and fold not in folds:
-        raise ConfigError(f"--fold: {fold} is not one of the folds {folds} of {prepared}")
-    for row in split:
-        if fold is not None and row["split"] != "test":
-            row["split"] = "val" if row["fold"] == fold else "train"
-    for name in ("train", "val"):
-        if not any(row["split"] == name for row in split):
-            raise ConfigError(
-                f"{prepared}: its {len(split)} labelled cases leave none for the {name} split; add cases"
-            )
-
-
-def _check_case(row: dict[str, Any], case: dict[str, Any] | None, config: TrainConfig, prepared: str) -> None:
-    name = row["case_id"]
-    if case is None:
-        raise ConfigError(
-            f"--data: {prepared} lacks the case {name}, which the run in {config.out} was started with"
-        )
-    if case["source_bytes"] != row["source_bytes"]:
-        raise ConfigError(
-            f"--data: the case {name} of {prepared} was made from {case['source_bytes']} bytes, but the run in "
-            f"{config.out} was started with one of {row['source_bytes']}; choose another --out"
-        )
-    missing = [modality for modality in config.modalities if modality not in case["modalities"]]
-    if missing:
-        raise ConfigError(
-            f"--modalities: {prepared} was prepared with {', '.join(case['modalities'])}, not {', '.join(missing)}"
-        )
 
 
 def make_phantoms(root: str) -> str:

@@ -13,13 +13,16 @@ from matplotlib.figure import Figure
 from matplotlib.patheffects import withStroke
 
 from brats import storage
+from brats.data.dataset import slices_path
 from brats.data.masks import masks_path, read_masks
 from brats.data.preprocess import Case, crop
-from brats.data.slices import SliceFile, slices_path
+from brats.data.slices import SliceFile
 from brats.data.volume import to_ras
 from brats.labels import REGIONS, Labels
+from brats.model.history import read_history
 from brats.report.overlay import COLOURS, REGION_NAMES, blank_figure, format_score, plot_case
 from brats.score.surface import HD95_ONE_EMPTY_MM
+from brats.score.tables import CASES
 
 TRAINING_COLOUR, VALIDATION_COLOUR = "#000000", "#0072B2"  # Okabe and Ito, as those of the regions
 EDGE_COLOUR = "#333333"
@@ -31,7 +34,7 @@ def draw_learning_curves(run: str, figures: str) -> str:
 
     Raises FileNotFoundError before the first epoch is done.
     """
-    history: pd.DataFrame = storage.read_table(storage.join(run, "history.parquet"))[0].to_pandas()
+    history: pd.DataFrame = read_history(run)
     return _write(plot_learning_curves(history), storage.join(figures, "learning_curves.png"))
 
 
@@ -159,7 +162,7 @@ def _count_cases(metrics: pd.DataFrame) -> str:
 
 def _read_metrics(predictions: str) -> pd.DataFrame:
     """The rows of `metrics/cases.parquet`; nulls, of a column that has nothing else too, are NaN."""
-    table, _ = storage.read_table(storage.join(predictions, "metrics", "cases.parquet"))
+    table = storage.read_table(storage.join(predictions, "metrics", "cases.parquet"), CASES)
     metrics: pd.DataFrame = table.to_pandas()
     return metrics.astype({"dice": float, "hd95_mm": float})
 

@@ -17,8 +17,11 @@ from brats.errors import Reject
 
 Row = Mapping[str, Any]
 
-SCHEMA = pa.schema([("kind", pa.string()), ("row", pa.string())])
-CONVENTIONS = {"kind": "source, reject, or the metric table the row belongs to", "row": "the row as JSON"}
+PART = storage.TableKind(
+    name="part",
+    schema=pa.schema([("kind", pa.string()), ("row", pa.string())]),
+    conventions={"kind": "source, reject, or the metric table the row belongs to", "row": "the row as JSON"},
+)
 READERS = 8  # parts read at a time; on S3 their latencies overlap
 
 
@@ -48,7 +51,7 @@ def write_part(out: str, part: Part) -> None:
         rows += [(kind, row) for row in getattr(part, kind)]
     columns = {"kind": [kind for kind, _ in rows], "row": [json.dumps(row) for _, row in rows]}
     path = storage.join(out, "parts", f"{part.case_id}.parquet")
-    storage.write_table(path, pa.table(columns, schema=SCHEMA), {"conventions": CONVENTIONS})
+    storage.write_table(path, PART, pa.table(columns, schema=PART.schema))
 
 
 def read_parts(out: str) -> dict[str, Part]:
@@ -65,7 +68,7 @@ def read_parts(out: str) -> dict[str, Part]:
 
 def _read_part(path: str) -> Part:
     rows: dict[str, list[Any]] = {"source": [], "reject": [], "cases": [], "slices": [], "notebook": []}
-    for entry in storage.read_table(path)[0].to_pylist():
+    for entry in storage.read_table(path, PART).to_pylist():
         rows[entry["kind"]].append(json.loads(entry["row"]))
     return Part(
         **rows["source"][0],

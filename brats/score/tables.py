@@ -97,6 +97,12 @@ SUMMARY_CONVENTIONS = {
 }
 
 
+CASES = storage.TableKind(name="case metrics", schema=CASES_SCHEMA, conventions=CASES_CONVENTIONS)
+SLICES = storage.TableKind(name="slice metrics", schema=SLICES_SCHEMA, conventions=SLICES_CONVENTIONS)
+NOTEBOOK = storage.TableKind(name="notebook metrics", schema=NOTEBOOK_SCHEMA, conventions=NOTEBOOK_CONVENTIONS)
+SUMMARY = storage.TableKind(name="metric summary", schema=SUMMARY_SCHEMA, conventions=SUMMARY_CONVENTIONS)
+
+
 def score_rows(
     *,
     case_id: str,
@@ -134,18 +140,16 @@ def write_metrics(
     config: Mapping[str, Any],
 ) -> pa.Table:
     """Write the four tables of `out`/metrics from the rows of all cases. Returns the summary."""
-    cases_table = pa.Table.from_pylist(list(cases), CASES_SCHEMA)
-    notebook_table = pa.Table.from_pylist(list(notebook), NOTEBOOK_SCHEMA)
+    cases_table, notebook_table = CASES.table(cases), NOTEBOOK.table(notebook)
     summary = summarise(cases_table, notebook_table)
     tables = {
-        "cases": (cases_table, CASES_CONVENTIONS),
-        "slices": (pa.Table.from_pylist(list(slices), SLICES_SCHEMA), SLICES_CONVENTIONS),
-        "notebook": (notebook_table, NOTEBOOK_CONVENTIONS),
-        "summary": (summary, SUMMARY_CONVENTIONS),
+        "cases": (CASES, cases_table),
+        "slices": (SLICES, SLICES.table(slices)),
+        "notebook": (NOTEBOOK, notebook_table),
+        "summary": (SUMMARY, summary),
     }
-    for name, (table, conventions) in tables.items():
-        path = storage.join(out, "metrics", f"{name}.parquet")
-        storage.write_table(path, table, {"config": dict(config), "conventions": conventions})
+    for name, (kind, table) in tables.items():
+        storage.write_table(storage.join(out, "metrics", f"{name}.parquet"), kind, table, config=dict(config))
     return summary
 
 
@@ -174,7 +178,7 @@ def summarise(cases: pa.Table, notebook: pa.Table) -> pa.Table:
         names = {"region": "all labels", "metric": metric, "convention": "notebook", "subset": "all"}
         patients = group["case_id"].map(of_case["patient_id"]).to_numpy()
         rows.append(names | describe(group["value"].to_numpy(), patients))
-    return pa.Table.from_pylist(rows, SUMMARY_SCHEMA)
+    return SUMMARY.table(rows)
 
 
 def describe(values: Floats, patients: npt.NDArray[Any]) -> dict[str, float | None]:

@@ -16,10 +16,11 @@ from brats.storage.files import (
     write_bytes,
     write_json,
 )
-from brats.storage.tables import read_table, schema_metadata, with_metadata, write_table
+from brats.storage.tables import TableKind, read_metadata, read_table, with_metadata, write_table
 
 __all__ = [
     "FileInfo",
+    "TableKind",
     "absolute",
     "check_roundtrip",
     "exists",
@@ -29,9 +30,9 @@ __all__ = [
     "open_ranged",
     "read_bytes",
     "read_json",
+    "read_metadata",
     "read_table",
     "remove",
-    "schema_metadata",
     "storage_errors",
     "with_metadata",
     "write_bytes",

@@ -14,11 +14,14 @@ import torch
 from brats import storage
 from brats.cluster.placement import Machine, Placement
 from brats.config import PredictConfig, PrepareConfig
+from brats.data.dataset import read_case_table
+from brats.data.masks import MASK
+from brats.data.run_split import SPLIT
 from brats.errors import BratsError, ConfigError
 from brats.model.bundle import BundleError, ModelCard, save_bundle
 from brats.model.unet import build_unet
 from brats.pipeline.predict import predict, predictor_cpus
-from brats.pipeline.prepare import prepare, read_cases
+from brats.pipeline.prepare import prepare
 from brats.score.results import Scores
 from tests.support.synthetic import file_path, write_case
 
@@ -129,7 +132,7 @@ def test_interrupted_run_does_the_missing_case_and_ends_with_the_same_tables(
     assert all(path.stat().st_mtime_ns == time for path, time in kept.items())
     for name, table in tables(predicted).items():
         pd.testing.assert_frame_equal(tables(out)[name], table)
-    whole, again = (storage.read_table(str(x / "masks" / "case_2.parquet"))[0] for x in (predicted, out))
+    whole, again = (storage.read_table(str(x / "masks" / "case_2.parquet"), MASK) for x in (predicted, out))
     assert again.equals(whole)
 
 
@@ -139,16 +142,16 @@ def test_prepared_and_raw_cases_give_the_same_masks(
     prepare(PrepareConfig(data=str(cases), out=str(tmp_path / "prepared")))
     run(bundle, tmp_path / "prepared", tmp_path / "out")
     for path in (predicted / "masks").iterdir():
-        raw = storage.read_table(str(path))[0]
-        assert storage.read_table(str(tmp_path / "out" / "masks" / path.name))[0].equals(raw)
+        raw = storage.read_table(str(path), MASK)
+        assert storage.read_table(str(tmp_path / "out" / "masks" / path.name), MASK).equals(raw)
 
 
 def test_one_worker_and_other_batch_sizes_give_the_same_masks(bundle: Path, cases: Path, tmp_path: Path) -> None:
     run(bundle, cases, tmp_path, workers=1, batch_size=5, precision="fp32")
     run(bundle, cases, tmp_path / "again", workers=2, batch_size=16, precision="fp32")
     for path in (tmp_path / "masks").iterdir():
-        first = storage.read_table(str(path))[0]
-        assert first.equals(storage.read_table(str(tmp_path / "again" / "masks" / path.name))[0])
+        first = storage.read_table(str(path), MASK)
+        assert first.equals(storage.read_table(str(tmp_path / "again" / "masks" / path.name), MASK))
 
 
 def test_predicting_cases_of_the_training_is_said_aloud(
@@ -210,7 +213,7 @@ def test_split_needs_the_run_that_made_the_model(bundle: Path, cases: Path, tmp_
 def test_split_of_the_run_chooses_the_cases(bundle: Path, cases: Path, tmp_path: Path) -> None:
     shutil.copytree(bundle, tmp_path / "run" / "model")
     split = pa.table({"case_id": ["case_0", "case_1", "case_3"], "split": ["train", "test", "test"]})
-    storage.write_table(str(tmp_path / "run" / "split.parquet"), split, {})
+    storage.write_table(str(tmp_path / "run" / "split.parquet"), SPLIT, split)
     run(tmp_path / "run", cases, tmp_path / "out", split="test")
     scores = tables(tmp_path / "out")["cases"]
     assert set(scores.case_id) == {"case_1", "case_3"}
@@ -286,7 +289,7 @@ def test_prepared_cases_keep_their_patient_in_the_scores(bundle: Path, tmp_path:
     prepare(PrepareConfig(data=str(tmp_path / "data"), out=str(tmp_path / "prepared")))
     run(bundle, tmp_path / "prepared", tmp_path / "out")
     assert set(tables(tmp_path / "out")["cases"].patient_id) == {"BraTS-GLI-00001"}
-    assert len(read_cases(str(tmp_path / "prepared"))) == 2
+    assert len(read_case_table(str(tmp_path / "prepared"))) == 2
 
 
 def test_nifti_asked_for_later_is_written_for_the_cases_that_are_done(

@@ -14,9 +14,10 @@ import pytest
 
 from brats import storage
 from brats.config import PrepareConfig
-from brats.data.slices import SliceFile, slices_path
+from brats.data.dataset import read_case_table, slices_path
+from brats.data.slices import SliceFile
 from brats.errors import BratsError, ConfigError, StorageError
-from brats.pipeline.prepare import Prepared, prepare, read_cases
+from brats.pipeline.prepare import Prepared, prepare
 from tests.support.synthetic import AFFINE, file_path, save, write_case
 
 pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("embedded_ray")]
@@ -119,10 +120,10 @@ def test_a_mended_case_is_taken_in_and_a_broken_one_put_out(tmp_path: Path) -> N
     assert [reject.case_id for reject in run(data, out).rejects] == ["bad"]
     write_case(str(data), "bad")
     assert not run(data, out).rejects
-    assert "bad" in {row["case_id"] for row in read_cases(str(out))}
+    assert "bad" in {row["case_id"] for row in read_case_table(str(out))}
     _truncated(str(data / "bad"))
     assert [reject.case_id for reject in run(data, out).rejects] == ["bad"]
-    assert "bad" not in {row["case_id"] for row in read_cases(str(out))}
+    assert "bad" not in {row["case_id"] for row in read_case_table(str(out))}
 
 
 def test_other_configuration_in_the_same_folder_is_refused(cases: Path, prepared: tuple[Path, Prepared]) -> None:
@@ -255,7 +256,7 @@ def test_strict_fails_after_the_good_cases_are_done(tmp_path: Path) -> None:
     write_case(str(data), "good")
     with pytest.raises(BratsError, match=r"1 rejected case \(--strict\).*bad.*t1ce"):
         run(data, out, strict=True)
-    assert [row["case_id"] for row in read_cases(str(out))] == ["good"]
+    assert [row["case_id"] for row in read_case_table(str(out))] == ["good"]
 
 
 def test_no_usable_case_is_a_failure_that_names_the_first_reason(tmp_path: Path) -> None:

@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 
 from brats.config import PrepareConfig, TrainConfig
-from brats.data.slices import SliceFile, slices_path
-from brats.pipeline.prepare import prepare, read_cases
+from brats.data.dataset import read_case_table, slices_path
+from brats.data.slices import SliceFile
+from brats.pipeline.prepare import prepare
 from brats.pipeline.stream import EpochPlan, plan_of, rank_stream, read_step, worker_batches
 from tests.support.synthetic import write_cases
 
@@ -22,7 +23,7 @@ def plan(tmp_path_factory: pytest.TempPathFactory) -> EpochPlan:
     write_cases(root / "cases", 12, shape=(32, 30, 14))
     prepared = str(root / "prepared")
     prepare(PrepareConfig(data=str(root / "cases"), out=prepared, test_fraction=0, val_fraction=0.1))
-    rows = read_cases(prepared)
+    rows = read_case_table(prepared)
     return plan_of(TrainConfig(modalities=("t1", "flair"), batch_size=8), prepared, rows)
 
 

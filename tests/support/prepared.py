@@ -12,9 +12,10 @@ from brats import storage
 from brats.config import Modality, TrainConfig
 from brats.data.batches import WorkerBatch, read_share
 from brats.data.cases import CaseFiles
+from brats.data.dataset import slices_path
 from brats.data.epoch import PlannedBatch, TrainingCase, plan_epoch
 from brats.data.preprocess import Case, crop_case
-from brats.data.slices import encode_case, open_slices, padded_size, slices_path
+from brats.data.slices import encode_case, open_slices, padded_size
 from brats.data.volume import Grid, Volume
 from brats.labels import Labels
 from brats.model.unet import build_unet

@@ -10,7 +10,7 @@ import pytest
 
 from brats import storage
 from brats.data.cases import find_cases
-from brats.data.masks import masks_path, read_masks, write_masks
+from brats.data.masks import MASK, masks_path, read_masks, write_masks
 from brats.data.preprocess import Case, read_case
 from brats.data.volume import nifti_bytes
 from brats.errors import StorageError
@@ -84,7 +84,8 @@ def test_the_file_says_how_a_mask_is_decoded(tmp_path: Path) -> None:
     write_masks(str(tmp_path), case, prediction(case))
     path = masks_path(str(tmp_path), "case")
     assert path == storage.join(str(tmp_path), "masks", "case.parquet")
-    table, metadata = storage.read_table(path)
+    table = storage.read_table(path, MASK)
+    metadata = storage.read_metadata(table.schema, path, MASK)
     assert table.column_names == ["case_id", "slice_index", "height", "width", "mask"]
     assert table["case_id"].unique().to_pylist() == ["case"]
     assert "np.frombuffer(mask, 'uint8').reshape(height, width)" in metadata["conventions"]["mask"]

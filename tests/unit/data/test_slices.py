@@ -1,5 +1,6 @@
 """Prepared cases: exact through Parquet, readable by anybody, and batches of slices of several cases."""
 
+import dataclasses
 import json
 from pathlib import Path
 from typing import Any
@@ -14,18 +15,18 @@ import pyarrow.parquet as pq
 import pytest
 
 from brats import storage
+from brats.data import slices
 from brats.data.cases import CaseFiles, find_cases
+from brats.data.dataset import case_row, slices_path
 from brats.data.preprocess import Case, crop_case, read_case
 from brats.data.slices import (
     SliceFile,
-    case_row,
     common_dtype,
     encode_case,
     from_planes,
     open_slices,
     padded_size,
     read_batch,
-    slices_path,
     to_planes,
 )
 from brats.data.volume import Grid, Volume, from_ras
@@ -326,17 +327,19 @@ def test_damaged_slices_are_reported_when_they_are_read(tmp_path: Path) -> None:
 
 
 def test_another_schema_version_is_refused(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr(storage.tables, "SCHEMA_VERSION", 7)
+    newer = dataclasses.replace(slices.PREPARED_CASE, version=7)
+    monkeypatch.setattr(slices, "PREPARED_CASE", newer)
     path = write(str(tmp_path), case_of(flair=image(0, np.int16, 1, 99)))
     monkeypatch.undo()
-    with pytest.raises(StorageError, match=r"case\.parquet: schema version 7, this program reads 1"):
+    with pytest.raises(StorageError, match=r"case\.parquet: 'prepared case' of version 7, this program reads 1"):
         SliceFile(path)
 
 
 def test_a_table_that_is_not_a_prepared_case_is_refused(tmp_path: Path) -> None:
     path = str(tmp_path / "x.parquet")
-    storage.write_table(path, pa.table({"a": [1]}), {"conventions": {}})
-    with pytest.raises(StorageError, match=r"x\.parquet: not a prepared case"):
+    kind = storage.TableKind(name="other", schema=pa.schema([("a", pa.int64())]))
+    storage.write_table(path, kind, kind.table([{"a": 1}]))
+    with pytest.raises(StorageError, match=r"x\.parquet: a table of the kind 'other', where 'prepared case'"):
         SliceFile(path)
 
 

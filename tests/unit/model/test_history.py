@@ -8,7 +8,7 @@ import pandas as pd
 import pyarrow.parquet as pq
 import pytest
 
-from brats.model.history import SCHEMA, history_path, read_history, write_history
+from brats.model.history import HISTORY, history_path, read_history, write_history
 
 COLUMNS = [
     "epoch",
@@ -58,13 +58,13 @@ def test_writing_again_replaces_the_table(tmp_path: Path) -> None:
 def test_the_file_says_what_its_columns_mean(tmp_path: Path) -> None:
     write_history(str(tmp_path), [row(1)], {})
     metadata = json.loads(pq.read_schema(history_path(str(tmp_path))).metadata[b"brats"])
-    assert metadata["schema_version"] == 1
+    assert metadata["version"] == 1
     assert "binary cross-entropy" in metadata["conventions"]["train_loss"]
     assert "both masks empty: 1" in metadata["conventions"]["val_dice_wt, _tc, _et"]
 
 
 def test_the_columns_are_those_of_the_schema() -> None:
-    assert SCHEMA.names == COLUMNS
+    assert HISTORY.schema.names == COLUMNS
 
 
 def test_a_run_without_history_has_no_file(tmp_path: Path) -> None:

@@ -22,7 +22,7 @@ from brats.model import training
 from brats.model.augment import draw_flips
 from brats.model.checkpoint import Checkpoint, HistoryRow, load_checkpoint, save_checkpoint, saved_epochs
 from brats.model.distributed import Worker
-from brats.model.history import SCHEMA, read_history
+from brats.model.history import HISTORY, read_history
 from brats.model.losses import bce_dice_loss
 from brats.model.training import (
     accumulate_gradients,
@@ -226,7 +226,7 @@ def test_the_loss_falls_and_the_dice_rises(data: Data, tmp_path: Path) -> None:
 
 def test_the_history_file_is_the_history(data: Data, tmp_path: Path) -> None:
     history = run_fit(data, tmp_path)
-    assert [set(row) for row in history] == [set(SCHEMA.names)] * 2
+    assert [set(row) for row in history] == [set(HISTORY.schema.names)] * 2
     assert read_history(str(tmp_path)).to_dict("records") == history
     checkpoint = load_checkpoint(str(tmp_path))
     assert checkpoint is not None

@@ -6,9 +6,10 @@ import pytest
 
 from brats import storage
 from brats.config import ReportConfig
-from brats.data.slices import encode_case, slices_path
+from brats.data.dataset import slices_path
+from brats.data.slices import encode_case
 from brats.errors import ConfigError
-from brats.model.history import SCHEMA, write_history
+from brats.model.history import HISTORY, write_history
 from brats.pipeline.predict import Item, write_case
 from brats.pipeline.report import report
 from brats.score.results import write_tables
@@ -16,7 +17,7 @@ from tests.support.prepared import tiny_case
 
 
 def write_run(run: Path) -> None:
-    row = {**dict.fromkeys(SCHEMA.names, 0.5), "epoch": 1, "n_slices": 10}
+    row = {**dict.fromkeys(HISTORY.schema.names, 0.5), "epoch": 1, "n_slices": 10}
     write_history(str(run), [row, {**row, "epoch": 2}], {})
 
 

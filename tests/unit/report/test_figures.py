@@ -16,10 +16,12 @@ from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 
 from brats import storage
+from brats.data.dataset import slices_path
 from brats.data.masks import masks_path, write_masks
-from brats.data.slices import encode_case, slices_path
+from brats.data.slices import encode_case
 from brats.errors import StorageError
 from brats.labels import REGIONS
+from brats.model.history import HISTORY
 from brats.report.figures import (
     choose_cases,
     draw_cases,
@@ -29,6 +31,7 @@ from brats.report.figures import (
     plot_learning_curves,
     read_prediction,
 )
+from brats.score.tables import CASES
 from tests.unit.report.test_overlay import make_case, reference_of
 
 NAN = float("nan")
@@ -52,7 +55,7 @@ def write_metrics(predictions: Path, rows: list[dict[str, Any]]) -> None:
         + [(name, pa.float64()) for name in ("dice", "hd95_mm")]
     )
     table = pa.Table.from_pylist(rows, schema=schema)
-    storage.write_table(str(predictions / "metrics" / "cases.parquet"), table, {})
+    storage.write_table(str(predictions / "metrics" / "cases.parquet"), CASES, table)
 
 
 def make_history(val_dice: Sequence[float]) -> pd.DataFrame:
@@ -213,7 +216,7 @@ def test_a_missing_mask_is_not_drawn_over(tmp_path: Path) -> None:
 
 def test_learning_curves_are_drawn_from_the_history(tmp_path: Path) -> None:
     table = pa.Table.from_pandas(make_history([0.2, 0.5]), preserve_index=False)
-    storage.write_table(str(tmp_path / "run" / "history.parquet"), table, {})
+    storage.write_table(str(tmp_path / "run" / "history.parquet"), HISTORY, table)
     path = draw_learning_curves(str(tmp_path / "run"), str(tmp_path / "figures"))
     assert path == f"{tmp_path}/figures/learning_curves.png"
     assert png_size(storage.read_bytes(path)) == (1600, 672)

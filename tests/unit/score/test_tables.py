@@ -2,6 +2,7 @@
 
 import json
 import os
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,11 +13,15 @@ import pytest
 from brats import storage
 from brats.labels import ED, ET, NCR, REGIONS
 from brats.score.tables import (
+    CASES,
     CASES_SCHEMA,
     METRICS,
+    NOTEBOOK,
     NOTEBOOK_SCHEMA,
+    SLICES,
     SLICES_SCHEMA,
     STATISTICS,
+    SUMMARY,
     SUMMARY_SCHEMA,
     TINY_WT_ML,
     bootstrap_mean_ci95,
@@ -27,12 +32,18 @@ from brats.score.tables import (
     write_metrics,
 )
 
+KINDS = {"cases": CASES, "slices": SLICES, "notebook": NOTEBOOK, "summary": SUMMARY}
 SCHEMAS = {
     "cases": CASES_SCHEMA,
     "slices": SLICES_SCHEMA,
     "notebook": NOTEBOOK_SCHEMA,
     "summary": SUMMARY_SCHEMA,
 }
+
+
+def read_metadata(out: Path, name: str) -> dict[str, Any]:
+    path = str(out / "metrics" / f"{name}.parquet")
+    return storage.read_metadata(storage.read_table(path, KINDS[name]).schema, path, KINDS[name])
 
 
 def rows_of_case() -> dict[str, list[dict[str, Any]]]:
@@ -112,10 +123,10 @@ def test_written_tables_open_in_plain_pandas(tmp_path: Any) -> None:
 def test_written_tables_carry_configuration_and_conventions(tmp_path: Any) -> None:
     write_metrics(str(tmp_path), **rows_of_case(), config={"model": "RUN"})
     for name in SCHEMAS:
-        _, metadata = storage.read_table(str(tmp_path / "metrics" / f"{name}.parquet"))
+        metadata = read_metadata(tmp_path, name)
         assert metadata["config"] == {"model": "RUN"}
         assert metadata["conventions"]
-    _, metadata = storage.read_table(str(tmp_path / "metrics" / "cases.parquet"))
+    metadata = read_metadata(tmp_path, "cases")
     assert set(METRICS) <= set(metadata["conventions"])
 
 

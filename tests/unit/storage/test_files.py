@@ -7,9 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import fsspec
-import pandas as pd
-import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 
 from brats import storage
@@ -124,15 +121,6 @@ def test_json_is_read_back(root: str) -> None:
     storage.write_json(path, {"a": [1, None, "é"], "b": {"c": 0.1}})
     assert storage.read_json(path) == {"a": [1, None, "é"], "b": {"c": 0.1}}
     assert storage.read_bytes(path).endswith(b"}\n")
-
-
-def test_a_table_and_its_metadata_are_read_back(root: str) -> None:
-    path = storage.join(root, "x.parquet")
-    table = pa.table({"case_id": ["a", None], "n": pa.array([1, 2], pa.int16())})
-    storage.write_table(path, table, {"conventions": {"n": "a count"}})
-    found, metadata = storage.read_table(path)
-    assert found.equals(table)
-    assert metadata == {"schema_version": 1, "conventions": {"n": "a count"}}
 
 
 # Local files
@@ -405,51 +393,3 @@ def test_broken_json_names_its_file(content: bytes, reason: str, tmp_path: Path)
     path.write_bytes(content)
     with pytest.raises(StorageError, match=rf"x\.json: .*{reason}"):
         storage.read_json(str(path))
-
-
-def test_plain_pandas_reads_a_table(tmp_path: Path) -> None:
-    path = str(tmp_path / "x.parquet")
-    storage.write_table(path, pa.table({"case_id": ["a", "b"], "dice": [0.5, None]}), {})
-    frame = pd.read_parquet(path)
-    assert frame["case_id"].tolist() == ["a", "b"]
-    assert frame["dice"].fillna(-1).tolist() == [0.5, -1.0]
-
-
-def test_a_table_of_another_program_is_refused(tmp_path: Path) -> None:
-    path = str(tmp_path / "x.parquet")
-    pq.write_table(pa.table({"a": [1]}), path)
-    with pytest.raises(StorageError, match=r"x\.parquet: not written by brats-ray"):
-        storage.read_table(path)
-
-
-def test_another_schema_version_is_refused_and_both_are_named(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    path = str(tmp_path / "x.parquet")
-    monkeypatch.setattr(storage.tables, "SCHEMA_VERSION", 2)
-    storage.write_table(path, pa.table({"a": [1]}), {})
-    monkeypatch.undo()
-    with pytest.raises(StorageError, match=r"x\.parquet: schema version 2, this program reads 1; make it again"):
-        storage.read_table(path)
-
-
-def test_a_truncated_table_names_its_file_on_one_line(tmp_path: Path) -> None:
-    path = tmp_path / "x.parquet"
-    storage.write_table(str(path), pa.table({"a": list(range(1000))}), {})
-    path.write_bytes(path.read_bytes()[:-20])
-    with pytest.raises(StorageError, match=r"x\.parquet: not a whole Parquet file [^\n]*; remove it") as caught:
-        storage.read_table(str(path))
-    assert "\n" not in str(caught.value)
-
-
-def test_a_damaged_table_names_its_file_on_one_line(tmp_path: Path) -> None:
-    path = tmp_path / "x.parquet"
-    storage.write_table(str(path), pa.table({"a": list(range(1000))}), {})
-    content = bytearray(path.read_bytes())
-    footer_size = int.from_bytes(content[-8:-4], "little")
-    footer = len(content) - 8 - footer_size
-    content[footer : footer + 200] = b"\xff" * 200
-    path.write_bytes(content)
-    with pytest.raises(StorageError, match=r"x\.parquet: ") as caught:
-        storage.read_table(str(path))
-    assert "\n" not in str(caught.value)

@@ -1,0 +1,104 @@
+"""A prepared dataset: its table of cases, `PREPARED/cases.parquet`, and where everything lies in its folder."""
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import pyarrow as pa
+
+from brats import storage
+from brats.data.cases import CASE_ID
+from brats.data.preprocess import Box
+from brats.data.volume import Grid
+from brats.errors import BratsError, StorageError
+from brats.labels import REGIONS, TISSUES, count_regions
+
+CASES = storage.TableKind(
+    name="prepared cases",
+    schema=pa.schema(
+        [
+            ("case_id", pa.string()),
+            ("patient_id", pa.string()),
+            ("split", pa.string()),
+            ("fold", pa.int16()),
+            ("layout", pa.string()),
+            ("grade", pa.string()),
+            ("modalities", pa.list_(pa.string())),
+            ("shape", pa.list_(pa.int32())),
+            ("spacing_mm", pa.list_(pa.float64())),
+            ("first_slice", pa.int32()),
+            ("n_slices", pa.int32()),
+            ("height", pa.int32()),
+            ("width", pa.int32()),
+            *((f"n_voxels_{tissue}", pa.int64()) for tissue in TISSUES),
+            *((f"volume_ml_{region.lower()}", pa.float64()) for region in REGIONS),
+            ("tumour_per_slice", pa.list_(pa.int32())),
+            ("voxel_hash", pa.string()),
+            ("source_bytes", pa.int64()),
+        ]
+    ),
+    conventions={
+        "split": "patients are split, not cases; null for cases without segmentation",
+        "fold": "cross-validation fold of the patients outside the test split",
+        "shape, spacing_mm": "shape: of the source file, in its axes; spacing: of the RAS+ volume",
+        "first_slice, n_slices, height, width": "the crop: slices along z of the RAS+ volume, height x, width y",
+        "tumour_per_slice": "tumour voxels in each slice of the crop",
+        "voxel_hash": "of the brain voxels of the first modality: equal for one patient under two names",
+        "source_bytes": "size of the source files together",
+    },
+)
+
+
+def cases_path(prepared: str) -> str:
+    return storage.join(prepared, "cases.parquet")
+
+
+def slices_dir(prepared: str) -> str:
+    return storage.join(prepared, "slices")
+
+
+def slices_path(prepared: str, case_id: str) -> str:
+    """Where a prepared case lies. Raises StorageError for an id, as in a foreign table, that names no file."""
+    if not CASE_ID.fullmatch(case_id):
+        raise StorageError(f"{prepared}: the case id {case_id!r} cannot name a file; prepare the cases again")
+    return storage.join(slices_dir(prepared), f"{case_id}.parquet")
+
+
+def is_prepared(path: str) -> bool:
+    return storage.exists(cases_path(path))
+
+
+def read_case_table(prepared: str) -> list[dict[str, Any]]:
+    """The rows of `cases.parquet`. Raises BratsError where there is none."""
+    try:
+        rows: list[dict[str, Any]] = storage.read_table(cases_path(prepared), CASES).to_pylist()
+    except FileNotFoundError:
+        raise BratsError(f"{prepared}: not a prepared dataset (it has no cases.parquet)") from None
+    return rows
+
+
+def case_row(case: Mapping[str, Any]) -> dict[str, Any]:
+    """The row of `cases.parquet` that the description of a prepared case gives; the split comes later."""
+    grid = Grid.from_json(case["grid"])
+    voxel_ml = math.prod(grid.spacing_mm) / 1000
+    box = Box(**{edge: tuple(case["box"][edge]) for edge in ("start", "stop")})
+    tissues = case["tissues"]
+    regions = None if tissues is None else count_regions(tissues)
+    return {
+        "case_id": case["case_id"],
+        "patient_id": case["patient_id"],
+        "layout": case["layout"],
+        "grade": case["grade"],
+        "modalities": case["modalities"],
+        "shape": list(grid.shape),
+        "spacing_mm": list(grid.spacing_mm),
+        "first_slice": box.start[2],
+        "n_slices": box.shape[2],
+        "height": box.shape[0],
+        "width": box.shape[1],
+        **{f"n_voxels_{tissue}": tissues and tissues[tissue] for tissue in TISSUES},
+        **{f"volume_ml_{region.lower()}": regions and regions[region] * voxel_ml for region in REGIONS},
+        "tumour_per_slice": case["tumour_per_slice"],
+        "voxel_hash": case["voxel_hash"],
+        "source_bytes": case["source_bytes"],
+    }

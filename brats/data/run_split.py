@@ -1,0 +1,101 @@
+"""The split of a run, `RUN/split.parquet`: who is trained on, validated on and tested on, frozen at its start."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import pyarrow as pa
+
+from brats import storage
+from brats.config import TrainConfig
+from brats.data.dataset import CASES, read_case_table
+from brats.errors import ConfigError
+
+COLUMNS = (
+    "case_id",
+    "patient_id",
+    "split",
+    "fold",
+    "height",
+    "width",
+    "tumour_per_slice",
+    "voxel_hash",
+    "source_bytes",
+)
+SPLIT = storage.TableKind(name="run split", schema=pa.schema([CASES.schema.field(name) for name in COLUMNS]))
+
+Row = dict[str, Any]
+
+
+def split_path(run: str) -> str:
+    return storage.join(run, "split.parquet")
+
+
+def read_split(run: str) -> list[Row]:
+    """The rows of a run's split. Raises FileNotFoundError before its first start and for a bundle on its own."""
+    rows: list[Row] = storage.read_table(split_path(run), SPLIT).to_pylist()
+    return rows
+
+
+def freeze_split(config: TrainConfig, run: str, prepared: str) -> list[Row]:
+    """The labelled cases of this run with their splits, as `RUN/split.parquet` keeps them from its first start.
+
+    Cases that join the dataset later do not change a run. Raises ConfigError when there is nobody to train on or
+    to validate on, when a case lacks a modality, and when a case of the run is not the one it was.
+    """
+    cases = {row["case_id"]: row for row in read_case_table(prepared)}
+    if storage.exists(split_path(run)):
+        split = read_split(run)
+    else:
+        split = [{name: row[name] for name in COLUMNS} for row in cases.values() if row["split"]]
+        _choose_fold(split, config.fold, prepared)
+        storage.write_table(split_path(run), SPLIT, SPLIT.table(split), prepared=prepared)
+    for row in split:
+        _check_case(row, cases.get(row["case_id"]), config, run, prepared)
+    return split
+
+
+def check_same_cases(run: str, data: str, source_bytes: Mapping[str, int]) -> None:
+    """Raise ConfigError unless case folders still hold every case that the run was started with.
+
+    source_bytes: of the cases of the folder `data`, by case id
+    """
+    if not storage.exists(split_path(run)):
+        return
+    for row in read_split(run):
+        if source_bytes.get(row["case_id"]) != row["source_bytes"]:
+            raise ConfigError(
+                f"--data: the run in {run} was started with the case {row['case_id']} of "
+                f"{row['source_bytes']} bytes, which {data} does not hold; choose another --out"
+            )
+
+
+def _choose_fold(split: list[Row], fold: int | None, prepared: str) -> None:
+    """Validate on a cross-validation fold where one is asked for; nobody may be missing from train or val."""
+    folds = sorted({row["fold"] for row in split if row["fold"] is not None})
+    if fold is not None and fold not in folds:
+        raise ConfigError(f"--fold: {fold} is not one of the folds {folds} of {prepared}")
+    for row in split:
+        if fold is not None and row["split"] != "test":
+            row["split"] = "val" if row["fold"] == fold else "train"
+    for name in ("train", "val"):
+        if not any(row["split"] == name for row in split):
+            raise ConfigError(
+                f"{prepared}: its {len(split)} labelled cases leave none for the {name} split; add cases"
+            )
+
+
+def _check_case(row: Row, case: Row | None, config: TrainConfig, run: str, prepared: str) -> None:
+    """Raise ConfigError where a case of the run is missing, has changed, or lacks a modality."""
+    name = row["case_id"]
+    if case is None:
+        raise ConfigError(f"--data: {prepared} lacks the case {name}, which the run in {run} was started with")
+    if case["source_bytes"] != row["source_bytes"]:
+        raise ConfigError(
+            f"--data: the case {name} of {prepared} was made from {case['source_bytes']} bytes, but the run in "
+            f"{run} was started with one of {row['source_bytes']}; choose another --out"
+        )
+    missing = [modality for modality in config.modalities if modality not in case["modalities"]]
+    if missing:
+        raise ConfigError(
+            f"--modalities: {prepared} was prepared with {', '.join(case['modalities'])}, not {', '.join(missing)}"
+        )
