@@ -36,9 +36,10 @@ from benchmarks.plain import History, Job, in_memory, read_history, spawn, train
 from benchmarks.sources import prepared, prepared_thin, run_job
 from brats.config import PRESETS, Preset, TrainConfig
 from brats.model.augment import draw_flips, flip
+from brats.model.inputs import normalise
 from brats.model.losses import bce_dice_loss, region_targets
 from brats.model.precision import autocast, choose_precision
-from brats.model.unet import build_unet, normalise
+from brats.model.unet import build_unet
 
 OF_PLAIN = 0.90  # on a GPU 0.95
 MAX_WAIT, MAX_AUGMENTATION = 0.03, 0.10  # of the step time
@@ -136,7 +137,7 @@ def _monai_worker(job: Job, result: str) -> None:
 def _network(config: TrainConfig) -> tuple[nn.Module, torch.optim.Optimizer]:
     torch.manual_seed(config.seed)
     network = build_unet(
-        encoder=config.encoder, n_modalities=len(config.modalities), decoder_channels=config.decoder_channels
+        encoder=config.encoder, n_channels=len(config.modalities), decoder_channels=config.decoder_channels
     )
     return network, torch.optim.AdamW(
         network.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay
@@ -152,7 +153,7 @@ def _normalised_slices(job: Job) -> list[dict[str, Any]]:
         images = normalise(*(torch.from_numpy(array) for array in arrays)).contiguous()
         items += [
             {"image": image.clone(), "label": torch.from_numpy(label.copy())[None]}
-            for image, label in zip(images, slices.labels, strict=True)
+            for image, label in zip(images, batch.labels, strict=True)
         ]
     return items
 
@@ -161,7 +162,7 @@ def augmentation_s(task: Task, repetitions: int) -> Spread:
     """Seconds that augmentation takes of one step of a single worker."""
     with task.config() as config:
         batch = in_memory(Job.of(config))[0]
-    images, labels = torch.from_numpy(batch.slices.images), torch.from_numpy(batch.slices.labels)
+    images, labels = torch.from_numpy(batch.slices.images), torch.from_numpy(batch.labels)
 
     def augment() -> None:
         flips = draw_flips(batch.n_global, seed=0, epoch=1, step=0)

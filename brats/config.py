@@ -19,6 +19,7 @@ MODALITIES: tuple[Modality, ...] = get_args(Modality)
 
 Device = Literal["auto", "cpu", "cuda"]
 Precision = Literal["auto", "fp32", "bf16", "fp16"]
+LossName = Literal["bce-dice"]
 Preset = Literal["auto", "demo", "brats", "t1", "t1-t2-flair"]
 
 
@@ -93,6 +94,8 @@ class TrainConfig:
     """Pretrained encoder weights to start from, such as imagenet; needs the network once."""
     decoder_channels: tuple[int, ...] = (256, 128, 64, 32, 16)
     """Channels of the decoder stages, deepest first."""
+    loss: LossName = "bce-dice"
+    """What training minimises: bce-dice is binary cross-entropy plus soft Dice."""
     epochs: int = execution(30)
     """Epochs in all; a finished run goes on when this is raised."""
     batch_size: int = 16

@@ -34,11 +34,16 @@ class SavedConfig:
         return cls(job=job, result={**shaping, **result}, execution=rest)
 
     def claim(self, out: str) -> None:
-        """Write OUT/config.json, or check that what is there was shaped by the same values.
+        """Write OUT/config.json, unless `check` fails."""
+        self.check(out)
+        storage.write_json(config_path(out), dataclasses.asdict(self))
 
-        Raises ConfigError naming the fields that differ: an output folder never mixes two runs.
+    def check(self, out: str) -> None:
+        """Raise ConfigError naming the fields that differ where OUT was shaped by other values.
+
+        An output folder never mixes two runs.
         """
-        path = storage.join(out, "config.json")
+        path = config_path(out)
         if storage.exists(path):
             found = storage.read_json(path)
             if found.get("job") != self.job:
@@ -53,7 +58,10 @@ class SavedConfig:
             ]
             if different:
                 raise ConfigError(f"{out}: holds a different run ({'; '.join(different)}); choose another --out")
-        storage.write_json(path, dataclasses.asdict(self))
+
+
+def config_path(out: str) -> str:
+    return storage.join(out, "config.json")
 
 
 def _json_value(value: Any) -> Any:

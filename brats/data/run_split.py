@@ -30,6 +30,11 @@ def split_path(run: str) -> str:
     return storage.join(run, "split.parquet")
 
 
+def test_dir(run: str) -> str:
+    """Where the predictions of the test split lie."""
+    return storage.join(run, "test")
+
+
 def read_split(run: str) -> list[Row]:
     """The rows of a run's split. Raises FileNotFoundError before its first start and for a bundle on its own."""
     rows: list[Row] = storage.read_table(split_path(run), SPLIT).to_pylist()

@@ -54,15 +54,15 @@ class Grid:
         return self.shape[x], self.shape[y], self.shape[z]
 
     @property
-    def spacing_mm(self) -> tuple[float, float, float]:
+    def spacing_xyz_mm(self) -> tuple[float, float, float]:
         """Voxel size along X, Y, Z."""
         x, y, z = nib.affines.voxel_sizes(self.ras_affine).tolist()
         return x, y, z
 
     @property
-    def slice_spacing_mm(self) -> tuple[float, float, float]:
-        """Voxel size along the source axes, the third first: of slices along the source file's third axis."""
-        x, y, z = (self.spacing_mm[int(axis)] for axis in self.orientation[:, 0])
+    def spacing_shw_mm(self) -> tuple[float, float, float]:
+        """Voxel size of slices along the source file's third axis: that axis first, then the other two."""
+        x, y, z = (self.spacing_xyz_mm[int(axis)] for axis in self.orientation[:, 0])
         return z, x, y
 
     def to_json(self) -> dict[str, Any]:
@@ -81,7 +81,7 @@ class Volume:
     """One image. The value of a voxel is `slope * voxels + inter`."""
 
     voxels: Array
-    """(X, Y, Z) in RAS+, the numbers the file stores in their own type: a view, not to be written to."""
+    """(X, Y, Z) in RAS+, the raw values of the file in their own dtype: a view, not to be written to."""
     slope: float
     inter: float
     grid: Grid
@@ -90,16 +90,15 @@ class Volume:
 def to_ras(array: Array, grid: Grid) -> Array:
     """A view in RAS+ of an array in the source axes of `grid`."""
     assert array.shape == grid.shape, f"{array.shape} is not the source shape {grid.shape}"
-    turned: Array = orientations.apply_orientation(array, grid.orientation)
-    return turned
+    reoriented: Array = orientations.apply_orientation(array, grid.orientation)
+    return reoriented
 
 
 def from_ras(array: Array, grid: Grid) -> Array:
-    """A view in the source axes of `grid` of an array in RAS+: the inverse of `to_ras`."""
-    assert array.shape == grid.ras_shape, f"{array.shape} is not the RAS+ shape {grid.ras_shape}"
+    """A view in the source axes of `grid` of an array in RAS+, a volume or a part of one: `to_ras` undone."""
     ras = orientations.axcodes2ornt("RAS")
-    turned: Array = orientations.apply_orientation(array, orientations.ornt_transform(ras, grid.orientation))
-    return turned
+    reoriented: Array = orientations.apply_orientation(array, orientations.ornt_transform(ras, grid.orientation))
+    return reoriented
 
 
 def read_volume(file: FileInfo) -> Volume:
@@ -117,7 +116,7 @@ def read_volume(file: FileInfo) -> Volume:
 def read_labels(file: FileInfo, layout: str) -> tuple[Labels, Grid]:
     """Read a segmentation in the codes of `layout`: labels (X, Y, Z) in RAS+, and the file's grid.
 
-    Any number type will do, as long as every value, scaled as the header says, is exactly a code. No tumour
+    Any dtype will do, as long as every value, scaled as the header says, is exactly a code. No tumour
     at all is fine. Raises CaseError for a file that `read_nifti` refuses, and for a value that the layout
     does not define.
     """
@@ -132,18 +131,18 @@ def read_labels(file: FileInfo, layout: str) -> tuple[Labels, Grid]:
 
 
 def nifti_bytes(labels: Labels, grid: Grid, layout: str) -> bytes:
-    """The .nii.gz file (uint8, codes of `layout`) of a label map (X, Y, Z) in RAS+, in the axes of `grid`.
+    """The .nii.gz file (uint8, codes of `layout`) of a label map in the source axes of `grid`.
 
     Shape, affine, qform and sform with their codes, voxel sizes and units are the source's. Free-text fields
     stay empty, and the same labels give the same bytes.
     """
-    return encode_nifti(encode_labels(from_ras(labels, grid), layout), grid.header)
+    return encode_nifti(encode_labels(labels, layout), grid.header)
 
 
 def check_same_grid(file: FileInfo, grid: Grid, other_file: FileInfo, other_grid: Grid) -> None:
-    """Raise CaseError for `other_file` unless the two files, turned to RAS+, lie voxel on voxel.
+    """Raise CaseError for `other_file` unless the two files, reoriented to RAS+, lie voxel on voxel.
 
-    Entries of the affines may differ by `GRID_TOLERANCE_MM`. How either file orders its axes is no matter.
+    Entries of the affines may differ by `GRID_TOLERANCE_MM`. The files may store their axes in different orders.
     """
     if other_grid.ras_shape != grid.ras_shape:
         reason = f"shape {other_grid.ras_shape}, but {file.name} has {grid.ras_shape}"

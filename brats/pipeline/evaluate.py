@@ -115,7 +115,7 @@ def _score(pair: Pair) -> Part:
         split=None,
         reference=np.moveaxis(from_ras(reference, grid), 2, 0),
         predicted=np.moveaxis(from_ras(predicted, grid), 2, 0),
-        spacing_mm=grid.slice_spacing_mm,
+        spacing_mm=grid.spacing_shw_mm,
         n_outside=0,
         first_slice=0,
     )

@@ -21,56 +21,50 @@ from brats.cluster.preflight import check_gpus, settle
 from brats.cluster.relay import relayed
 from brats.config import TrainConfig
 from brats.console import duration, say
+from brats.data.batches import TrainingSet
 from brats.data.dataset import slices_path
-from brats.data.epoch import PlannedBatch
+from brats.data.epoch import EpochPlan
+from brats.data.run_split import Row
 from brats.errors import BratsError, ConfigError, DivergedError, StorageError
-from brats.pipeline.stream import EpochPlan, plan_of, rank_stream, stream_name, worker_batches
+from brats.labels import REGIONS
+from brats.model.history import HistoryRow, dice_column
+from brats.pipeline.stream import rank_stream, stream_name, worker_batches
 
 REGROW_MINUTES = 1.0  # for the room of a machine that has joined to be given from the reservation to the workers
 
 
 @dataclass(frozen=True, kw_only=True)
-class Work:
+class TrainingTask:
     """What the workers do, whoever and however many they are."""
 
     config: TrainConfig
-    plan: EpochPlan
+    data: TrainingSet
     val_paths: Sequence[str]
-    steps_per_epoch: int
-    slices_per_epoch: int
 
 
 class WorkersLostError(BratsError):
     """Workers died or failed in a way that another start may not meet again."""
 
 
-def fit_on_cluster(config: TrainConfig, prepared: str, split: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+def fit_on_cluster(config: TrainConfig, prepared: str, split: Sequence[Row]) -> list[HistoryRow]:
     """Train until the last epoch; return the history. After a lost worker it goes on from the last checkpoint."""
     from brats.model.training import finished
 
-    assert config.out is not None
     history = read_progress(config.out)
     if finished(history, config):
         say("train", f"nothing to do: {len(history)} epochs are done")
         return history
-    plan = plan_of(config, prepared, split)
-    first_epoch = plan.epoch(1)
-    work = Work(
-        config=config,
-        plan=plan,
-        val_paths=[slices_path(prepared, row["case_id"]) for row in split if row["split"] == "val"],
-        steps_per_epoch=len(first_epoch),
-        slices_per_epoch=sum(len(batch.slices) for batch in first_epoch),
-    )
+    val_paths = [slices_path(prepared, row["case_id"]) for row in split if row["split"] == "val"]
+    task = TrainingTask(config=config, data=TrainingSet.of(config, prepared, split), val_paths=val_paths)
     n_failures = 0
     placement = place_workers(config.device, config.workers, cpu_workers=2, wait_minutes=config.wait_minutes)
     while True:
-        check_batches(first_epoch, placement.workers)
-        announce(config, placement, len(history), work.slices_per_epoch, work.steps_per_epoch)
+        check_batches(task.data.plan, placement.workers)
+        announce(task, placement, len(history))
         lost: WorkersLostError | None = None
         try:
             check_gpus(placement)
-            run_workers(work, placement, len(history))
+            run_workers(task, placement, len(history))
         except WorkersLostError as error:
             lost = error
         n_before, history = len(history), read_progress(config.out)
@@ -99,7 +93,7 @@ def read_progress(run: str) -> list[dict[str, Any]]:
     return checkpoint.history if checkpoint else []
 
 
-def run_workers(work: Work, placement: Placement, n_done: int) -> None:
+def run_workers(task: TrainingTask, placement: Placement, n_done: int) -> None:
     """Train with these workers until the last epoch, or the end of an epoch at which missing ones can join.
 
     Raises WorkersLostError when another start may get further, the workers' own BratsError when it would not.
@@ -108,8 +102,8 @@ def run_workers(work: Work, placement: Placement, n_done: int) -> None:
     from ray.train import TrainingFailedError
 
     try:
-        with relayed(functools.partial(show_epoch, work.config)) as queue:
-            trainer = make_trainer(work, placement, n_done, train_worker, {"queue": queue})
+        with relayed(functools.partial(show_epoch, task.config)) as queue:
+            trainer = make_trainer(task, placement, n_done, train_worker, {"queue": queue})
             in_thread(trainer.fit)
     except (TrainingFailedError, ray.exceptions.RayError) as error:
         for failure in getattr(error, "worker_failures", {}).values():
@@ -118,16 +112,16 @@ def run_workers(work: Work, placement: Placement, n_done: int) -> None:
         raise WorkersLostError(worker_failure(error)) from error
     finally:
         with suppress(StorageError):  # a store that is away is not what ended the training
-            storage.remove(ray_folder(work.config))
+            storage.remove(ray_folder(task.config))
 
 
 def ray_folder(config: TrainConfig) -> str:
     """Where Ray Train wants a folder that all machines share; we keep nothing there."""
-    return storage.join(config.out or "", "checkpoints", "ray")
+    return storage.join(config.out, "checkpoints", "ray")
 
 
 def make_trainer(
-    work: Work,
+    task: TrainingTask,
     placement: Placement,
     n_done: int,
     loop: Callable[[dict[str, Any]], Any],
@@ -143,15 +137,10 @@ def make_trainer(
     from ray.train import DataConfig, FailureConfig, RunConfig, ScalingConfig
     from ray.train.torch import TorchConfig, TorchTrainer
 
-    streams = {
-        stream_name(rank): rank_stream(
-            work.plan, work.config, rank, placement.workers, steps=work.steps_per_epoch, n_done=n_done
-        )
-        for rank in range(placement.workers)
-    }
+    epochs = range(n_done + 1, task.config.epochs + 1)
     return TorchTrainer(
         loop,
-        train_loop_config={"work": work, "placement": placement, **settings},
+        train_loop_config={"task": task, "placement": placement, **settings},
         torch_config=TorchConfig(backend=backend),
         scaling_config=ScalingConfig(
             num_workers=placement.workers,
@@ -162,10 +151,13 @@ def make_trainer(
         ),
         run_config=RunConfig(
             name="ray",
-            storage_path=ray_folder(work.config).rsplit("/", 1)[0],
+            storage_path=ray_folder(task.config).rsplit("/", 1)[0],
             failure_config=FailureConfig(max_failures=0, controller_failure_limit=0, max_preemption_failures=0),
         ),
-        datasets=streams,
+        datasets={
+            stream_name(rank): rank_stream(task.data, rank, placement.workers, epochs=epochs)
+            for rank in range(placement.workers)
+        },
         dataset_config=DataConfig(
             datasets_to_split=[], execution_options=ray.data.ExecutionOptions(preserve_order=True)
         ),
@@ -196,7 +188,7 @@ def train_worker(spec: dict[str, Any]) -> None:
     from brats.model.precision import choose_precision
     from brats.model.training import fit
 
-    work, placement = spec["work"], spec["placement"]
+    task, placement = spec["task"], spec["placement"]
     context = ray.train.get_context()
     if placement.threads:
         torch.set_num_threads(placement.threads)
@@ -205,7 +197,7 @@ def train_worker(spec: dict[str, Any]) -> None:
         rank=context.get_world_rank(),
         world_size=context.get_world_size(),
         device=device,
-        precision=choose_precision(work.config.precision, device),
+        precision=choose_precision(task.config.precision, device),
     )
     shard = ray.train.get_dataset_shard(stream_name(worker.rank))
     newcomers: list[Any] = []
@@ -221,13 +213,12 @@ def train_worker(spec: dict[str, Any]) -> None:
 
     try:
         fit(
-            work.config,
+            task.config,
             worker,
-            batches=worker_batches(shard, len(work.config.modalities), work.plan.size),
-            steps_per_epoch=work.steps_per_epoch,
-            slices_per_epoch=work.slices_per_epoch,
-            val_paths=work.val_paths,
-            run=work.config.out,
+            data=task.data,
+            batches=worker_batches(shard),
+            val_paths=task.val_paths,
+            run=task.config.out,
             on_epoch=on_epoch,
         )
     finally:
@@ -255,31 +246,32 @@ def worker_failure(error: BaseException) -> str:
     return f"the workers could not be started or kept: {root_cause(error)}"
 
 
-def check_batches(batches: Sequence[PlannedBatch], workers: int) -> None:
+def check_batches(plan: EpochPlan, workers: int) -> None:
     """Raise ConfigError unless every batch has a slice for every worker."""
-    smallest = min(len(batch.slices) for batch in batches)
-    if smallest < workers:
+    if plan.smallest_batch < workers:
         raise ConfigError(
-            f"a batch has {smallest} slices for {workers} workers; raise --batch-size or lower --workers"
+            f"a batch has {plan.smallest_batch} slices for {workers} workers; raise --batch-size or lower --workers"
         )
 
 
-def announce(config: TrainConfig, placement: Placement, done: int, n_slices: int, n_steps: int) -> None:
-    """Say what is about to be trained, on what."""
-    resumed = f", resuming after epoch {done}" if done else ""
+def announce(task: TrainingTask, placement: Placement, n_done: int) -> None:
+    """Report what is about to be trained, on what."""
+    config, plan = task.config, task.data.plan
+    resumed = f", resuming after epoch {n_done}" if n_done else ""
     say(
         "train",
-        f"U-Net {config.encoder} on {', '.join(config.modalities)}; {placement}; "
-        f"{config.epochs} epochs of {n_slices} slices in {n_steps} steps{resumed}",
+        f"U-Net {config.encoder} on {', '.join(config.modalities)}; {placement}; {config.epochs} epochs of "
+        f"{plan.slices_per_epoch} slices in {plan.steps_per_epoch} steps{resumed}",
     )
 
 
 def show_epoch(config: TrainConfig, row: dict[str, Any]) -> None:
     """The line of one epoch."""
+    dice = " ".join(f"{region} {row[dice_column(region)]:.3f}" for region in REGIONS)
     left = (config.epochs - row["epoch"]) * row["elapsed_s"]
     say(
         "train",
         f"epoch {row['epoch']}/{config.epochs}  loss {row['train_loss']:.3f} val {row['val_loss']:.3f}  "
-        f"Dice WT {row['val_dice_wt']:.3f} TC {row['val_dice_tc']:.3f} ET {row['val_dice_et']:.3f}  "
+        f"Dice {dice}  "
         f"{row['slices_per_s']:.0f} slices/s  {duration(left)} left",
     )

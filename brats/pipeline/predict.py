@@ -15,10 +15,11 @@ from brats.cluster.placement import Machine, Placement, look, place_workers
 from brats.cluster.preflight import CASE_MEMORY_BYTES, check_gpus
 from brats.config import PredictConfig
 from brats.console import say
+from brats.data.case import Case, check_modalities
 from brats.data.cases import CaseFiles, find_cases
 from brats.data.dataset import is_prepared, read_case_table, slices_path
 from brats.data.masks import write_masks
-from brats.data.preprocess import Case, check_modalities, in_source_axes, read_case
+from brats.data.preprocess import read_case
 from brats.data.run_split import read_split
 from brats.data.slices import SliceFile
 from brats.data.volume import nifti_bytes
@@ -61,7 +62,7 @@ def predict(config: PredictConfig) -> Scores:
     model, data, out = (storage.absolute(path) for path in (config.model, config.data, config.out))
     bundle = find_bundle(model)
     _, card = load_bundle(bundle)  # here too, so that a broken bundle is refused before anything is read
-    items, found_rejects = find_items(data, model, card.modalities, config.split)
+    items, found_rejects = find_items(data, model, card.inputs.modalities, config.split)
     weights = hashlib.sha256(storage.read_bytes(storage.join(bundle, "model.safetensors"))).hexdigest()[:16]
     config = dataclasses.replace(config, model=bundle, data=data, out=out)
     SavedConfig.of("predict", config, weights=weights).claim(out)
@@ -75,7 +76,7 @@ def predict(config: PredictConfig) -> Scores:
     _warn_of_training_cases(items, card.trained_on)
     if todo:
         placement = place_workers(config.device, config.workers, cpu_workers=0, wait_minutes=config.wait_minutes)
-        _predict_items(todo, config, card.modalities, placement)
+        _predict_items(todo, config, card.inputs.modalities, placement)
     case_ids = {item.case_id for item in items}
     return write_tables(out, case_ids, found_rejects, config=asdict(config), strict=config.strict)
 
@@ -250,9 +251,10 @@ def score_and_write(row: dict[str, Any], out: str, nifti: bool, counter: Any) ->
 
 def write_case(out: str, item: Item, case: Case, predicted: Labels, *, nifti: bool) -> None:
     """Write the mask of a case, as NIfTI too where asked, and its part with the scores."""
-    write_masks(out, case, predicted)
+    volume = case.on_source_grid(predicted)
+    write_masks(out, case.case_id, volume)
     if nifti:
-        content = nifti_bytes(case.uncropped(predicted), case.grid, case.layout)
+        content = nifti_bytes(volume, case.grid, case.layout)
         storage.write_bytes(storage.join(out, "nifti", f"{case.case_id}.nii.gz"), content)
     write_part(out, score_case(item, case, predicted))
 
@@ -261,15 +263,14 @@ def score_case(item: Item, case: Case, predicted: Labels) -> Part:
     """The metric rows of a case; none where it has no reference."""
     rows: dict[str, Any] = {}
     if case.labels is not None:
-        reference, first_slice = in_source_axes(case, case.labels)
         rows = tables.score_rows(
             case_id=case.case_id,
             patient_id=item.patient_id,
             split=item.split,
-            reference=reference,
-            predicted=in_source_axes(case, predicted)[0],
-            spacing_mm=case.grid.slice_spacing_mm,
+            reference=case.source_slices(case.labels),
+            predicted=case.source_slices(predicted),
+            spacing_mm=case.grid.spacing_shw_mm,
             n_outside=case.n_outside,
-            first_slice=first_slice,
+            first_slice=case.source_box.start[2],
         )
     return Part(case_id=item.case_id, source_bytes=item.source_bytes, **rows)

@@ -9,7 +9,7 @@ from typing import Any
 from brats.cluster import attempts
 from brats.cluster.placement import Placement
 from brats.config import PredictConfig
-from brats.data.preprocess import Case
+from brats.data.case import Case
 from brats.errors import CaseError, Reject
 from brats.labels import Labels
 
@@ -25,19 +25,14 @@ class Predictor:
     def __init__(self, config: PredictConfig, placement: Placement, counter: Any) -> None:
         import torch
 
-        from brats.model.bundle import load_bundle
-        from brats.model.fusion import for_inference
-        from brats.model.precision import choose_precision
+        from brats.model.inference import Segmenter
 
         if placement.threads:
             torch.set_num_threads(placement.threads)
         self._counter = counter
-        self._device = torch.device("cuda" if placement.use_gpu else "cpu")
-        self._precision = choose_precision(config.precision, self._device)
+        device = torch.device("cuda" if placement.use_gpu else "cpu")
+        self._segmenter = Segmenter.load(config.model, device, config.precision)
         self._batch_size = config.batch_size
-        network, self._card = load_bundle(config.model)
-        network = for_inference(network, len(self._card.modalities), self._precision)
-        self._network = network.to(self._device)
 
     def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
         """Add the label map (Z, H, W) as bytes; the images, done with, stay behind."""
@@ -62,21 +57,10 @@ class Predictor:
         """
         import torch
 
-        from brats.model.inference import predict_labels
-
         batch_size = self._batch_size
         while True:
             try:
-                predicted = predict_labels(
-                    self._network,
-                    case,
-                    modalities=self._card.modalities,
-                    thresholds=self._card.thresholds,
-                    divisor=self._card.divisor,
-                    batch_size=batch_size,
-                    device=self._device,
-                    precision=self._precision,
-                )
+                predicted = self._segmenter.labels(case, batch_size)
             except torch.OutOfMemoryError as error:
                 if batch_size == 1:
                     reason = "one slice of it does not fit into the memory of the GPU; use one with more"

@@ -17,7 +17,7 @@ from brats.data.dataset import CASES, case_row, cases_path, is_prepared, read_ca
 from brats.data.preprocess import read_case
 from brats.data.rejects import check_rejects, write_rejects
 from brats.data.slices import SliceFile, encode_case
-from brats.data.split import LabelledCase, Place, join_patients, split_patients
+from brats.data.split import Assignment, LabelledCase, join_patients, split_patients
 from brats.errors import BratsError, CaseError, Reject, StorageError
 from brats.saved_config import SavedConfig
 
@@ -162,7 +162,7 @@ def _write_cases(config: PrepareConfig, out: str, known: dict[str, dict[str, Any
         if row["volume_ml_wt"] is not None
     ]
     before = read_case_table(out) if is_prepared(out) else []
-    previous = {row["case_id"]: Place(row["split"], row["fold"]) for row in before if row["split"]}
+    previous = {row["case_id"]: Assignment(row["split"], row["fold"]) for row in before if row["split"]}
     places = split_patients(
         labelled,
         val_fraction=config.val_fraction,

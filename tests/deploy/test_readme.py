@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from brats import config
-from brats.data.preprocess import Case
+from brats.data.case import Case
 from brats.pipeline.predict import Item, write_case
 from brats.score.results import write_tables
 from tests.support import ROOT

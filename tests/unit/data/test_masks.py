@@ -9,9 +9,10 @@ import pandas as pd
 import pytest
 
 from brats import storage
+from brats.data.case import Case
 from brats.data.cases import find_cases
 from brats.data.masks import MASK, masks_path, read_masks, write_masks
-from brats.data.preprocess import Case, read_case
+from brats.data.preprocess import read_case
 from brats.data.volume import nifti_bytes
 from brats.errors import StorageError
 from brats.labels import ED, ET, NCR, Labels, encode_labels

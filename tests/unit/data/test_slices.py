@@ -16,19 +16,12 @@ import pytest
 
 from brats import storage
 from brats.data import slices
+from brats.data.batches import common_dtype
+from brats.data.case import Case
 from brats.data.cases import CaseFiles, find_cases
 from brats.data.dataset import case_row, slices_path
-from brats.data.preprocess import Case, crop_case, read_case
-from brats.data.slices import (
-    SliceFile,
-    common_dtype,
-    encode_case,
-    from_planes,
-    open_slices,
-    padded_size,
-    read_batch,
-    to_planes,
-)
+from brats.data.preprocess import crop_case, read_case
+from brats.data.slices import SliceFile, encode_case, from_planes, open_slices, padded_size, read_batch, to_planes
 from brats.data.volume import Grid, Volume, from_ras
 from brats.errors import StorageError
 from brats.labels import ED, ET, NCR, Labels
