@@ -6,6 +6,7 @@ All overlaps come from one table: how many voxels have which label in the refere
 prediction. Label maps may be crops of a volume in which everything outside is background in both.
 """
 
+from dataclasses import dataclass
 from typing import TypedDict
 
 import numpy as np
@@ -56,54 +57,82 @@ class NotebookMetric(TypedDict):
     value: float
 
 
-def case_metrics(
-    reference: Labels, predicted: Labels, spacing_mm: Spacing, n_outside: int = 0
-) -> dict[str, RegionMetrics]:
-    """Scores of a case in 3-D by region, from its label maps: three axes in any order, the spacing in the same.
+@dataclass(frozen=True)
+class Overlap:
+    """Two label maps of a case side by side, counted once: what every score is computed from.
 
-    n_outside: number of voxels of the full volume outside these arrays; all are true negatives.
+    reference, predicted: the box (S H W) of the maps that holds all tumour of both
+    spacing_mm:           of their axes
+    slice_counts:         (S, L, L), of every slice of the maps, in and beside the box
+    counts:               (L, L), of the full volume
+    """
+
+    reference: Labels
+    predicted: Labels
+    spacing_mm: Spacing
+    slice_counts: Counts
+    counts: Counts
+
+
+def count_overlap(reference: Labels, predicted: Labels, spacing_mm: Spacing, n_outside: int = 0) -> Overlap:
+    """Count the label pairs of a case, in label maps (S, H, W) that may be crops of its volume.
+
+    spacing_mm: in the order of the axes
+    n_outside:  number of voxels of the full volume outside the maps; all are background in both
+
+    Raises ValueError for label maps of different shapes.
+    """
+    if reference.shape != predicted.shape:
+        raise ValueError(f"reference has shape {reference.shape}, prediction {predicted.shape}")
+    box = bounding_box((reference | predicted) != 0)
+    slice_counts = _count_label_pairs(reference, predicted, box)
+    counts = slice_counts.sum(axis=0)
+    counts[0, 0] += n_outside
+    return Overlap(reference[box], predicted[box], spacing_mm, slice_counts, counts)
+
+
+def case_metrics(overlap: Overlap) -> dict[str, RegionMetrics]:
+    """Scores of a case in 3-D by region.
 
     Dice and IoU: both masks empty 1, one empty 0. HD95: both empty 0, one empty 373.13 mm. None are the
     sensitivity of an empty reference, the precision of an empty prediction, and the specificity where the
-    reference fills the volume. Raises ValueError for label maps of different shapes.
+    reference fills the volume.
     """
-    counts = count_label_pairs(reference, predicted).sum(axis=0)
-    counts[0, 0] += n_outside
-    box = bounding_box((reference | predicted) != 0)
     metrics: dict[str, RegionMetrics] = {}
     for region in REGIONS:
-        masks = [region_mask(labels[box], region) for labels in (reference, predicted)]
-        distance_mm = hd95_mm(masks[0], masks[1], spacing_mm)
-        metrics[region] = _region_metrics(counts, region, distance_mm, float(np.prod(spacing_mm)) / 1000)
+        masks = [region_mask(labels, region) for labels in (overlap.reference, overlap.predicted)]
+        distance_mm = hd95_mm(masks[0], masks[1], overlap.spacing_mm)
+        voxel_ml = float(np.prod(overlap.spacing_mm)) / 1000
+        metrics[region] = _region_metrics(overlap.counts, region, distance_mm, voxel_ml)
     return metrics
 
 
-def slice_metrics(reference: Labels, predicted: Labels) -> list[SliceMetrics]:
-    """Dice of every region in every slice (H, W) of label maps (S, H, W), by slice index in the array.
+def slice_metrics(overlap: Overlap) -> list[SliceMetrics]:
+    """Dice of every region in every slice (H, W), by slice index in the label maps.
 
     Both masks empty 1, one empty 0: most slices of a case hold no tumour, so a mean over them says little.
     """
-    counts = count_label_pairs(reference, predicted)
-    rows: list[SliceMetrics] = []
-    for slice_index, counts_of_slice in enumerate(counts):
-        for region in REGIONS:
-            both, n_reference, n_predicted = _region_counts(counts_of_slice, region)
-            rows.append(
-                SliceMetrics(
-                    slice_index=slice_index,
-                    region=region,
-                    dice=_overlap(2 * both, n_reference + n_predicted),
-                    n_reference_voxels=n_reference,
-                    n_predicted_voxels=n_predicted,
-                )
-            )
-    return rows
+    columns = []
+    for region in REGIONS:
+        both, n_reference, n_predicted = _region_counts(overlap.slice_counts, region)
+        n_either = n_reference + n_predicted
+        dice = np.divide(2 * both, n_either, out=np.ones(len(both)), where=n_either > 0)
+        columns.append(zip(dice.tolist(), n_reference.tolist(), n_predicted.tolist(), strict=True))
+    return [
+        SliceMetrics(
+            slice_index=slice_index,
+            region=region,
+            dice=dice,
+            n_reference_voxels=n_reference,
+            n_predicted_voxels=n_predicted,
+        )
+        for slice_index, of_slice in enumerate(zip(*columns, strict=True))
+        for region, (dice, n_reference, n_predicted) in zip(REGIONS, of_slice, strict=True)
+    ]
 
 
-def notebook_metrics(reference: Labels, predicted: Labels, n_outside: int = 0) -> list[NotebookMetric]:
+def notebook_metrics(overlap: Overlap) -> list[NotebookMetric]:
     """Scores of a case the way widely copied Keras notebooks report them; only for comparison with theirs.
-
-    n_outside: number of voxels of the full volume outside these arrays; all are background in both.
 
     As in https://www.kaggle.com/code/rastislav/3d-mri-brain-tumor-segmentation-u-net, masks are one-hot over
     background, NCR, ED and ET, and all pixels of a case are pooled. Precision, sensitivity and specificity pool
@@ -111,8 +140,7 @@ def notebook_metrics(reference: Labels, predicted: Labels, n_outside: int = 0) -
     a, and specificity is 1 - (1 - a) / 3. Dice is the mean of the four channels ("macro"), background included,
     each (2 TP + 1) / (n + m + 1).
     """
-    counts = count_label_pairs(reference, predicted).sum(axis=0)
-    counts[0, 0] += n_outside
+    counts = overlap.counts
     hits = np.diagonal(counts)
     sizes = counts.sum(axis=0) + counts.sum(axis=1)
     accuracy = float(hits.sum() / counts.sum())
@@ -127,12 +155,9 @@ def notebook_metrics(reference: Labels, predicted: Labels, n_outside: int = 0) -
     ]
 
 
-def count_label_pairs(reference: Labels, predicted: Labels) -> Counts:
-    """Voxels by their two labels, for each slice of label maps (S, H, W): shape (S, L, L)."""
-    if reference.shape != predicted.shape:
-        raise ValueError(f"reference has shape {reference.shape}, prediction {predicted.shape}")
+def _count_label_pairs(reference: Labels, predicted: Labels, box: tuple[slice, ...]) -> Counts:
+    """Voxels by their two labels, in each slice of label maps (S, H, W) with all tumour in the box: (S, L, L)."""
     n_slices, n_pairs = len(reference), LABELS.size**2
-    box = bounding_box((reference | predicted) != 0)
     pairs = LABELS.size * reference[box] + predicted[box]
     bins = pairs + n_pairs * np.arange(len(pairs))[:, None, None]
     counts = np.zeros((n_slices, n_pairs), np.int64)
@@ -141,22 +166,23 @@ def count_label_pairs(reference: Labels, predicted: Labels) -> Counts:
     return counts.reshape(n_slices, LABELS.size, LABELS.size)
 
 
-def _region_counts(counts: Counts, region: str) -> tuple[int, int, int]:
-    """Voxels of a region in both maps, in the reference and in the prediction, from counts (L, L)."""
+def _region_counts(counts: Counts, region: str) -> tuple[Counts, Counts, Counts]:
+    """Voxels of a region in both maps, in the reference and in the prediction, (...) from counts (..., L, L)."""
     inside = region_mask(LABELS, region)
-    in_reference = counts[inside]
-    return int(in_reference[:, inside].sum()), int(in_reference.sum()), int(counts[:, inside].sum())
+    in_reference, in_predicted = counts[..., inside, :], counts[..., inside]
+    both = in_reference[..., inside]
+    return both.sum(axis=(-2, -1)), in_reference.sum(axis=(-2, -1)), in_predicted.sum(axis=(-2, -1))
 
 
 def _region_metrics(counts: Counts, region: str, distance_mm: float, voxel_ml: float) -> RegionMetrics:
-    both, n_reference, n_predicted = _region_counts(counts, region)
+    both, n_reference, n_predicted = (int(count) for count in _region_counts(counts, region))
     n_voxels = int(counts.sum())
     n_either = n_reference + n_predicted - both
     n_neither = n_voxels - n_either
     return RegionMetrics(
-        dice=_overlap(2 * both, n_reference + n_predicted),
+        dice=_overlap_score(2 * both, n_reference + n_predicted),
         hd95_mm=distance_mm,
-        iou=_overlap(both, n_either),
+        iou=_overlap_score(both, n_either),
         sensitivity=_ratio(both, n_reference),
         specificity=_ratio(n_neither, n_voxels - n_reference),
         precision=_ratio(both, n_predicted),
@@ -168,7 +194,7 @@ def _region_metrics(counts: Counts, region: str, distance_mm: float, voxel_ml: f
     )
 
 
-def _overlap(shared: int, whole: int) -> float:
+def _overlap_score(shared: int, whole: int) -> float:
     """Dice or IoU, which are 1 where there is nothing to find and nothing was found."""
     return shared / whole if whole else 1.0
 

@@ -10,7 +10,7 @@ import pyarrow as pa
 
 from brats import storage
 from brats.labels import REGIONS, Labels
-from brats.score.metrics import case_metrics, notebook_metrics, slice_metrics
+from brats.score.metrics import case_metrics, count_overlap, notebook_metrics, slice_metrics
 from brats.score.surface import Spacing
 
 Row = Mapping[str, Any]
@@ -121,13 +121,15 @@ def score_rows(
     n_outside: number of voxels of the volume outside the crops
     first_slice: index of the crops' first slice in the volume
     """
-    by_region = case_metrics(reference, predicted, spacing_mm, n_outside)
+    overlap = count_overlap(reference, predicted, spacing_mm, n_outside)
     case = {"case_id": case_id, "patient_id": patient_id, "split": split}
-    slices = slice_metrics(reference, predicted)
     return {
-        "cases": [{**case, "region": region, **metrics} for region, metrics in by_region.items()],
-        "slices": [{"case_id": case_id, **row, "slice_index": first_slice + row["slice_index"]} for row in slices],
-        "notebook": [{"case_id": case_id, **row} for row in notebook_metrics(reference, predicted, n_outside)],
+        "cases": [{**case, "region": region, **metrics} for region, metrics in case_metrics(overlap).items()],
+        "slices": [
+            {"case_id": case_id, **row, "slice_index": first_slice + row["slice_index"]}
+            for row in slice_metrics(overlap)
+        ],
+        "notebook": [{"case_id": case_id, **row} for row in notebook_metrics(overlap)],
     }
 
 

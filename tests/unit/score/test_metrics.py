@@ -10,7 +10,7 @@ from brats.labels import ED, ET, NCR, REGIONS, Labels, decode_labels, region_mas
 from brats.score.metrics import (
     RegionMetrics,
     case_metrics,
-    count_label_pairs,
+    count_overlap,
     notebook_metrics,
     slice_metrics,
 )
@@ -31,11 +31,11 @@ def scores(reference_et: bool, predicted_et: bool) -> RegionMetrics:
     reference, predicted = np.zeros((4, 5, 5), np.uint8), np.zeros((4, 5, 5), np.uint8)
     reference[1, 1:3, 1] = ET if reference_et else ED
     predicted[1, 1:3, 1] = ET if predicted_et else ED
-    return case_metrics(reference, predicted, UNIT)["ET"]
+    return case_metrics(count_overlap(reference, predicted, UNIT))["ET"]
 
 
 def test_scores_of_a_case_are_those_computed_by_hand() -> None:
-    metrics = case_metrics(REFERENCE, PREDICTED, (2.0, 3.0, 5.0))
+    metrics = case_metrics(count_overlap(REFERENCE, PREDICTED, (2.0, 3.0, 5.0)))
     assert list(metrics) == list(REGIONS)
     wt, tc, et = metrics["WT"], metrics["TC"], metrics["ET"]
     assert wt["dice"] == pytest.approx(8 / 10)
@@ -119,12 +119,12 @@ def test_a_region_found_exactly_is_a_perfect_score() -> None:
 
 def test_specificity_is_undefined_where_the_reference_fills_the_volume() -> None:
     full = np.full((3, 3, 3), ET, np.uint8)
-    assert case_metrics(full, full, UNIT)["ET"]["specificity"] is None
+    assert case_metrics(count_overlap(full, full, UNIT))["ET"]["specificity"] is None
 
 
 def test_label_maps_without_any_tumour_score_perfectly() -> None:
     nothing = np.zeros((3, 4, 5), np.uint8)
-    for metrics in case_metrics(nothing, nothing, UNIT).values():
+    for metrics in case_metrics(count_overlap(nothing, nothing, UNIT)).values():
         assert (metrics["dice"], metrics["hd95_mm"], metrics["accuracy"]) == (1, 0, 1)
 
 
@@ -132,32 +132,35 @@ def test_a_crop_scores_as_the_full_volume_it_was_cut_from() -> None:
     reference, predicted = random_labels(0), random_labels(1)
     full_reference, full_predicted = np.pad(reference, 3), np.pad(predicted, 3)
     n_outside = full_reference.size - reference.size
-    expected = case_metrics(full_reference, full_predicted, (1.0, 1.5, 3.0))
-    assert case_metrics(reference, predicted, (1.0, 1.5, 3.0), n_outside) == expected
-    assert notebook_metrics(reference, predicted, n_outside) == notebook_metrics(full_reference, full_predicted)
+    whole = count_overlap(full_reference, full_predicted, (1.0, 1.5, 3.0))
+    crop = count_overlap(reference, predicted, (1.0, 1.5, 3.0), n_outside)
+    assert case_metrics(crop) == case_metrics(whole)
+    assert notebook_metrics(crop) == notebook_metrics(whole)
 
 
 def test_the_order_of_the_axes_does_not_change_a_case() -> None:
     reference, predicted = random_labels(0), random_labels(1)
-    turned = case_metrics(reference.transpose(2, 0, 1), predicted.transpose(2, 0, 1), (3.0, 1.0, 1.5))
-    expected = case_metrics(reference, predicted, (1.0, 1.5, 3.0))
+    turned = case_metrics(
+        count_overlap(reference.transpose(2, 0, 1), predicted.transpose(2, 0, 1), (3.0, 1.0, 1.5))
+    )
+    expected = case_metrics(count_overlap(reference, predicted, (1.0, 1.5, 3.0)))
     for region in REGIONS:
         assert turned[region] == pytest.approx(expected[region])
 
 
 def test_label_maps_of_different_shapes_are_refused_with_both_shapes() -> None:
     with pytest.raises(ValueError, match=r"\(2, 3, 4\), prediction \(2, 3, 1\)"):
-        case_metrics(np.zeros((2, 3, 4), np.uint8), np.zeros((2, 3, 1), np.uint8), UNIT)
+        count_overlap(np.zeros((2, 3, 4), np.uint8), np.zeros((2, 3, 1), np.uint8), UNIT)
 
 
 def test_label_pairs_are_counted_slice_by_slice() -> None:
-    counts = count_label_pairs(REFERENCE, PREDICTED)
+    counts = count_overlap(REFERENCE, PREDICTED, UNIT).slice_counts
     assert counts[0].tolist() == [[1, 1, 0, 0], [0, 0, 0, 1], [0, 0, 2, 0], [0, 0, 0, 1]]
     assert counts[1].tolist() == [[5, 0, 0, 0], [1, 0, 0, 0], [0, 0, 0, 0], [0, 0, 0, 0]]
 
 
 def test_slices_are_scored_one_by_one_and_empty_ones_perfectly() -> None:
-    rows = slice_metrics(REFERENCE, PREDICTED)
+    rows = slice_metrics(count_overlap(REFERENCE, PREDICTED, UNIT))
     assert [(row["slice_index"], row["region"]) for row in rows] == [
         (0, "WT"),
         (0, "TC"),
@@ -172,7 +175,7 @@ def test_slices_are_scored_one_by_one_and_empty_ones_perfectly() -> None:
 
 
 def notebook_values(reference: Labels, predicted: Labels) -> dict[str, float]:
-    return {row["metric"]: row["value"] for row in notebook_metrics(reference, predicted)}
+    return {row["metric"]: row["value"] for row in notebook_metrics(count_overlap(reference, predicted, UNIT))}
 
 
 def keras_notebook_scores(reference: Labels, predicted: Labels) -> dict[str, float]:
@@ -229,7 +232,7 @@ def test_dice_and_iou_equal_monais_which_agrees_on_empty_masks(metric: str) -> N
     for reference, predicted in pairs:
         ours = [
             found["dice"] if metric == "dice" else found["iou"]
-            for found in case_metrics(reference, predicted, UNIT).values()
+            for found in case_metrics(count_overlap(reference, predicted, UNIT)).values()
         ]
         assert ours == pytest.approx(monai_scores(metric, reference, predicted), rel=1e-6)
 
@@ -246,7 +249,7 @@ def test_a_real_reference_scored_against_itself_is_perfect_its_empty_regions_inc
     cases = real_labels(real_data_dir)
     assert any(not (labels == ET).any() for labels in cases.values())
     for path, labels in cases.items():
-        for region, metrics in case_metrics(labels, labels.copy(), UNIT).items():
+        for region, metrics in case_metrics(count_overlap(labels, labels.copy(), UNIT)).items():
             found = metrics["n_reference_voxels"] > 0
             ratio = 1 if found else None
             assert (metrics["dice"], metrics["iou"], metrics["hd95_mm"]) == (1, 1, 0), (path, region)
