@@ -31,7 +31,7 @@ from brats.data.cases import CaseFiles
 from brats.data.preprocess import read_case
 from brats.labels import ED, REGIONS, Labels, region_mask
 from brats.score.metrics import case_metrics, count_overlap
-from brats.score.surface import Spacing, bounding_box, hd95_mm
+from brats.score.surface import Spacing, bounding_box, hd95_mm, surface_distances
 from brats.score.tables import score_rows
 
 Mask = npt.NDArray[np.bool_]
@@ -78,7 +78,7 @@ def make_pair(files: CaseFiles, shift: tuple[int, int, int]) -> Pair:
 
 
 def ours_hd95(reference: Mask, predicted: Mask, spacing_mm: Spacing) -> float:
-    return hd95_mm(reference, predicted, spacing_mm)
+    return hd95_mm(surface_distances(reference, predicted, spacing_mm))
 
 
 def surface_distance_hd95(reference: Mask, predicted: Mask, spacing_mm: Spacing) -> float:

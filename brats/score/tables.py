@@ -10,13 +10,12 @@ import pyarrow as pa
 
 from brats import storage
 from brats.labels import REGIONS, Labels
-from brats.score.metrics import case_metrics, count_overlap, notebook_metrics, slice_metrics
+from brats.score.metrics import METRICS, case_metrics, count_overlap, notebook_metrics, slice_metrics
 from brats.score.surface import Spacing
 
 Row = Mapping[str, Any]
 Floats = npt.NDArray[np.float64]
 
-METRICS = ("dice", "hd95_mm", "iou", "sensitivity", "specificity", "precision", "accuracy")
 STATISTICS = ("mean", "std", "median", "q25", "q75", "ci95_low", "ci95_high")
 
 # A ball of 1 ml is 12 mm across, little more than the 10 mm from which RANO calls a lesion measurable. Outlined
@@ -32,7 +31,7 @@ CASES_SCHEMA = pa.schema(
         ("patient_id", pa.string()),
         ("split", pa.string()),
         ("region", pa.string()),
-        *((metric, pa.float64()) for metric in METRICS),
+        *((metric.name, pa.float64()) for metric in METRICS),
         ("reference_ml", pa.float64()),
         ("predicted_ml", pa.float64()),
         ("n_reference_voxels", pa.int64()),
@@ -65,14 +64,7 @@ SUMMARY_SCHEMA = pa.schema(
 
 CASES_CONVENTIONS = {
     "region": "WT = NCR + ED + ET, TC = NCR + ET, ET; 3-D, on the full volume",
-    "dice": "2 TP / (2 TP + FP + FN); both masks empty 1, one empty 0",
-    "hd95_mm": "per direction the 95th percentile weighted by surface area, then the larger, as in "
-    "google-deepmind/surface-distance; both masks empty 0, one empty 373.13 (BraTS 2020)",
-    "iou": "TP / (TP + FP + FN); both masks empty 1, one empty 0",
-    "sensitivity": "TP / (TP + FN); null where the reference is empty",
-    "specificity": "TN / (TN + FP); null where the reference fills the volume",
-    "precision": "TP / (TP + FP); null where the prediction is empty",
-    "accuracy": "(TP + TN) / all voxels of the volume",
+    **{metric.name: metric.convention for metric in METRICS},
     "reference_ml, predicted_ml": "voxels x voxel volume",
 }
 SLICES_CONVENTIONS = {
@@ -173,7 +165,7 @@ def summarise(cases: pa.Table, notebook: pa.Table) -> pa.Table:
     for region in REGIONS if len(scored) else ():
         for subset, chosen in subsets.items():
             group = scored[chosen & (scored["region"] == region)]
-            for metric in METRICS:
+            for metric in (metric.name for metric in METRICS):
                 names = {"region": region, "metric": metric, "convention": "brats", "subset": subset}
                 rows.append(names | describe(group[metric].to_numpy(), group["patient_id"].to_numpy()))
     for metric, group in notebook.to_pandas().groupby("metric"):
@@ -239,7 +231,7 @@ def format_summary(summary: pa.Table) -> str:
         "WT tiny": ("WT", "tiny"),
     }
     for name, (region, subset) in named.items():
-        scores = {metric: found.get((region, subset, metric), {}) for metric in METRICS}
+        scores = {metric.name: found.get((region, subset, metric.name), {}) for metric in METRICS}
         if not (dice := scores["dice"]):
             continue
         interval = f"[{_number(dice['ci95_low'])}, {_number(dice['ci95_high'])}]"

@@ -1,14 +1,15 @@
 """Scores: hand-computed values, the four empty-mask cases, the notebooks' formulas, and parity with MONAI."""
 
 from glob import glob
+from typing import Any
 
 import nibabel as nib
 import numpy as np
 import pytest
 
-from brats.labels import ED, ET, NCR, REGIONS, Labels, decode_labels, region_masks
+from brats.labels import ED, ET, NCR, REGIONS, Labels, decode_labels, region_mask
 from brats.score.metrics import (
-    RegionMetrics,
+    METRICS,
     case_metrics,
     count_overlap,
     notebook_metrics,
@@ -26,7 +27,7 @@ def random_labels(seed: int, shape: tuple[int, int, int] = (6, 7, 8)) -> Labels:
     return np.random.default_rng(seed).integers(0, 4, shape, np.uint8)
 
 
-def scores(reference_et: bool, predicted_et: bool) -> RegionMetrics:
+def scores(reference_et: bool, predicted_et: bool) -> dict[str, Any]:
     """ET of a case with 4 x 5 x 5 voxels, 2 of them ET in a mask that is not empty, the same two in both."""
     reference, predicted = np.zeros((4, 5, 5), np.uint8), np.zeros((4, 5, 5), np.uint8)
     reference[1, 1:3, 1] = ET if reference_et else ED
@@ -51,6 +52,11 @@ def test_scores_of_a_case_are_those_computed_by_hand() -> None:
     assert et["dice"] == pytest.approx(2 / 3)
     assert et["sensitivity"] == 1
     assert et["precision"] == pytest.approx(1 / 2)
+
+
+def test_every_metric_of_the_list_is_scored_in_its_order() -> None:
+    for found in case_metrics(count_overlap(REFERENCE, PREDICTED, UNIT)).values():
+        assert list(found)[: len(METRICS)] == [metric.name for metric in METRICS]
 
 
 def test_both_masks_empty_is_a_perfect_score_and_no_ratio() -> None:
@@ -215,7 +221,10 @@ def monai_scores(metric: str, reference: Labels, predicted: Labels) -> list[floa
     from monai.metrics.meaniou import MeanIoU
 
     score = {"dice": DiceMetric, "iou": MeanIoU}[metric](include_background=True, ignore_empty=False)
-    masks = [torch.from_numpy(region_masks(labels))[None].float() for labels in (predicted, reference)]
+    masks = [
+        torch.from_numpy(np.stack([region_mask(labels, region) for region in REGIONS]))[None].float()
+        for labels in (predicted, reference)
+    ]
     return [float(value) for value in score(*masks)[0]]
 
 
@@ -230,10 +239,7 @@ def test_dice_and_iou_equal_monais_which_agrees_on_empty_masks(metric: str) -> N
         (without_et, without_et),
     ]
     for reference, predicted in pairs:
-        ours = [
-            found["dice"] if metric == "dice" else found["iou"]
-            for found in case_metrics(count_overlap(reference, predicted, UNIT)).values()
-        ]
+        ours = [found[metric] for found in case_metrics(count_overlap(reference, predicted, UNIT)).values()]
         assert ours == pytest.approx(monai_scores(metric, reference, predicted), rel=1e-6)
 
 
