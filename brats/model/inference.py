@@ -91,7 +91,7 @@ def threshold_logits(logits: Tensor, thresholds: Sequence[float]) -> Tensor:
 
 
 def label_map(regions: Tensor) -> Tensor:
-    """Labels (B, H, W) uint8 of region masks (B, R, H, W): the torch form of `labels.labels_from_regions`."""
+    """Labels (B, H, W) uint8 of region masks (B, R, H, W): ED where WT, then NCR where TC, then ET."""
     wt, tc, et = regions.to(torch.uint8).unbind(1)
     # Arithmetic instead of masks: it takes a tenth of the time on CPUs.
     outside_et = tc * NCR + (1 - tc) * wt * ED

@@ -26,7 +26,7 @@ from brats.score.surface import (
 
 LABELS: Labels = np.arange(1 + len(TISSUES), dtype=np.uint8)
 NOTEBOOK_DICE_SMOOTH = 1.0  # dice_coef(smooth=1.0) of the notebook cited in `notebook_metrics`
-MICRO, MACRO = "micro over 4 labels", "macro over 4 labels"
+MICRO, MACRO = f"micro over {LABELS.size} labels", f"macro over {LABELS.size} labels"
 
 Counts = npt.NDArray[np.int64]
 """Numbers of voxels (..., L, L) by their label in the reference, then by their label in the prediction."""

@@ -9,13 +9,14 @@ import pandas as pd
 import pyarrow as pa
 
 from brats import storage
-from brats.labels import REGIONS, Labels
-from brats.score.metrics import METRICS, case_metrics, count_overlap, notebook_metrics, slice_metrics
+from brats.labels import REGIONS, TISSUES, Labels
+from brats.score.metrics import MACRO, METRICS, MICRO, case_metrics, count_overlap, notebook_metrics, slice_metrics
 from brats.score.surface import Spacing
 
 Row = Mapping[str, Any]
 Floats = npt.NDArray[np.float64]
 
+SHOWN_SUBSETS = (("ET", "present"), ("WT", "tiny"))  # on the console, beside all cases
 STATISTICS = ("mean", "std", "median", "q25", "q75", "ci95_low", "ci95_high")
 
 # A ball of 1 ml is 12 mm across, little more than the 10 mm from which RANO calls a lesion measurable. Outlined
@@ -62,8 +63,15 @@ SUMMARY_SCHEMA = pa.schema(
     ]
 )
 
+
+def _definition(region: str) -> str:
+    """A region as the union of its tissues: "TC = NCR + ET"."""
+    union = " + ".join(name.upper() for name, label in TISSUES.items() if label in REGIONS[region].labels)
+    return region if union == region else f"{region} = {union}"
+
+
 CASES_CONVENTIONS = {
-    "region": "WT = NCR + ED + ET, TC = NCR + ET, ET; 3-D, on the full volume",
+    "region": f"{', '.join(_definition(name) for name in REGIONS)}; 3-D, on the full volume",
     **{metric.name: metric.convention for metric in METRICS},
     "reference_ml, predicted_ml": "voxels x voxel volume",
 }
@@ -71,11 +79,12 @@ SLICES_CONVENTIONS = {
     "slice_index": "slice of the source volume along its third axis",
     "dice": "of that slice alone; both masks empty 1, one empty 0",
 }
+CHANNELS = ", ".join(["background", *map(str.upper, TISSUES)])
 NOTEBOOK_CONVENTIONS = {
     "purpose": "comparison with notebooks that report these numbers; background counts as a class",
-    "averaging": "all pixels of the full volume pooled; one-hot channels background, NCR, ED, ET",
-    "micro over 4 labels": "TP, FP, TN, FN summed over the channels, then the ratio; accuracy is of pixels",
-    "macro over 4 labels": "(2 TP + 1) / (2 TP + FP + FN + 1) of each channel, then their mean",
+    "averaging": f"all pixels of the full volume pooled; one-hot channels {CHANNELS}",
+    MICRO: "TP, FP, TN, FN summed over the channels, then the ratio; accuracy is of pixels",
+    MACRO: "(2 TP + 1) / (2 TP + FP + FN + 1) of each channel, then their mean",
     "source": "https://www.kaggle.com/code/rastislav/3d-mri-brain-tumor-segmentation-u-net",
 }
 SUMMARY_CONVENTIONS = {
@@ -223,14 +232,8 @@ def format_summary(summary: pa.Table) -> str:
     if not found:
         return "no case with a reference, so no scores"
     lines = ["cases        n   Dice mean [95 % interval]   median   HD95 mm   sensitivity   precision"]
-    named = {
-        "WT": ("WT", "all"),
-        "TC": ("TC", "all"),
-        "ET": ("ET", "all"),
-        "ET present": ("ET", "present"),
-        "WT tiny": ("WT", "tiny"),
-    }
-    for name, (region, subset) in named.items():
+    for region, subset in [*((region, "all") for region in REGIONS), *SHOWN_SUBSETS]:
+        name = region if subset == "all" else f"{region} {subset}"
         scores = {metric.name: found.get((region, subset, metric.name), {}) for metric in METRICS}
         if not (dice := scores["dice"]):
             continue
