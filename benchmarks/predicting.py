@@ -42,7 +42,7 @@ from brats.model.bundle import find_bundle, load_bundle
 from brats.model.fusion import for_inference
 from brats.model.inference import Segmenter, label_map
 from brats.model.precision import autocast, choose_precision
-from brats.score.metrics import case_metrics
+from brats.score.metrics import case_metrics, count_overlap
 from brats.storage import FileInfo
 
 BATCH_SIZE = 16
@@ -159,7 +159,7 @@ def dice_of(files: CaseFiles, path: Path) -> list[float]:
     assert files.segmentation is not None
     reference, grid = read_labels(files.segmentation, files.layout)
     predicted, _ = read_labels(FileInfo(str(path), path.stat().st_size), files.layout)
-    found = case_metrics(reference, predicted, grid.spacing_xyz_mm)
+    found = case_metrics(count_overlap(reference, predicted, grid.spacing_xyz_mm))
     return [found[region]["dice"] for region in REGIONS]
 
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from brats.labels import REGION_LABELS, REGIONS
+from brats.labels import REGIONS
 
 Loss = Callable[[Tensor, Tensor], Tensor]
 """From logits and region targets, both (B, R, H, W), to a float32 scalar, the mean over the batch."""
@@ -19,7 +19,7 @@ DICE_SMOOTH = 1.0  # in voxels; keeps the Dice of a batch without the region def
 
 def region_targets(labels: Tensor) -> Tensor:
     """Region masks (B, R, H, W) float32 of a label map (B, H, W)."""
-    return torch.stack([_any_of(labels, REGION_LABELS[region]) for region in REGIONS], dim=1).float()
+    return torch.stack([_any_of(labels, region.labels) for region in REGIONS.values()], dim=1).float()
 
 
 def _any_of(labels: Tensor, wanted: tuple[int, ...]) -> Tensor:

@@ -20,13 +20,12 @@ from brats.data.slices import SliceFile
 from brats.data.volume import to_ras
 from brats.labels import REGIONS, Labels
 from brats.model.history import read_history
-from brats.report.overlay import COLOURS, REGION_NAMES, blank_figure, format_score, plot_case
+from brats.report.overlay import blank_figure, format_score, plot_case
 from brats.score.surface import HD95_ONE_EMPTY_MM
 from brats.score.tables import CASES
 
 TRAINING_COLOUR, VALIDATION_COLOUR = "#000000", "#0072B2"  # Okabe and Ito, as those of the regions
 EDGE_COLOUR = "#333333"
-MARKERS = {"WT": "o", "TC": "s", "ET": "^"}
 
 
 def draw_learning_curves(run: str, figures: str) -> str:
@@ -97,9 +96,9 @@ def plot_learning_curves(history: pd.DataFrame) -> Figure:
     loss.plot(epoch, history["val_loss"], "--D", color=VALIDATION_COLOUR, label="validation", **points)
     highest = np.nanmax(history[["train_loss", "val_loss"]].to_numpy(float))
     loss.set(title="Loss", ylabel="binary cross-entropy + Dice loss", ylim=(0, 1.05 * highest))
-    for region in REGIONS:
-        style = {"color": COLOURS[region], "marker": MARKERS[region], "label": REGION_NAMES[region], **points}
-        dice.plot(epoch, history[f"val_dice_{region.lower()}"], path_effects=edge, **style)
+    for name, region in REGIONS.items():
+        style = {"color": region.colour, "marker": region.marker, "label": f"{name} {region.full_name}", **points}
+        dice.plot(epoch, history[f"val_dice_{name.lower()}"], path_effects=edge, **style)
     dice.set(title="Validation cases", ylabel="mean Dice (1 is perfect)", ylim=(0, 1.02))
     scored = history[history["val_dice"].notna()]
     for axes in (loss, dice):
@@ -138,15 +137,15 @@ def plot_distributions(metrics: pd.DataFrame) -> Figure:
 
 def _draw_distribution(axes: Axes, metrics: pd.DataFrame, column: str, n_decimals: int, unit: str) -> None:
     """One column of points for each region. A case has the same place in all, so that it can be followed."""
-    values = metrics.pivot(index="case_id", columns="region", values=column).reindex(columns=REGIONS)
+    values = metrics.pivot(index="case_id", columns="region", values=column).reindex(columns=list(REGIONS))
     places = ((np.arange(len(values)) + 0.5) / len(values) - 0.5) * 0.5
     ticks = []
-    for position, region in enumerate(REGIONS):
-        low, median, high = values[region].quantile([0.25, 0.5, 0.75])
+    for position, (name, region) in enumerate(REGIONS.items()):
+        low, median, high = values[name].quantile([0.25, 0.5, 0.75])
         axes.bar(position, high - low, 0.7, bottom=low, color="#EEEEEE", edgecolor="#999999")
         axes.plot([position - 0.35, position + 0.35], [median, median], color=EDGE_COLOUR)
-        axes.plot(position + places, values[region], MARKERS[region], color=COLOURS[region], mec=EDGE_COLOUR)
-        ticks.append(f"{region}\nmedian {format_score(median, n_decimals)}{unit}")
+        axes.plot(position + places, values[name], region.marker, color=region.colour, mec=EDGE_COLOUR)
+        ticks.append(f"{name}\nmedian {format_score(median, n_decimals)}{unit}")
     axes.set_xticks(range(len(REGIONS)), ticks)
     axes.set_xlim(-0.5, len(REGIONS) - 0.5)
     axes.grid(axis="y", alpha=0.3)

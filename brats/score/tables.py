@@ -9,14 +9,14 @@ import pandas as pd
 import pyarrow as pa
 
 from brats import storage
-from brats.labels import REGIONS, Labels
-from brats.score.metrics import case_metrics, notebook_metrics, slice_metrics
+from brats.labels import REGIONS, TISSUES, Labels
+from brats.score.metrics import MACRO, METRICS, MICRO, case_metrics, count_overlap, notebook_metrics, slice_metrics
 from brats.score.surface import Spacing
 
 Row = Mapping[str, Any]
 Floats = npt.NDArray[np.float64]
 
-METRICS = ("dice", "hd95_mm", "iou", "sensitivity", "specificity", "precision", "accuracy")
+SHOWN_SUBSETS = (("ET", "present"), ("WT", "tiny"))  # on the console, beside all cases
 STATISTICS = ("mean", "std", "median", "q25", "q75", "ci95_low", "ci95_high")
 
 # A ball of 1 ml is 12 mm across, little more than the 10 mm from which RANO calls a lesion measurable. Outlined
@@ -32,7 +32,7 @@ CASES_SCHEMA = pa.schema(
         ("patient_id", pa.string()),
         ("split", pa.string()),
         ("region", pa.string()),
-        *((metric, pa.float64()) for metric in METRICS),
+        *((metric.name, pa.float64()) for metric in METRICS),
         ("reference_ml", pa.float64()),
         ("predicted_ml", pa.float64()),
         ("n_reference_voxels", pa.int64()),
@@ -63,27 +63,28 @@ SUMMARY_SCHEMA = pa.schema(
     ]
 )
 
+
+def _definition(region: str) -> str:
+    """A region as the union of its tissues: "TC = NCR + ET"."""
+    union = " + ".join(name.upper() for name, label in TISSUES.items() if label in REGIONS[region].labels)
+    return region if union == region else f"{region} = {union}"
+
+
 CASES_CONVENTIONS = {
-    "region": "WT = NCR + ED + ET, TC = NCR + ET, ET; 3-D, on the full volume",
-    "dice": "2 TP / (2 TP + FP + FN); both masks empty 1, one empty 0",
-    "hd95_mm": "per direction the 95th percentile weighted by surface area, then the larger, as in "
-    "google-deepmind/surface-distance; both masks empty 0, one empty 373.13 (BraTS 2020)",
-    "iou": "TP / (TP + FP + FN); both masks empty 1, one empty 0",
-    "sensitivity": "TP / (TP + FN); null where the reference is empty",
-    "specificity": "TN / (TN + FP); null where the reference fills the volume",
-    "precision": "TP / (TP + FP); null where the prediction is empty",
-    "accuracy": "(TP + TN) / all voxels of the volume",
+    "region": f"{', '.join(_definition(name) for name in REGIONS)}; 3-D, on the full volume",
+    **{metric.name: metric.convention for metric in METRICS},
     "reference_ml, predicted_ml": "voxels x voxel volume",
 }
 SLICES_CONVENTIONS = {
     "slice_index": "slice of the source volume along its third axis",
     "dice": "of that slice alone; both masks empty 1, one empty 0",
 }
+CHANNELS = ", ".join(["background", *map(str.upper, TISSUES)])
 NOTEBOOK_CONVENTIONS = {
     "purpose": "comparison with notebooks that report these numbers; background counts as a class",
-    "averaging": "all pixels of the full volume pooled; one-hot channels background, NCR, ED, ET",
-    "micro over 4 labels": "TP, FP, TN, FN summed over the channels, then the ratio; accuracy is of pixels",
-    "macro over 4 labels": "(2 TP + 1) / (2 TP + FP + FN + 1) of each channel, then their mean",
+    "averaging": f"all pixels of the full volume pooled; one-hot channels {CHANNELS}",
+    MICRO: "TP, FP, TN, FN summed over the channels, then the ratio; accuracy is of pixels",
+    MACRO: "(2 TP + 1) / (2 TP + FP + FN + 1) of each channel, then their mean",
     "source": "https://www.kaggle.com/code/rastislav/3d-mri-brain-tumor-segmentation-u-net",
 }
 SUMMARY_CONVENTIONS = {
@@ -121,13 +122,15 @@ def score_rows(
     n_outside: number of voxels of the volume outside the crops
     first_slice: index of the crops' first slice in the volume
     """
-    by_region = case_metrics(reference, predicted, spacing_mm, n_outside)
+    overlap = count_overlap(reference, predicted, spacing_mm, n_outside)
     case = {"case_id": case_id, "patient_id": patient_id, "split": split}
-    slices = slice_metrics(reference, predicted)
     return {
-        "cases": [{**case, "region": region, **metrics} for region, metrics in by_region.items()],
-        "slices": [{"case_id": case_id, **row, "slice_index": first_slice + row["slice_index"]} for row in slices],
-        "notebook": [{"case_id": case_id, **row} for row in notebook_metrics(reference, predicted, n_outside)],
+        "cases": [{**case, "region": region, **metrics} for region, metrics in case_metrics(overlap).items()],
+        "slices": [
+            {"case_id": case_id, **row, "slice_index": first_slice + row["slice_index"]}
+            for row in slice_metrics(overlap)
+        ],
+        "notebook": [{"case_id": case_id, **row} for row in notebook_metrics(overlap)],
     }
 
 
@@ -171,7 +174,7 @@ def summarise(cases: pa.Table, notebook: pa.Table) -> pa.Table:
     for region in REGIONS if len(scored) else ():
         for subset, chosen in subsets.items():
             group = scored[chosen & (scored["region"] == region)]
-            for metric in METRICS:
+            for metric in (metric.name for metric in METRICS):
                 names = {"region": region, "metric": metric, "convention": "brats", "subset": subset}
                 rows.append(names | describe(group[metric].to_numpy(), group["patient_id"].to_numpy()))
     for metric, group in notebook.to_pandas().groupby("metric"):
@@ -229,15 +232,9 @@ def format_summary(summary: pa.Table) -> str:
     if not found:
         return "no case with a reference, so no scores"
     lines = ["cases        n   Dice mean [95 % interval]   median   HD95 mm   sensitivity   precision"]
-    named = {
-        "WT": ("WT", "all"),
-        "TC": ("TC", "all"),
-        "ET": ("ET", "all"),
-        "ET present": ("ET", "present"),
-        "WT tiny": ("WT", "tiny"),
-    }
-    for name, (region, subset) in named.items():
-        scores = {metric: found.get((region, subset, metric), {}) for metric in METRICS}
+    for region, subset in [*((region, "all") for region in REGIONS), *SHOWN_SUBSETS]:
+        name = region if subset == "all" else f"{region} {subset}"
+        scores = {metric.name: found.get((region, subset, metric.name), {}) for metric in METRICS}
         if not (dice := scores["dice"]):
             continue
         interval = f"[{_number(dice['ci95_low'])}, {_number(dice['ci95_high'])}]"

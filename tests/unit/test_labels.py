@@ -1,4 +1,4 @@
-"""Labels: codes of each edition, regions, and the way back from regions."""
+"""Labels: codes of each edition, regions, and counts."""
 
 from typing import Any
 
@@ -12,14 +12,13 @@ from brats.labels import (
     LAYOUT_CODES,
     NCR,
     REGIONS,
+    TISSUES,
     UnknownLabelError,
     count_regions,
     count_tissues,
     decode_labels,
     encode_labels,
-    labels_from_regions,
     region_mask,
-    region_masks,
 )
 
 LABELS = np.array([[0, NCR], [ED, ET]], np.uint8)
@@ -28,7 +27,6 @@ LABELS = np.array([[0, NCR], [ED, ET]], np.uint8)
 def test_the_editions_code_the_tissues_differently() -> None:
     assert encode_labels(np.array([0, NCR, ED, ET], np.uint8), "brats2018").tolist() == [0, 1, 2, 4]
     assert encode_labels(np.array([0, NCR, ED, ET], np.uint8), "brats2023").tolist() == [0, 1, 2, 3]
-    assert encode_labels(np.array([0, NCR, ED, ET], np.uint8), "decathlon").tolist() == [0, 2, 1, 3]
 
 
 @pytest.mark.parametrize("layout", LAYOUT_CODES)
@@ -39,7 +37,7 @@ def test_decoding_undoes_encoding(layout: str) -> None:
 
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.int8, np.int16, np.uint16, np.int64, np.float32, np.float64])
-def test_codes_of_any_number_type_are_decoded(dtype: Any) -> None:
+def test_codes_of_any_dtype_are_decoded(dtype: Any) -> None:
     codes = np.array([0, 1, 2, 4], dtype)
     assert decode_labels(codes, "brats2018").tolist() == [0, NCR, ED, ET]
 
@@ -92,23 +90,10 @@ def test_a_region_is_the_union_of_its_tissues(region: str, expected: list[list[b
     np.testing.assert_array_equal(region_mask(LABELS, region), expected)
 
 
-def test_the_regions_are_stacked_in_the_order_wt_tc_et() -> None:
-    masks = region_masks(LABELS)
-    assert masks.shape == (3, 2, 2)
-    assert masks.dtype == bool
-    for mask, region in zip(masks, REGIONS, strict=True):
-        np.testing.assert_array_equal(mask, region_mask(LABELS, region))
-
-
-def test_the_regions_of_labels_give_the_labels_back() -> None:
-    labels = labels_from_regions(region_masks(LABELS))
-    np.testing.assert_array_equal(labels, LABELS)
-    assert labels.dtype == np.uint8
-
-
-def test_a_later_region_wins_outside_an_earlier_one() -> None:
-    regions = np.array([[0, 0, 1, 1], [0, 1, 0, 1], [1, 0, 0, 1]], bool)
-    assert labels_from_regions(regions).tolist() == [ET, NCR, ED, ET]
+def test_every_label_belongs_to_a_region_and_no_two_regions_look_alike() -> None:
+    assert {label for region in REGIONS.values() for label in region.labels} == set(TISSUES.values())
+    for looks in ("full_name", "colour", "marker"):
+        assert len({getattr(region, looks) for region in REGIONS.values()}) == len(REGIONS)
 
 
 def test_tissues_and_regions_are_counted() -> None:

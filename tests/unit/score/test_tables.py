@@ -12,10 +12,10 @@ import pytest
 
 from brats import storage
 from brats.labels import ED, ET, NCR, REGIONS
+from brats.score.metrics import METRICS
 from brats.score.tables import (
     CASES,
     CASES_SCHEMA,
-    METRICS,
     NOTEBOOK,
     NOTEBOOK_SCHEMA,
     SLICES,
@@ -32,6 +32,7 @@ from brats.score.tables import (
     write_metrics,
 )
 
+NAMES = [metric.name for metric in METRICS]
 KINDS = {"cases": CASES, "slices": SLICES, "notebook": NOTEBOOK, "summary": SUMMARY}
 SCHEMAS = {
     "cases": CASES_SCHEMA,
@@ -67,7 +68,7 @@ def case_rows(
     case_id: str, *, dice: float, patient_id: str = "", wt_ml: float = 50, **et: Any
 ) -> list[dict[str, Any]]:
     """Rows of a case with the same scores for every region, but what `et` changes in the row of ET."""
-    usual: dict[str, Any] = dict.fromkeys(METRICS, 0.5) | {"dice": dice, "hd95_mm": 2.0}
+    usual: dict[str, Any] = dict.fromkeys(NAMES, 0.5) | {"dice": dice, "hd95_mm": 2.0}
     counts = {"reference_ml": wt_ml, "predicted_ml": wt_ml, "n_reference_voxels": 9, "n_predicted_voxels": 9}
     names = {"case_id": case_id, "patient_id": patient_id or case_id, "split": "test"}
     rows = [{**names, "region": region, **usual, **counts} for region in REGIONS]
@@ -126,8 +127,8 @@ def test_written_tables_carry_configuration_and_conventions(tmp_path: Any) -> No
         metadata = read_metadata(tmp_path, name)
         assert metadata["config"] == {"model": "RUN"}
         assert metadata["conventions"]
-    metadata = read_metadata(tmp_path, "cases")
-    assert set(METRICS) <= set(metadata["conventions"])
+    conventions = read_metadata(tmp_path, "cases")["conventions"]
+    assert {metric.name: metric.convention for metric in METRICS}.items() <= conventions.items()
 
 
 def test_without_a_scored_case_the_tables_are_written_with_no_rows(tmp_path: Any) -> None:
@@ -219,6 +220,14 @@ def test_tiny_tumours_are_summarised_apart_by_the_reference_volume_of_wt() -> No
         assert (found(summary, region, "tiny")["n"], found(summary, region, "tiny")["mean"]) == (1, 0.3)
         assert (found(summary, region, "not_tiny")["n"], found(summary, region, "not_tiny")["mean"]) == (2, 0.8)
         assert found(summary, region, "all")["n"] == 4
+
+
+def test_every_metric_is_summarised_for_every_region_and_subset() -> None:
+    rows = summary_of(case_rows("a", dice=0.8)).to_pylist()
+    subsets = ("all", "present", "tiny", "not_tiny")
+    assert [(row["region"], row["subset"], row["metric"]) for row in rows] == [
+        (region, subset, name) for region in REGIONS for subset in subsets for name in NAMES
+    ]
 
 
 def test_a_summary_resamples_patients() -> None:
