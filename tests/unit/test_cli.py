@@ -1,13 +1,15 @@
 """Command lines: options over presets over defaults, one line for every error, exit codes 0, 1 and 2."""
 
+import dataclasses
+import math
 import subprocess
 import sys
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import pytest
 
 from brats.cli import DONE, FAILED, WRONG_COMMAND, parse, run_job
-from brats.config import PrepareConfig, TrainConfig
+from brats.config import EvaluateConfig, PredictConfig, PrepareConfig, ReportConfig, TrainConfig
 from brats.errors import BratsError, ConfigError, StorageError
 from tests.support import ROOT
 
@@ -72,6 +74,58 @@ def test_flags_exist_only_in_the_form_that_changes_something() -> None:
     assert (config.predict, config.debug) == (False, True)
     assert message_of("--predict") == "Unrecognized options: --predict"
     assert message_of("--no-debug") == "Unrecognized options: --no-debug"
+
+
+# Accepted command lines
+
+TRAIN, PREPARE, REPORT = "", "--data d --out o ", "--run r "
+PREDICT, EVALUATE = "--model m --data d --out o ", "--predictions p --references r --out o "
+
+
+@pytest.mark.parametrize(
+    ("config_class", "line", "values"),
+    [
+        (PrepareConfig, PREPARE + "--modalities t2 t1", {"modalities": ("t2", "t1")}),
+        (PrepareConfig, PREPARE + "--modalities t2 --modalities t1", {"modalities": ("t1",)}),
+        (PrepareConfig, PREPARE + "--val-fraction 0.2 --test-fraction .3", {"val_fraction": 0.2, "test_fraction": 0.3}),
+        (PrepareConfig, PREPARE + "--folds 3 --seed 7", {"folds": 3, "seed": 7}),
+        (PrepareConfig, PREPARE + "--strict --wait-minutes 2 --debug", {"strict": True, "wait_minutes": 2.0, "debug": True}),
+        (PrepareConfig, "--modalities t1 --data d --strict --out o", {"modalities": ("t1",), "strict": True}),
+        (TrainConfig, "--preset t1-t2-flair", {"preset": "t1-t2-flair", "modalities": ("t1", "t2", "flair")}),
+        (TrainConfig, "--modalities t1 flair", {"modalities": ("t1", "flair")}),
+        (TrainConfig, "--encoder resnet50 --encoder-weights imagenet", {"encoder": "resnet50", "encoder_weights": "imagenet"}),
+        (TrainConfig, "--decoder-channels 5 4 3 2 1", {"decoder_channels": (5, 4, 3, 2, 1)}),
+        (TrainConfig, "--epochs 3 --batch-size 4 --micro-batch-size 2", {"epochs": 3, "batch_size": 4, "micro_batch_size": 2}),
+        (TrainConfig, "--learning-rate 1e-4 --weight-decay 0", {"learning_rate": 1e-4, "weight_decay": 0.0}),
+        (TrainConfig, "--warmup-steps 0 --clip-norm inf", {"warmup_steps": 0, "clip_norm": math.inf}),
+        (TrainConfig, "--tumour-free-ratio 1 --patience 4", {"tumour_free_ratio": 1.0, "patience": 4}),
+        (TrainConfig, "--fold 0 --seed 1_000", {"fold": 0, "seed": 1000}),
+        (TrainConfig, "--fold None --encoder-weights None", {"fold": None, "encoder_weights": None}),
+        (TrainConfig, "--workers 2 --device cuda --precision fp16", {"workers": 2, "device": "cuda", "precision": "fp16"}),
+        (TrainConfig, "--device auto --precision auto", {"device": "auto", "precision": "auto"}),
+        (TrainConfig, "--no-predict --nifti --strict", {"predict": False, "nifti": True, "strict": True}),
+        (TrainConfig, "--strict --strict --debug", {"strict": True, "debug": True}),
+        (TrainConfig, "--max-failures 0 --wait-minutes 0.5", {"max_failures": 0, "wait_minutes": 0.5}),
+        (TrainConfig, "--seed 1 --seed 2", {"seed": 2}),
+        (TrainConfig, "--epochs=3 --seed=4 --modalities=t1", {"epochs": 3, "seed": 4, "modalities": ("t1",)}),
+        (TrainConfig, "--batch_size 4 --wait_minutes=3 --no_predict", {"batch_size": 4, "wait_minutes": 3.0, "predict": False}),
+        (PredictConfig, PREDICT + "--split test --nifti", {"split": "test", "nifti": True}),
+        (PredictConfig, PREDICT + "--batch-size 3 --workers 1", {"batch_size": 3, "workers": 1}),
+        (PredictConfig, PREDICT + "--device cpu --precision bf16", {"device": "cpu", "precision": "bf16"}),
+        (PredictConfig, PREDICT + "--strict --wait-minutes 0 --debug", {"strict": True, "wait_minutes": 0.0, "debug": True}),
+        (EvaluateConfig, EVALUATE + "--strict --wait-minutes 1 --debug", {"strict": True, "wait_minutes": 1.0, "debug": True}),
+        (ReportConfig, REPORT, {"out": None, "debug": False}),
+        (ReportConfig, REPORT + "--debug", {"debug": True}),
+    ],
+)  # fmt: skip
+def test_a_command_line_sets_what_it_names_and_nothing_else(
+    config_class: type, line: str, values: dict[str, Any]
+) -> None:
+    required = {PrepareConfig: PREPARE, PredictConfig: PREDICT, EvaluateConfig: EVALUATE, ReportConfig: REPORT}
+    unchanged = parse(config_class, required.get(config_class, "").split())
+    if "preset" in values:
+        unchanged = parse(config_class, ["--preset", values["preset"]])
+    assert parse(config_class, line.split()) == dataclasses.replace(unchanged, **values)
 
 
 # Wrong command lines
