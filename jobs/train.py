@@ -6,7 +6,7 @@ except ModuleNotFoundError as error:
     raise SystemExit(
         f"train.py: {error.name} is not installed; run `make install`, then `source .venv/bin/activate`"
     ) from None
-from brats.config import TrainConfig, resolve_train
+from brats.config import TrainConfig
 
 
 def main(config: TrainConfig) -> None:
@@ -16,8 +16,6 @@ def main(config: TrainConfig) -> None:
     from brats.cluster.quiet import calm
     from brats.pipeline.train import train
 
-    config = resolve_train(config)
-    assert config.out is not None
     storage.check_roundtrip(storage.absolute(config.out))
     with calm(), connected(NETWORK_MODULES):
         check_cluster({"--data": config.data}, config.out, wait_minutes=config.wait_minutes)

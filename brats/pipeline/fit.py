@@ -48,7 +48,6 @@ def fit_on_cluster(config: TrainConfig, prepared: str, split: Sequence[Mapping[s
     """Train until the last epoch; return the history. After a lost worker it goes on from the last checkpoint."""
     from brats.model.training import finished
 
-    assert config.out is not None
     history = read_progress(config.out)
     if finished(history, config):
         say("train", f"nothing to do: {len(history)} epochs are done")
@@ -123,7 +122,7 @@ def run_workers(work: Work, placement: Placement, n_done: int) -> None:
 
 def ray_folder(config: TrainConfig) -> str:
     """Where Ray Train wants a folder that all machines share; we keep nothing there."""
-    return storage.join(config.out or "", "checkpoints", "ray")
+    return storage.join(config.out, "checkpoints", "ray")
 
 
 def make_trainer(

@@ -6,13 +6,7 @@ from typing import Any
 
 from brats import storage
 from brats.cluster.datasets import rows_of
-from brats.config import (
-    PredictConfig,
-    PrepareConfig,
-    ReportConfig,
-    TrainConfig,
-    resolve_train,
-)
+from brats.config import PredictConfig, PrepareConfig, ReportConfig, TrainConfig
 from brats.console import Progress, say
 from brats.data.cases import find_cases
 from brats.data.dataset import is_prepared
@@ -50,8 +44,6 @@ class TrainedRun:
 
 def train(config: TrainConfig) -> TrainedRun:
     """Run the whole job that `TrainConfig` describes, or what is left of it."""
-    config = resolve_train(config)
-    assert config.out is not None
     check_network(config)
     if not storage.exists(split_path(config.out)):
         storage.remove(storage.join(config.out, "config.json"))  # of a start that got nowhere
@@ -83,7 +75,6 @@ def train(config: TrainConfig) -> TrainedRun:
 
 def prepare_data(config: TrainConfig) -> str:
     """The prepared dataset to train on: the one given, or one made of the cases given or of phantoms."""
-    assert config.out is not None
     if config.data is not None and is_prepared(config.data):
         return config.data
     data = config.data or make_phantoms(storage.join(config.out, "phantoms"))
@@ -107,7 +98,7 @@ def check_network(config: TrainConfig) -> None:
         encoder=config.encoder,
         n_modalities=len(config.modalities),
         decoder_channels=config.decoder_channels,
-        encoder_weights=None if saved_epochs(config.out or "") else config.encoder_weights,
+        encoder_weights=None if saved_epochs(config.out) else config.encoder_weights,
     )
 
 
@@ -149,7 +140,6 @@ def export_model(config: TrainConfig, split: list[dict[str, Any]]) -> None:
     from brats.model.bundle import ModelCard, read_card, save_bundle
     from brats.model.checkpoint import best_epoch, load_checkpoint
 
-    assert config.out is not None
     last = load_checkpoint(config.out)
     assert last is not None
     epoch = best_epoch(last.history)

@@ -26,6 +26,7 @@ SHAPE = (40, 36, 10)
 SIZE = padded_size([SHAPE[:2]], 32)
 MODALITIES: tuple[Modality, ...] = ("flair", "t1ce")
 CONFIG = TrainConfig(
+    out="run",
     modalities=MODALITIES,
     encoder="tu-test_resnet",  # a tenth of the time of resnet18
     decoder_channels=(8, 8, 8, 8, 8),
