@@ -416,3 +416,11 @@ def test_a_wrong_option_of_any_job_is_one_line_and_exit_code_2(job: str) -> None
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr.startswith(f"{job}: ")
     assert done.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize("job", JOB_NAMES)
+def test_a_job_without_the_package_says_in_one_line_what_to_do(job: str) -> None:
+    without_packages = [sys.executable, "-S", str(JOBS / job), "--help"]
+    done = subprocess.run(without_packages, capture_output=True, text=True, check=False, cwd="/", env={})
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr == "brats is missing; run `make install`, then `source .venv/bin/activate`\n"
