@@ -6,6 +6,8 @@ Axes: `R` region in the order of `REGIONS`, `...` any voxel axes.
 import numpy as np
 import numpy.typing as npt
 
+from brats.errors import UnknownLabelError
+
 Labels = npt.NDArray[np.uint8]
 """Voxel labels 0 (background), NCR, ED, ET: the only coding used inside and in Parquet."""
 
@@ -28,10 +30,6 @@ LAYOUT_CODES: dict[str, dict[int, int]] = {
 _UNKNOWN = 255  # no code, and no label
 
 
-class UnknownLabelError(ValueError):
-    """A segmentation holds a value that its layout does not define."""
-
-
 def decode_labels(codes: npt.NDArray[np.generic], layout: str) -> Labels:
     """Translate the codes of a NIfTI segmentation, of any shape and number type, into labels.
 
@@ -39,7 +37,9 @@ def decode_labels(codes: npt.NDArray[np.generic], layout: str) -> Labels:
     """
     table = LAYOUT_CODES[layout]
     flat = codes.reshape(-1)
-    with np.errstate(invalid="ignore"):  # NaN and infinity become some number, which differs from them
+    with np.errstate(
+        invalid="ignore"
+    ):  # NaN and infinity cast to an arbitrary byte; the comparison below catches them
         small = flat.astype(np.uint8, copy=False)
     if flat.dtype != np.uint8:
         small[small != flat] = _UNKNOWN  # what does not fit into a byte

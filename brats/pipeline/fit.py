@@ -23,7 +23,7 @@ from brats.config import TrainConfig
 from brats.console import duration, say
 from brats.data.dataset import slices_path
 from brats.data.epoch import PlannedBatch
-from brats.errors import BratsError, ConfigError, DivergedError, StorageError
+from brats.errors import BratsError, ConfigError, DivergedError, StorageError, WorkersLostError
 from brats.pipeline.stream import EpochPlan, plan_of, rank_stream, stream_name, worker_batches
 
 REGROW_MINUTES = 1.0  # for the room of a machine that has joined to be given from the reservation to the workers
@@ -38,10 +38,6 @@ class Work:
     val_paths: Sequence[str]
     steps_per_epoch: int
     slices_per_epoch: int
-
-
-class WorkersLostError(BratsError):
-    """Workers died or failed in a way that another start may not meet again."""
 
 
 def fit_on_cluster(config: TrainConfig, prepared: str, split: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:

@@ -6,13 +6,13 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
+from brats.errors import UnknownLabelError
 from brats.labels import (
     ED,
     ET,
     LAYOUT_CODES,
     NCR,
     REGIONS,
-    UnknownLabelError,
     count_regions,
     count_tissues,
     decode_labels,
