@@ -170,10 +170,10 @@ def train_on_gpu(task: Task) -> tuple[History, History]:
     """The histories of `python jobs/train.py` with one GPU worker and of the plain loop with slices in memory."""
     with task.config() as config:
         run_job(
-            "train", "--data", str(config.data), "--out", str(config.out), "--preset", task.preset, "--no-predict",
+            "train", "--data", str(config.data), "--out", config.out, "--preset", task.preset, "--no-predict",
             "--epochs", str(task.epochs), "--workers", "1", "--device", "cuda",
         )  # fmt: skip
-        ours = read_history(str(config.out))
+        ours = read_history(config.out)
     with task.config() as config:
         return ours, train_plainly(Job.of(config, "cuda"), 1)
 
@@ -231,7 +231,7 @@ def measure(quick: bool) -> Outcome:
     if not torch.cuda.is_available():
         return Outcome(skipped=NO_GPU)
     device = torch.device("cuda")
-    config = TrainConfig()
+    config = TrainConfig(out="run")
     precision = choose_precision("auto", device)
     matrix = matrix_tflops(device, precision, MATRIX_SIDE, 20)
     figures = step_rates(device, config, SIZE, n_steps=5 if quick else 30, rounds=2 if quick else 5)

@@ -60,7 +60,7 @@ def train_plainly(job: Job, workers: int) -> History:
                 for rank in range(workers)
             ]
         )
-    return read_history(str(job.config.out))
+    return read_history(job.config.out)
 
 
 def spawn(runs: Sequence[Callable[[], None]]) -> None:
@@ -93,7 +93,7 @@ def _worker(rank: int, job: Job, world_size: int, threads: int, meeting_point: s
         data=job.data,
         batches=iter(batches),
         val_paths=job.val_paths,
-        run=str(job.config.out),
+        run=job.config.out,
         on_epoch=lambda _row: False,
     )
     if world_size > 1:

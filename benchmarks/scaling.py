@@ -110,7 +110,7 @@ def measure_costs(cases: tuple[CaseFiles, ...]) -> Costs:
 def _slices_in_epoch(case: Case) -> int:
     assert case.labels is not None
     described = TrainingCase(case.case_id, tuple(np.count_nonzero(case.labels, axis=(1, 2)).tolist()))
-    return len(sample_slices(described, TrainConfig().tumour_free_ratio, np.random.default_rng(0)))
+    return len(sample_slices(described, TrainConfig(out="run").tumour_free_ratio, np.random.default_rng(0)))
 
 
 def gflop_per_slice(size: tuple[int, int]) -> float:
@@ -120,7 +120,7 @@ def gflop_per_slice(size: tuple[int, int]) -> float:
 
     from brats.model.unet import build_unet
 
-    config = TrainConfig()
+    config = TrainConfig(out="run")
     network = build_unet(
         encoder=config.encoder, n_channels=len(MODALITIES), decoder_channels=config.decoder_channels
     ).eval()

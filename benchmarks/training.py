@@ -34,12 +34,13 @@ from benchmarks.harness import (
 )
 from benchmarks.plain import History, Job, in_memory, read_history, spawn, train_plainly
 from benchmarks.sources import prepared, prepared_thin, run_job
-from brats.config import PRESETS, Preset, TrainConfig
+from brats.config import Preset, TrainConfig
 from brats.model.augment import draw_flips, flip
 from brats.model.inputs import normalise
 from brats.model.losses import bce_dice_loss, region_targets
 from brats.model.precision import autocast, choose_precision
 from brats.model.unet import build_unet
+from brats.presets import PRESETS
 
 OF_PLAIN = 0.90  # on a GPU 0.95
 MAX_WAIT, MAX_AUGMENTATION = 0.03, 0.10  # of the step time
@@ -71,10 +72,10 @@ def through_ray(task: Task, workers: int) -> History:
     """`python jobs/train.py`, as users run it."""
     with task.config() as config:
         run_job(
-            "train", "--data", str(config.data), "--out", str(config.out), "--preset", task.preset, "--no-predict",
+            "train", "--data", str(config.data), "--out", config.out, "--preset", task.preset, "--no-predict",
             "--epochs", str(task.epochs), "--workers", str(workers), "--device", "cpu",
         )  # fmt: skip
-        return read_history(str(config.out))
+        return read_history(config.out)
 
 
 def plainly(task: Task, workers: int) -> History:
@@ -232,7 +233,7 @@ def _shares(histories: dict[str, list[History]], task: Task, rate: Spread) -> li
         rows.append(
             compare(f"waiting for data, {workers}", share, LIMIT + "the aim", MAX_WAIT, "of the time", target=1)
         )
-    per_slice_s = augmentation_s(task, 5).median / TrainConfig().batch_size
+    per_slice_s = augmentation_s(task, 5).median / TrainConfig(out="run").batch_size
     share_augmented = per_slice_s * rate.median
     rows.append(
         compare("augmentation", share_augmented, LIMIT + "the aim", MAX_AUGMENTATION, "of the time", target=1)

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from brats.errors import UnknownLabelError
+
 Labels = npt.NDArray[np.uint8]
 """Voxel labels 0 (background), NCR, ED, ET: the only coding used inside and in Parquet."""
 
@@ -49,10 +51,6 @@ LAYOUT_CODES: dict[str, dict[int, int]] = {
 }
 
 _UNKNOWN = 255  # no code, and no label
-
-
-class UnknownLabelError(ValueError):
-    """A segmentation holds a value that its layout does not define."""
 
 
 def decode_labels(codes: npt.NDArray[np.generic], layout: str) -> Labels:

@@ -8,6 +8,10 @@ from brats import storage
 from brats.errors import ConfigError
 
 
+# What fields that were added later stand for in configurations of before them, by job.
+BEFORE: dict[str, dict[str, Any]] = {"train": {"loss": "bce-dice"}}
+
+
 def result_fields(config: Any) -> dict[str, Any]:
     """The fields that shape the result, as JSON values."""
     return {
@@ -50,7 +54,7 @@ class SavedConfig:
                 raise ConfigError(
                     f"{out}: holds the output of {found.get('job')}, not of {self.job}; choose another --out"
                 )
-            theirs = found.get("result", {})
+            theirs = {**BEFORE.get(self.job, {}), **found.get("result", {})}
             different = [
                 f"{name} {theirs.get(name)!r} there, {self.result.get(name)!r} here"
                 for name in sorted({*self.result, *theirs})

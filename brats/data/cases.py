@@ -9,7 +9,8 @@ from typing import Any, NamedTuple
 
 from brats import storage
 from brats.config import MODALITIES
-from brats.errors import ConfigError, Reject
+from brats.data.rejects import Reject
+from brats.errors import ConfigError
 from brats.storage import FileInfo
 
 _SEGMENTATION = "seg"

@@ -16,8 +16,8 @@ import numpy.typing as npt
 from nibabel import orientations
 
 from brats.data.nifti import Header, encode_nifti, read_nifti
-from brats.errors import CaseError
-from brats.labels import Labels, UnknownLabelError, decode_labels, encode_labels
+from brats.errors import CaseError, UnknownLabelError
+from brats.labels import Labels, decode_labels, encode_labels
 from brats.storage import FileInfo
 
 Array = npt.NDArray[Any]

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from brats import __version__, storage
 from brats.data.batches import InputSpec
-from brats.errors import BratsError, ConfigError
+from brats.errors import BundleError, ConfigError
 from brats.labels import REGIONS
 from brats.model.unet import build_unet
 
@@ -61,10 +61,6 @@ class ModelCard:
     @property
     def thresholds(self) -> tuple[float, ...]:
         return tuple(self.outputs["thresholds"])
-
-
-class BundleError(BratsError):
-    """A model bundle that cannot be used."""
 
 
 def save_bundle(folder: str, weights: Mapping[str, Tensor], card: ModelCard) -> None:

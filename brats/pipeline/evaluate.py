@@ -13,8 +13,9 @@ from brats.cluster.preflight import CASE_CPUS, CASE_MEMORY_BYTES
 from brats.config import EvaluateConfig
 from brats.console import say
 from brats.data.cases import CaseFiles, find_cases
+from brats.data.rejects import Reject
 from brats.data.volume import check_same_grid, from_ras, read_labels
-from brats.errors import CaseError, ConfigError, Reject, StorageError
+from brats.errors import CaseError, ConfigError, StorageError
 from brats.saved_config import SavedConfig
 from brats.score.parts import Part, write_part
 from brats.score.results import Scores, write_tables

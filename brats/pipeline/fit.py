@@ -25,7 +25,7 @@ from brats.data.batches import TrainingSet
 from brats.data.dataset import slices_path
 from brats.data.epoch import EpochPlan
 from brats.data.run_split import Row
-from brats.errors import BratsError, ConfigError, DivergedError, StorageError
+from brats.errors import BratsError, ConfigError, DivergedError, StorageError, WorkersLostError
 from brats.labels import REGIONS
 from brats.model.history import HistoryRow, dice_column
 from brats.pipeline.stream import rank_stream, stream_name, worker_batches
@@ -40,10 +40,6 @@ class TrainingTask:
     config: TrainConfig
     data: TrainingSet
     val_paths: Sequence[str]
-
-
-class WorkersLostError(BratsError):
-    """Workers died or failed in a way that another start may not meet again."""
 
 
 def fit_on_cluster(config: TrainConfig, prepared: str, split: Sequence[Row]) -> list[HistoryRow]:

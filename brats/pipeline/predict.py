@@ -20,10 +20,11 @@ from brats.data.cases import CaseFiles, find_cases
 from brats.data.dataset import is_prepared, read_case_table, slices_path
 from brats.data.masks import write_masks
 from brats.data.preprocess import read_case
+from brats.data.rejects import Reject
 from brats.data.run_split import read_split
 from brats.data.slices import SliceFile
 from brats.data.volume import nifti_bytes
-from brats.errors import BratsError, CaseError, ConfigError, Reject, StorageError
+from brats.errors import BratsError, CaseError, ConfigError, StorageError
 from brats.labels import Labels
 from brats.pipeline.predictor import Predictor
 from brats.saved_config import SavedConfig

@@ -10,7 +10,8 @@ from brats.cluster import attempts
 from brats.cluster.placement import Placement
 from brats.config import PredictConfig
 from brats.data.case import Case
-from brats.errors import CaseError, Reject
+from brats.data.rejects import Reject
+from brats.errors import CaseError
 from brats.labels import Labels
 
 REMEDY = "use machines with more memory, or a smaller --batch-size"

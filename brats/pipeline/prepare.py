@@ -15,10 +15,10 @@ from brats.console import say
 from brats.data.cases import CaseFiles, find_cases
 from brats.data.dataset import CASES, case_row, cases_path, is_prepared, read_case_table, slices_dir, slices_path
 from brats.data.preprocess import read_case
-from brats.data.rejects import check_rejects, write_rejects
+from brats.data.rejects import Reject, check_rejects, write_rejects
 from brats.data.slices import SliceFile, encode_case
 from brats.data.split import Assignment, LabelledCase, join_patients, split_patients
-from brats.errors import BratsError, CaseError, Reject, StorageError
+from brats.errors import BratsError, CaseError, StorageError
 from brats.saved_config import SavedConfig
 
 

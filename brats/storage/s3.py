@@ -8,7 +8,7 @@ from contextlib import suppress
 from functools import partial
 from typing import Any, TypeVar
 
-from brats.errors import StorageError
+from brats.errors import SettingError, StorageError
 
 PATIENCE_S = 120.0
 """How long a request is tried again unless BRATS_S3_PATIENCE_S says otherwise: a store away for 30 s is a pause."""
@@ -107,8 +107,6 @@ def bucket_and_key(url: str) -> tuple[str, str]:
     """Bucket and key of a URL. Raises SettingError where it names no bucket."""
     bucket, _, key = url.split("://", 1)[1].partition("/")
     if not bucket:
-        from brats.storage.s3_errors import SettingError
-
         raise SettingError(f"{url}: names no bucket; write s3://BUCKET/FOLDER")
     return bucket, key.rstrip("/")
 
@@ -195,8 +193,6 @@ def patience() -> float:
     try:
         return float(value) if value else PATIENCE_S
     except ValueError:
-        from brats.storage.s3_errors import SettingError
-
         raise SettingError(f"BRATS_S3_PATIENCE_S: {value!r} is not a number of seconds") from None
 
 
@@ -227,7 +223,7 @@ def _open_store(url: str) -> Any:
     import s3fs
     from botocore.exceptions import InvalidRegionError
 
-    from brats.storage.s3_errors import SettingError, endpoint, endpoint_variable
+    from brats.storage.s3_errors import endpoint, endpoint_variable
 
     region = os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION")  # botocore knows the second alone
     store = s3fs.S3FileSystem(

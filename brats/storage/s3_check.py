@@ -5,9 +5,8 @@ import random
 import uuid
 from contextlib import suppress
 
-from brats.errors import BratsError, StorageError
+from brats.errors import BratsError, SettingError, StorageError
 from brats.storage import s3
-from brats.storage.s3_errors import SettingError
 
 SIZE_BYTES = 100_000
 PATIENCE_S = 20.0  # a wrong address should be said soon

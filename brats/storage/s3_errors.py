@@ -11,7 +11,7 @@ import aiohttp
 import botocore.exceptions as boto
 from botocore.parsers import ResponseParserError
 
-from brats.errors import ConfigError, StorageError
+from brats.errors import SettingError, StorageError
 
 STORE_ERRORS = (OSError, boto.BotoCoreError, boto.ClientError, ResponseParserError, aiohttp.ClientError)
 """All that a request to a store is known to raise; anything else is a mistake of ours."""
@@ -73,10 +73,6 @@ _REMEDIES |= dict.fromkeys(
         f"renew {_KEYS} together with AWS_SESSION_TOKEN, or use an instance profile",
     ),
 )
-
-
-class SettingError(ConfigError, StorageError):
-    """The store refuses until a setting is changed: exit code 2, yet caught wherever a StorageError is."""
 
 
 def original(error: Exception) -> Exception:

@@ -17,8 +17,8 @@ from brats.config import PredictConfig, PrepareConfig
 from brats.data.dataset import read_case_table
 from brats.data.masks import MASK
 from brats.data.run_split import SPLIT
-from brats.errors import BratsError, ConfigError
-from brats.model.bundle import BundleError, ModelCard, save_bundle
+from brats.errors import BratsError, BundleError, ConfigError
+from brats.model.bundle import ModelCard, save_bundle
 from brats.model.unet import build_unet
 from brats.pipeline.predict import predict, predictor_cpus
 from brats.pipeline.prepare import prepare

@@ -27,6 +27,7 @@ MODALITIES: tuple[Modality, ...] = ("flair", "t1ce")
 INPUTS = InputSpec(modalities=MODALITIES)
 SIZE = INPUTS.padded_size([SHAPE[:2]])
 CONFIG = TrainConfig(
+    out="run",
     modalities=MODALITIES,
     encoder="tu-test_resnet",  # a tenth of the time of resnet18
     decoder_channels=(8, 8, 8, 8, 8),

@@ -6,6 +6,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
+from brats.errors import UnknownLabelError
 from brats.labels import (
     ED,
     ET,
@@ -13,7 +14,6 @@ from brats.labels import (
     NCR,
     REGIONS,
     TISSUES,
-    UnknownLabelError,
     count_regions,
     count_tissues,
     decode_labels,

@@ -11,7 +11,8 @@ import pytest
 from brats import storage
 from brats.config import MODALITIES
 from brats.data.cases import CaseFiles, find_cases
-from brats.errors import ConfigError, Reject
+from brats.data.rejects import Reject
+from brats.errors import ConfigError
 
 KINDS_2018 = ("flair", "t1", "t1ce", "t2", "seg")
 KINDS_2023 = ("t2f", "t1n", "t1c", "t2w", "seg")

@@ -5,7 +5,8 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from brats.errors import BratsError, Reject
+from brats.data.rejects import Reject
+from brats.errors import BratsError
 from brats.pipeline.predict import Item, score_case
 from brats.score.parts import Part, write_part
 from brats.score.results import write_tables
