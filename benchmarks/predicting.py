@@ -35,9 +35,10 @@ from brats import storage
 from brats.config import MODALITIES, Precision
 from brats.data.batches import InputSpec
 from brats.data.cases import CaseFiles
+from brats.data.layouts import LAYOUTS
 from brats.data.preprocess import read_case
 from brats.data.volume import nifti_bytes, read_labels
-from brats.labels import REGIONS, encode_labels
+from brats.labels import REGIONS
 from brats.model.bundle import find_bundle, load_bundle
 from brats.model.fusion import for_inference
 from brats.model.inference import Segmenter, label_map
@@ -94,7 +95,7 @@ def notebook_way(network: nn.Module) -> Side:
         turn = nib.orientations.ornt_transform(
             nib.orientations.axcodes2ornt("RAS"), nib.io_orientation(first.affine)
         )
-        codes = encode_labels(nib.orientations.apply_orientation(labels, turn), files.layout)
+        codes = LAYOUTS[files.layout].encode(nib.orientations.apply_orientation(labels, turn))
         nib.save(nib.Nifti1Image(codes, first.affine), path)
 
     return run
@@ -140,7 +141,7 @@ def monai_way(network: nn.Module, precision: Precision) -> Side:
         )
         whole = transform.inverse({"image": labels})["image"]
         codes = data.MetaTensor(
-            torch.from_numpy(encode_labels(whole.as_tensor().to(torch.uint8).numpy(), files.layout)),
+            torch.from_numpy(LAYOUTS[files.layout].encode(whole.as_tensor().to(torch.uint8).numpy())),
             meta=whole.meta,
         )
         save = transforms.SaveImage(output_ext=".nii.gz", output_dtype=np.uint8, resample=False, print_log=False)

@@ -7,7 +7,6 @@ from typing import Any, Self
 from brats import storage
 from brats.errors import ConfigError
 
-
 # What fields that were added later stand for in configurations of before them, by job.
 BEFORE: dict[str, dict[str, Any]] = {"train": {"loss": "bce-dice"}}
 

@@ -15,9 +15,10 @@ import numpy as np
 import numpy.typing as npt
 from nibabel import orientations
 
+from brats.data.layouts import LAYOUTS
 from brats.data.nifti import Header, encode_nifti, read_nifti
 from brats.errors import CaseError, UnknownLabelError
-from brats.labels import Labels, decode_labels, encode_labels
+from brats.labels import Labels
 from brats.storage import FileInfo
 
 Array = npt.NDArray[Any]
@@ -123,7 +124,7 @@ def read_labels(file: FileInfo, layout: str) -> tuple[Labels, Grid]:
     stored, header = read_nifti(file)
     codes = stored if (header.slope, header.inter) == (1, 0) else header.slope * stored + header.inter
     try:
-        labels = decode_labels(codes, layout)
+        labels = LAYOUTS[layout].decode(codes)
     except UnknownLabelError as error:
         raise CaseError(file.path, str(error)) from error
     grid = _grid(header)
@@ -136,7 +137,7 @@ def nifti_bytes(labels: Labels, grid: Grid, layout: str) -> bytes:
     Shape, affine, qform and sform with their codes, voxel sizes and units are the source's. Free-text fields
     stay empty, and the same labels give the same bytes.
     """
-    return encode_nifti(encode_labels(labels, layout), grid.header)
+    return encode_nifti(LAYOUTS[layout].encode(labels), grid.header)
 
 
 def check_same_grid(file: FileInfo, grid: Grid, other_file: FileInfo, other_grid: Grid) -> None:
