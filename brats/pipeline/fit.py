@@ -1,7 +1,7 @@
-"""Ray Train fits the network: one worker per GPU, or one or two on CPUs, each with its own stream of batches.
+"""Fitting the network on a cluster: workers are placed, run, and started again after a lost one.
 
-A lost worker costs what the epoch had done: all workers begin again after the last finished epoch, as many as there
-is room for. Ray's own restarts are not used: they wait for the lost machine, and its elastic training throws away
+There is one worker per GPU, or one or two on CPUs, each with its own stream of batches. A lost worker costs what the
+epoch had done: all workers begin again after the last finished epoch, as many as there is room for. Ray's own restarts are not used: they wait for the lost machine, and its elastic training throws away
 the epoch it is in when a machine comes back.
 """
 
@@ -11,12 +11,11 @@ import threading
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import suppress
-from dataclasses import dataclass
 from typing import Any
 
 from brats import storage
 from brats.cluster.datasets import root_cause
-from brats.cluster.placement import Placement, is_reserved, place_workers, release, reserve
+from brats.cluster.placement import Placement, place_workers
 from brats.cluster.preflight import check_gpus, settle
 from brats.cluster.relay import relayed
 from brats.config import TrainConfig
@@ -28,18 +27,10 @@ from brats.data.run_split import Row
 from brats.errors import BratsError, ConfigError, DivergedError, StorageError, WorkersLostError
 from brats.labels import REGIONS
 from brats.model.history import HistoryRow, dice_column
-from brats.pipeline.stream import rank_stream, stream_name, worker_batches
+from brats.pipeline.stream import rank_stream, stream_name
+from brats.pipeline.worker import TrainingTask, train_worker
 
 REGROW_MINUTES = 1.0  # for the room of a machine that has joined to be given from the reservation to the workers
-
-
-@dataclass(frozen=True, kw_only=True)
-class TrainingTask:
-    """What the workers do, whoever and however many they are."""
-
-    config: TrainConfig
-    data: TrainingSet
-    val_paths: Sequence[str]
 
 
 def fit_on_cluster(config: TrainConfig, prepared: str, split: Sequence[Row]) -> list[HistoryRow]:
@@ -172,54 +163,6 @@ def in_thread(work: Callable[[], Any]) -> Any:
 
     threading.Thread(target=run, daemon=True).start()
     return future.result()
-
-
-def train_worker(spec: dict[str, Any]) -> None:
-    """What each Ray Train worker runs."""
-    import ray.train
-    import ray.train.torch
-    import torch
-
-    from brats.model.distributed import Worker
-    from brats.model.precision import choose_precision
-    from brats.model.training import fit
-
-    task, placement = spec["task"], spec["placement"]
-    context = ray.train.get_context()
-    if placement.threads:
-        torch.set_num_threads(placement.threads)
-    device = ray.train.torch.get_device()
-    worker = Worker(
-        rank=context.get_world_rank(),
-        world_size=context.get_world_size(),
-        device=device,
-        precision=choose_precision(task.config.precision, device),
-    )
-    shard = ray.train.get_dataset_shard(stream_name(worker.rank))
-    newcomers: list[Any] = []
-
-    def on_epoch(row: dict[str, Any]) -> bool:
-        """Report; tell whether a missing GPU is there. Asked for earlier it might take the seat of a worker."""
-        if worker.rank:
-            return False
-        spec["queue"].put(row)
-        if placement.use_gpu and not newcomers:
-            newcomers.extend(reserve([placement.bundle]) for _ in range(placement.missing))
-        return any(is_reserved(group) for group in newcomers)
-
-    try:
-        fit(
-            task.config,
-            worker,
-            data=task.data,
-            batches=worker_batches(shard),
-            val_paths=task.val_paths,
-            run=task.config.out,
-            on_epoch=on_epoch,
-        )
-    finally:
-        for group in newcomers:
-            release(group)
 
 
 def worker_failure(error: BaseException) -> str:

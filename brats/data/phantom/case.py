@@ -19,7 +19,7 @@ from scipy import ndimage
 from brats import storage
 from brats.data.layouts import LAYOUTS
 from brats.data.phantom.anatomy import Brain, Field, draw_pose, load_template, make_brain, smooth_field
-from brats.data.phantom.tumour import Kind, Tumour, grow_tumour, plan_tumour
+from brats.data.phantom.tumour import Kind, Tumour, design_tumour, grow_tumour
 from brats.labels import ED, ET, NCR, Labels
 
 Number = TypeVar("Number", np.int16, np.uint8)
@@ -100,9 +100,9 @@ def make_phantom(index: int, seed: int) -> Phantom:
     """Make one case in memory."""
     rng = np.random.default_rng([seed, index])
     pose = draw_pose(rng)
-    plan = plan_tumour(rng, phantom_kind(index, seed), pose.from_template(load_template().white_sites))
-    brain = make_brain(rng, pose, plan.foci[0], plan.core_radius_mm)
-    tumour = grow_tumour(rng, plan, brain)
+    design = design_tumour(rng, phantom_kind(index, seed), pose.from_template(load_template().white_sites))
+    brain = make_brain(rng, pose, design.foci[0], design.core_radius_mm)
+    tumour = grow_tumour(rng, design, brain)
     images = {}
     for modality in HEALTHY_SIGNAL:
         signal = _healthy_signal(rng, modality, brain)
