@@ -1,4 +1,4 @@
-"""Progress and messages on the console, in the same columns for every stage."""
+"""Progress and messages of the stages on the console, in the same columns."""
 
 import sys
 import time
@@ -7,7 +7,7 @@ PROGRESS_EVERY_S = 10.0
 
 
 class Progress:
-    """One calm line that says how far a stage is: rewritten on a terminal, every ten seconds elsewhere."""
+    """Progress of a stage in one line: rewritten on a terminal, printed every ten seconds elsewhere."""
 
     def __init__(self, stage: str, total: int, unit: str) -> None:
         self._stage, self._total, self._unit = stage, total, unit
@@ -42,5 +42,5 @@ def duration(seconds: float) -> str:
 
 
 def say(stage: str, message: str) -> None:
-    """Tell the user what happens, in the same columns as `Progress`."""
+    """Print a message of a stage, in the same columns as `Progress`."""
     print(f"{stage:<8} {message}", flush=True)

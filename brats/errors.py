@@ -2,7 +2,7 @@
 
 BratsError                the job cannot go on: exit code 1
     ConfigError           the command line or the configuration is wrong: exit code 2
-        SettingError      a store refuses until a setting is changed; a StorageError, too
+        SettingError      storage cannot be used until a setting or path is changed; a StorageError, too
     StorageError          a path cannot be read or written
     BundleError           a model bundle cannot be used
     ClusterError          Ray gave up
@@ -26,7 +26,7 @@ class StorageError(BratsError):
 
 
 class SettingError(ConfigError, StorageError):
-    """A store refuses until a setting is changed: exit code 2, yet caught wherever a StorageError is."""
+    """Storage cannot be used until a setting or a path is changed: exit code 2, yet caught as a StorageError."""
 
 
 class BundleError(BratsError):

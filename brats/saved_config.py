@@ -1,4 +1,4 @@
-"""What `config.json` beside an output says of the job that made it, and whether a job may go on in that folder."""
+"""The `config.json` beside an output: the job that made it, and the check that only the same job goes on there."""
 
 import dataclasses
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ BEFORE: dict[str, dict[str, Any]] = {"train": {"loss": "bce-dice"}}
 
 
 def result_fields(config: Any) -> dict[str, Any]:
-    """The fields that shape the result, as JSON values."""
+    """The values of the fields that shape the result, as JSON holds them."""
     return {
         item.name: _json_value(getattr(config, item.name))
         for item in dataclasses.fields(config)
@@ -22,7 +22,7 @@ def result_fields(config: Any) -> dict[str, Any]:
 
 @dataclass(frozen=True, kw_only=True)
 class SavedConfig:
-    """What `config.json` beside an output says: what shaped it and how it was run."""
+    """Content of `config.json`: the values that shaped the output, and those of its latest run that did not."""
 
     job: str
     result: dict[str, Any]
@@ -30,7 +30,7 @@ class SavedConfig:
 
     @classmethod
     def of(cls, job: str, config: Any, **result: Any) -> Self:
-        """Of a configuration, with further values that shape the result (such as a data fingerprint)."""
+        """Build from a configuration; `result` adds values that shape the result."""
         shaping = result_fields(config)
         everything = {item.name: _json_value(getattr(config, item.name)) for item in dataclasses.fields(config)}
         rest = {name: value for name, value in everything.items() if name not in shaping}

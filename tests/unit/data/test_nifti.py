@@ -12,7 +12,6 @@ import nibabel as nib
 import numpy as np
 import numpy.typing as npt
 import pytest
-from fsspec.implementations.local import LocalFileSystem
 
 from brats import storage
 from brats.data.nifti import MAX_FILE_BYTES, encode_nifti, read_nifti
@@ -317,7 +316,7 @@ def test_a_read_error_half_way_is_a_passing_error(tmp_path: Path, monkeypatch: p
     def fail(*_: Any, **__: Any) -> bytes:
         raise OSError(errno.EIO, "Input/output error")
 
-    monkeypatch.setattr(LocalFileSystem, "cat_file", fail)
+    monkeypatch.setattr("brats.storage.files.open", fail, raising=False)
     error = refusal(tmp_path, nifti())
     assert error.reason == "cannot read: Input/output error"
     assert error.transient
