@@ -13,12 +13,12 @@ def main(config: EvaluateConfig) -> None:
     from brats import storage
     from brats.cluster.connect import connected
     from brats.cluster.preflight import check_cluster
-    from brats.cluster.quiet import calm
+    from brats.cluster.quiet import native_log_hidden
     from brats.pipeline.evaluate import evaluate
 
     inputs = {"--predictions": config.predictions, "--references": config.references}
     storage.check_roundtrip(storage.absolute(config.out))
-    with calm(), connected():
+    with native_log_hidden(), connected():
         check_cluster(inputs, config.out, wait_minutes=config.wait_minutes)
         print(evaluate(config).summary())
 

@@ -13,12 +13,12 @@ def main(config: PredictConfig) -> None:
     from brats import storage
     from brats.cluster.connect import NETWORK_MODULES, connected
     from brats.cluster.preflight import check_cluster
-    from brats.cluster.quiet import calm
+    from brats.cluster.quiet import native_log_hidden
     from brats.pipeline.predict import predict
 
     inputs = {"--data": config.data, "--model": config.model}
     storage.check_roundtrip(storage.absolute(config.out))
-    with calm(), connected(NETWORK_MODULES):
+    with native_log_hidden(), connected(NETWORK_MODULES):
         check_cluster(inputs, config.out, wait_minutes=config.wait_minutes)
         print(predict(config).summary())
 

@@ -13,11 +13,11 @@ def main(config: PrepareConfig) -> None:
     from brats import storage
     from brats.cluster.connect import connected
     from brats.cluster.preflight import check_cluster
-    from brats.cluster.quiet import calm
+    from brats.cluster.quiet import native_log_hidden
     from brats.pipeline.prepare import prepare
 
     storage.check_roundtrip(storage.absolute(config.out))
-    with calm(), connected():
+    with native_log_hidden(), connected():
         check_cluster({"--data": config.data}, config.out, wait_minutes=config.wait_minutes)
         print(prepare(config).summary())
 

@@ -13,13 +13,13 @@ def main(config: TrainConfig) -> None:
     from brats import storage
     from brats.cluster.connect import NETWORK_MODULES, connected
     from brats.cluster.preflight import check_cluster
-    from brats.cluster.quiet import calm
+    from brats.cluster.quiet import native_log_hidden
     from brats.pipeline.train import train
 
     config = resolve_train(config)
     assert config.out is not None
     storage.check_roundtrip(storage.absolute(config.out))
-    with calm(), connected(NETWORK_MODULES):
+    with native_log_hidden(), connected(NETWORK_MODULES):
         check_cluster({"--data": config.data}, config.out, wait_minutes=config.wait_minutes)
         print(train(config).summary())
 

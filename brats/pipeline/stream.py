@@ -6,13 +6,13 @@ row is one optimiser step of one worker, and which slices it holds follows from 
 
 import dataclasses
 import functools
-import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
+from brats.cluster.ray_internals import throttle
 from brats.config import TrainConfig
 from brats.data.batches import WorkerBatch, read_share
 from brats.data.epoch import PlannedBatch, TrainingCase, plan_epoch
@@ -21,7 +21,6 @@ from brats.data.slices import SliceBatch, padded_size
 BLOCK_STEPS = 8  # optimiser steps whose slices one reading task brings
 PREFETCH_STEPS = 4  # steps that wait ready in the worker
 NO_PROGRESS_S = 3600  # without a batch taken or made; while workers validate, none is
-LOOP_PAUSE_S = 0.02
 SLICE_DIVISOR = 32  # what a U-Net of five halvings needs; wider padding than another network needs does no harm
 
 
@@ -87,26 +86,9 @@ def rank_stream(
         },
         num_cpus=0.5,
     )
-    dataset.context.custom_execution_callback_classes = [Paced]
+    throttle(dataset)
     dataset.context.execution_no_progress_timeout_s = NO_PROGRESS_S
     return dataset
-
-
-class Paced:
-    """Lets the loop that drives a dataset breathe: a callback as Ray Data's `ExecutionCallback` has it.
-
-    The loop runs in the training process. While batches wait to be taken, which is most of the time, it would turn
-    without a pause: on two cores that took half of the training speed (profiled with py-spy).
-    """
-
-    def before_execution_starts(self, executor: Any) -> None: ...
-
-    def on_execution_step(self, executor: Any) -> None:  # noqa: ARG002
-        time.sleep(LOOP_PAUSE_S)
-
-    def after_execution_succeeds(self, executor: Any) -> None: ...
-
-    def after_execution_fails(self, executor: Any, error: Exception) -> None: ...
 
 
 @functools.lru_cache(maxsize=2)
