@@ -18,7 +18,7 @@ from benchmarks.harness import LIMIT, Outcome, Row, compare, cores
 from benchmarks.scoring import SHIFTS, make_pair, whole_case
 from benchmarks.sources import phantoms, warm
 from brats.cluster.connect import QUIET
-from brats.cluster.preflight import CASE_CPUS
+from brats.cluster.per_case import CASE_CPUS
 from brats.cluster.quiet import keep_off_console
 from brats.config import MODALITIES, TrainConfig
 from brats.data.batches import InputSpec

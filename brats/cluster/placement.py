@@ -7,8 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-import yaml
-
+from brats.cluster.ray_internals import bootstrap_config, free_resources
 from brats.config import Device
 from brats.console import duration, say
 from brats.errors import BratsError, ConfigError
@@ -17,7 +16,6 @@ POLL_S = 1.0
 SAY_FIRST_S, SAY_EVERY_S = 5.0, 30.0
 RELEASE_S = 20.0  # within which Ray gives back what a job that has just ended held
 FEEDING_CPUS = 0.5  # that workers leave at least to the tasks that read for them
-BOOTSTRAP_CONFIG = "~/ray_bootstrap_config.yaml"  # named in the start commands of every `ray up` configuration
 ACCELERATOR = "accelerator_type:"  # Ray's name for a kind of GPU, among the resources of a machine
 
 
@@ -137,9 +135,9 @@ def look() -> Capacity:
     import ray
 
     present = {node["NodeID"]: node["Resources"] for node in ray.nodes() if node["Alive"]}
-    free = ray._private.state.available_resources_per_node()  # the public function sums over the machines
+    free = free_resources()
     machines = [_machine(resources) for resources in present.values()]
-    grown = growth() if os.environ.get("RAY_ADDRESS") else []
+    grown = autoscaler_limit() if os.environ.get("RAY_ADDRESS") else []
     larger = sum(machine.cpus for machine in grown) > sum(machine.cpus for machine in machines)
     return Capacity(
         machines=machines,
@@ -148,14 +146,10 @@ def look() -> Capacity:
     )
 
 
-def growth() -> list[Machine]:
-    """All the workers that a cluster may grow to; [] where no autoscaler is known of.
-
-    Ray has no call for it. `ray up` leaves the configuration on the head, where submitted jobs run.
-    """
+def autoscaler_limit() -> list[Machine]:
+    """All the workers that the cluster may grow to; [] where no autoscaler is known of."""
+    config = bootstrap_config() or {}
     try:
-        with open(os.path.expanduser(BOOTSTRAP_CONFIG)) as file:
-            config = yaml.safe_load(file)
         most = config["max_workers"]
         machines = [
             _machine(kind["resources"])
@@ -163,7 +157,7 @@ def growth() -> list[Machine]:
             if name != config["head_node_type"]
             for _ in range(min(kind.get("max_workers", most), most))
         ]
-    except (OSError, yaml.YAMLError, LookupError, TypeError, AttributeError):
+    except (LookupError, TypeError, AttributeError):
         return []
     return sorted(machines, key=lambda machine: (machine.gpus, machine.cpus), reverse=True)[:most]
 

@@ -12,13 +12,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from brats import storage
+from brats.cluster.per_case import CASE_MEMORY_BYTES
 from brats.cluster.placement import Placement, place_workers
 from brats.errors import BratsError, ConfigError, StorageError
 
-# Of a task that takes one case from file to file. Two for each core: one works while what came of the other is told
-# and its successor sent. With one for each core, the cores stood still for a third of the time.
-CASE_CPUS = 0.5
-CASE_MEMORY_BYTES = 2**30  # that Ray sets aside for a task which reads a case; BraTS in int16 peaks at 0.24 GB
 FREE_DISK_BYTES = 2**30  # where Ray keeps its logs and what does not fit into memory
 NO_PROGRESS_S = 600.0  # a dataset that stands still this long, or as long as machines are waited for, ends
 ANSWER_S = 90.0  # within which a machine must answer; its first Python process reads from a cold disk

@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from brats import storage
 from brats.cluster.connect import connected
 from brats.cluster.preflight import check_cluster
-from brats.cluster.quiet import calm
+from brats.cluster.quiet import native_log_hidden
 
 
 @contextmanager
@@ -22,6 +22,6 @@ def ready(
     Raises a BratsError, one line that names the setting, the path or the machine, where something is amiss.
     """
     storage.check_roundtrip(out)
-    with calm(), connected(imports):
+    with native_log_hidden(), connected(imports):
         check_cluster(inputs, out, wait_minutes=wait_minutes)
         yield

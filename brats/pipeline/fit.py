@@ -18,6 +18,7 @@ from brats import storage
 from brats.cluster.datasets import root_cause
 from brats.cluster.placement import Placement, place_workers
 from brats.cluster.preflight import check_gpus, settle
+from brats.cluster.ray_internals import worker_error
 from brats.cluster.relay import relayed
 from brats.config import TrainConfig
 from brats.console import duration, say
@@ -174,7 +175,7 @@ def worker_failure(error: BaseException) -> str:
     import ray
 
     failures: Mapping[int, BaseException] = getattr(error, "worker_failures", {})
-    reasons = {rank: getattr(failure, "health_check_failure", failure) for rank, failure in failures.items()}
+    reasons = {rank: worker_error(failure) for rank, failure in failures.items()}
     died = [rank for rank, reason in reasons.items() if isinstance(reason, ray.exceptions.RayActorError)]
     if died:
         return f"training worker {min(died)} died, and its process or its machine with it"

@@ -5,17 +5,16 @@ row is one optimiser step of one worker, and which slices it holds follows from 
 """
 
 import functools
-import time
 from collections.abc import Iterator
 from typing import Any
 
+from brats.cluster.ray_internals import throttle
 from brats.data.batches import TrainingSet, WorkerBatch
 from brats.data.epoch import EpochPlan, PlannedBatch
 
 BLOCK_STEPS = 8  # optimiser steps whose slices one reading task brings
 PREFETCH_STEPS = 4  # steps that wait ready in the worker
 NO_PROGRESS_S = 3600  # without a batch taken or made; while workers validate, none is
-LOOP_PAUSE_S = 0.02
 
 
 def stream_name(rank: int) -> str:
@@ -31,26 +30,9 @@ def rank_stream(data: TrainingSet, rank: int, world_size: int, *, epochs: range)
     dataset = ray.data.from_items(rows, override_num_blocks=max(1, -(-len(rows) // BLOCK_STEPS))).map(
         read_step, fn_kwargs={"data": data, "rank": rank, "world_size": world_size}, num_cpus=0.5
     )
-    dataset.context.custom_execution_callback_classes = [Paced]
+    throttle(dataset)
     dataset.context.execution_no_progress_timeout_s = NO_PROGRESS_S
     return dataset
-
-
-class Paced:
-    """Lets the loop that drives a dataset breathe: a callback as Ray Data's `ExecutionCallback` has it.
-
-    The loop runs in the training process. While batches wait to be taken, which is most of the time, it would turn
-    without a pause: on two cores that took half of the training speed (profiled with py-spy).
-    """
-
-    def before_execution_starts(self, executor: Any) -> None: ...
-
-    def on_execution_step(self, executor: Any) -> None:  # noqa: ARG002
-        time.sleep(LOOP_PAUSE_S)
-
-    def after_execution_succeeds(self, executor: Any) -> None: ...
-
-    def after_execution_fails(self, executor: Any, error: Exception) -> None: ...
 
 
 @functools.lru_cache(maxsize=2)

@@ -8,7 +8,8 @@ import pytest
 
 from brats import config
 from brats.data.case import Case
-from brats.pipeline.predict import Item, write_case
+from brats.data.items import Item, PreparedCase
+from brats.pipeline.predict import write_case
 from brats.score.results import write_tables
 from tests.support import ROOT
 from tests.support.prepared import tiny_case
@@ -29,9 +30,8 @@ def demo_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Case:
     monkeypatch.chdir(tmp_path)
     case = tiny_case("BraTS20_Training_001")
     assert case.labels is not None
-    item = Item(
-        case_id=case.case_id, patient_id="p", split="test", prepared="", files="", source_bytes=1, voxel_hash=""
-    )
+    source = PreparedCase(path="", voxel_hash="")
+    item = Item(case_id=case.case_id, patient_id="p", split="test", source=source, source_bytes=1)
     write_case("runs/demo/test", item, case, case.labels, nifti=False)
     write_tables("runs/demo/test", {case.case_id}, [], config={}, strict=False)
     return case

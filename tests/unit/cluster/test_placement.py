@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from brats.cluster.placement import Capacity, Machine, Placement, choose, growth, with_lost
+from brats.cluster.placement import Capacity, Machine, Placement, autoscaler_limit, choose, with_lost
 from brats.errors import ConfigError
 
 T4 = Machine(cpus=4, gpus=1, accelerator="T4")
@@ -136,12 +136,12 @@ available_node_types:
 """
 
 
-def test_growth_is_the_largest_workers_that_the_configuration_allows(
+def test_autoscaler_limit_is_the_largest_workers_that_the_configuration_allows(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("HOME", str(tmp_path))
     (tmp_path / "ray_bootstrap_config.yaml").write_text(BOOTSTRAP)
-    assert growth() == [Machine(cpus=8, gpus=4)] * 2 + [Machine(cpus=4, gpus=1)]
+    assert autoscaler_limit() == [Machine(cpus=8, gpus=4)] * 2 + [Machine(cpus=4, gpus=1)]
 
 
 @pytest.mark.parametrize("content", [None, "", "[1, 2]", "max_workers: 1", "a: b: c"])
@@ -151,4 +151,4 @@ def test_without_a_configuration_nothing_is_to_come(
     monkeypatch.setenv("HOME", str(tmp_path))
     if content is not None:
         (tmp_path / "ray_bootstrap_config.yaml").write_text(content)
-    assert growth() == []
+    assert autoscaler_limit() == []
