@@ -8,6 +8,8 @@ import yaml
 
 from tests.support import ROOT
 
+pytestmark = pytest.mark.medium
+
 
 @pytest.fixture(scope="module")
 def ec2(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:

@@ -105,6 +105,7 @@ def test_objects_that_the_store_does_not_remove_are_an_error(
 # Transient faults
 
 
+@pytest.mark.medium
 @pytest.mark.parametrize(
     "play",
     [
@@ -136,6 +137,7 @@ def test_a_transient_fault_is_not_seen(play: Play, url: str, s3_proxy: FaultyPro
         assert s3_proxy.faults_left == 0
 
 
+@pytest.mark.medium
 @pytest.mark.parametrize(
     ("read", "expected"),
     [
@@ -154,6 +156,7 @@ def test_an_answer_cut_in_the_middle_is_never_taken_for_the_whole(
     assert s3_proxy.count("GET") == 4
 
 
+@pytest.mark.medium
 def test_a_request_without_an_answer_is_retried(
     url: str, s3_proxy: FaultyProxy, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -162,6 +165,7 @@ def test_a_request_without_an_answer_is_retried(
     assert s3.get(url) == CONTENT
 
 
+@pytest.mark.medium
 def test_a_store_that_stays_unreachable_is_an_error_that_says_for_how_long(
     url: str, s3_proxy: FaultyProxy, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -286,6 +290,7 @@ def test_missing_credentials_are_reported(url: str, monkeypatch: pytest.MonkeyPa
         s3.get(url)
 
 
+@pytest.mark.medium
 def test_credentials_that_come_late_are_found(
     url: str, s3_server: S3Server, monkeypatch: pytest.MonkeyPatch, tmp_path: Any
 ) -> None:
@@ -335,6 +340,7 @@ def test_a_bucket_that_may_only_be_read_names_the_right_that_lacks(
 # Processes
 
 
+@pytest.mark.medium
 def test_a_forked_process_has_a_store_of_its_own(url: str) -> None:
     code = f"""
 import os
@@ -351,6 +357,7 @@ assert len(s3._stores) == 1
     subprocess.run([sys.executable, "-W", "ignore", "-c", code], check=True, timeout=120)
 
 
+@pytest.mark.medium
 def test_threads_share_the_store_and_their_requests_overlap(url: str, s3_proxy: FaultyProxy) -> None:
     s3_proxy.meet_next(5)
     threads = [threading.Thread(target=s3.get, args=[url]) for _ in range(5)]

@@ -26,6 +26,8 @@ from brats.data.phantom.case import (
 )
 from brats.labels import ED, ET, NCR, region_mask
 
+pytestmark = pytest.mark.medium
+
 SEED = 0
 NO_ET, USUAL, MULTIFOCAL, TINY = 1, 2, 3, 5  # indices of cases of these kinds
 N_THRESHOLDED = 8
