@@ -4,7 +4,7 @@ Axes: `B` slices of a batch, `C` channel, `H W` slice axes.
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, fields
 from typing import Any, Self
@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from brats import storage
 from brats.config import TrainConfig
-from brats.data.case import Array, Intensity
+from brats.data.case import Array, Case, Intensity
 from brats.data.dataset import slices_path
 from brats.data.epoch import EpochPlan, PlannedBatch, shard
 from brats.data.slices import open_slices
@@ -109,6 +109,19 @@ def stack_slices(stacks: Sequence[Stack], size: tuple[int, int]) -> SliceBatch:
         scale=np.repeat(offset_scale[..., 1], counts, axis=0),
         background=np.repeat(background, counts, axis=0),
     )
+
+
+def case_batches(case: Case, inputs: InputSpec, batch_size: int) -> Iterator[SliceBatch]:
+    """All slices of a case, in order, in batches padded to the divisor.
+
+    Raises CaseError naming the modality that the case lacks.
+    """
+    images = [case.only(inputs.modalities).images[name] for name in inputs.modalities]
+    intensities = [case.intensities[name] for name in inputs.modalities]
+    size = inputs.padded_size([case.box.shape[:2]])
+    for first in range(0, len(images[0]), batch_size):
+        channels = [image[first : first + batch_size] for image in images]
+        yield stack_slices([Stack(channels=channels, intensities=intensities)], size)
 
 
 def common_dtype(dtypes: set[str]) -> npt.DTypeLike:

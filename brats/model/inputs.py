@@ -10,7 +10,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from brats.data.batches import InputSpec, SliceBatch, Stack, WorkerBatch, stack_slices
+from brats.data.batches import InputSpec, SliceBatch, WorkerBatch, case_batches
 from brats.data.case import Case
 from brats.model.augment import draw_flips, flip
 from brats.model.losses import region_targets
@@ -30,12 +30,7 @@ def case_tensors(case: Case, inputs: InputSpec, *, batch_size: int, device: torc
 
     Raises CaseError naming the modality that the case lacks.
     """
-    images = [case.only(inputs.modalities).images[name] for name in inputs.modalities]
-    intensities = [case.intensities[name] for name in inputs.modalities]
-    size = inputs.padded_size([case.box.shape[:2]])
-    for first in range(0, len(images[0]), batch_size):
-        channels = [image[first : first + batch_size] for image in images]
-        batch = stack_slices([Stack(channels=channels, intensities=intensities)], size)
+    for batch in case_batches(case, inputs, batch_size):
         yield _normalised(batch, to_device(batch.images, device))
 
 
