@@ -23,7 +23,7 @@ Description = dict[str, Any]
 
 @dataclass(frozen=True, kw_only=True)
 class Box:
-    """A box of voxels, `start` included, `stop` excluded; in RAS+ axes X Y Z unless said otherwise."""
+    """A box of voxels, `start` included, `stop` excluded; in RAS+ axes X Y Z unless another is named."""
 
     start: tuple[int, int, int]
     stop: tuple[int, int, int]

@@ -1,4 +1,4 @@
-"""BraTS cases in a folder or s3:// prefix: found by the names of their files, from one listing."""
+"""Discovery of BraTS cases below a folder or s3:// prefix, by file name, from one listing."""
 
 import csv
 import re

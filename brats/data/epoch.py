@@ -1,4 +1,4 @@
-"""Which slices an epoch trains on, and in which batches: a pure function of the seed and the epoch.
+"""The epoch plan: which slices are trained on in which batches, a pure function of the seed and the epoch.
 
 Nothing here depends on how many workers there are or on what ran before, so a resumed run, or one with fewer
 workers, sees exactly what an uninterrupted one would have seen.

@@ -1,4 +1,4 @@
-"""The split of a run, `RUN/split.parquet`: who is trained on, validated on and tested on, frozen at its start."""
+"""The split of a run, `RUN/split.parquet`: its train, val and test cases, frozen at the first start."""
 
 from collections.abc import Mapping
 from typing import Any

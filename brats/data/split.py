@@ -1,4 +1,4 @@
-"""Who is trained on, validated on and tested on: a split of patients, stratified, seeded and stable.
+"""A split of patients into train, val and test, and into folds: stratified, seeded and stable.
 
 Patients, not cases: visits of one patient, and one patient under the names of two editions, stay together. A
 patient already split is never moved by cases that are added later.

@@ -107,10 +107,10 @@ def read_volume(file: FileInfo) -> Volume:
 
     Raises CaseError for a file that `read_nifti` refuses, with NaN or infinite voxels, or 0 everywhere.
     """
-    stored, header = read_nifti(file)
-    _check_values(file.path, stored, header)
+    raw, header = read_nifti(file)
+    _check_values(file.path, raw, header)
     grid = _grid(header)
-    voxels = to_ras(stored.reshape(grid.shape, order="F"), grid)
+    voxels = to_ras(raw.reshape(grid.shape, order="F"), grid)
     return Volume(voxels=voxels, slope=header.slope, inter=header.inter, grid=grid)
 
 
@@ -121,8 +121,8 @@ def read_labels(file: FileInfo, layout: str) -> tuple[Labels, Grid]:
     at all is fine. Raises CaseError for a file that `read_nifti` refuses, and for a value that the layout
     does not define.
     """
-    stored, header = read_nifti(file)
-    codes = stored if (header.slope, header.inter) == (1, 0) else header.slope * stored + header.inter
+    raw, header = read_nifti(file)
+    codes = raw if (header.slope, header.inter) == (1, 0) else header.slope * raw + header.inter
     try:
         labels = LAYOUTS[layout].decode(codes)
     except UnknownLabelError as error:
@@ -163,15 +163,15 @@ def _grid(header: Header) -> Grid:
     return Grid(shape=header.shape, affine=header.affine, header=header.geometry)
 
 
-def _check_values(path: str, stored: Array, header: Header) -> None:
+def _check_values(path: str, raw: Array, header: Header) -> None:
     """Refuse an image with NaN or infinite voxels, and one that is 0 everywhere."""
     x, y, z = header.shape
     centre = x // 2 + x * (y // 2 + y * (z // 2))
-    if stored.dtype.kind != "f" and stored[0] != stored[centre]:
+    if raw.dtype.kind != "f" and raw[0] != raw[centre]:
         return  # whole numbers that differ, which corner and centre nearly always settle
-    low, high = stored.min().item(), stored.max().item()
+    low, high = raw.min().item(), raw.max().item()
     if not (math.isfinite(low) and math.isfinite(high)):  # one NaN voxel makes both NaN
-        n_nan, n_infinite = np.count_nonzero(np.isnan(stored)), np.count_nonzero(np.isinf(stored))
-        raise CaseError(path, f"{n_nan} NaN and {n_infinite} infinite voxels of {stored.size}")
+        n_nan, n_infinite = np.count_nonzero(np.isnan(raw)), np.count_nonzero(np.isinf(raw))
+        raise CaseError(path, f"{n_nan} NaN and {n_infinite} infinite voxels of {raw.size}")
     if low == high and header.slope * low + header.inter == 0:
         raise CaseError(path, "every voxel is 0")

@@ -1,4 +1,4 @@
-"""The state of a run after an epoch: written whole, read without unpickling, kept for the last and best epoch."""
+"""Checkpoints: the state of a run after an epoch, read without unpickling; the last and the best are kept."""
 
 import io
 import pickle

@@ -1,4 +1,4 @@
-"""A trained network made ready for inference alone: the same outputs, fewer passes over memory."""
+"""Fusion of a trained network for inference: the same outputs in fewer passes over memory."""
 
 import copy
 from typing import Any

@@ -1,4 +1,4 @@
-"""The table of a run's epochs, `RUN/history.parquet`: one row per epoch."""
+"""The history of a run, `RUN/history.parquet`: one row per epoch."""
 
 from collections.abc import Sequence
 from typing import Any

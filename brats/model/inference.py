@@ -1,4 +1,4 @@
-"""A trained network at work: from a cropped case to probabilities and a label map, slice batch by slice batch.
+"""The segmenter: from a cropped case to probabilities and a label map, slice batch by slice batch.
 
 Axes: `Z H W` slices of a crop, `B` slices of a batch, `R` region (WT, TC, ET).
 """

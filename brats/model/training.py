@@ -143,7 +143,7 @@ def next_batch(batches: Iterator[WorkerBatch], epoch: int, step: int) -> WorkerB
 
 
 def check_finite(norms: Sequence[Tensor], scaler: torch.amp.GradScaler, epoch: int, step: int) -> None:
-    """Look at the gradient norms of the last steps, which every rank shares.
+    """Look at the gradient norms of the last steps, which are the same on every rank.
 
     In fp16 a gradient that overflows is skipped and the loss scale halved, until it fits; only a scale that has
     shrunk to nothing means that no scale will do.

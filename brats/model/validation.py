@@ -1,4 +1,4 @@
-"""How good a network is on validation cases, each taken whole.
+"""Validation: loss and 3-D Dice of a network on whole cases.
 
 Axes: `B` slices of a batch, `R` region (WT, TC, ET), `Z H W` slices of a crop.
 

@@ -276,7 +276,7 @@ def test_an_impossible_intercept_is_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize("value", [np.nan, np.inf, -1e7, 1e38])
 def test_an_affine_that_is_not_finite_or_absurd_is_refused(tmp_path: Path, value: float) -> None:
     assert reason(tmp_path, nifti(srow_x=[1, 0, 0, value])).startswith(
-        "its affine is not finite or beyond all lengths: [[1.0, 0.0, 0.0, "
+        "its affine is not finite, or exceeds 1 km: [[1.0, 0.0, 0.0, "
     )
 
 
