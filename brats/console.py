@@ -3,7 +3,8 @@
 import sys
 import time
 
-PROGRESS_EVERY_S = 10.0
+PRINT_EVERY_S, REWRITE_EVERY_S = 10.0, 0.2
+LINE_WIDTH = 78  # a shorter line is padded, to cover what it rewrites
 
 
 class Progress:
@@ -19,15 +20,15 @@ class Progress:
         self._done += 1
         now = time.monotonic()
         last = self._done == self._total
-        if not last and now - self._shown < (0.2 if self._terminal else PROGRESS_EVERY_S):
+        if not last and now - self._shown < (REWRITE_EVERY_S if self._terminal else PRINT_EVERY_S):
             return
         self._shown = now
         elapsed = now - self._started
         left = elapsed / self._done * (self._total - self._done)
-        timing = f"{duration(elapsed)}" if last else f"{duration(left)} left"
+        timing = duration(elapsed) if last else f"{duration(left)} left"
         line = f"{self._stage:<8} {self._done}/{self._total} {self._unit}, {timing}"
         print(
-            f"\r{line:<78}" if self._terminal else line,
+            f"\r{line:<{LINE_WIDTH}}" if self._terminal else line,
             end="\n" if last or not self._terminal else "",
             flush=True,
         )
