@@ -137,7 +137,7 @@ class TrainConfig:
     decoder_channels: tuple[int, ...] = result((256, 128, 64, 32, 16), Limits(n_values=5, at_least=1))
     """Channels of the decoder stages, deepest first."""
     loss: LossName = "bce-dice"
-    """What training minimises: bce-dice is binary cross-entropy plus soft Dice."""
+    """What training minimises; bce-dice is binary cross entropy plus soft Dice."""
     epochs: int = execution(30, Limits(at_least=1))
     """Epochs in all; a finished run goes on when this is raised."""
     batch_size: int = result(16, Limits(at_least=1))
