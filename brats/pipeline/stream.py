@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from brats.cluster.placement import FEEDING_CPUS
 from brats.cluster.ray_internals import throttle
 from brats.config import TrainConfig
 from brats.data.batches import WorkerBatch, read_share
@@ -84,7 +85,7 @@ def rank_stream(
             "rank": rank,
             "world_size": world_size,
         },
-        num_cpus=0.5,
+        num_cpus=FEEDING_CPUS,
     )
     throttle(dataset)
     dataset.context.execution_no_progress_timeout_s = NO_PROGRESS_S
