@@ -17,7 +17,7 @@ from typing import Any
 from brats import storage
 from brats.cluster.datasets import root_cause
 from brats.cluster.placement import Placement, place_workers
-from brats.cluster.preflight import check_gpus, settle
+from brats.cluster.preflight import check_gpus, wait_for_lost_nodes
 from brats.cluster.ray_internals import worker_error
 from brats.cluster.relay import relayed
 from brats.config import TrainConfig
@@ -62,7 +62,7 @@ def fit_on_cluster(config: TrainConfig, prepared: str, split: Sequence[Row]) -> 
             if n_failures > config.max_failures:
                 raise BratsError(f"{lost}; the same command goes on after the last finished epoch") from lost
             say("train", f"{lost}; restart {n_failures} of at most {config.max_failures} in a row")
-            settle()
+            wait_for_lost_nodes()
         if finished(history, config):
             return history
         placement = place_workers(

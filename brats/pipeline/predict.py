@@ -9,9 +9,10 @@ from typing import Any
 
 from brats import storage
 from brats.cluster import attempts
+from brats.cluster.capacity import Machine, cluster_capacity
 from brats.cluster.datasets import from_cases, run_cases
 from brats.cluster.per_case import CASE_MEMORY_BYTES, ray_step
-from brats.cluster.placement import Machine, Placement, look, place_workers
+from brats.cluster.placement import Placement, place_workers
 from brats.cluster.preflight import check_gpus
 from brats.config import PredictConfig
 from brats.console import say
@@ -114,7 +115,7 @@ def _predict_items(
             Predictor,
             fn_constructor_kwargs={"config": config, "placement": placement, "counter": counter},
             compute=ray.data.ActorPoolStrategy(size=min(placement.workers, len(todo))),
-            num_cpus=predictor_cpus(placement, look().machines),
+            num_cpus=predictor_cpus(placement, cluster_capacity().machines),
             num_gpus=1 if placement.use_gpu else 0,
             accelerator_type=placement.accelerator,
         )

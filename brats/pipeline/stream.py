@@ -8,6 +8,7 @@ import functools
 from collections.abc import Iterator
 from typing import Any
 
+from brats.cluster.placement import FEEDING_CPUS
 from brats.cluster.ray_internals import throttle
 from brats.data.batches import TrainingSet, WorkerBatch
 from brats.data.epoch import EpochPlan, PlannedBatch
@@ -28,7 +29,7 @@ def rank_stream(data: TrainingSet, rank: int, world_size: int, *, epochs: range)
     rows = [{"epoch": epoch, "step": step} for epoch in epochs for step in range(data.plan.steps_per_epoch)]
     # Not ray.data.range: its tasks take a whole CPU each, which a small machine cannot spare beside a worker.
     dataset = ray.data.from_items(rows, override_num_blocks=max(1, -(-len(rows) // BLOCK_STEPS))).map(
-        read_step, fn_kwargs={"data": data, "rank": rank, "world_size": world_size}, num_cpus=0.5
+        read_step, fn_kwargs={"data": data, "rank": rank, "world_size": world_size}, num_cpus=FEEDING_CPUS
     )
     throttle(dataset)
     dataset.context.execution_no_progress_timeout_s = NO_PROGRESS_S

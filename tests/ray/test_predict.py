@@ -12,7 +12,8 @@ import pytest
 import torch
 
 from brats import storage
-from brats.cluster.placement import Machine, Placement
+from brats.cluster.capacity import Machine
+from brats.cluster.placement import Placement
 from brats.config import PredictConfig, PrepareConfig
 from brats.data.dataset import read_case_table
 from brats.data.masks import MASK
