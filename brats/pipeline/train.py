@@ -22,7 +22,7 @@ from brats.pipeline.predict import predict
 from brats.pipeline.prepare import prepare
 from brats.pipeline.report import report
 from brats.saved_config import SavedConfig
-from brats.score.results import Scores
+from brats.score.results import Results
 
 N_PHANTOMS = 26  # 18 to train on, 4 to validate on, 4 to test
 PHANTOM_SEED = 0
@@ -35,7 +35,7 @@ class TrainedRun:
 
     out: str
     history: list[dict[str, Any]]
-    scores: Scores | None
+    scores: Results | None
     figures: list[str]
 
     def summary(self) -> str:

@@ -9,7 +9,7 @@ import pytest
 from brats import config
 from brats.data.preprocess import Case
 from brats.pipeline.predict import Item, write_case
-from brats.score.results import write_tables
+from brats.score.results import write_results
 from tests.support import ROOT
 from tests.support.prepared import tiny_case
 
@@ -27,7 +27,7 @@ def demo_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Case:
         case_id=case.case_id, patient_id="p", split="test", prepared="", files="", source_bytes=1, voxel_hash=""
     )
     write_case("runs/demo/test", item, case, case.labels, nifti=False)
-    write_tables("runs/demo/test", {case.case_id}, [], config={}, strict=False)
+    write_results("runs/demo/test", {case.case_id}, [], config={}, strict=False)
     return case
 
 
