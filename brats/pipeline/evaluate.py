@@ -19,7 +19,7 @@ from brats.data.volume import check_same_grid, from_ras, read_labels
 from brats.errors import ConfigError
 from brats.saved_config import SavedConfig
 from brats.score.parts import Part, write_part
-from brats.score.results import Scores, write_tables
+from brats.score.results import Results, write_results
 from brats.score.tables import score_rows
 from brats.storage import FileInfo
 
@@ -36,7 +36,7 @@ class Pair:
         return self.case.source_bytes([]) + self.prediction.size
 
 
-def evaluate(config: EvaluateConfig) -> Scores:
+def evaluate(config: EvaluateConfig) -> Results:
     """Score every case that has both a reference and a prediction; then rebuild the tables.
 
     A reference without a prediction is a reject: leaving it out silently would flatter the means. Raises
@@ -50,7 +50,7 @@ def evaluate(config: EvaluateConfig) -> Scores:
         {pair.case.case_id: pair for pair in pairs}, out
     )  # all of them, each time: masks of equal size may differ
     case_ids = {pair.case.case_id for pair in pairs}
-    return write_tables(out, case_ids, rejects, config=asdict(config), strict=config.strict)
+    return write_results(out, case_ids, rejects, config=asdict(config), strict=config.strict)
 
 
 def find_pairs(predictions: str, references: str) -> tuple[list[Pair], list[Reject]]:

@@ -26,12 +26,12 @@ from brats.pipeline.predictor import Predictor
 from brats.saved_config import SavedConfig
 from brats.score import tables
 from brats.score.parts import Part, is_done, read_parts, write_part
-from brats.score.results import Scores, write_tables
+from brats.score.results import Results, write_results
 
 SCORING_CPUS = 0.25  # of the steps beside the network, so that they find room on a small machine
 
 
-def predict(config: PredictConfig) -> Scores:
+def predict(config: PredictConfig) -> Results:
     """Predict and score every case of `config.data` that is not done yet; then rebuild the tables.
 
     Raises BratsError when no case is usable or, with `strict`, when one was rejected.
@@ -57,7 +57,7 @@ def predict(config: PredictConfig) -> Scores:
         placement = place_workers(config.device, config.workers, cpu_workers=0, wait_minutes=config.wait_minutes)
         _predict_items(todo, config, card.inputs.modalities, placement)
     case_ids = {item.case_id for item in items}
-    return write_tables(out, case_ids, found_rejects, config=asdict(config), strict=config.strict)
+    return write_results(out, case_ids, found_rejects, config=asdict(config), strict=config.strict)
 
 
 def _lacks_nifti(part: Part, config: PredictConfig) -> bool:

@@ -17,7 +17,7 @@ from brats.pipeline.predict import predict
 from brats.pipeline.prepare import prepare
 from brats.pipeline.report import report
 from brats.saved_config import SavedConfig
-from brats.score.results import Scores
+from brats.score.results import Results
 
 
 @dataclass(frozen=True)
@@ -26,7 +26,7 @@ class TrainedRun:
 
     out: str
     history: list[dict[str, Any]]
-    scores: Scores | None
+    scores: Results | None
     figures: list[str]
 
     def summary(self) -> str:

@@ -22,10 +22,14 @@ from brats.labels import REGIONS, Labels
 from brats.model.history import read_history
 from brats.report.overlay import blank_figure, format_score, plot_case
 from brats.score.surface import HD95_ONE_EMPTY_MM
-from brats.score.tables import CASES
+from brats.score.tables import read_case_metrics
 
 TRAINING_COLOUR, VALIDATION_COLOUR = "#000000", "#0072B2"  # Okabe and Ito, as those of the regions
 EDGE_COLOUR = "#333333"
+
+
+def figures_dir(run: str) -> str:
+    return storage.join(run, "figures")
 
 
 def draw_learning_curves(run: str, figures: str) -> str:
@@ -43,7 +47,7 @@ def draw_cases(predictions: str, figures: str, prepared: str) -> list[str]:
     Images and references are read from the prepared dataset that was predicted. Fewer than three scored cases
     give as many pictures, and none gives none. Raises FileNotFoundError for a missing file.
     """
-    metrics = _read_metrics(predictions)
+    metrics = read_case_metrics(predictions)
     heading = f"of {_count_cases(metrics)} by mean Dice"
     paths = []
     for role, case_id in choose_cases(metrics).items():
@@ -56,7 +60,7 @@ def draw_cases(predictions: str, figures: str, prepared: str) -> list[str]:
 
 def draw_distributions(predictions: str, figures: str) -> str | None:
     """Draw Dice and HD95 of every scored case; return the path of the picture, None where no case is scored."""
-    metrics = _read_metrics(predictions)
+    metrics = read_case_metrics(predictions)
     if metrics.empty:
         return None
     return _write(plot_distributions(metrics), storage.join(figures, "distributions.png"))
@@ -157,13 +161,6 @@ def _count_cases(metrics: pd.DataFrame) -> str:
     n_cases = metrics["case_id"].nunique()
     splits = "/".join(sorted(metrics["split"].dropna().unique()))
     return " ".join(filter(None, [str(n_cases), splits, "case" if n_cases == 1 else "cases"]))
-
-
-def _read_metrics(predictions: str) -> pd.DataFrame:
-    """The rows of `metrics/cases.parquet`; nulls, of a column that has nothing else too, are NaN."""
-    table = storage.read_table(storage.join(predictions, "metrics", "cases.parquet"), CASES)
-    metrics: pd.DataFrame = table.to_pandas()
-    return metrics.astype({"dice": float, "hd95_mm": float})
 
 
 def _write(figure: Figure, path: str) -> str:

@@ -10,7 +10,7 @@ from brats import config
 from brats.data.case import Case
 from brats.data.items import Item, PreparedCase
 from brats.pipeline.predict import write_case
-from brats.score.results import write_tables
+from brats.score.results import write_results
 from tests.support import ROOT
 from tests.support.prepared import tiny_case
 
@@ -33,7 +33,7 @@ def demo_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Case:
     source = PreparedCase(path="", voxel_hash="")
     item = Item(case_id=case.case_id, patient_id="p", split="test", source=source, source_bytes=1)
     write_case("runs/demo/test", item, case, case.labels, nifti=False)
-    write_tables("runs/demo/test", {case.case_id}, [], config={}, strict=False)
+    write_results("runs/demo/test", {case.case_id}, [], config={}, strict=False)
     return case
 
 

@@ -11,13 +11,13 @@ import pytest
 from brats.config import EvaluateConfig
 from brats.errors import ConfigError
 from brats.pipeline.evaluate import Pair, evaluate
-from brats.score.results import Scores
+from brats.score.results import Results
 from tests.support.synthetic import file_path, save, write_case
 
 pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("embedded_ray")]
 
 
-def run(root: Path, **options: object) -> Scores:
+def run(root: Path, **options: object) -> Results:
     paths = {"predictions": str(root / "masks"), "references": str(root / "cases"), "out": str(root / "out")}
     return evaluate(EvaluateConfig(**paths, **options))  # type: ignore[arg-type]
 

@@ -23,7 +23,7 @@ from brats.model.bundle import ModelCard, save_bundle
 from brats.model.unet import build_unet
 from brats.pipeline.predict import predict, predictor_cpus
 from brats.pipeline.prepare import prepare
-from brats.score.results import Scores
+from brats.score.results import Results
 from tests.support.synthetic import file_path, write_case
 
 pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("embedded_ray")]
@@ -46,7 +46,7 @@ def make_bundle(folder: Path, *, modalities: tuple[str, ...] = ("flair", "t1ce")
     return folder
 
 
-def run(model: Path, data: Path, out: Path, **options: object) -> Scores:
+def run(model: Path, data: Path, out: Path, **options: object) -> Results:
     return predict(PredictConfig(model=str(model), data=str(data), out=str(out), **options))  # type: ignore[arg-type]
 
 
