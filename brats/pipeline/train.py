@@ -114,7 +114,7 @@ def export_model(config: TrainConfig, split: Sequence[Row]) -> None:
     say("train", f"best epoch {epoch} of {len(last.history)}, validation Dice {card.val_dice:.3f}")
 
 
-def predict_test_split(config: TrainConfig, prepared: str, split: Sequence[Row]) -> Scores | None:
+def predict_test_split(config: TrainConfig, prepared: str, split: Sequence[Row]) -> Results | None:
     """Predict and score the test split into RUN/test; None where no case is in it."""
     if not any(row["split"] == "test" for row in split):
         say("predict", "nothing to do: no case is in the test split")
