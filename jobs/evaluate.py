@@ -18,7 +18,7 @@ def main(config: EvaluateConfig) -> None:
 
     inputs = {"--predictions": config.predictions, "--references": config.references}
     storage.check_roundtrip(storage.absolute(config.out))
-    with native_log_hidden(), connected():
+    with native_log_hidden(), connected(wait_minutes=config.wait_minutes):
         check_cluster(inputs, config.out, wait_minutes=config.wait_minutes)
         print(evaluate(config).summary())
 

@@ -18,7 +18,7 @@ def main(config: PredictConfig) -> None:
 
     inputs = {"--data": config.data, "--model": config.model}
     storage.check_roundtrip(storage.absolute(config.out))
-    with native_log_hidden(), connected(NETWORK_MODULES):
+    with native_log_hidden(), connected(NETWORK_MODULES, wait_minutes=config.wait_minutes):
         check_cluster(inputs, config.out, wait_minutes=config.wait_minutes)
         print(predict(config).summary())
 

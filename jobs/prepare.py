@@ -17,7 +17,7 @@ def main(config: PrepareConfig) -> None:
     from brats.pipeline.prepare import prepare
 
     storage.check_roundtrip(storage.absolute(config.out))
-    with native_log_hidden(), connected():
+    with native_log_hidden(), connected(wait_minutes=config.wait_minutes):
         check_cluster({"--data": config.data}, config.out, wait_minutes=config.wait_minutes)
         print(prepare(config).summary())
 

@@ -19,7 +19,7 @@ def main(config: TrainConfig) -> None:
     config = resolve_train(config)
     assert config.out is not None
     storage.check_roundtrip(storage.absolute(config.out))
-    with native_log_hidden(), connected(NETWORK_MODULES):
+    with native_log_hidden(), connected(NETWORK_MODULES, wait_minutes=config.wait_minutes):
         check_cluster({"--data": config.data}, config.out, wait_minutes=config.wait_minutes)
         print(train(config).summary())
 

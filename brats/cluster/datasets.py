@@ -8,6 +8,23 @@ from brats.cluster.per_case import pack, unpack
 from brats.console import Progress
 from brats.errors import ClusterError, StorageError
 
+# How long nothing may move before Ray gives a dataset up.
+NO_PROGRESS_CASES_S = 600.0  # of the cases of a job, unless it waits longer than this for machines
+NO_PROGRESS_TRAINING_S = 3600.0  # of the batches of a training; while its workers validate, none is taken
+
+
+def configure_datasets(wait_minutes: float) -> None:
+    """Set what holds for every dataset of this process: nothing on the console, and how long it may stand still.
+
+    wait_minutes: how long the job waits for machines
+    """
+    from ray.data import DataContext
+
+    context = DataContext.get_current()
+    context.enable_progress_bars = False
+    context.print_on_execution_start = False
+    context.execution_no_progress_timeout_s = max(NO_PROGRESS_CASES_S, 60 * wait_minutes)
+
 
 def rows_of(dataset: Any) -> Iterable[dict[str, Any]]:
     """The rows of a Ray dataset as they are done; errors of its tasks as our own, in one line."""

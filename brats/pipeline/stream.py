@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from brats.cluster.datasets import NO_PROGRESS_TRAINING_S
 from brats.cluster.placement import FEEDING_CPUS
 from brats.cluster.ray_internals import throttle
 from brats.config import TrainConfig
@@ -21,7 +22,6 @@ from brats.data.slices import SliceBatch, padded_size
 
 BLOCK_STEPS = 8  # optimiser steps whose slices one reading task brings
 PREFETCH_STEPS = 4  # steps that wait ready in the worker
-NO_PROGRESS_S = 3600  # without a batch taken or made; while workers validate, none is
 SLICE_DIVISOR = 32  # what a U-Net of five halvings needs; wider padding than another network needs does no harm
 
 
@@ -88,7 +88,7 @@ def rank_stream(
         num_cpus=FEEDING_CPUS,
     )
     throttle(dataset)
-    dataset.context.execution_no_progress_timeout_s = NO_PROGRESS_S
+    dataset.context.execution_no_progress_timeout_s = NO_PROGRESS_TRAINING_S
     return dataset
 
 

@@ -68,7 +68,7 @@ This process on node was started with:
             "that RAY_AUTH_TOKEN_PATH or RAY_AUTH_TOKEN is the token of this",
             ConfigError,
         ),
-        (SystemExit(15), "does not let this process in", ConfigError),  # what Ray does after two minutes
+        (SystemExit(15), "answers there, but refuses this process", ConfigError),  # what Ray does after two minutes
         (Exception("The current node timed out"), "Ray did not start: Exception: The current node", BratsError),
     ],
 )
