@@ -17,7 +17,7 @@ from brats.cluster.placement import Placement, place_workers
 from brats.errors import BratsError, ConfigError, StorageError
 
 FREE_DISK_BYTES = 2**30  # where Ray keeps its logs and what does not fit into memory
-ANSWER_S = 90.0  # within which a machine must answer; its first Python process reads from a cold disk
+ANSWER_S = 90.0  # for a machine to answer; its first Python process reads from a cold disk
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -177,7 +177,7 @@ def _complaint(probe: str, inputs: Mapping[str, str]) -> str:
     shared = "a folder that all machines share, or an s3:// URL"
     try:
         if storage.read_bytes(probe) != probe.encode():
-            return f"--out: reads something else in {out} than was written there; name {shared}"
+            return f"--out: {out} holds something else here than the driver wrote there; name {shared}"
         for option, path in inputs.items():
             if not storage.exists(path):
                 return f"{option}: {path} is not there; name {shared}"
