@@ -16,7 +16,7 @@ from brats.data.cases import CaseFiles, find_cases
 from brats.data.volume import check_same_grid, from_ras, read_labels
 from brats.errors import CaseError, ConfigError, Reject, StorageError
 from brats.saved_config import SavedConfig
-from brats.score.parts import Part, write_part
+from brats.score.parts import Part, check_parts, write_part
 from brats.score.results import Results, write_results
 from brats.score.tables import score_rows
 from brats.storage import FileInfo
@@ -42,6 +42,7 @@ def evaluate(config: EvaluateConfig) -> Results:
     """
     out = storage.absolute(config.out)
     pairs, rejects = find_pairs(storage.absolute(config.predictions), storage.absolute(config.references))
+    check_parts(out)
     SavedConfig.of("evaluate", config).claim(out)
     say("evaluate", f"{len(pairs)} cases")
     _score_pairs(pairs, out)  # all of them, each time: masks of equal size may differ
