@@ -2,8 +2,11 @@
 PYTHON ?= python3
 VENV := .venv
 RUN := $(VENV)/bin
+# Lines that must be covered, in per cent, and the rooms of brats/ that must have so many.
+FLOOR := 95
+ROOMS := data model score storage
 
-.PHONY: install demo check test test-slow bench bench-gpu
+.PHONY: install demo lint check test test-slow coverage bench bench-gpu
 
 install: $(VENV)/.installed
 
@@ -17,17 +20,27 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 demo: install
 	$(RUN)/python jobs/train.py
 
-check: install
+lint: install
 	$(RUN)/ruff format --check .
 	$(RUN)/ruff check .
 	$(RUN)/mypy
-	$(RUN)/pytest -m 'not ray and not real and not slow'
+
+check: lint
+	$(RUN)/pytest -m 'not ray and not real and not medium and not slow'
 
 test: install
 	$(RUN)/pytest -m 'not slow'
 
 test-slow: install
-	$(RUN)/pytest -m slow --exitfirst
+	$(RUN)/pytest -m slow
+
+# Every test, once, and the lines of brats/ and jobs/ that they leave out.
+coverage: install
+	$(RUN)/pytest -r s --durations=25 --cov --cov-report=term
+	@for room in $(ROOMS); do \
+	  printf 'brats/%s: at least $(FLOOR) %% must be covered, found ' $$room; \
+	  $(RUN)/coverage report --include="brats/$$room/*" --format=total --fail-under=$(FLOOR) || failed=1; \
+	done; exit $${failed:-0}
 
 # The packages measured beside this one are an extra: pip install .[bench]
 bench: install

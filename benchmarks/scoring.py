@@ -74,7 +74,7 @@ def make_pair(files: CaseFiles, shift: tuple[int, int, int]) -> Pair:
     grid = np.ogrid[tuple(slice(size) for size in predicted.shape)]
     ball = sum((axis - middle) ** 2 for axis, middle in zip(grid, corner, strict=True)) <= 3**2
     predicted[ball & (predicted == 0)] = ED
-    return Pair(files.case_id, case.labels, predicted, case.spacing_mm, case.n_outside)
+    return Pair(files.case_id, case.labels, predicted, case.spacing_zhw_mm, case.n_outside)
 
 
 def ours_hd95(reference: Mask, predicted: Mask, spacing_mm: Spacing) -> float:

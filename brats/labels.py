@@ -1,4 +1,4 @@
-"""Labels of voxels: the tissues NCR, ED and ET, the regions WT, TC and ET, and the codes of each edition.
+"""Labels of voxels: the tissues NCR, ED and ET, and the regions WT, TC and ET.
 
 Axes: `...` any voxel axes.
 """
@@ -40,56 +40,6 @@ REGIONS = {
     "ET": Region(labels=(ET,), full_name="enhancing tumour", colour="#D55E00", marker="^"),
 }
 """By name, in the order of the network's outputs, of tables and of pictures."""
-
-# The codes in the NIfTI files of each layout. They are decided by the layout, never guessed from the values
-# found: a BraTS 2020 file without a 4 has no ET, whatever else it contains.
-LAYOUT_CODES: dict[str, dict[int, int]] = {
-    "brats2018": {0: 0, 1: NCR, 2: ED, 4: ET},  # BraTS 2018 to 2021, <id>_flair.nii.gz
-    "brats2023": {0: 0, 1: NCR, 2: ED, 3: ET},  # BraTS 2023 and later, <id>-t2f.nii.gz
-}
-
-_UNKNOWN = 255  # no code, and no label
-
-
-class UnknownLabelError(ValueError):
-    """A segmentation holds a value that its layout does not define."""
-
-
-def decode_labels(codes: npt.NDArray[np.generic], layout: str) -> Labels:
-    """Translate the codes of a NIfTI segmentation, of any shape and dtype, into labels.
-
-    Raises UnknownLabelError naming the value and how many voxels have it.
-    """
-    table = LAYOUT_CODES[layout]
-    flat = codes.reshape(-1)
-    with np.errstate(
-        invalid="ignore"
-    ):  # NaN and infinity cast to an arbitrary byte; the comparison below catches them
-        small = flat.astype(np.uint8, copy=False)
-    if flat.dtype != np.uint8:
-        small[small != flat] = _UNKNOWN  # does not fit into a byte
-    labels: Labels = small.copy()
-    for code, label in table.items():
-        if label != code:
-            np.copyto(labels, label, where=small == code)
-    if any(code not in table and (small == code).any() for code in range(int(small.max(initial=0)) + 1)):
-        values, counts = np.unique(flat[~np.isin(flat, list(table))], return_counts=True)
-        value, count = values[0].item(), int(counts[0])
-        remedy = ""
-        if value == 4 and layout == "brats2023":
-            remedy = "; 4 is the resection cavity of the 2024 post-treatment set, which is not supported yet"
-        raise UnknownLabelError(
-            f"unknown label {value:g} in {count} voxels; {layout} defines {sorted(table)}{remedy}"
-        )
-    return labels.reshape(codes.shape)
-
-
-def encode_labels(labels: Labels, layout: str) -> Labels:
-    """Translate labels into the codes that NIfTI files of this layout use. The inverse of `decode_labels`."""
-    table = np.zeros(max(TISSUES.values()) + 1, np.uint8)
-    for code, label in LAYOUT_CODES[layout].items():
-        table[label] = code
-    return table[labels]
 
 
 def region_mask(labels: Labels, region: str) -> npt.NDArray[np.bool_]:

@@ -13,9 +13,9 @@ from matplotlib.figure import Figure
 from matplotlib.patheffects import withStroke
 
 from brats import storage
+from brats.data.case import Case, crop
 from brats.data.dataset import slices_path
 from brats.data.masks import masks_path, read_masks
-from brats.data.preprocess import Case, crop
 from brats.data.slices import SliceFile
 from brats.data.volume import to_ras
 from brats.labels import REGIONS, Labels

@@ -16,7 +16,7 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Rectangle
 from matplotlib.patheffects import withStroke
 
-from brats.data.preprocess import Case, Intensity
+from brats.data.case import Case, Intensity
 from brats.labels import REGIONS, Labels, region_mask
 
 Array = npt.NDArray[Any]
@@ -118,7 +118,7 @@ def plot_case(case: Case, predicted: Labels, scores: pd.DataFrame, heading: str)
     assert case.labels is not None, f"{case.case_id} was scored, but has no reference"
     index = choose_slice(case.labels, predicted)
     reference, prediction = to_display(case.labels[index]), to_display(predicted[index])
-    _, column_mm, row_mm = case.spacing_mm
+    _, column_mm, row_mm = case.spacing_zhw_mm
     whole = whole_field(reference.shape, row_mm, column_mm)
     enlarged = tumour_field((reference > 0) | (prediction > 0), row_mm, column_mm)
     figure, panels = _case_panels(len(case.images), whole.height * row_mm / (whole.width * column_mm))

@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from brats import storage
-from brats.errors import Reject, StorageError
+from brats.data.rejects import Reject
+from brats.errors import StorageError
 from brats.score.tables import Row
 
 FORMAT = "brats-ray part 2"  # 1 were Parquet files

@@ -7,8 +7,8 @@ from typing import Any
 import pyarrow as pa
 
 from brats import storage
-from brats.data.rejects import check_rejects, write_rejects
-from brats.errors import BratsError, Reject
+from brats.data.rejects import Reject, check_rejects, write_rejects
+from brats.errors import BratsError
 from brats.score.parts import read_parts
 from brats.score.summary import SUMMARY, format_summary, summarise
 from brats.score.tables import CASES, NOTEBOOK, SLICES, Row, TableName, metrics_dir, metrics_path

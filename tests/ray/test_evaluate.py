@@ -10,7 +10,7 @@ import pytest
 
 from brats.config import EvaluateConfig
 from brats.errors import ConfigError, StorageError
-from brats.pipeline.evaluate import evaluate
+from brats.pipeline.evaluate import Pair, evaluate
 from brats.score.results import Results
 from tests.support.synthetic import file_path, save, write_case
 
@@ -87,3 +87,28 @@ def test_parts_of_an_earlier_version_are_refused_before_anything_is_scored(root:
     with pytest.raises(StorageError, match=r"case_0\.parquet: a result in Parquet, of an earlier version"):
         run(root)
     assert [path.name for path in (root / "out").rglob("*") if path.is_file()] == ["case_0.parquet"]
+
+
+def test_pair_that_kills_its_process_is_a_transient_reject_while_the_others_are_scored(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def score_or_die(pair: Pair, out: str) -> None:
+        import os
+        import signal
+
+        from brats.pipeline.evaluate import score_pair
+
+        if pair.case.case_id == "case_1":
+            os.kill(os.getpid(), signal.SIGKILL)
+        score_pair(pair, out)
+
+    with monkeypatch.context() as patched:
+        patched.setattr("brats.pipeline.evaluate.score_pair", score_or_die)
+        scores = run(root)
+    (reject,) = scores.rejects
+    assert (reject.case_id, reject.transient) == ("case_1", True)
+    assert reject.reason == (
+        "scoring it killed 3 processes, most likely out of memory; use machines with more memory"
+    )
+    assert set(pd.read_parquet(root / "out" / "metrics" / "cases.parquet").case_id) == {"case_0", "case_2"}
+    assert run(root).n_cases == 3

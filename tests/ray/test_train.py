@@ -13,11 +13,12 @@ import pandas as pd
 import pytest
 from safetensors.numpy import load_file
 
-from brats.config import PRESETS, PrepareConfig, TrainConfig
+from brats.config import PrepareConfig, TrainConfig
 from brats.errors import BratsError, ConfigError
 from brats.model.checkpoint import load_checkpoint
 from brats.pipeline.prepare import prepare
 from brats.pipeline.train import TrainedRun, train
+from brats.presets import PRESETS
 from tests.support import ROOT
 from tests.support.synthetic import write_case, write_cases
 

@@ -117,7 +117,7 @@ def python_without_brats(folder: Path) -> Path:
     script.write_text(f"#!{folder}/bin/python\nfrom ray.scripts.scripts import main\nmain()\n")
     script.chmod(0o755)
     found = subprocess.run(
-        [folder / "bin" / "python", "-c", "import brats"], cwd=folder, capture_output=True, check=False
+        [folder / "bin" / "python", "-E", "-c", "import brats"], cwd=folder, capture_output=True, check=False
     )
     assert found.returncode, "brats is among the packages themselves; install it editable (make install)"
     return folder

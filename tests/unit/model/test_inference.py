@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from brats.data.preprocess import Case
+from brats.data.case import Case
 from brats.errors import CaseError
 from brats.labels import ED, ET, NCR, Labels
 from brats.model.inference import label_map, predict_labels, predict_logits, threshold_logits

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from brats.data.preprocess import Case
+from brats.data.case import Case
 from brats.labels import ED, ET, NCR, REGIONS
 from brats.model.inference import predict_labels
 from brats.model.losses import bce_dice_loss, region_targets

@@ -13,8 +13,9 @@ from matplotlib.colors import to_hex
 from matplotlib.contour import ContourSet
 from matplotlib.figure import Figure
 
+from brats.data.case import Case, Intensity
 from brats.data.cases import CaseFiles
-from brats.data.preprocess import Case, Intensity, crop_case
+from brats.data.preprocess import crop_case
 from brats.data.volume import Grid, Volume
 from brats.labels import ED, ET, NCR, REGIONS, Labels
 from brats.report.overlay import (

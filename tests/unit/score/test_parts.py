@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from brats.errors import Reject, StorageError
+from brats.data.rejects import Reject
+from brats.errors import StorageError
 from brats.score.parts import Part, check_parts, is_done, read_parts, write_part
 
 ROW = {"case_id": "a", "region": "WT", "dice": 0.5, "sensitivity": None}

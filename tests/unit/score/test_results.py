@@ -8,9 +8,11 @@ import pandas as pd
 import pytest
 
 from brats import storage
-from brats.errors import BratsError, Reject
+from brats.data.items import Item, PreparedCase
+from brats.data.rejects import Reject
+from brats.errors import BratsError
 from brats.labels import ED, ET, NCR
-from brats.pipeline.predict import Item, score_case
+from brats.pipeline.predict import score_case
 from brats.score.parts import Part, write_part
 from brats.score.results import write_results
 from brats.score.summary import SUMMARY
@@ -25,7 +27,8 @@ REJECT = Reject(case_id="bad", path="bad_t1.nii.gz", stage="read", reason="the f
 def write_scored(out: Path, case_id: str) -> None:
     case = tiny_case(case_id)
     assert case.labels is not None
-    item = Item(case_id=case_id, patient_id="p", split="test", prepared="", files="", source_bytes=1, voxel_hash="")
+    source = PreparedCase(path="", voxel_hash="")
+    item = Item(case_id=case_id, patient_id="p", split="test", source=source, source_bytes=1)
     write_part(str(out), score_case(item, case, case.labels))
 
 

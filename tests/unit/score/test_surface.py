@@ -13,7 +13,8 @@ import surface_distance
 from scipy import ndimage
 from surface_distance import lookup_tables
 
-from brats.labels import REGIONS, Labels, decode_labels, region_mask
+from brats.data.layouts import LAYOUTS
+from brats.labels import REGIONS, Labels, region_mask
 from brats.score import surface
 from brats.score.surface import (
     HD95_ONE_EMPTY_MM,
@@ -232,7 +233,7 @@ def made_predictions(labels: Labels) -> dict[str, Labels]:
 def test_hd95_of_real_cases_equals_the_peers(real_data_dir: str) -> None:
     n_pairs = 0
     for path in sorted(glob(f"{real_data_dir}/**/*_seg.nii*", recursive=True)):
-        labels = decode_labels(np.asarray(nib.Nifti1Image.from_filename(path).dataobj), "brats2018")
+        labels = LAYOUTS["brats2018"].decode(np.asarray(nib.Nifti1Image.from_filename(path).dataobj))
         for name, predicted in made_predictions(labels).items():
             for region in REGIONS:
                 masks = region_mask(labels, region), region_mask(predicted, region)

@@ -15,6 +15,8 @@ from brats.data.phantom.anatomy import (
     upsample,
 )
 
+pytestmark = pytest.mark.medium
+
 PUSH_CENTRE = np.array([90.0, 130.0, 90.0])
 
 
