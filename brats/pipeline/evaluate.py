@@ -18,7 +18,7 @@ from brats.data.rejects import Reject
 from brats.data.volume import check_same_grid, from_ras, read_labels
 from brats.errors import ConfigError
 from brats.saved_config import SavedConfig
-from brats.score.parts import Part, write_part
+from brats.score.parts import Part, check_parts, write_part
 from brats.score.results import Results, write_results
 from brats.score.tables import score_rows
 from brats.storage import FileInfo
@@ -45,6 +45,7 @@ def evaluate(config: EvaluateConfig) -> Results:
     """
     out = storage.absolute(config.out)
     pairs, rejects = find_pairs(storage.absolute(config.predictions), storage.absolute(config.references))
+    check_parts(out)
     SavedConfig.of("evaluate", config).claim(out)
     say("evaluate", f"{len(pairs)} cases")
     by_id = {pair.case.case_id: pair for pair in pairs}

@@ -56,7 +56,7 @@ def start(bundle: Path, cases: Path, out: Path, cluster: Machines, *options: str
 
 
 def done(out: Path) -> set[str]:
-    return {path.stem for path in out.glob("parts/[!.]*.parquet")}
+    return {path.stem for path in out.glob("parts/[!.]*.json")}
 
 
 @pytest.fixture(scope="module")
@@ -127,12 +127,12 @@ def test_killed_driver_goes_on_with_the_cases_that_are_missing(
         job = start(bundle, cases, out, cluster)
         job.wait_for(lambda: len(done(out)) >= 2, "two cases")
         job.kill()
-        kept = {case_id: (out / "parts" / f"{case_id}.parquet").stat().st_mtime_ns for case_id in done(out)}
+        kept = {case_id: (out / "parts" / f"{case_id}.json").stat().st_mtime_ns for case_id in done(out)}
         assert len(kept) < N_CASES
         said = start(bundle, cases, out, cluster).succeed()
     assert watcher.broken == []
     assert int(said.split(" done before")[0].split()[-1]) >= len(kept)
-    assert all((out / "parts" / f"{name}.parquet").stat().st_mtime_ns == time for name, time in kept.items())
+    assert all((out / "parts" / f"{name}.json").stat().st_mtime_ns == time for name, time in kept.items())
     assert_same_predictions(out, undisturbed)
 
 

@@ -127,7 +127,7 @@ def test_predicting_goes_on_with_the_gpu_that_is_left(tmp_path: Path) -> None:
         job = Job("predict_on_t4s", options, cluster.address, folder=ROOT / "tests" / "support")
         predictors = "MapWorker(Map(PredictorOnCpu))"
         job.wait_for(lambda: len(cluster.workers(predictors)) == 2, "two predictors")
-        job.wait_for(lambda: len(list(tmp_path.glob("out/parts/[!.]*.parquet"))) >= 2, "two cases")
+        job.wait_for(lambda: len(list(tmp_path.glob("out/parts/[!.]*.json"))) >= 2, "two cases")
         cluster.remove(cluster.nodes[-1])
         said = job.succeed()
     print(f"\n{job.seconds:.1f} s\n{said}")
