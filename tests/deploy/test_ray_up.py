@@ -16,7 +16,6 @@ import yaml
 from tests.support import ROOT
 from tests.support.ray_cli import (
     RAY,
-    TINY_TRAINING,
     await_true,
     checkout,
     finish,
@@ -30,6 +29,7 @@ from tests.support.ray_cli import (
     user,
 )
 from tests.support.synthetic import write_cases
+from tests.support.training import OPTIONS
 from tests.support.two_hosts import Host, TwoHosts, ssh, two_hosts, why_not
 
 REASON = why_not()
@@ -128,7 +128,7 @@ def ray_is_gone(host: Host, key_file: Path) -> bool:
 def test_training_runs_on_both_hosts_and_leaves_its_results_on_shared_storage(cluster: Cluster) -> None:
     """No path is given: BRATS_DATA and BRATS_STORAGE of the cluster's settings reach the job."""
     started = time.monotonic()
-    command = submission("jobs/train.py", *TINY_TRAINING, "--epochs", "2", job="training")
+    command = submission("jobs/train.py", *OPTIONS, "--epochs", "2", job="training")
     done = finish(command, env=cluster.env, cwd=cluster.checkout)
     print(f"submitted training: {time.monotonic() - started:.0f} s")
     print(done.stdout)

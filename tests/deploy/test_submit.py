@@ -20,7 +20,6 @@ import pytest
 from tests.support import ROOT
 from tests.support.ray_cli import (
     ENDED,
-    TINY_TRAINING,
     await_true,
     checkout,
     finish,
@@ -33,6 +32,7 @@ from tests.support.ray_cli import (
     user,
 )
 from tests.support.synthetic import write_cases
+from tests.support.training import OPTIONS
 
 MAX_UPLOAD_BYTES = 2e6
 START_TIMEOUT_S = 120
@@ -49,12 +49,14 @@ class Cluster:
     cases: Path
     runs: Path
 
-    def command(self, job: str, *options: str, wait: bool = True) -> list[str]:
-        paths = ["--data", str(self.cases), "--out", str(self.runs / "run")]
-        return submission("jobs/train.py", *paths, *TINY_TRAINING, *options, job=job, wait=wait)
+    def command(self, job: str, *options: str, out: str = "run", wait: bool = True) -> list[str]:
+        paths = ["--data", str(self.cases), "--out", str(self.runs / out)]
+        return submission("jobs/train.py", *paths, *OPTIONS, *options, job=job, wait=wait)
 
-    def train(self, job: str, *options: str, wait: bool = True) -> subprocess.CompletedProcess[str]:
-        return finish(self.command(job, *options, wait=wait), env=self.env, cwd=self.checkout)
+    def train(
+        self, job: str, *options: str, out: str = "run", wait: bool = True
+    ) -> subprocess.CompletedProcess[str]:
+        return finish(self.command(job, *options, out=out, wait=wait), env=self.env, cwd=self.checkout)
 
 
 @pytest.fixture(scope="module")
@@ -153,10 +155,9 @@ def test_cluster_refuses_who_lacks_its_token_and_the_job_says_which_setting_to_c
 def test_training_survives_ctrl_c_at_the_log_and_goes_on_after_a_stop(cluster: Cluster) -> None:
     """Ctrl-C at `ray job submit` ends the showing of the log; `ray job stop` ends the job, which then resumes."""
     out = cluster.runs / "stopped"
-    options = ("--out", str(out), "--patience", "40", "--no-predict", "--epochs")
-    watching = subprocess.Popen(
-        cluster.command("long", *options, "40"), env=cluster.env, cwd=cluster.checkout, stdout=subprocess.DEVNULL
-    )
+    options = ("--patience", "40", "--no-predict", "--epochs")
+    command = cluster.command("long", *options, "40", out="stopped")
+    watching = subprocess.Popen(command, env=cluster.env, cwd=cluster.checkout, stdout=subprocess.DEVNULL)
     await_true(lambda: watching.poll() is None and running("long", cluster.env), 120, "a running job")
     watching.send_signal(signal.SIGINT)
     watching.wait(timeout=60)
@@ -166,17 +167,16 @@ def test_training_survives_ctrl_c_at_the_log_and_goes_on_after_a_stop(cluster: C
     assert job_status("long", cluster.env) == "stopped"
     before = list(pd.read_parquet(out / "history.parquet").epoch)
     assert before == list(range(1, len(before) + 1))
-    done = cluster.train("again", *options, str(len(before) + 1))
+    done = cluster.train("again", *options, str(len(before) + 1), out="stopped")
     assert done.returncode == 0, done.stdout
     assert f"resuming after epoch {len(before)}" in done.stdout
     assert list(pd.read_parquet(out / "history.parquet").epoch) == list(range(1, len(before) + 2))
 
 
 @pytest.mark.ray
-@pytest.mark.slow
 def test_submit_ends_with_0_for_a_job_that_was_stopped_and_its_status_says_so(cluster: Cluster) -> None:
     """Ray's doing, which docs/cluster.md warns of: should it change, that page must."""
-    command = submission("jobs/train.py", *TINY_TRAINING, "--out", str(cluster.runs / "brief"), job="brief")
+    command = submission("-m", "http.server", "0", job="brief")  # any that does not end by itself
     watching = subprocess.Popen(command, env=cluster.env, cwd=cluster.checkout, stdout=subprocess.DEVNULL)
     await_true(lambda: running("brief", cluster.env), 120, "a running job")
     assert ray("job", "stop", "brief", env=cluster.env).returncode == 0

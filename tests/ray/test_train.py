@@ -2,29 +2,25 @@
 
 import json
 import os
-import signal
-import subprocess
-import sys
-import time
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 import pytest
+import ray
 from safetensors.numpy import load_file
 
-from brats.config import PrepareConfig, TrainConfig
+from brats.config import PredictConfig, PrepareConfig, TrainConfig
 from brats.errors import BratsError, ConfigError
-from brats.model.checkpoint import load_checkpoint
+from brats.pipeline.predict import predict
 from brats.pipeline.prepare import prepare
 from brats.pipeline.train import TrainedRun, train
 from brats.presets import PRESETS
-from tests.support import ROOT
+from tests.support.fault_cluster import Job
 from tests.support.synthetic import write_case, write_cases
+from tests.support.training import n_planned
 
 pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("embedded_ray")]
 
-JOB = str(ROOT / "jobs" / "train.py")
 TINY = {
     "encoder": "tu-test_resnet",  # a tenth of the time of resnet18
     "decoder_channels": (8, 8, 8, 8, 8),
@@ -82,14 +78,11 @@ def test_history_has_each_epoch_once_and_the_loss_falls(finished: Path) -> None:
     history = pd.read_parquet(finished / "history.parquet")
     assert list(history.epoch) == [1, 2, 3]
     assert history.train_loss.iloc[-1] < history.train_loss.iloc[0]
-    assert history.n_slices.nunique() == 1
 
 
 def test_every_planned_slice_was_trained_on(finished: Path) -> None:
-    split = pd.read_parquet(finished / "split.parquet")
-    training = split[split.split == "train"]
-    with_tumour = sum((np.array(counts) > 0).sum() for counts in training.tumour_per_slice)
-    assert pd.read_parquet(finished / "history.parquet").n_slices.iloc[0] > with_tumour
+    history = pd.read_parquet(finished / "history.parquet")
+    assert list(history.n_slices) == [n_planned(finished, epoch) for epoch in (1, 2, 3)]
 
 
 def test_model_card_names_the_cases_it_saw(finished: Path) -> None:
@@ -109,10 +102,53 @@ def test_second_run_trains_and_predicts_nothing(
     assert (finished / "model" / "model.safetensors").stat().st_mtime_ns == model
 
 
-def test_more_epochs_go_on_where_the_run_ended(finished: Path, cases: Path, tmp_path: Path) -> None:
-    os.system(f"cp -r {finished} {tmp_path}/run")
-    run(cases, tmp_path / "run", epochs=4, workers=1)
-    assert list(pd.read_parquet(tmp_path / "run" / "history.parquet").epoch) == [1, 2, 3, 4]
+def test_more_epochs_go_on_where_the_run_ended_and_the_better_model_is_scored_anew(
+    finished: Path, tmp_path: Path
+) -> None:
+    prepared, out = finished / "prepared", tmp_path / "run"
+    run(prepared, out, epochs=1, workers=1)
+    (earlier,) = pd.read_parquet(out / "history.parquet").val_dice
+    (out / "test" / "left_over").touch()
+    run(prepared, out, epochs=5, workers=1)
+    history = pd.read_parquet(out / "history.parquet")
+    assert list(history.epoch) == [1, 2, 3, 4, 5]
+    assert history.val_dice[0] == earlier < history.val_dice.max()
+    card = json.loads((out / "model" / "model.json").read_text())
+    assert (card["epoch"], card["val_dice"]) == (history.val_dice.idxmax() + 1, history.val_dice.max())
+    assert not (out / "test" / "left_over").exists()  # the scores of the earlier model went with it
+    assert (out / "test" / "metrics" / "cases.parquet").exists()
+
+
+def test_fold_is_what_is_validated_on_and_the_rest_but_the_test_split_is_trained_on(
+    finished: Path, tmp_path: Path
+) -> None:
+    prepared = finished / "prepared"
+    run(prepared, tmp_path / "run", fold=2, epochs=1, workers=1, predict=False)
+    cases = pd.read_parquet(prepared / "cases.parquet")
+    tested, fold = cases.split == "test", cases.fold == 2
+    assert 0 < fold.sum() < (~tested).sum()
+    split = pd.read_parquet(tmp_path / "run" / "split.parquet")
+    found = {name: set(rows.case_id) for name, rows in split.groupby("split")}
+    assert found == {
+        "test": set(cases.case_id[tested]),
+        "val": set(cases.case_id[fold & ~tested]),
+        "train": set(cases.case_id[~fold & ~tested]),
+    }
+    predict(
+        PredictConfig(
+            model=str(tmp_path / "run"),
+            data=str(prepared),
+            out=str(tmp_path / "val"),
+            split="val",
+            precision="fp32",
+            workers=1,
+        )
+    )
+    scores = pd.read_parquet(tmp_path / "val" / "metrics" / "cases.parquet")
+    assert set(scores.case_id) == found["val"]
+    (epoch,) = pd.read_parquet(tmp_path / "run" / "history.parquet").itertuples()
+    for region, dice in scores.groupby("region").dice.mean().items():
+        assert getattr(epoch, f"val_dice_{region.lower()}") == pytest.approx(dice, abs=1e-6)
 
 
 def test_other_configuration_in_the_same_folder_is_refused(finished: Path, cases: Path) -> None:
@@ -148,44 +184,35 @@ def test_loss_that_is_not_finite_stops_all_workers_with_one_line(finished: Path,
         run(finished / "prepared", tmp_path / "run", learning_rate=1e30, warmup_steps=0, clip_norm=1e30)
 
 
-def job(data: Path, out: Path) -> list[str]:
-    options = [f"--{name.replace('_', '-')}" for name in TINY]
-    values = [
-        [str(item) for item in value] if isinstance(value, tuple) else [str(value)] for value in TINY.values()
-    ]
-    flat = [part for option, value in zip(options, values, strict=True) for part in [option, *value]]
-    return [sys.executable, JOB, "--data", str(data), "--out", str(out), "--no-predict", *flat]
-
-
-def test_killed_run_resumes_to_the_weights_of_an_unbroken_one(finished: Path, tmp_path: Path) -> None:
-    """The driver and all it started are killed after an epoch; the same command then finishes the run."""
-    command = job(finished / "prepared", tmp_path / "run")
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True)
-    first = tmp_path / "run" / "checkpoints" / "epoch_00001" / "checkpoint.pt"
-    deadline = time.monotonic() + 120
-    while not first.exists() and process.poll() is None and time.monotonic() < deadline:
-        time.sleep(0.05)
-    os.killpg(process.pid, signal.SIGKILL)
-    process.communicate()
-    broken_off = load_checkpoint(str(tmp_path / "run"))
-    assert broken_off is not None
-    assert 1 <= broken_off.epoch < 3
-    result = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
-    assert result.returncode == 0, result.stderr
-    assert f"resuming after epoch {broken_off.epoch}" in result.stdout
-    assert list(pd.read_parquet(tmp_path / "run" / "history.parquet").epoch) == [1, 2, 3]
-    resumed = load_checkpoint(str(tmp_path / "run"), 3)
-    unbroken = load_checkpoint(str(finished), 3)
-    assert resumed is not None
-    assert unbroken is not None
-    for name, weight in unbroken.weights.items():
-        np.testing.assert_allclose(
-            resumed.weights[name].numpy(), weight.numpy(), rtol=1e-4, atol=1e-5, err_msg=name
-        )
-
-
 def test_bundle_loads_with_safetensors_alone(finished: Path) -> None:
     assert "segmentation_head.0.weight" in load_file(finished / "model" / "model.safetensors")
+
+
+def said_by(job: str, *options: str) -> str:
+    """What a job says that a user runs on the Ray of these tests, and that succeeds."""
+    return Job(job, options, ray.get_runtime_context().gcs_address).succeed()
+
+
+def test_evaluate_scores_the_nifti_of_a_run_as_the_run_did(finished: Path, cases: Path, tmp_path: Path) -> None:
+    masks, out = finished / "test" / "nifti", tmp_path / "scores"
+    (tmp_path / "references").mkdir()
+    for path in masks.iterdir():
+        name = path.name.removesuffix(".nii.gz")
+        (tmp_path / "references" / name).symlink_to(cases / name)
+    said = said_by(
+        *("evaluate", "--predictions", str(masks), "--references", str(tmp_path / "references"), "--out", str(out))
+    )
+    assert said.endswith(f"metrics  {out}/metrics ({len(list(masks.iterdir()))} cases)\n")
+    columns = ["case_id", "region", "dice", "hd95_mm", "sensitivity", "precision"]
+    ours, theirs = (pd.read_parquet(path / "metrics" / "cases.parquet") for path in (out, finished / "test"))
+    pd.testing.assert_frame_equal(ours[columns], theirs[columns])
+
+
+def test_report_draws_the_pictures_of_a_run_and_names_them(finished: Path, tmp_path: Path) -> None:
+    said = said_by("report", "--run", str(finished), "--out", str(tmp_path / "pictures"))
+    drawn = {str(path) for path in (tmp_path / "pictures").iterdir()}
+    assert set(said.splitlines()) == drawn
+    assert {Path(path).name for path in drawn} >= {"learning_curves.png", "distributions.png", "case_best.png"}
 
 
 @pytest.mark.real

@@ -5,6 +5,7 @@ spot machine that vanishes does. The head runs no tasks, as in cluster.yaml.
 """
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -12,6 +13,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO, TypeVar
 
@@ -23,6 +25,13 @@ import pytest
 from tests.support import ROOT
 
 OBJECT_STORE_BYTES = 100 * 2**20  # of each machine: the least that Ray is happy with
+SETTINGS = {
+    "RAY_AUTH_MODE": "disabled",
+    # Ray asks each machine every 3 s, and gives it up after 5 failures: 15 s of waiting for each one removed.
+    # One that is only slow still has its 10 s for each answer.
+    "RAY_health_check_period_ms": "500",
+    "RAY_raylet_start_wait_time_s": "120",  # Ray's own 30 are too few where other work is done beside the tests
+}
 PATIENCE_S = 400.0  # for anything that is waited for: these machines are slow when tests run side by side
 POLL_S = 0.02
 
@@ -109,7 +118,7 @@ def machines(
 ) -> Iterator[Machines]:
     """A cluster that is there inside, whose processes have these variables beside those of this one."""
     with pytest.MonkeyPatch.context() as patch:
-        for name, value in {"RAY_AUTH_MODE": "disabled", **(environment or {})}.items():
+        for name, value in {**SETTINGS, **(environment or {})}.items():
             patch.setenv(name, value)
         cluster = Machines(n_machines, cpus)
         try:
@@ -197,11 +206,32 @@ class Job:
         return self.said
 
 
+@dataclass(frozen=True)
+class Struck:
+    """An output folder on which one fault after another struck; of each start, by its fault, what came of it."""
+
+    out: Path
+    said: dict[str, str] = field(default_factory=dict)
+    status: dict[str, int] = field(default_factory=dict)
+    kept: dict[str, dict[str, int]] = field(default_factory=dict)
+    """The cases that were done before the start, each with the time at which its file was last changed."""
+
+    def note(self, fault: str, job: Job, status: int) -> None:
+        """Keep what came of a start, and print it for the log of the tests."""
+        print(f"\n{fault}: {job.seconds:.1f} s, exit status {status}\n{job.said}")
+        self.said[fault], self.status[fault] = job.said, status
+
+    @property
+    def tracebacks(self) -> list[str]:
+        """The faults that left one on the console."""
+        return [fault for fault, said in self.said.items() if "Traceback" in said]
+
+
 class Watcher:
     """Opens every Parquet file that appears below a folder, again and again, as an impatient reader would."""
 
     def __init__(self, folder: Path) -> None:
-        self._folder, self._over = folder, threading.Event()
+        self.folder, self._over = folder, threading.Event()
         self.opened: set[str] = set()
         self.broken: list[str] = []
 
@@ -216,7 +246,7 @@ class Watcher:
 
     def _watch(self) -> None:
         while not self._over.is_set():
-            for path in visible(self._folder):
+            for path in visible(self.folder):
                 if path not in self.opened:
                     self._open(path)
             time.sleep(POLL_S)
@@ -229,6 +259,18 @@ class Watcher:
         except (OSError, pa.ArrowInvalid) as error:
             self.broken.append(f"{path}: {error}")
         self.opened.add(path)
+
+
+def modified(folder: Path) -> dict[str, int]:
+    """The files in a folder that are not hidden, by the case they are named after: when each was last changed."""
+    return {path.stem: path.stat().st_mtime_ns for path in folder.glob("[!.]*")}
+
+
+def done_before(said: str) -> int:
+    """How many cases a start found done."""
+    found = re.search(r" (\d+) done before", said)
+    assert found, said
+    return int(found[1])
 
 
 def visible(folder: Path) -> list[str]:

@@ -15,26 +15,6 @@ from pathlib import Path
 from tests.support import ROOT
 
 RAY = str(Path(sys.executable).with_name("ray"))
-TINY_TRAINING = [
-    "--encoder",
-    "tu-test_resnet",
-    "--decoder-channels",
-    "8",
-    "8",
-    "8",
-    "8",
-    "8",
-    "--batch-size",
-    "8",
-    "--micro-batch-size",
-    "4",
-    "--precision",
-    "fp32",
-    "--learning-rate",
-    "3e-3",
-    "--warmup-steps",
-    "5",
-]
 ENDED = ("succeeded", "failed", "stopped")
 COMMAND_TIMEOUT_S = 800
 PAINT = re.compile(r"\x1b\[\d+m")  # colours

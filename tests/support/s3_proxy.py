@@ -45,6 +45,8 @@ class FaultyProxy:
         self.delay_s = 0.0
         """How long each request waits before it is passed on."""
         self._faults: deque[tuple[str, str, Fault]] = deque()
+        self.turned_away = 0
+        """Requests that came while the store was away."""
         self._away_until = 0.0
         self._at_once = 0
         self._lock = threading.Lock()
@@ -131,6 +133,7 @@ class FaultyProxy:
     def take_fault(self, method: str, path: str) -> Fault | None:
         """The first fault in the queue that is meant for such a request, or None."""
         if time.monotonic() < self._away_until:
+            self.turned_away += 1
             return lambda handler: handler.drop()
         with self._lock:
             for entry in self._faults:
