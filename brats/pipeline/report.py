@@ -1,7 +1,8 @@
-"""The pictures of a run, drawn again from the files it wrote."""
+"""Pictures of a run, drawn from the files that it wrote."""
 
 from brats import storage
 from brats.config import ReportConfig
+from brats.data.run_split import read_prepared, test_dir
 from brats.errors import ConfigError
 from brats.model.history import history_path
 from brats.report.figures import draw_cases, draw_distributions, draw_learning_curves, figures_dir
@@ -18,9 +19,9 @@ def report(config: ReportConfig) -> list[str]:
     if not storage.exists(history_path(run)):
         raise ConfigError(f"--run: {run} has no history.parquet; give the --out of a finished train.py")
     pictures = [draw_learning_curves(run, figures)]
-    predictions = storage.join(run, "test")
+    predictions = test_dir(run)
     if storage.exists(metrics_path(predictions, "cases")):
-        prepared = storage.read_json(storage.join(predictions, "config.json"))["execution"]["data"]
+        prepared = read_prepared(run)
         try:
             pictures += draw_cases(predictions, figures, prepared)
         except FileNotFoundError as error:
