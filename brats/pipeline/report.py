@@ -14,8 +14,8 @@ def report(config: ReportConfig) -> list[str]:
 
     Returns the paths of the pictures. Raises ConfigError for a folder that is not a run.
     """
-    run = storage.absolute(config.run)
-    figures = storage.absolute(config.out) if config.out else figures_dir(run)
+    run = config.run
+    figures = config.out or figures_dir(run)
     if not storage.exists(history_path(run)):
         raise ConfigError(f"--run: {run} has no history.parquet; give the --out of a finished train.py")
     pictures = [draw_learning_curves(run, figures)]
@@ -25,9 +25,7 @@ def report(config: ReportConfig) -> list[str]:
         try:
             pictures += draw_cases(predictions, figures, prepared)
         except FileNotFoundError as error:
-            raise ConfigError(
-                f"{prepared}: the prepared cases of {run} are not there any more ({error})"
-            ) from error
+            raise ConfigError(f"{prepared}: the prepared cases of {run} are gone ({error})") from error
         distributions = draw_distributions(predictions, figures)
         pictures += [distributions] if distributions else []
     return pictures

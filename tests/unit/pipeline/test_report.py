@@ -67,7 +67,7 @@ def test_missing_prepared_cases_are_named(tmp_path: Path) -> None:
     row = {"case_id": "a", "region": "WT", "dice": 0.5}
     storage.write_table(metrics_path(str(tmp_path / "test"), "cases"), CASE_METRICS, CASE_METRICS.table([row]))
     storage.write_table(split_path(str(tmp_path)), SPLIT, SPLIT.table([]), prepared=str(tmp_path / "gone"))
-    with pytest.raises(ConfigError, match=r"gone: the prepared cases of .* are not there any more"):
+    with pytest.raises(ConfigError, match=r"gone: the prepared cases of .* are gone"):
         report(ReportConfig(run=str(tmp_path)))
 
 
