@@ -14,7 +14,7 @@ import torch
 from brats.model.bundle import ModelCard, save_bundle
 from tests.support import ROOT
 from tests.support.fault_cluster import Job, Machines, machines, modified
-from tests.support.prepared import CONFIG, MODALITIES, undecided_network
+from tests.support.prepared import CONFIG, INPUTS, undecided_network
 from tests.support.synthetic import write_cases
 from tests.support.two_gpus import T4
 
@@ -119,7 +119,7 @@ def test_predicting_goes_on_with_the_gpu_that_is_left(tmp_path: Path, scaled: Ma
     card = ModelCard(
         encoder=CONFIG.encoder,
         decoder_channels=CONFIG.decoder_channels,
-        modalities=MODALITIES,
+        inputs=INPUTS,
         epoch=1,
         val_dice=0.5,
         trained_on={},

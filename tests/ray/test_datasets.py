@@ -16,7 +16,8 @@ from brats.cluster.datasets import (
     run_cases,
 )
 from brats.cluster.per_case import ray_step
-from brats.errors import BratsError, CaseError, Reject, StorageError
+from brats.data.rejects import Reject
+from brats.errors import BratsError, CaseError, StorageError
 
 pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("embedded_ray")]
 

@@ -13,7 +13,8 @@ import ray
 from brats.cluster.attempts import MOST_ATTEMPTS, start_counter
 from brats.cluster.datasets import from_cases, run_cases
 from brats.cluster.per_case import Row, pack, per_case, ray_step, unpack
-from brats.errors import CaseError, Reject, StorageError
+from brats.data.rejects import Reject
+from brats.errors import CaseError, StorageError
 
 pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("embedded_ray")]
 

@@ -5,26 +5,23 @@ import ray
 
 from brats.cluster.capacity import cluster_capacity
 from brats.cluster.placement import FEEDING_CPUS, is_reserved, place_workers, release, reserve
-from brats.config import TrainConfig
-from brats.data.epoch import TrainingCase
+from brats.data.batches import InputSpec, TrainingSet
+from brats.data.epoch import EpochPlan, TrainingCase
 from brats.errors import ConfigError
-from brats.pipeline.stream import EpochPlan, rank_stream
+from brats.pipeline.stream import rank_stream
 
 pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("embedded_ray")]
 
 
 def test_task_that_feeds_a_worker_takes_no_more_cpus_than_placement_leaves() -> None:
     """Where it takes more, it finds no room beside the workers, and training hangs."""
-    plan = EpochPlan(
+    data = TrainingSet(
         prepared="prepared",
-        cases=(TrainingCase("a", (1, 1)),),
-        modalities=("t1",),
+        plan=EpochPlan(cases=(TrainingCase("a", (1, 1)),), seed=0, batch_size=2, tumour_free_ratio=0),
+        inputs=InputSpec(modalities=("t1",)),
         size=(32, 32),
-        seed=0,
-        batch_size=2,
-        tumour_free_ratio=0,
     )
-    stream = rank_stream(plan, TrainConfig(epochs=1), 0, 1, steps=1, n_done=0)
+    stream = rank_stream(data, 0, 1, epochs=range(1, 2))
     assert stream._logical_plan.dag.ray_remote_args["num_cpus"] == FEEDING_CPUS
 
 
