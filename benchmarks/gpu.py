@@ -3,6 +3,7 @@
 Axes: `B` batch, `C` modality, `R` region, `H W` slice axes.
 """
 
+import functools
 import os
 import time
 from collections.abc import Callable, Mapping
@@ -24,8 +25,8 @@ from benchmarks.training import Task
 from benchmarks.watch import watch
 from brats.config import MODALITIES, Precision, TrainConfig
 from brats.data.preprocess import read_case
-from brats.model.bundle import find_bundle, load_bundle
-from brats.model.inference import predict_labels
+from brats.model.bundle import find_bundle
+from brats.model.inference import Segmenter
 from brats.model.losses import bce_dice_loss, region_targets
 from brats.model.precision import DTYPES, autocast, choose_precision
 from brats.model.unet import build_unet
@@ -75,7 +76,7 @@ def training_step(
     """One optimiser step of the product's loop, on tensors that are on the device already."""
     torch.manual_seed(0)
     network = build_unet(
-        encoder=config.encoder, n_modalities=len(MODALITIES), decoder_channels=config.decoder_channels
+        encoder=config.encoder, n_channels=len(MODALITIES), decoder_channels=config.decoder_channels
     ).to(device)
     layout = torch.channels_last if variant.channels_last else torch.contiguous_format
     network = network.to(memory_format=layout).train()
@@ -169,10 +170,10 @@ def train_on_gpu(task: Task) -> tuple[History, History]:
     """The histories of `python jobs/train.py` with one GPU worker and of the plain loop with slices in memory."""
     with task.config() as config:
         run_job(
-            "train", "--data", str(config.data), "--out", str(config.out), "--preset", task.preset, "--no-predict",
+            "train", "--data", str(config.data), "--out", config.out, "--preset", task.preset, "--no-predict",
             "--epochs", str(task.epochs), "--workers", "1", "--device", "cuda",
         )  # fmt: skip
-        ours = read_history(str(config.out))
+        ours = read_history(config.out)
     with task.config() as config:
         return ours, train_plainly(Job.of(config, "cuda"), 1)
 
@@ -180,8 +181,7 @@ def train_on_gpu(task: Task) -> tuple[History, History]:
 def stage_costs(run: Path, n_cases: int) -> dict[str, float]:
     """Seconds per case of each stage of predicting, the stages on cores spread over all of them."""
     device = torch.device("cuda")
-    network, card = load_bundle(find_bundle(str(run)))
-    network = network.to(device)
+    segmenter = Segmenter.load(find_bundle(str(run)), device, "auto")
     files = phantoms(n_cases)
     warm(files)
     seconds = {"read": 0.0, "network": 0.0, "score": 0.0}
@@ -189,11 +189,7 @@ def stage_costs(run: Path, n_cases: int) -> dict[str, float]:
         started = time.perf_counter()
         case = read_case(found, MODALITIES)
         read_s = time.perf_counter() - started
-        predict = lambda case=case: predict_labels(  # noqa: E731
-            network, case, modalities=card.modalities, thresholds=card.thresholds, divisor=card.divisor,
-            batch_size=16, device=device, precision=choose_precision("auto", device),
-        )  # fmt: skip
-        network_s = _timed(predict, device)
+        network_s = _timed(functools.partial(segmenter.labels, case, 16), device)
         pair = make_pair(found, SHIFTS[0])
         started = time.perf_counter()
         whole_case(pair)
@@ -235,7 +231,7 @@ def measure(quick: bool) -> Outcome:
     if not torch.cuda.is_available():
         return Outcome(skipped=NO_GPU)
     device = torch.device("cuda")
-    config = TrainConfig()
+    config = TrainConfig(out="run")
     precision = choose_precision("auto", device)
     matrix = matrix_tflops(device, precision, MATRIX_SIDE, 20)
     figures = step_rates(device, config, SIZE, n_steps=5 if quick else 30, rounds=2 if quick else 5)

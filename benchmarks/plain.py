@@ -20,12 +20,11 @@ import torch.distributed
 from benchmarks.harness import BenchmarkError
 from brats.cluster.connect import MEMORY
 from brats.config import TrainConfig
-from brats.data.batches import WorkerBatch, read_share
+from brats.data.batches import TrainingSet, WorkerBatch
 from brats.data.dataset import read_case_table, slices_path
 from brats.model.distributed import Worker
 from brats.model.precision import choose_precision
 from brats.model.training import fit
-from brats.pipeline.stream import EpochPlan, plan_of
 
 History = list[dict[str, Any]]
 
@@ -38,7 +37,7 @@ class Job:
     """
 
     config: TrainConfig
-    plan: EpochPlan
+    data: TrainingSet
     val_paths: tuple[str, ...]
     device: str
 
@@ -48,7 +47,7 @@ class Job:
         assert config.data is not None
         rows = read_case_table(config.data)
         val = tuple(slices_path(config.data, row["case_id"]) for row in rows if row["split"] == "val")
-        return cls(config=config, plan=plan_of(config, config.data, rows), val_paths=val, device=device)
+        return cls(config=config, data=TrainingSet.of(config, config.data, rows), val_paths=val, device=device)
 
 
 def train_plainly(job: Job, workers: int) -> History:
@@ -61,7 +60,7 @@ def train_plainly(job: Job, workers: int) -> History:
                 for rank in range(workers)
             ]
         )
-    return read_history(str(job.config.out))
+    return read_history(job.config.out)
 
 
 def spawn(runs: Sequence[Callable[[], None]]) -> None:
@@ -88,15 +87,13 @@ def _worker(rank: int, job: Job, world_size: int, threads: int, meeting_point: s
     device = torch.device(job.device)
     precision = choose_precision(job.config.precision, device)
     batches = in_memory(job, rank, world_size)
-    first_epoch = job.plan.epoch(1)
     fit(
         job.config,
         Worker(rank=rank, world_size=world_size, device=device, precision=precision),
+        data=job.data,
         batches=iter(batches),
-        steps_per_epoch=len(first_epoch),
-        slices_per_epoch=sum(len(batch.slices) for batch in first_epoch),
         val_paths=job.val_paths,
-        run=str(job.config.out),
+        run=job.config.out,
         on_epoch=lambda _row: False,
     )
     if world_size > 1:
@@ -109,7 +106,6 @@ def in_memory(job: Job, rank: int = 0, world_size: int = 1) -> Sequence[WorkerBa
 
 
 def _batches(job: Job, rank: int, world_size: int) -> Iterator[WorkerBatch]:
-    plan = job.plan
     for epoch in range(1, job.config.epochs + 1):
-        for planned in plan.epoch(epoch):
-            yield read_share(plan.prepared, planned, rank, world_size, plan.modalities, plan.size)
+        for planned in job.data.plan.epoch(epoch):
+            yield job.data.read_shard(planned, rank, world_size)

@@ -33,15 +33,17 @@ from benchmarks.sources import copies, job_command, phantoms, prepared, prepared
 from benchmarks.watch import Usage, watch
 from brats import storage
 from brats.config import MODALITIES, Precision
+from brats.data.batches import InputSpec
 from brats.data.cases import CaseFiles
+from brats.data.layouts import LAYOUTS
 from brats.data.preprocess import read_case
 from brats.data.volume import nifti_bytes, read_labels
-from brats.labels import REGIONS, encode_labels
+from brats.labels import REGIONS
 from brats.model.bundle import find_bundle, load_bundle
 from brats.model.fusion import for_inference
-from brats.model.inference import label_map, predict_labels
+from brats.model.inference import Segmenter, label_map
 from brats.model.precision import autocast, choose_precision
-from brats.score.metrics import case_metrics
+from brats.score.metrics import case_metrics, count_overlap
 from brats.storage import FileInfo
 
 BATCH_SIZE = 16
@@ -56,23 +58,15 @@ Side = Callable[[CaseFiles, Path], None]
 """Predicts a case and writes its mask to a .nii.gz file."""
 
 
-def our_way(network: nn.Module, divisor: int, precision: Precision) -> Side:
+def our_way(network: nn.Module, inputs: InputSpec, precision: Precision) -> Side:
     """What the three steps of the pipeline do."""
-    network = for_inference(network, len(MODALITIES), precision)
+    network = for_inference(network, inputs.n_channels, precision)
+    segmenter = Segmenter(network=network, inputs=inputs, device=CPU, precision=precision)
 
     def run(files: CaseFiles, path: Path) -> None:
-        case = read_case(files, MODALITIES)
-        labels = predict_labels(
-            network,
-            case,
-            modalities=MODALITIES,
-            thresholds=[0.5] * len(REGIONS),
-            divisor=divisor,
-            batch_size=BATCH_SIZE,
-            device=CPU,
-            precision=precision,
-        )
-        storage.write_bytes(str(path), nifti_bytes(case.uncropped(labels), case.grid, case.layout))
+        case = read_case(files, inputs.modalities)
+        volume = case.on_source_grid(segmenter.labels(case, BATCH_SIZE))
+        storage.write_bytes(str(path), nifti_bytes(volume, case.grid, case.layout))
 
     return run
 
@@ -101,7 +95,7 @@ def notebook_way(network: nn.Module) -> Side:
         turn = nib.orientations.ornt_transform(
             nib.orientations.axcodes2ornt("RAS"), nib.io_orientation(first.affine)
         )
-        codes = encode_labels(nib.orientations.apply_orientation(labels, turn), files.layout)
+        codes = LAYOUTS[files.layout].encode(nib.orientations.apply_orientation(labels, turn))
         nib.save(nib.Nifti1Image(codes, first.affine), path)
 
     return run
@@ -147,7 +141,7 @@ def monai_way(network: nn.Module, precision: Precision) -> Side:
         )
         whole = transform.inverse({"image": labels})["image"]
         codes = data.MetaTensor(
-            torch.from_numpy(encode_labels(whole.as_tensor().to(torch.uint8).numpy(), files.layout)),
+            torch.from_numpy(LAYOUTS[files.layout].encode(whole.as_tensor().to(torch.uint8).numpy())),
             meta=whole.meta,
         )
         save = transforms.SaveImage(output_ext=".nii.gz", output_dtype=np.uint8, resample=False, print_log=False)
@@ -166,7 +160,7 @@ def dice_of(files: CaseFiles, path: Path) -> list[float]:
     assert files.segmentation is not None
     reference, grid = read_labels(files.segmentation, files.layout)
     predicted, _ = read_labels(FileInfo(str(path), path.stat().st_size), files.layout)
-    found = case_metrics(reference, predicted, grid.spacing_mm)
+    found = case_metrics(count_overlap(reference, predicted, grid.spacing_xyz_mm))
     return [found[region]["dice"] for region in REGIONS]
 
 
@@ -195,13 +189,13 @@ def _listed(values: Sequence[float]) -> str:
     return ", ".join(f"{value:.4f}" for value in values)
 
 
-def measure_sides(network: nn.Module, divisor: int, quick: bool) -> Outcome:
+def measure_sides(network: nn.Module, inputs: InputSpec, quick: bool) -> Outcome:
     """The sides on one phantom. (On real cases a network that knows phantoms alone has no Dice to compare.)"""
     cases = phantoms(1 if quick else 3)
     warm(cases)
     precision = choose_precision("auto", CPU)
     sides = {
-        "ours": our_way(network, divisor, precision),
+        "ours": our_way(network, inputs, precision),
         "MONAI SliceInferer": monai_way(network, precision),
         "MONAI SliceInferer, fp32": monai_way(network, "fp32"),
         NOTEBOOK: notebook_way(network),
@@ -257,7 +251,7 @@ def measure(quick: bool) -> Outcome:
     run = trained_run(prepared_thin(), "demo", 1) if quick else trained_run(prepared(6), "brats", 3)
     network, card = load_bundle(find_bundle(str(run)))
     torch.set_num_threads(len(os.sched_getaffinity(0)))
-    outcome = measure_sides(network, card.divisor, quick)
+    outcome = measure_sides(network, card.inputs, quick)
     row, said = measure_overlap(run, quick)
     return Outcome(rows=[*outcome.rows, row], details={**outcome.details, "overlap": said})
 

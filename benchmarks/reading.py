@@ -42,11 +42,13 @@ def ours(files: CaseFiles) -> list[Any]:
     """As prediction does it: read and crop, then normalise batch by batch. Tensors (B, C, X, Y)."""
     import torch
 
-    from brats.model.inference import normalised_slices
+    from brats.data.batches import InputSpec
+    from brats.model.inputs import case_tensors
 
     case = read_case(files, MODALITIES)
     cpu = torch.device("cpu")
-    return list(normalised_slices(case, MODALITIES, divisor=1, batch_size=BATCH, device=cpu))
+    inputs = InputSpec(modalities=MODALITIES, divisor=1)
+    return list(case_tensors(case, inputs, batch_size=BATCH, device=cpu))
 
 
 def with_nibabel(files: CaseFiles) -> Array:

@@ -18,13 +18,15 @@ from benchmarks.harness import LIMIT, Outcome, Row, compare, cores
 from benchmarks.scoring import SHIFTS, make_pair, whole_case
 from benchmarks.sources import phantoms, warm
 from brats.cluster.connect import QUIET
-from brats.cluster.preflight import CASE_CPUS
+from brats.cluster.per_case import CASE_CPUS
 from brats.cluster.quiet import keep_off_console
 from brats.config import MODALITIES, TrainConfig
+from brats.data.batches import InputSpec
+from brats.data.case import Case
 from brats.data.cases import CaseFiles
 from brats.data.epoch import TrainingCase, sample_slices
-from brats.data.preprocess import Case, read_case
-from brats.data.slices import encode_case, padded_size
+from brats.data.preprocess import read_case
+from brats.data.slices import encode_case
 
 NODES = (2, 8, 64)
 NODE_MB = 500  # that a simulated node takes: a raylet, its two agents and two workers
@@ -94,20 +96,21 @@ def measure_costs(cases: tuple[CaseFiles, ...]) -> Costs:
             whole_case(pair)
         score_s = time.perf_counter() - started
     n_cases = len(cases)
+    size = InputSpec(modalities=MODALITIES).padded_size([case.box.shape[:2] for case in read])
     return Costs(
         prepare_core_s=prepare_s / n_cases,
         read_score_core_s=(read_s + score_s) / n_cases,
         prepared_mb=sum(map(len, prepared)) / n_cases / 1e6,
         train_slices_per_case=sum(map(_slices_in_epoch, read)) / n_cases,
         predict_slices=sum(len(case.images["flair"]) for case in read) / n_cases,
-        gpu_gflop=gflop_per_slice(padded_size([case.box.shape[:2] for case in read], 32)),
+        gpu_gflop=gflop_per_slice(size),
     )
 
 
 def _slices_in_epoch(case: Case) -> int:
     assert case.labels is not None
     described = TrainingCase(case.case_id, tuple(np.count_nonzero(case.labels, axis=(1, 2)).tolist()))
-    return len(sample_slices(described, TrainConfig().tumour_free_ratio, np.random.default_rng(0)))
+    return len(sample_slices(described, TrainConfig(out="run").tumour_free_ratio, np.random.default_rng(0)))
 
 
 def gflop_per_slice(size: tuple[int, int]) -> float:
@@ -117,9 +120,9 @@ def gflop_per_slice(size: tuple[int, int]) -> float:
 
     from brats.model.unet import build_unet
 
-    config = TrainConfig()
+    config = TrainConfig(out="run")
     network = build_unet(
-        encoder=config.encoder, n_modalities=len(MODALITIES), decoder_channels=config.decoder_channels
+        encoder=config.encoder, n_channels=len(MODALITIES), decoder_channels=config.decoder_channels
     ).eval()
     counter = FlopCounterMode(display=False)
     with torch.inference_mode(), counter:

@@ -30,8 +30,8 @@ from brats.config import MODALITIES
 from brats.data.cases import CaseFiles
 from brats.data.preprocess import read_case
 from brats.labels import ED, REGIONS, Labels, region_mask
-from brats.score.metrics import case_metrics
-from brats.score.surface import Spacing, bounding_box, hd95_mm
+from brats.score.metrics import case_metrics, count_overlap
+from brats.score.surface import Spacing, bounding_box, hd95_mm, surface_distances
 from brats.score.tables import score_rows
 
 Mask = npt.NDArray[np.bool_]
@@ -74,11 +74,11 @@ def make_pair(files: CaseFiles, shift: tuple[int, int, int]) -> Pair:
     grid = np.ogrid[tuple(slice(size) for size in predicted.shape)]
     ball = sum((axis - middle) ** 2 for axis, middle in zip(grid, corner, strict=True)) <= 3**2
     predicted[ball & (predicted == 0)] = ED
-    return Pair(files.case_id, case.labels, predicted, case.spacing_mm, case.n_outside)
+    return Pair(files.case_id, case.labels, predicted, case.spacing_zhw_mm, case.n_outside)
 
 
 def ours_hd95(reference: Mask, predicted: Mask, spacing_mm: Spacing) -> float:
-    return hd95_mm(reference, predicted, spacing_mm)
+    return hd95_mm(surface_distances(reference, predicted, spacing_mm))
 
 
 def surface_distance_hd95(reference: Mask, predicted: Mask, spacing_mm: Spacing) -> float:
@@ -129,7 +129,7 @@ def agree(pair: Pair) -> dict[str, str]:
 
     medpy, monai = peer_module("medpy.metric.binary"), peer_module("monai.metrics")
     found: dict[str, str] = {}
-    dice = case_metrics(pair.reference, pair.predicted, pair.spacing_mm)
+    dice = case_metrics(count_overlap(pair.reference, pair.predicted, pair.spacing_mm))
     for region in pair.regions():
         reference, predicted = pair.masks(region)
         what = f"{pair.case_id} {region}"

@@ -20,8 +20,9 @@ from benchmarks.command import run_benchmark
 from benchmarks.harness import LIMIT, BenchmarkError, Outcome, Row, Spread, compare, cores, interleaved
 from benchmarks.sources import Source, sources
 from brats.config import MODALITIES
+from brats.data.case import Case
 from brats.data.cases import CaseFiles
-from brats.data.preprocess import Case, read_case
+from brats.data.preprocess import read_case
 from brats.data.slices import SliceFile, encode_case, from_planes, to_planes
 
 Array = npt.NDArray[Any]

@@ -34,11 +34,13 @@ from benchmarks.harness import (
 )
 from benchmarks.plain import History, Job, in_memory, read_history, spawn, train_plainly
 from benchmarks.sources import prepared, prepared_thin, run_job
-from brats.config import PRESETS, Preset, TrainConfig
+from brats.config import Preset, TrainConfig
 from brats.model.augment import draw_flips, flip
+from brats.model.inputs import normalise
 from brats.model.losses import bce_dice_loss, region_targets
 from brats.model.precision import autocast, choose_precision
-from brats.model.unet import build_unet, normalise
+from brats.model.unet import build_unet
+from brats.presets import PRESETS
 
 OF_PLAIN = 0.90  # on a GPU 0.95
 MAX_WAIT, MAX_AUGMENTATION = 0.03, 0.10  # of the step time
@@ -70,10 +72,10 @@ def through_ray(task: Task, workers: int) -> History:
     """`python jobs/train.py`, as users run it."""
     with task.config() as config:
         run_job(
-            "train", "--data", str(config.data), "--out", str(config.out), "--preset", task.preset, "--no-predict",
+            "train", "--data", str(config.data), "--out", config.out, "--preset", task.preset, "--no-predict",
             "--epochs", str(task.epochs), "--workers", str(workers), "--device", "cpu",
         )  # fmt: skip
-        return read_history(str(config.out))
+        return read_history(config.out)
 
 
 def plainly(task: Task, workers: int) -> History:
@@ -136,7 +138,7 @@ def _monai_worker(job: Job, result: str) -> None:
 def _network(config: TrainConfig) -> tuple[nn.Module, torch.optim.Optimizer]:
     torch.manual_seed(config.seed)
     network = build_unet(
-        encoder=config.encoder, n_modalities=len(config.modalities), decoder_channels=config.decoder_channels
+        encoder=config.encoder, n_channels=len(config.modalities), decoder_channels=config.decoder_channels
     )
     return network, torch.optim.AdamW(
         network.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay
@@ -152,7 +154,7 @@ def _normalised_slices(job: Job) -> list[dict[str, Any]]:
         images = normalise(*(torch.from_numpy(array) for array in arrays)).contiguous()
         items += [
             {"image": image.clone(), "label": torch.from_numpy(label.copy())[None]}
-            for image, label in zip(images, slices.labels, strict=True)
+            for image, label in zip(images, batch.labels, strict=True)
         ]
     return items
 
@@ -161,7 +163,7 @@ def augmentation_s(task: Task, repetitions: int) -> Spread:
     """Seconds that augmentation takes of one step of a single worker."""
     with task.config() as config:
         batch = in_memory(Job.of(config))[0]
-    images, labels = torch.from_numpy(batch.slices.images), torch.from_numpy(batch.slices.labels)
+    images, labels = torch.from_numpy(batch.slices.images), torch.from_numpy(batch.labels)
 
     def augment() -> None:
         flips = draw_flips(batch.n_global, seed=0, epoch=1, step=0)
@@ -231,7 +233,7 @@ def _shares(histories: dict[str, list[History]], task: Task, rate: Spread) -> li
         rows.append(
             compare(f"waiting for data, {workers}", share, LIMIT + "the aim", MAX_WAIT, "of the time", target=1)
         )
-    per_slice_s = augmentation_s(task, 5).median / TrainConfig().batch_size
+    per_slice_s = augmentation_s(task, 5).median / TrainConfig(out="run").batch_size
     share_augmented = per_slice_s * rate.median
     rows.append(
         compare("augmentation", share_augmented, LIMIT + "the aim", MAX_AUGMENTATION, "of the time", target=1)

@@ -1,64 +1,60 @@
-"""From a command line to a job: parse its dataclass, run it, and turn errors into one line and an exit code."""
+"""Command line of a job: options from the fields of its configuration; an exit code, and one line for an error."""
 
+import argparse
+import ast
 import dataclasses
-import io
+import difflib
+import inspect
 import itertools
 import os
+import shutil
 import sys
+import textwrap
 import traceback
-from collections.abc import Callable
-from contextlib import redirect_stderr
-from typing import Any, TypeVar
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from types import NoneType
+from typing import Any, Protocol, TypeVar, get_args, get_origin
 
-import tyro
-
-from brats.config import PRESETS, TrainConfig, auto_preset
+from brats.config import TrainConfig, option
 from brats.errors import BratsError, ConfigError
+from brats.presets import choose_preset, train_defaults
 
 DONE, FAILED, WRONG_COMMAND = 0, 1, 2
+HELP_WIDTH = 100  # at most: longer lines are hard to read
+NO_BREAK_SPACE = "\xa0"  # keeps "(default: 10)" on one line of the help
 
-Config = TypeVar("Config")
+KINDS = {str: ("NAME", "a value"), int: ("N", "a whole number"), float: ("X", "a number")}
+"""How the help and the errors name a value of a type."""
 
 
-def parse(config_class: type[Config], arguments: list[str]) -> Config:
-    """A configuration from command-line arguments.
+class JobConfig(Protocol):
+    """What the configurations of all jobs have."""
 
-    Raises ConfigError, one line, where they are wrong; SystemExit(0) after printing --help.
-    """
-    default: Any = _preset_defaults(arguments) if config_class is TrainConfig else None
-    said = io.StringIO()
-    try:
-        with redirect_stderr(said):
-            config: Config = tyro.cli(
-                config_class,
-                args=arguments,
-                default=default,
-                prog=_program(),
-                config=(tyro.conf.FlagCreatePairsOff,),
-            )
-    except SystemExit as stop:
-        if stop.code:
-            raise ConfigError(f"{_first_sentence(said.getvalue())}; see {_program()} --help") from None
-        raise
-    return config
+    @property
+    def debug(self) -> bool: ...
+
+
+Config = TypeVar("Config", bound=JobConfig)
 
 
 def run_job(main: Callable[[Config], None], config_class: type[Config]) -> None:
     """Run a job from the command line and exit: 0 done, 1 the job failed, 2 the command line is wrong."""
-    debug = "--debug" in sys.argv
     try:
-        main(parse(config_class, sys.argv[1:]))
+        config = parse(config_class, sys.argv[1:])
+    except ConfigError as error:
+        sys.exit(_complain(error, WRONG_COMMAND))
+    try:
+        main(config)
     except KeyboardInterrupt:
         sys.exit(_complain("stopped; the same command goes on from here", FAILED))
-    except ConfigError as error:
-        sys.exit(_complain(str(error), WRONG_COMMAND, debug=debug))
     except BratsError as error:
-        sys.exit(_complain(str(error), FAILED, debug=debug))
+        if config.debug:
+            traceback.print_exc()
+        sys.exit(_complain(error, WRONG_COMMAND if isinstance(error, ConfigError) else FAILED))
 
 
-def _complain(message: str, code: int, *, debug: bool = False) -> int:
-    if debug:
-        traceback.print_exc()
+def _complain(message: object, code: int) -> int:
     print(f"{_program()}: {message}", file=sys.stderr, flush=True)
     return code
 
@@ -67,27 +63,204 @@ def _program() -> str:
     return os.path.basename(sys.argv[0])
 
 
-def _preset_defaults(arguments: list[str]) -> TrainConfig:
-    """The preset's values become the defaults, so that other options override them and --help shows them."""
-    named = _value_of("--preset", arguments) or "auto"
-    preset = named if named != "auto" else auto_preset(_value_of("--data", arguments))
-    return dataclasses.replace(TrainConfig(), **PRESETS.get(preset, {}))
+def parse(config_class: type[Config], arguments: Sequence[str]) -> Config:
+    """A configuration from command-line arguments: its paths absolute, its preset chosen.
+
+    Raises ConfigError, one line, where they are wrong; SystemExit(0) after printing --help.
+    """
+    options = read_options(config_class)
+    try:
+        values = _values(config_class, options, arguments)
+    except ConfigError as error:
+        raise ConfigError(f"{error}; see {_program()} --help") from None
+    from brats import storage  # only now: --help needs none of what it loads
+
+    for each in options:
+        if each.is_path and values.get(each.name):
+            values[each.name] = storage.absolute(values[each.name])
+    return config_class(**values)
 
 
-def _value_of(option: str, arguments: list[str]) -> str | None:
-    """The value of an option before all are parsed; the last where it is given twice, as the parser has it."""
-    value = None
-    for argument, following in itertools.zip_longest(arguments, arguments[1:]):
-        name, equals, attached = argument.partition("=")
-        if name == option:
-            value = attached if equals else following
-    return value
+def _values(config_class: type, options: Sequence["Option"], arguments: Sequence[str]) -> dict[str, Any]:
+    """The values of the fields that are given, or that a preset or the environment sets."""
+    texts = _split(options, arguments)
+    if "help" in texts:
+        defaults = _defaults(config_class, texts)
+        help_text = _parser(options, inspect.getdoc(config_class) or "", defaults).format_help()
+        print(help_text.replace(NO_BREAK_SPACE, " "), end="")
+        sys.exit(DONE)
+    given = {each.name: each.value(texts[each.name]) for each in options if each.name in texts}
+    defaults = _defaults(config_class, given)
+    values = {**defaults, **{name: value for name, value in given.items() if value is not None}}
+    if "preset" in defaults:
+        values["preset"] = defaults["preset"]  # "auto", where given, stands for it
+    missing = [each.flag for each in options if each.required and each.name not in values]
+    if missing:
+        raise ConfigError(f"missing {', '.join(missing)}")
+    return values
 
 
-def _first_sentence(box: str) -> str:
-    """The message inside the box that the parser draws around an error, from its top to the first rule."""
-    lines = [line.strip(" │") for line in box.splitlines() if line.startswith("│")]
-    message = list(itertools.takewhile(lambda line: line.strip("─"), lines))
-    if message and message[0].startswith("Missing from"):  # the options and their help, one below the other
-        return "missing " + ", ".join(line.split()[0] for line in message if line.startswith("--"))
-    return " ".join(" ".join(message).split()).removesuffix(".") or box.strip()
+def _defaults(config_class: type, given: Mapping[str, Any]) -> dict[str, Any]:
+    """Defaults that are not those of the fields."""
+    return train_defaults(choose_preset(given)) if config_class is TrainConfig else {}
+
+
+@dataclass(frozen=True)
+class Option:
+    """An option of the command line, which sets a field of the configuration."""
+
+    field: dataclasses.Field[Any]
+    text: str
+
+    @property
+    def name(self) -> str:
+        return self.field.name
+
+    @property
+    def flag(self) -> str:
+        return option(f"no_{self.name}" if self.field.default is True else self.name)
+
+    @property
+    def several(self) -> bool:
+        """Whether it takes any number of values."""
+        return get_origin(self.field.type) is tuple
+
+    @property
+    def kind(self) -> Any:
+        """The type of one value: str, int, float, a Literal of the choices, or bool for an option without value."""
+        return get_args(self.field.type)[0] if self.several or self.optional else self.field.type
+
+    @property
+    def optional(self) -> bool:
+        return NoneType in get_args(self.field.type)
+
+    @property
+    def is_path(self) -> bool:
+        return bool(self.field.metadata.get("path"))
+
+    @property
+    def required(self) -> bool:
+        return self.field.default is dataclasses.MISSING
+
+    @property
+    def placeholder(self) -> str:
+        """What stands for a value in the help."""
+        if self.is_path:
+            return "PATH"
+        return KINDS[self.kind][0] if self.kind in KINDS else f"{{{','.join(get_args(self.kind))}}}"
+
+    @property
+    def allowed(self) -> str:
+        """The values it takes, in words."""
+        return KINDS[self.kind][1] if self.kind in KINDS else f"one of {', '.join(get_args(self.kind))}"
+
+    def value(self, given: Any) -> Any:
+        """The value of the field for what the parser found: a text, several, or the value that a flag stands for.
+
+        None leaves the default as it is.
+        """
+        if self.kind is bool:
+            return given
+        if self.optional and given == "None":
+            return None
+        return tuple(self._convert(text) for text in given) if self.several else self._convert(given)
+
+    def _convert(self, text: str) -> Any:
+        try:
+            if self.kind in KINDS:
+                return self.kind(text)
+            return get_args(self.kind)[get_args(self.kind).index(text)]
+        except ValueError:
+            subject = f"each value of {self.flag}" if self.several else self.flag
+            raise ConfigError(f"{subject} must be {self.allowed}, not {text!r}") from None
+
+
+def read_options(config_class: type) -> list[Option]:
+    """The options of a job, in the order of the fields, each with the text that stands below its field."""
+    body: list[Any] = ast.parse(inspect.getsource(config_class)).body[0].body  # type: ignore[attr-defined]
+    texts = {
+        ast.unparse(field.target): " ".join(text.value.value.split())
+        for field, text in itertools.pairwise(body)
+        if isinstance(field, ast.AnnAssign)
+    }
+    return [Option(field, texts[field.name]) for field in dataclasses.fields(config_class)]
+
+
+def _split(options: Sequence[Option], arguments: Sequence[str]) -> dict[str, Any]:
+    """The texts given, by field. Raises ConfigError for what is no option, lacks a value or takes none."""
+    try:
+        found, rest = _parser(options).parse_known_args(arguments)
+    except argparse.ArgumentError as error:
+        flags = {spelling: each for each in options for spelling in _spellings(each)}
+        named = flags.get(str(error.argument_name))
+        remedy = "takes no value" if named is None or named.kind is bool else f"needs {named.allowed}"
+        raise ConfigError(f"{error.argument_name} {remedy}") from None
+    if rest and not hasattr(found, "help"):
+        raise ConfigError(_unknown(rest, [each.flag for each in options]))
+    return vars(found)
+
+
+def _unknown(rest: Sequence[str], flags: Sequence[str]) -> str:
+    unknown = [argument.partition("=")[0] for argument in rest if argument.startswith("-")]
+    if not unknown:
+        return f"unexpected argument {rest[0]!r}"
+    near = difflib.get_close_matches(unknown[0], flags, n=1, cutoff=0.75)
+    return f"unknown option {unknown[0]}" + (f" (did you mean {near[0]}?)" if near else "")
+
+
+def _spellings(option: Option) -> tuple[str, str]:
+    """As the help shows it, and with underscores as in Python."""
+    return option.flag, f"--{option.flag.removeprefix('--').replace('-', '_')}"
+
+
+def _parser(
+    options: Sequence[Option], description: str = "", defaults: Mapping[str, Any] | None = None
+) -> argparse.ArgumentParser:
+    """The parser of these options; its help shows the defaults given here in place of those of the fields."""
+    defaults = defaults or {}
+    width = min(shutil.get_terminal_size().columns, HELP_WIDTH)
+    required = [each for each in options if each.required and each.name not in defaults]
+    parser = argparse.ArgumentParser(
+        prog=_program(),
+        usage=" ".join(["%(prog)s", *(f"{each.flag} {each.placeholder}" for each in required), "[OPTION ...]"]),
+        description="\n\n".join(textwrap.fill(part, width) for part in description.split("\n\n")),
+        formatter_class=lambda prog: argparse.RawDescriptionHelpFormatter(prog, max_help_position=26, width=width),
+        argument_default=argparse.SUPPRESS,
+        add_help=False,
+        allow_abbrev=False,
+        exit_on_error=False,
+    )
+    groups = {
+        "required options": required,
+        "options": [each for each in options if each not in required and each.field.metadata.get("execution")],
+        "options that shape the result (an output folder never mixes two values)": [
+            each for each in options if each not in required and not each.field.metadata.get("execution")
+        ],
+    }
+    for title, members in groups.items():
+        group = parser.add_argument_group(title)
+        for each in members:
+            _add(group, each, defaults.get(each.name, each.field.default))
+        if title == "options":
+            group.add_argument(
+                "-h", "--help", action="store_true", default=argparse.SUPPRESS, help="Show this help."
+            )
+    return parser
+
+
+def _add(group: Any, option: Option, default: Any) -> None:
+    """Add an option in both spellings; the one with underscores is not shown."""
+    settings: dict[str, Any] = {"dest": option.name}
+    text = option.text
+    if option.kind is bool:
+        settings |= {"action": "store_const", "const": not option.field.default}
+    else:
+        settings |= {"nargs": "*" if option.several else None, "metavar": option.placeholder}
+        if default is not None and default is not dataclasses.MISSING:
+            values = default if option.several else (default,)
+            words = [f"{value:g}" if isinstance(value, float) else str(value) for value in values]
+            text += f" (default: {' '.join(words)})".replace(" ", NO_BREAK_SPACE).replace(NO_BREAK_SPACE, " ", 1)
+    shown, hidden = _spellings(option)
+    group.add_argument(shown, help=text.replace("%", "%%"), **settings)
+    if hidden != shown:
+        group.add_argument(hidden, help=argparse.SUPPRESS, **settings)

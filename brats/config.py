@@ -1,4 +1,4 @@
-"""One frozen dataclass per job: its configuration and its command line.
+"""One frozen dataclass per job: its configuration, its command line and the limits of its options.
 
 `saved_config.py` writes it beside the output.
 
@@ -7,11 +7,9 @@ the *execution* (paths, workers, device: free to change when a job is run again)
 """
 
 import dataclasses
-import os
 from dataclasses import dataclass, field
 from typing import Any, Literal, get_args
 
-from brats import storage
 from brats.errors import ConfigError
 
 Modality = Literal["flair", "t1", "t1ce", "t2"]
@@ -19,12 +17,61 @@ MODALITIES: tuple[Modality, ...] = get_args(Modality)
 
 Device = Literal["auto", "cpu", "cuda"]
 Precision = Literal["auto", "fp32", "bf16", "fp16"]
+LossName = Literal["bce-dice"]
 Preset = Literal["auto", "demo", "brats", "t1", "t1-t2-flair"]
 
 
-def execution(default: Any = dataclasses.MISSING) -> Any:
+@dataclass(frozen=True, kw_only=True)
+class Limits:
+    """Limits of the value of an option, or of each value where an option takes several.
+
+    n_values: how many values there must be; at least one unless stated
+    distinct: no value may be named twice
+    """
+
+    at_least: float | None = None
+    above: float | None = None
+    at_most: float | None = None
+    n_values: int | None = None
+    distinct: bool = False
+
+    def problem(self, value: Any) -> str:
+        """What is wrong with a value, worded to follow the name of its option; "" when nothing is."""
+        if isinstance(value, tuple):
+            problems = (self._count_problem(value), *(self._value_problem(each) for each in value))
+            return next(filter(None, problems), "")
+        return self._value_problem(value)
+
+    def _value_problem(self, value: Any) -> str:
+        low, high = self.at_least, self.at_most  # compared so that NaN fails
+        if self.above is not None and not value > self.above:
+            return f"must be above {self.above}, not {value}"
+        if (low is not None and not value >= low) or (high is not None and not value <= high):
+            return f"must be {f'at least {low}' if high is None else f'between {low} and {high}'}, not {value}"
+        return ""
+
+    def _count_problem(self, values: tuple[Any, ...]) -> str:
+        if self.n_values is not None and len(values) != self.n_values:
+            return f"needs {self.n_values} values, not {len(values)}"
+        if not values:
+            return "needs at least one value"
+        repeated = [value for value in values if values.count(value) > 1]
+        return f"names {repeated[0]} twice" if self.distinct and repeated else ""
+
+
+def result(default: Any, limits: Limits = Limits()) -> Any:
+    """A field that shapes what a job produces."""
+    return field(default=default, metadata={"limits": limits})
+
+
+def execution(default: Any, limits: Limits = Limits()) -> Any:
     """A field that changes how a job runs but not what it produces."""
-    return field(default=default, metadata={"execution": True})
+    return field(default=default, metadata={"execution": True, "limits": limits})
+
+
+def path(default: Any = dataclasses.MISSING) -> Any:
+    """A folder or s3:// prefix, which shapes no result; the command line makes it absolute."""
+    return field(default=default, metadata={"execution": True, "path": True})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,38 +82,34 @@ class PrepareConfig:
     and test, stratified by tumour volume and presence of enhancing tumour. Run again, it does what is missing.
     """
 
-    data: str = execution()
+    data: str = path()
     """Folder or s3:// prefix with BraTS cases, at any depth, in the naming of any edition since 2018."""
-    out: str = execution()
+    out: str = path()
     """Folder or s3:// prefix for the prepared dataset."""
-    modalities: tuple[Modality, ...] = MODALITIES
+    modalities: tuple[Modality, ...] = result(MODALITIES, Limits(distinct=True))
     """Modalities every case must have; others are left out."""
-    val_fraction: float = 0.15
+    val_fraction: float = result(0.15, Limits(at_least=0))
     """Fraction of the patients in the validation split."""
-    test_fraction: float = 0.15
+    test_fraction: float = result(0.15, Limits(at_least=0))
     """Fraction of the patients in the test split."""
-    folds: int = 5
+    folds: int = result(5, Limits(at_least=2))
     """Cross-validation folds that the patients outside the test split are dealt into."""
-    seed: int = 0
+    seed: int = result(0, Limits(at_least=0))
     """Seed of the split."""
     strict: bool = execution(False)
     """Fail when any case is rejected, after the others are done."""
-    wait_minutes: float = execution(15.0)
+    wait_minutes: float = execution(15.0, Limits(at_least=0))
     """Minutes to wait for machines that an autoscaler can bring and for other jobs to make room."""
     debug: bool = execution(False)
     """Show tracebacks instead of one-line errors."""
 
     def __post_init__(self) -> None:
-        _check_modalities(self.modalities)
-        _check(
-            min(self.val_fraction, self.test_fraction) >= 0 and self.val_fraction + self.test_fraction < 1,
-            "--val-fraction and --test-fraction",
-            (self.val_fraction, self.test_fraction),
-            "neither may be negative and some patients must be left to train on",
-        )
-        _check(self.wait_minutes >= 0, "--wait-minutes", self.wait_minutes, "not negative")
-        _check(self.folds >= 2, "--folds", self.folds, "at least 2")
-        _check(self.seed >= 0, "--seed", self.seed, "not negative")
+        check_options(self)
+        if not self.val_fraction + self.test_fraction < 1:
+            raise ConfigError(
+                "--val-fraction and --test-fraction must leave patients to train on: their sum must be below 1, "
+                f"not {self.val_fraction + self.test_fraction:g}"
+            )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,44 +121,46 @@ class TrainConfig:
     same --out, it resumes after the last finished epoch.
     """
 
-    data: str | None = execution(None)
-    """Case folders or a prepared dataset (default: $BRATS_DATA, else phantoms made on the spot)."""
-    out: str | None = execution(None)
-    """Folder or s3:// prefix of the run (default: PRESET below $BRATS_STORAGE or ./runs)."""
-    preset: Preset = execution("auto")
+    data: str | None = path(None)
+    """Case folders or a prepared dataset; without it $BRATS_DATA, else phantoms made on the spot."""
+    out: str = path()
+    """Folder or s3:// prefix of the run; without it PRESET below $BRATS_STORAGE or ./runs."""
+    preset: Preset = execution("brats")
     """Starting values of the other options: brats (all modalities), t1, t1-t2-flair, demo (small and quick, for
     phantoms on CPUs); auto is demo when the phantoms are used, else brats."""
-    modalities: tuple[Modality, ...] = MODALITIES
+    modalities: tuple[Modality, ...] = result(MODALITIES, Limits(distinct=True))
     """Input channels of the network, in this order."""
     encoder: str = "resnet34"
     """Any encoder name of segmentation-models-pytorch."""
     encoder_weights: str | None = None
     """Pretrained encoder weights to start from, such as imagenet; needs the network once."""
-    decoder_channels: tuple[int, ...] = (256, 128, 64, 32, 16)
+    decoder_channels: tuple[int, ...] = result((256, 128, 64, 32, 16), Limits(n_values=5, at_least=1))
     """Channels of the decoder stages, deepest first."""
-    epochs: int = execution(30)
+    loss: LossName = "bce-dice"
+    """What training minimises; bce-dice is binary cross entropy plus soft Dice."""
+    epochs: int = execution(30, Limits(at_least=1))
     """Epochs in all; a finished run goes on when this is raised."""
-    batch_size: int = 16
+    batch_size: int = result(16, Limits(at_least=1))
     """Slices per optimiser step over all workers; fewer workers accumulate gradients."""
-    micro_batch_size: int = 8
+    micro_batch_size: int = result(8, Limits(at_least=1))
     """Slices per forward pass of one worker, at most; what fits the GPU."""
-    learning_rate: float = 1e-3
+    learning_rate: float = result(1e-3, Limits(above=0))
     """Highest learning rate of AdamW, after the warm-up."""
-    weight_decay: float = 1e-2
+    weight_decay: float = result(1e-2, Limits(at_least=0))
     """Weight decay of AdamW."""
-    warmup_steps: int = 50
+    warmup_steps: int = result(50, Limits(at_least=0))
     """Optimiser steps of linear warm-up before the cosine decay."""
-    clip_norm: float = 5.0
+    clip_norm: float = result(5.0, Limits(above=0))
     """Largest gradient norm; longer gradients are scaled down."""
-    tumour_free_ratio: float = 0.25
+    tumour_free_ratio: float = result(0.25, Limits(at_least=0, at_most=100))
     """Tumour-free slices per slice with tumour in an epoch, sampled anew each epoch."""
-    patience: int = 10
+    patience: int = result(10, Limits(at_least=1))
     """Epochs without a better validation Dice before training stops."""
-    fold: int | None = None
+    fold: int | None = result(None, Limits(at_least=0))
     """Validate on this cross-validation fold instead of the validation split."""
-    seed: int = 0
+    seed: int = result(0, Limits(at_least=0))
     """Seed of the weights, the epoch plan, the augmentation and (for raw --data) the split."""
-    workers: int = execution(0)
+    workers: int = execution(0, Limits(at_least=0))
     """Training workers; 0 means one per GPU; on CPUs one per machine, two at most."""
     device: Device = execution("auto")
     """Where to train; auto is cuda where Ray sees GPUs."""
@@ -125,46 +170,17 @@ class TrainConfig:
     """Predict and score the test split into OUT/test at the end; --no-predict leaves that out."""
     nifti: bool = execution(False)
     """Write the predicted masks as .nii.gz too."""
-    max_failures: int = execution(3)
+    max_failures: int = execution(3, Limits(at_least=0))
     """Restarts after lost workers, without a finished epoch between them, before the job fails."""
     strict: bool = execution(False)
     """Fail when any case is rejected."""
-    wait_minutes: float = execution(15.0)
+    wait_minutes: float = execution(15.0, Limits(at_least=0))
     """Minutes to wait for machines that an autoscaler can bring and for other jobs to make room."""
     debug: bool = execution(False)
     """Show tracebacks instead of one-line errors."""
 
     def __post_init__(self) -> None:
-        _check_modalities(self.modalities)
-        for name in ("epochs", "batch_size", "micro_batch_size", "patience"):
-            _check(getattr(self, name) >= 1, _option(name), getattr(self, name), "at least 1")
-        _check(
-            0 <= self.tumour_free_ratio <= 100, "--tumour-free-ratio", self.tumour_free_ratio, "between 0 and 100"
-        )
-        for name in ("workers", "warmup_steps", "max_failures", "weight_decay", "seed", "wait_minutes"):
-            _check(getattr(self, name) >= 0, _option(name), getattr(self, name), "not negative")
-        for name in ("learning_rate", "clip_norm"):
-            _check(getattr(self, name) > 0, _option(name), getattr(self, name), "above 0")
-        _check(
-            len(self.decoder_channels) == 5,
-            "--decoder-channels",
-            self.decoder_channels,
-            "five stages, one number each",
-        )
-
-
-PRESETS: dict[str, dict[str, Any]] = {
-    "brats": {},
-    "t1": {"modalities": ("t1",)},
-    "t1-t2-flair": {"modalities": ("t1", "t2", "flair")},
-    "demo": {
-        "encoder": "resnet18",
-        "decoder_channels": (128, 64, 32, 16, 8),
-        "epochs": 4,
-        "learning_rate": 2e-3,
-        "warmup_steps": 20,
-    },
-}
+        check_options(self)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -174,19 +190,19 @@ class PredictConfig:
     Run again with the same --out, it does only the cases that are missing.
     """
 
-    model: str = execution()
+    model: str = path()
     """A run of train.py or a model bundle (a folder with model.safetensors and model.json)."""
-    data: str = execution()
+    data: str = path()
     """Case folders or a prepared dataset."""
-    out: str = execution()
+    out: str = path()
     """Folder or s3:// prefix for masks and metric tables."""
     split: Literal["all", "train", "val", "test"] = "all"
     """Which cases, by the split of the run that made the model."""
     nifti: bool = execution(False)
     """Write the masks as .nii.gz too, on the grid of the source images."""
-    batch_size: int = execution(16)
+    batch_size: int = execution(16, Limits(at_least=1))
     """Slices per forward pass."""
-    workers: int = execution(0)
+    workers: int = execution(0, Limits(at_least=0))
     """Copies of the model at work; 0 means one per GPU, or one per CPU core."""
     device: Device = execution("auto")
     """Where to predict; auto is cuda where Ray sees GPUs."""
@@ -194,76 +210,62 @@ class PredictConfig:
     """Arithmetic of the network; auto is bf16 where the device is good at it, fp16 on other GPUs, else fp32."""
     strict: bool = execution(False)
     """Fail when any case is rejected, after the others are done."""
-    wait_minutes: float = execution(15.0)
+    wait_minutes: float = execution(15.0, Limits(at_least=0))
     """Minutes to wait for machines that an autoscaler can bring and for other jobs to make room."""
     debug: bool = execution(False)
     """Show tracebacks instead of one-line errors."""
 
     def __post_init__(self) -> None:
-        _check(self.batch_size >= 1, "--batch-size", self.batch_size, "at least 1")
-        _check(self.wait_minutes >= 0, "--wait-minutes", self.wait_minutes, "not negative")
-        _check(self.workers >= 0, "--workers", self.workers, "not negative")
+        check_options(self)
 
 
 @dataclass(frozen=True, kw_only=True)
 class EvaluateConfig:
     """Score masks in NIfTI, made by any program, against the references of BraTS cases."""
 
-    predictions: str = execution()
+    predictions: str = path()
     """Folder with one <case_id>.nii.gz per case, coded and aligned as the case's own segmentation."""
-    references: str = execution()
+    references: str = path()
     """Case folders that hold the reference segmentations."""
-    out: str = execution()
+    out: str = path()
     """Folder or s3:// prefix for the metric tables."""
     strict: bool = execution(False)
     """Fail when any case is rejected, after the others are done."""
-    wait_minutes: float = execution(15.0)
+    wait_minutes: float = execution(15.0, Limits(at_least=0))
     """Minutes to wait for machines that an autoscaler can bring and for other jobs to make room."""
     debug: bool = execution(False)
     """Show tracebacks instead of one-line errors."""
+
+    def __post_init__(self) -> None:
+        check_options(self)
 
 
 @dataclass(frozen=True, kw_only=True)
 class ReportConfig:
     """Draw learning curves and test cases from the files of a run."""
 
-    run: str = execution()
+    run: str = path()
     """Folder or s3:// prefix of a run of train.py."""
-    out: str | None = execution(None)
-    """Folder or s3:// prefix for the pictures (default: RUN/figures)."""
+    out: str | None = path(None)
+    """Folder or s3:// prefix for the pictures; without it RUN/figures."""
     debug: bool = execution(False)
     """Show tracebacks instead of one-line errors."""
 
-
-def resolve_train(config: TrainConfig) -> TrainConfig:
-    """Fill in the paths from the environment and their defaults.
-
-    With no data named anywhere the phantoms are used: data stays None.
-    """
-    root = os.environ.get("BRATS_STORAGE") or "runs"
-    data = config.data or os.environ.get("BRATS_DATA") or None
-    preset: Preset = config.preset if config.preset != "auto" else auto_preset(config.data)
-    return dataclasses.replace(
-        config,
-        preset=preset,
-        data=data and storage.absolute(data),
-        out=storage.absolute(config.out or storage.join(root, preset)),
-    )
+    def __post_init__(self) -> None:
+        check_options(self)
 
 
-def auto_preset(data: str | None) -> Preset:
-    return "brats" if data or os.environ.get("BRATS_DATA") else "demo"
-
-
-def _option(name: str) -> str:
+def option(name: str) -> str:
+    """The option that sets a field."""
     return "--" + name.replace("_", "-")
 
 
-def _check(good: bool, option: str, value: object, remedy: str) -> None:
-    if not good:
-        raise ConfigError(f"{option}: {value} is not allowed: {remedy}")
-
-
-def _check_modalities(modalities: tuple[Modality, ...]) -> None:
-    _check(bool(modalities), "--modalities", modalities, "name at least one")
-    _check(len(set(modalities)) == len(modalities), "--modalities", modalities, "name each once")
+def check_options(config: Any) -> None:
+    """Raise ConfigError, one line, for the first field whose value is outside the limits that it states."""
+    for item in dataclasses.fields(config):
+        value = getattr(config, item.name)
+        if item.metadata.get("path") and value == "":
+            raise ConfigError(f"{option(item.name)} must not be empty")
+        limits = item.metadata.get("limits")
+        if limits and value is not None and (problem := limits.problem(value)):
+            raise ConfigError(f"{option(item.name)} {problem}")

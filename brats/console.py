@@ -1,13 +1,14 @@
-"""Progress and messages on the console, in the same columns for every stage."""
+"""Progress and messages of the stages on the console, in the same columns."""
 
 import sys
 import time
 
-PROGRESS_EVERY_S = 10.0
+PRINT_EVERY_S, REWRITE_EVERY_S = 10.0, 0.2
+LINE_WIDTH = 78  # a shorter line is padded, to cover what it rewrites
 
 
 class Progress:
-    """One calm line that says how far a stage is: rewritten on a terminal, every ten seconds elsewhere."""
+    """Progress of a stage in one line: rewritten on a terminal, printed every ten seconds elsewhere."""
 
     def __init__(self, stage: str, total: int, unit: str) -> None:
         self._stage, self._total, self._unit = stage, total, unit
@@ -19,15 +20,15 @@ class Progress:
         self._done += 1
         now = time.monotonic()
         last = self._done == self._total
-        if not last and now - self._shown < (0.2 if self._terminal else PROGRESS_EVERY_S):
+        if not last and now - self._shown < (REWRITE_EVERY_S if self._terminal else PRINT_EVERY_S):
             return
         self._shown = now
         elapsed = now - self._started
         left = elapsed / self._done * (self._total - self._done)
-        timing = f"{duration(elapsed)}" if last else f"{duration(left)} left"
+        timing = duration(elapsed) if last else f"{duration(left)} left"
         line = f"{self._stage:<8} {self._done}/{self._total} {self._unit}, {timing}"
         print(
-            f"\r{line:<78}" if self._terminal else line,
+            f"\r{line:<{LINE_WIDTH}}" if self._terminal else line,
             end="\n" if last or not self._terminal else "",
             flush=True,
         )
@@ -42,5 +43,5 @@ def duration(seconds: float) -> str:
 
 
 def say(stage: str, message: str) -> None:
-    """Tell the user what happens, in the same columns as `Progress`."""
+    """Print a message of a stage, in the same columns as `Progress`."""
     print(f"{stage:<8} {message}", flush=True)

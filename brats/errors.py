@@ -1,10 +1,20 @@
-"""What can go wrong, said in one line that names the case, the file and the value."""
+"""Exceptions of the project, all of them; the message of each is one line for the user.
 
-from dataclasses import dataclass
+BratsError                the job cannot go on: exit code 1
+    ConfigError           the command line or the configuration is wrong: exit code 2
+        SettingError      storage cannot be used until a setting or path is changed; a StorageError, too
+    StorageError          a path cannot be read or written
+    BundleError           a model bundle cannot be used
+    ClusterError          Ray gave up
+    WorkersLostError      training workers were lost; another start may succeed
+    DivergedError         a training diverged
+    CaseError             one case cannot be used, the others go on
+    UnknownLabelError     a segmentation holds an unknown code; becomes a CaseError where the file is known
+"""
 
 
 class BratsError(Exception):
-    """The job cannot go on. The message is one line for the user: what is wrong, where, what to do."""
+    """The job cannot go on. The message says what is wrong, where, and what to do."""
 
 
 class ConfigError(BratsError):
@@ -12,11 +22,23 @@ class ConfigError(BratsError):
 
 
 class StorageError(BratsError):
-    """A path cannot be read or written: no permission, disk full, store not reachable."""
+    """A path cannot be read or written: no permission, disk full, store unreachable."""
+
+
+class SettingError(ConfigError, StorageError):
+    """Storage cannot be used until a setting or a path is changed: exit code 2, yet caught as a StorageError."""
+
+
+class BundleError(BratsError):
+    """A model bundle that cannot be used."""
 
 
 class ClusterError(BratsError):
-    """Ray broke off what it was doing: machines or processes were lost for good, or nothing moved for too long."""
+    """Ray gave up: machines or processes were lost for good, or nothing moved for too long."""
+
+
+class WorkersLostError(BratsError):
+    """Training workers died, or failed in a way that another start may not meet again."""
 
 
 class DivergedError(BratsError):
@@ -28,7 +50,7 @@ class CaseError(BratsError):
 
     path:      the file or folder at fault, or "" where it is the case as a whole
     reason:    one line with the bad value and, where there is one, the remedy
-    transient: whether another attempt may succeed (a read error), so that a rerun tries again
+    transient: whether another attempt may succeed (a read error), so that a rerun retries it
     """
 
     def __init__(self, path: str, reason: str, *, transient: bool = False) -> None:
@@ -41,21 +63,5 @@ class CaseError(BratsError):
         return f"{self.path}: {self.reason}" if self.path else self.reason
 
 
-@dataclass(frozen=True, kw_only=True)
-class Reject:
-    """A case that could not be used: one row of `rejects.parquet`."""
-
-    case_id: str
-    path: str
-    stage: str
-    """Where it failed: find, read, prepare or predict."""
-    reason: str
-    transient: bool = False
-    """Whether a rerun tries this case again."""
-
-    @classmethod
-    def from_error(cls, case_id: str, stage: str, error: CaseError) -> "Reject":
-        return cls(case_id=case_id, path=error.path, stage=stage, reason=error.reason, transient=error.transient)
-
-    def __str__(self) -> str:
-        return f"{self.case_id}: {self.path}: {self.reason}" if self.path else f"{self.case_id}: {self.reason}"
+class UnknownLabelError(BratsError):
+    """A segmentation holds a value that its layout does not define."""

@@ -1,7 +1,9 @@
-"""What a voxel label means: the tissue labels NCR, ED and ET, the regions WT, TC and ET, each edition's codes.
+"""Labels of voxels: the tissues NCR, ED and ET, and the regions WT, TC and ET.
 
-Axes: `R` region in the order of `REGIONS`, `...` any voxel axes.
+Axes: `...` any voxel axes.
 """
+
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
@@ -14,82 +16,37 @@ ED = 2  # peritumoural oedema
 ET = 3  # enhancing tumour
 TISSUES = {"ncr": NCR, "ed": ED, "et": ET}
 
-REGIONS = ("WT", "TC", "ET")
-REGION_LABELS = {"WT": (NCR, ED, ET), "TC": (NCR, ET), "ET": (ET,)}
 
-# The codes in the NIfTI files of each layout. They are decided by the layout, never guessed from the values
-# found: a BraTS 2020 file without a 4 has no ET, whatever else it contains.
-LAYOUT_CODES: dict[str, dict[int, int]] = {
-    "brats2018": {0: 0, 1: NCR, 2: ED, 4: ET},  # BraTS 2018 to 2021, <id>_flair.nii.gz
-    "brats2023": {0: 0, 1: NCR, 2: ED, 3: ET},  # BraTS 2023 and later, <id>-t2f.nii.gz
-    "decathlon": {0: 0, 1: ED, 2: NCR, 3: ET},  # Medical Segmentation Decathlon Task01
-}
+@dataclass(frozen=True, kw_only=True)
+class Region:
+    """A union of tissues that is segmented and scored as one, and its look in pictures.
 
-_UNKNOWN = 255  # no code, and no label
-
-
-class UnknownLabelError(ValueError):
-    """A segmentation holds a value that its layout does not define."""
-
-
-def decode_labels(codes: npt.NDArray[np.generic], layout: str) -> Labels:
-    """Translate the codes of a NIfTI segmentation, of any shape and number type, into labels.
-
-    Raises UnknownLabelError naming the value and how many voxels have it.
+    labels: of its tissues
+    colour: of its outlines and points, "#RRGGBB"
+    marker: of its points, as matplotlib names it
     """
-    table = LAYOUT_CODES[layout]
-    flat = codes.reshape(-1)
-    with np.errstate(invalid="ignore"):  # NaN and infinity become some number, which differs from them
-        small = flat.astype(np.uint8, copy=False)
-    if flat.dtype != np.uint8:
-        small[small != flat] = _UNKNOWN  # what does not fit into a byte
-    labels: Labels = small.copy()
-    for code, label in table.items():
-        if label != code:
-            np.copyto(labels, label, where=small == code)
-    if any(code not in table and (small == code).any() for code in range(int(small.max(initial=0)) + 1)):
-        values, counts = np.unique(flat[~np.isin(flat, list(table))], return_counts=True)
-        value, count = values[0].item(), int(counts[0])
-        remedy = ""
-        if value == 4 and layout == "brats2023":
-            remedy = "; 4 is the resection cavity of the 2024 post-treatment set, which is not supported yet"
-        raise UnknownLabelError(
-            f"unknown label {value:g} in {count} voxels; {layout} defines {sorted(table)}{remedy}"
-        )
-    return labels.reshape(codes.shape)
+
+    labels: tuple[int, ...]
+    full_name: str
+    colour: str
+    marker: str
 
 
-def encode_labels(labels: Labels, layout: str) -> Labels:
-    """Translate labels into the codes that NIfTI files of this layout use. The inverse of `decode_labels`."""
-    table = np.zeros(max(TISSUES.values()) + 1, np.uint8)
-    for code, label in LAYOUT_CODES[layout].items():
-        table[label] = code
-    return table[labels]
+# Okabe and Ito, "Color Universal Design", 2008: of their colours the three that stay furthest apart in
+# protanopia, deuteranopia and tritanopia. Yellow needs a dark edge where the background is white.
+REGIONS = {
+    "WT": Region(labels=(NCR, ED, ET), full_name="whole tumour", colour="#56B4E9", marker="o"),
+    "TC": Region(labels=(NCR, ET), full_name="tumour core", colour="#F0E442", marker="s"),
+    "ET": Region(labels=(ET,), full_name="enhancing tumour", colour="#D55E00", marker="^"),
+}
+"""By name, in the order of the network's outputs, of tables and of pictures."""
 
 
 def region_mask(labels: Labels, region: str) -> npt.NDArray[np.bool_]:
     """The voxels of one region, shape (...)."""
     wanted = np.zeros(max(TISSUES.values()) + 1, bool)
-    wanted[list(REGION_LABELS[region])] = True
+    wanted[list(REGIONS[region].labels)] = True
     return wanted[labels]
-
-
-def region_masks(labels: Labels) -> npt.NDArray[np.bool_]:
-    """All regions of a label map, shape (R, ...)."""
-    return np.stack([region_mask(labels, region) for region in REGIONS])
-
-
-def labels_from_regions(regions: npt.NDArray[np.bool_]) -> Labels:
-    """The label map of region masks (R, ...): ED where WT, then NCR where TC, then ET where ET.
-
-    Later regions win, so a voxel of ET outside WT is kept as ET. For the nested regions of a label map this
-    is the inverse of `region_masks`.
-    """
-    wt, tc, et = regions
-    labels = np.where(wt, np.uint8(ED), np.uint8(0))
-    labels[tc] = NCR
-    labels[et] = ET
-    return labels
 
 
 def count_tissues(labels: Labels) -> dict[str, int]:
@@ -101,4 +58,4 @@ def count_tissues(labels: Labels) -> dict[str, int]:
 def count_regions(tissues: dict[str, int]) -> dict[str, int]:
     """Number of voxels of each region, keys WT, TC, ET, from the counts of the tissues."""
     by_label = {label: tissues[tissue] for tissue, label in TISSUES.items()}
-    return {region: sum(by_label[label] for label in REGION_LABELS[region]) for region in REGIONS}
+    return {name: sum(by_label[label] for label in region.labels) for name, region in REGIONS.items()}

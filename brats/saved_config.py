@@ -1,4 +1,4 @@
-"""What `config.json` beside an output says of the job that made it, and whether a job may go on in that folder."""
+"""The `config.json` beside an output: the job that made it, and the check that only the same job goes on there."""
 
 import dataclasses
 from dataclasses import dataclass
@@ -7,9 +7,12 @@ from typing import Any, Self
 from brats import storage
 from brats.errors import ConfigError
 
+# What fields that were added later stand for in configurations of before them, by job.
+BEFORE: dict[str, dict[str, Any]] = {"train": {"loss": "bce-dice"}}
+
 
 def result_fields(config: Any) -> dict[str, Any]:
-    """The fields that shape the result, as JSON values."""
+    """The values of the fields that shape the result, as JSON holds them."""
     return {
         item.name: _json_value(getattr(config, item.name))
         for item in dataclasses.fields(config)
@@ -19,7 +22,7 @@ def result_fields(config: Any) -> dict[str, Any]:
 
 @dataclass(frozen=True, kw_only=True)
 class SavedConfig:
-    """What `config.json` beside an output says: what shaped it and how it was run."""
+    """Content of `config.json`: the values that shaped the output, and those of its latest run that did not."""
 
     job: str
     result: dict[str, Any]
@@ -27,25 +30,30 @@ class SavedConfig:
 
     @classmethod
     def of(cls, job: str, config: Any, **result: Any) -> Self:
-        """Of a configuration, with further values that shape the result (such as a data fingerprint)."""
+        """Build from a configuration; `result` adds values that shape the result."""
         shaping = result_fields(config)
         everything = {item.name: _json_value(getattr(config, item.name)) for item in dataclasses.fields(config)}
         rest = {name: value for name, value in everything.items() if name not in shaping}
         return cls(job=job, result={**shaping, **result}, execution=rest)
 
     def claim(self, out: str) -> None:
-        """Write OUT/config.json, or check that what is there was shaped by the same values.
+        """Write OUT/config.json, unless `check` fails."""
+        self.check(out)
+        storage.write_json(config_path(out), dataclasses.asdict(self))
 
-        Raises ConfigError naming the fields that differ: an output folder never mixes two runs.
+    def check(self, out: str) -> None:
+        """Raise ConfigError naming the fields that differ where OUT was shaped by other values.
+
+        An output folder never mixes two runs.
         """
-        path = storage.join(out, "config.json")
+        path = config_path(out)
         if storage.exists(path):
             found = storage.read_json(path)
             if found.get("job") != self.job:
                 raise ConfigError(
                     f"{out}: holds the output of {found.get('job')}, not of {self.job}; choose another --out"
                 )
-            theirs = found.get("result", {})
+            theirs = {**BEFORE.get(self.job, {}), **found.get("result", {})}
             different = [
                 f"{name} {theirs.get(name)!r} there, {self.result.get(name)!r} here"
                 for name in sorted({*self.result, *theirs})
@@ -53,7 +61,10 @@ class SavedConfig:
             ]
             if different:
                 raise ConfigError(f"{out}: holds a different run ({'; '.join(different)}); choose another --out")
-        storage.write_json(path, dataclasses.asdict(self))
+
+
+def config_path(out: str) -> str:
+    return storage.join(out, "config.json")
 
 
 def _json_value(value: Any) -> Any:

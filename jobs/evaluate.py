@@ -3,23 +3,16 @@
 try:
     from brats.cli import run_job
 except ModuleNotFoundError as error:
-    raise SystemExit(
-        f"evaluate.py: {error.name} is not installed; run `make install`, then `source .venv/bin/activate`"
-    ) from None
+    raise SystemExit(f"{error.name} is missing; run `make install`, then `source .venv/bin/activate`") from None
 from brats.config import EvaluateConfig
 
 
 def main(config: EvaluateConfig) -> None:
-    from brats import storage
-    from brats.cluster.connect import connected
-    from brats.cluster.preflight import check_cluster
-    from brats.cluster.quiet import calm
+    from brats.cluster.session import ready
     from brats.pipeline.evaluate import evaluate
 
     inputs = {"--predictions": config.predictions, "--references": config.references}
-    storage.check_roundtrip(storage.absolute(config.out))
-    with calm(), connected():
-        check_cluster(inputs, config.out, wait_minutes=config.wait_minutes)
+    with ready(inputs, config.out, config.wait_minutes):
         print(evaluate(config).summary())
 
 

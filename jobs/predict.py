@@ -3,23 +3,16 @@
 try:
     from brats.cli import run_job
 except ModuleNotFoundError as error:
-    raise SystemExit(
-        f"predict.py: {error.name} is not installed; run `make install`, then `source .venv/bin/activate`"
-    ) from None
+    raise SystemExit(f"{error.name} is missing; run `make install`, then `source .venv/bin/activate`") from None
 from brats.config import PredictConfig
 
 
 def main(config: PredictConfig) -> None:
-    from brats import storage
-    from brats.cluster.connect import NETWORK_MODULES, connected
-    from brats.cluster.preflight import check_cluster
-    from brats.cluster.quiet import calm
+    from brats.cluster.connect import NETWORK_MODULES
+    from brats.cluster.session import ready
     from brats.pipeline.predict import predict
 
-    inputs = {"--data": config.data, "--model": config.model}
-    storage.check_roundtrip(storage.absolute(config.out))
-    with calm(), connected(NETWORK_MODULES):
-        check_cluster(inputs, config.out, wait_minutes=config.wait_minutes)
+    with ready({"--data": config.data, "--model": config.model}, config.out, config.wait_minutes, NETWORK_MODULES):
         print(predict(config).summary())
 
 

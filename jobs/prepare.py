@@ -3,22 +3,15 @@
 try:
     from brats.cli import run_job
 except ModuleNotFoundError as error:
-    raise SystemExit(
-        f"prepare.py: {error.name} is not installed; run `make install`, then `source .venv/bin/activate`"
-    ) from None
+    raise SystemExit(f"{error.name} is missing; run `make install`, then `source .venv/bin/activate`") from None
 from brats.config import PrepareConfig
 
 
 def main(config: PrepareConfig) -> None:
-    from brats import storage
-    from brats.cluster.connect import connected
-    from brats.cluster.preflight import check_cluster
-    from brats.cluster.quiet import calm
+    from brats.cluster.session import ready
     from brats.pipeline.prepare import prepare
 
-    storage.check_roundtrip(storage.absolute(config.out))
-    with calm(), connected():
-        check_cluster({"--data": config.data}, config.out, wait_minutes=config.wait_minutes)
+    with ready({"--data": config.data}, config.out, config.wait_minutes):
         print(prepare(config).summary())
 
 

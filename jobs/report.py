@@ -3,9 +3,7 @@
 try:
     from brats.cli import run_job
 except ModuleNotFoundError as error:
-    raise SystemExit(
-        f"report.py: {error.name} is not installed; run `make install`, then `source .venv/bin/activate`"
-    ) from None
+    raise SystemExit(f"{error.name} is missing; run `make install`, then `source .venv/bin/activate`") from None
 from brats.config import ReportConfig
 
 

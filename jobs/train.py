@@ -3,24 +3,16 @@
 try:
     from brats.cli import run_job
 except ModuleNotFoundError as error:
-    raise SystemExit(
-        f"train.py: {error.name} is not installed; run `make install`, then `source .venv/bin/activate`"
-    ) from None
-from brats.config import TrainConfig, resolve_train
+    raise SystemExit(f"{error.name} is missing; run `make install`, then `source .venv/bin/activate`") from None
+from brats.config import TrainConfig
 
 
 def main(config: TrainConfig) -> None:
-    from brats import storage
-    from brats.cluster.connect import NETWORK_MODULES, connected
-    from brats.cluster.preflight import check_cluster
-    from brats.cluster.quiet import calm
+    from brats.cluster.connect import NETWORK_MODULES
+    from brats.cluster.session import ready
     from brats.pipeline.train import train
 
-    config = resolve_train(config)
-    assert config.out is not None
-    storage.check_roundtrip(storage.absolute(config.out))
-    with calm(), connected(NETWORK_MODULES):
-        check_cluster({"--data": config.data}, config.out, wait_minutes=config.wait_minutes)
+    with ready({"--data": config.data}, config.out, config.wait_minutes, NETWORK_MODULES):
         print(train(config).summary())
 
 

@@ -33,7 +33,7 @@ def start_counter() -> Any:
     return ray.remote(num_cpus=0, scheduling_strategy=here)(Attempts).remote()
 
 
-def begin(counter: Any, case_id: str, doing: str, remedy: str = "use machines with more memory") -> None:
+def begin(counter: Any, case_id: str, doing: str, remedy: str) -> None:
     """Count an attempt at a case, in the process that is about to make it.
 
     doing: what is done with the case, as `reading`; each is counted by itself

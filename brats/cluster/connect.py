@@ -1,7 +1,6 @@
 """Connect to Ray: to the cluster that `RAY_ADDRESS` names, else to one embedded in this process, ending with it."""
 
 import importlib
-import json
 import logging
 import os
 import re
@@ -14,7 +13,8 @@ from types import FrameType
 from typing import Any
 
 from brats.cluster.datasets import root_cause
-from brats.cluster.quiet import keep_off_console, show_ours_only
+from brats.cluster.quiet import keep_off_console, shorten_messages
+from brats.cluster.ray_internals import submitted_env_vars
 from brats.errors import BratsError, ConfigError
 
 # Ray reads these when it is imported or when its processes start; what the user has set stays as it is.
@@ -72,7 +72,7 @@ def connected(meanwhile: Sequence[str] = ()) -> Iterator[None]:
     init(os.environ.get("RAY_ADDRESS") or "local")
     importing.join()
     keep_off_console("ray", "ray.data", "ray.train")
-    show_ours_only()
+    shorten_messages()
     context = DataContext.get_current()
     context.enable_progress_bars = False
     context.print_on_execution_start = False
@@ -103,10 +103,8 @@ def init(address: str) -> None:
         options: dict[str, Any] = {"num_cpus": local_cpus(), "include_dashboard": False}
     else:
         check_reachable(address)
-        # What `ray job submit` was given for the workers reaches them anyway; Ray refuses to be told twice.
-        submitted = json.loads(os.environ.get("RAY_JOB_CONFIG_JSON_ENV_VAR", "{}")).get("runtime_env") or {}
-        told = submitted.get("env_vars") or {}
-        names = [name for name in (*QUIET, *MEMORY, *FORWARDED) if name in os.environ and name not in told]
+        submitted = submitted_env_vars()  # they reach the workers anyway, and Ray refuses to set them twice
+        names = [name for name in (*QUIET, *MEMORY, *FORWARDED) if name in os.environ and name not in submitted]
         settings = {name: os.environ[name] for name in names}
         options = {"runtime_env": {"env_vars": settings}}  # embedded workers inherit them
     try:

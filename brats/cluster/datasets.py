@@ -1,9 +1,10 @@
-"""Running a Ray dataset: its rows as they are done, a status per case, and Ray's errors in one line."""
+"""Running Ray datasets, of cases above all: rows as they are done, and the errors of Ray in one line."""
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
+from brats.cluster.per_case import pack, unpack
 from brats.console import Progress
 from brats.errors import ClusterError, StorageError
 
@@ -19,19 +20,32 @@ def rows_of(dataset: Any) -> Iterable[dict[str, Any]]:
         raise ClusterError(root_cause(error)) from error
 
 
-def case_statuses(dataset: Any, stage: str, n_cases: int) -> Iterator[dict[str, Any]]:
-    """The rows of a dataset with one status per case, as they are done, with the progress shown.
+def from_cases(values: Mapping[str, Any]) -> Any:
+    """A dataset of one row and one block per case, with these values by case id; see `per_case`."""
+    import ray.data
 
-    Raises StorageError, after all the cases, with the first `failure` that a status names.
+    rows = [pack(case_id, value) for case_id, value in values.items()]
+    return ray.data.from_items(rows, override_num_blocks=len(rows))
+
+
+def run_cases(dataset: Any, stage: str, n_cases: int, take: Callable[[str, Any], None]) -> None:
+    """Run a per-case dataset to its end, showing the progress.
+
+    take: called on the driver with the id of each case, in the order they finish, and its value or its `Reject`;
+          it may store something
+
+    Raises StorageError, the first, when a result could not be stored, after all the other cases are done.
     """
     progress = Progress(stage, n_cases, "cases")
-    failure = ""
-    for status in rows_of(dataset):
+    failure: StorageError | None = None
+    for row in rows_of(dataset):
         progress.advance()
-        failure = failure or status["failure"]
-        yield status
+        try:
+            take(row["case_id"], unpack(row))
+        except StorageError as error:
+            failure = failure or error
     if failure:
-        raise StorageError(failure)
+        raise failure
 
 
 def root_cause(error: BaseException) -> str:

@@ -1,47 +1,25 @@
-"""How many workers, on what: what a job wants, beside what the cluster has and what an autoscaler can bring."""
+"""Choose the workers from what the job asks for, what the cluster has and what its autoscaler can add."""
 
 import math
-import os
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, NamedTuple
 
-import yaml
-
+from brats.cluster.capacity import Capacity, Machine, cluster_capacity
 from brats.config import Device
 from brats.console import duration, say
 from brats.errors import BratsError, ConfigError
 
 POLL_S = 1.0
-SAY_FIRST_S, SAY_EVERY_S = 5.0, 30.0
+REPORT_FIRST_S, REPORT_EVERY_S = 5.0, 30.0
 RELEASE_S = 20.0  # within which Ray gives back what a job that has just ended held
-FEEDING_CPUS = 0.5  # that workers leave at least to the tasks that read for them
-BOOTSTRAP_CONFIG = "~/ray_bootstrap_config.yaml"  # named in the start commands of every `ray up` configuration
-ACCELERATOR = "accelerator_type:"  # Ray's name for a kind of GPU, among the resources of a machine
-
-
-@dataclass(frozen=True, kw_only=True)
-class Machine:
-    """What a machine offers to jobs, or what of it is free."""
-
-    cpus: float
-    gpus: int = 0
-    accelerator: str | None = None
-
-
-@dataclass(frozen=True, kw_only=True)
-class Capacity:
-    """What the cluster has, what of that is free, and what it has once it has grown as far as it may."""
-
-    machines: Sequence[Machine]
-    free: Sequence[Machine]
-    grown: Sequence[Machine]
+FEEDING_CPUS = 0.5  # of a task that reads for training workers, which they leave free for one at least
 
 
 @dataclass(frozen=True, kw_only=True)
 class Placement:
-    """How many workers there are, on what, and with which share of a machine.
+    """How many workers there are, on what, and with how many CPUs each.
 
     cpus:        Ray CPUs that one worker reserves
     threads:     threads that one worker computes with, 0 for as many as its library likes
@@ -57,6 +35,10 @@ class Placement:
     missing: int = 0
 
     @property
+    def device(self) -> Device:
+        return "cuda" if self.use_gpu else "cpu"
+
+    @property
     def bundle(self) -> dict[str, float]:
         """The resources of one worker, which one machine must have."""
         return {"CPU": self.cpus, **({"GPU": 1} if self.use_gpu else {})}
@@ -66,16 +48,63 @@ class Placement:
         return f"{self.workers} {kind} worker{'s' if self.workers != 1 else ''}"
 
 
-def choose(
-    capacity: Capacity, device: Device, wanted: int, *, cpu_workers: int
-) -> tuple[Placement | None, Placement | None]:
-    """The placement that is possible now, and the one to wait for where more is there or can come, else None.
+@dataclass(frozen=True, kw_only=True)
+class Wish:
+    """What a job asks for.
 
-    wanted:      number of workers asked for, 0 for as many as fit
-    cpu_workers: the most workers on CPUs where none are asked for: one per machine; 0 for one per CPU
+    workers:     0 for as many as fit
+    cpu_workers: the most workers on CPUs where no number is asked for: one per machine; 0 for one per CPU
+    lost:        the placement that a loss of machines ended: they may come back
+    """
 
-    One worker per GPU where there are any or can be, else on CPUs; never so many that too little is left to the
-    tasks that feed them. Raises ConfigError when a GPU is asked for and there will be none.
+    device: Device
+    workers: int
+    cpu_workers: int
+    lost: Placement | None = None
+
+
+class Choice(NamedTuple):
+    """The placement that is possible now, and the one to wait for where more is there or can come."""
+
+    possible: Placement | None
+    better: Placement | None
+
+
+def aim(capacity: Capacity, wish: Wish, held: Placement | None) -> Choice:
+    """What to start with and what to wait for, of which there is one at least.
+
+    held: a placement for which Ray holds the room: as good as free
+
+    Raises ConfigError when the cluster cannot hold a single worker, now or later.
+    """
+    if wish.lost:
+        wish = replace(wish, device=wish.lost.device, workers=wish.lost.workers + wish.lost.missing)
+    if held:
+        capacity = replace(capacity, free=capacity.machines)
+        wish = replace(wish, device=held.device, workers=held.workers)
+    choice = choose(with_lost(capacity, wish.lost), wish.device, wish.workers, cpu_workers=wish.cpu_workers)
+    if not choice.possible and not choice.better:
+        raise ConfigError(
+            f"no machine has a CPU to spare for a worker, and {FEEDING_CPUS:g} of one is needed for the tasks that "
+            "feed it; start Ray with more --num-cpus on the machines that are to work"
+        )
+    return choice
+
+
+def with_lost(capacity: Capacity, lost: Placement | None) -> Capacity:
+    """The capacity of a cluster to which the machines of a placement that was lost may come back."""
+    if lost is None:
+        return capacity
+    machine = Machine(cpus=lost.cpus + FEEDING_CPUS, gpus=int(lost.use_gpu), accelerator=lost.accelerator)
+    return replace(capacity, grown=[*capacity.grown, *[machine] * lost.workers])
+
+
+def choose(capacity: Capacity, device: Device, wanted: int, *, cpu_workers: int) -> Choice:
+    """One worker per GPU where there are any or can be, else on CPUs; enough is left to the tasks that feed them.
+
+    wanted, cpu_workers: as of a `Wish`
+
+    Raises ConfigError when a GPU is asked for and there will be none.
     """
     n_gpus = sum(machine.gpus for machine in capacity.grown)
     if device == "cuda" and not n_gpus:
@@ -84,11 +113,12 @@ def choose(
         )
     use_gpu = device != "cpu" and n_gpus > 0
     goal = wanted or (n_gpus if use_gpu else _on_cpus(capacity, cpu_workers))
-    aim = _most_workers(goal, capacity.grown, use_gpu)
-    now = _most_workers(aim, capacity.free, use_gpu)
-    possible = _place(now, use_gpu, capacity.machines, capacity.free, aim - now) if now else None
-    better = _place(aim, use_gpu, capacity.grown, capacity.grown, 0) if aim > now else None
-    return possible, better
+    most = _most_workers(goal, capacity.grown, use_gpu)
+    now = _most_workers(most, capacity.free, use_gpu)
+    return Choice(
+        _place(now, use_gpu, capacity.machines, capacity.free, most - now) if now else None,
+        _place(most, use_gpu, capacity.grown, capacity.grown, 0) if most > now else None,
+    )
 
 
 def _on_cpus(capacity: Capacity, cpu_workers: int) -> int:
@@ -98,15 +128,16 @@ def _on_cpus(capacity: Capacity, cpu_workers: int) -> int:
     return max(1, int(sum(machine.cpus for machine in capacity.machines)))
 
 
-def _fits(workers: int, share: float, machines: Sequence[Machine], use_gpu: bool) -> bool:
+def _fits(workers: int, cpus_each: float, machines: Sequence[Machine], use_gpu: bool) -> bool:
     """Whether each of so many workers finds a machine with room for it, and enough is left to feed them."""
-    seats = [int(machine.cpus // share) for machine in machines]
+    slots = [int(machine.cpus // cpus_each) for machine in machines]
     if use_gpu:
-        seats = [min(n, machine.gpus) for n, machine in zip(seats, machines, strict=True)]
-    return workers <= sum(seats) and workers * share + FEEDING_CPUS <= sum(machine.cpus for machine in machines)
+        slots = [min(n, machine.gpus) for n, machine in zip(slots, machines, strict=True)]
+    n_cpus = sum(machine.cpus for machine in machines)
+    return workers <= sum(slots) and workers * cpus_each + FEEDING_CPUS <= n_cpus
 
 
-def _share(workers: int, machines: Sequence[Machine], use_gpu: bool) -> float:
+def _cpus_each(workers: int, machines: Sequence[Machine], use_gpu: bool) -> float:
     """CPUs that one worker reserves: a whole one where there are as many."""
     return 1.0 if _fits(workers, 1.0, machines, use_gpu) else 0.5
 
@@ -119,129 +150,21 @@ def _most_workers(goal: int, machines: Sequence[Machine], use_gpu: bool) -> int:
 def _place(
     workers: int, use_gpu: bool, machines: Sequence[Machine], free: Sequence[Machine], missing: int
 ) -> Placement:
-    share = _share(workers, free, use_gpu)
+    cpus = _cpus_each(workers, free, use_gpu)
     if use_gpu:
         kinds = {machine.accelerator for machine in machines if machine.gpus}
         accelerator = next(iter(kinds)) if len(kinds) == 1 else None
         return Placement(
-            workers=workers, use_gpu=True, cpus=share, threads=0, accelerator=accelerator, missing=missing
+            workers=workers, use_gpu=True, cpus=cpus, threads=0, accelerator=accelerator, missing=missing
         )
     computing = [machine.cpus for machine in machines if machine.cpus]
     per_machine = math.ceil(workers / len(computing))
     threads = max(1, int(min(computing)) // per_machine)
-    return Placement(workers=workers, use_gpu=False, cpus=share, threads=threads, missing=missing)
-
-
-def look() -> Capacity:
-    """The capacity of the cluster this process is connected to."""
-    import ray
-
-    present = {node["NodeID"]: node["Resources"] for node in ray.nodes() if node["Alive"]}
-    free = ray._private.state.available_resources_per_node()  # the public function sums over the machines
-    machines = [_machine(resources) for resources in present.values()]
-    grown = growth() if os.environ.get("RAY_ADDRESS") else []
-    larger = sum(machine.cpus for machine in grown) > sum(machine.cpus for machine in machines)
-    return Capacity(
-        machines=machines,
-        free=[_machine(free.get(name, {})) for name in present],
-        grown=grown if larger else machines,
-    )
-
-
-def growth() -> list[Machine]:
-    """All the workers that a cluster may grow to; [] where no autoscaler is known of.
-
-    Ray has no call for it. `ray up` leaves the configuration on the head, where submitted jobs run.
-    """
-    try:
-        with open(os.path.expanduser(BOOTSTRAP_CONFIG)) as file:
-            config = yaml.safe_load(file)
-        most = config["max_workers"]
-        machines = [
-            _machine(kind["resources"])
-            for name, kind in config["available_node_types"].items()
-            if name != config["head_node_type"]
-            for _ in range(min(kind.get("max_workers", most), most))
-        ]
-    except (OSError, yaml.YAMLError, LookupError, TypeError, AttributeError):
-        return []
-    return sorted(machines, key=lambda machine: (machine.gpus, machine.cpus), reverse=True)[:most]
-
-
-def _machine(resources: dict[str, float]) -> Machine:
-    kinds = [name.removeprefix(ACCELERATOR) for name in resources if name.startswith(ACCELERATOR)]
-    return Machine(
-        cpus=resources.get("CPU", 0.0),
-        gpus=int(resources.get("GPU", 0)),
-        accelerator=kinds[0] if len(kinds) == 1 else None,
-    )
-
-
-def place_workers(
-    device: Device, wanted: int, *, cpu_workers: int, wait_minutes: float, lost: Placement | None = None
-) -> Placement:
-    """Choose the workers for a model as `choose` does, waiting where more are still to come.
-
-    wait_minutes: how long to wait for machines that an autoscaler brings, and for other jobs to end; then fewer
-                  workers must do
-    lost:         the placement that was broken off: do not wait for its machines to come back while any worker can
-                  go on, but do while none can
-
-    Raises ConfigError when the cluster cannot hold a single worker, BratsError when none came in time.
-    """
-    started, said = time.monotonic(), -math.inf
-    asked: Placement | None = None
-    group: Any = None
-    if lost:
-        device, wanted = "cuda" if lost.use_gpu else "cpu", lost.workers + lost.missing
-    try:
-        while True:
-            capacity = look()
-            if asked and is_reserved(group):  # the room is there, and held for us: as good as free
-                capacity = replace(capacity, free=capacity.machines)
-                device, wanted = "cuda" if asked.use_gpu else "cpu", asked.workers
-            possible, better = choose(with_lost(capacity, lost), device, wanted, cpu_workers=cpu_workers)
-            if not possible and not better:
-                raise ConfigError(
-                    "no machine has a CPU to spare for a worker, and half a one is needed for the tasks that feed "
-                    "it; start Ray with more --num-cpus on the machines that are to work"
-                )
-            waited = time.monotonic() - started
-            left_s = (RELEASE_S if lost and possible else 60 * wait_minutes) - waited
-            if better is None or left_s <= 0:
-                break
-            if asked is None:
-                asked, group = better, reserve([better.bundle] * better.workers + [{"CPU": FEEDING_CPUS}])
-            if waited >= SAY_FIRST_S and waited - said >= SAY_EVERY_S:
-                said = waited
-                here = f"room for {possible.workers if possible else 'none'} so far"
-                say("cluster", f"waiting for {better}, {here}; {duration(left_s)} left")
-            time.sleep(POLL_S)
-    finally:
-        release(group)
-    if not possible:
-        raise BratsError(
-            f"no room for a worker came up within {wait_minutes:g} minutes (--wait-minutes); see `ray status` for "
-            "what holds the machines up, and run the same command again"
-        )
-    if possible.workers < wanted or possible.missing:
-        most = max(wanted, possible.workers + possible.missing)
-        say("cluster", f"room for {possible.workers} of {most} workers; gradients accumulate")
-    if device == "auto" and not possible.use_gpu and not lost:
-        say("cluster", "no GPU here, and none to come: working on CPUs")
-    return possible
-
-
-def with_lost(capacity: Capacity, lost: Placement | None) -> Capacity:
-    """The capacity of a cluster to which the machines of a placement that was broken off may come back."""
-    if lost is None:
-        return capacity
-    machine = Machine(cpus=lost.cpus + FEEDING_CPUS, gpus=int(lost.use_gpu), accelerator=lost.accelerator)
-    return replace(capacity, grown=[*capacity.grown, *[machine] * lost.workers])
+    return Placement(workers=workers, use_gpu=False, cpus=cpus, threads=threads, missing=missing)
 
 
 def reserve(bundles: Sequence[dict[str, float]]) -> Any:
-    """Have Ray, and its autoscaler, find room for all of these: a demand that ends with this process at last."""
+    """Have Ray, and its autoscaler, find room for all of these; released at the latest when this process ends."""
     from ray.util.placement_group import placement_group
 
     return placement_group(list(bundles), strategy="SPREAD")
@@ -260,3 +183,77 @@ def release(group: Any) -> None:
 
     if group is not None:
         remove_placement_group(group)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cluster:
+    """What waiting for workers needs of Ray and of the time; a test gives its own."""
+
+    capacity: Callable[[], Capacity] = cluster_capacity
+    reserve: Callable[[Sequence[dict[str, float]]], Any] = reserve
+    is_reserved: Callable[[Any], bool] = is_reserved
+    release: Callable[[Any], None] = release
+    clock: Callable[[], float] = time.monotonic
+    sleep: Callable[[float], None] = time.sleep
+
+
+def place_workers(
+    device: Device, wanted: int, *, cpu_workers: int, wait_minutes: float, lost: Placement | None = None
+) -> Placement:
+    """Choose the workers for a model as `choose` does, waiting where more are still to come.
+
+    wait_minutes: how long to wait for machines that an autoscaler brings, and for other jobs to end; then fewer
+                  workers must do
+    lost:         the placement that a loss of machines ended: do not wait for them to come back while any worker
+                  can go on, but do while none can
+
+    Raises ConfigError when the cluster cannot hold a single worker, BratsError when none came in time.
+    """
+    wish = Wish(device=device, workers=wanted, cpu_workers=cpu_workers, lost=lost)
+    placement = wait_for_workers(wish, 60 * wait_minutes, Cluster())
+    if not placement:
+        raise BratsError(
+            f"no room for a worker came up within {wait_minutes:g} minutes (--wait-minutes); see `ray status` for "
+            "what holds the machines up, and run the same command again"
+        )
+    for line in shortfalls(placement, wish):
+        say("cluster", line)
+    return placement
+
+
+def wait_for_workers(wish: Wish, wait_s: float, cluster: Cluster) -> Placement | None:
+    """The workers there is room for once no more are to come or the time is over; None for none."""
+    started, next_report_s = cluster.clock(), REPORT_FIRST_S
+    asked: Placement | None = None
+    group: Any = None
+    try:
+        while True:
+            capacity = cluster.capacity()
+            held = asked if asked and cluster.is_reserved(group) else None
+            possible, better = aim(capacity, wish, held)
+            waited_s = cluster.clock() - started
+            left_s = (RELEASE_S if wish.lost and possible else wait_s) - waited_s
+            if better is None or left_s <= 0:
+                return possible
+            if asked is None:
+                asked = better
+                group = cluster.reserve([better.bundle] * better.workers + [{"CPU": FEEDING_CPUS}])
+            if waited_s >= next_report_s:
+                next_report_s = waited_s + REPORT_EVERY_S
+                room = possible.workers if possible else "none"
+                say("cluster", f"waiting for {better}, room for {room} so far; {duration(left_s)} left")
+            cluster.sleep(POLL_S)
+    finally:
+        cluster.release(group)
+
+
+def shortfalls(placement: Placement, wish: Wish) -> list[str]:
+    """What a placement lacks of the wish, for the user."""
+    lines = []
+    wanted = wish.lost.workers + wish.lost.missing if wish.lost else wish.workers
+    most = max(wanted, placement.workers + placement.missing)
+    if placement.workers < most:
+        lines.append(f"room for {placement.workers} of {most} workers; gradients accumulate")
+    if wish.device == "auto" and not placement.use_gpu and not wish.lost:
+        lines.append("no GPU here, and none to come: working on CPUs")
+    return lines

@@ -1,4 +1,4 @@
-"""Before anything starts: that every machine sees the folders of the job, has its code, and room to work."""
+"""Checks before a job starts: every machine sees the job's folders, has its code, and has room to work."""
 
 import os
 import shutil
@@ -12,21 +12,18 @@ from dataclasses import dataclass
 from typing import Any
 
 from brats import storage
+from brats.cluster.per_case import CASE_MEMORY_BYTES
 from brats.cluster.placement import Placement, place_workers
 from brats.errors import BratsError, ConfigError, StorageError
 
-# Of a task that takes one case from file to file. Two for each core: one works while what came of the other is told
-# and its successor sent. With one for each core, the cores stood still for a third of the time.
-CASE_CPUS = 0.5
-CASE_MEMORY_BYTES = 2**30  # that Ray sets aside for a task which reads a case; BraTS in int16 peaks at 0.24 GB
 FREE_DISK_BYTES = 2**30  # where Ray keeps its logs and what does not fit into memory
 NO_PROGRESS_S = 600.0  # a dataset that stands still this long, or as long as machines are waited for, ends
 ANSWER_S = 90.0  # within which a machine must answer; its first Python process reads from a cold disk
 
 
 @dataclass(frozen=True, kw_only=True)
-class Sight:
-    """What a machine says of itself: its name, and why it cannot take part, "" when it can."""
+class MachineReport:
+    """The name of a machine, and why it cannot take part, "" when it can."""
 
     host: str
     complaint: str
@@ -55,12 +52,12 @@ def check_cluster(inputs: Mapping[str, str | None], out: str, *, wait_minutes: f
     probe = storage.join(out, f".check-{uuid.uuid4().hex}")
     storage.write_bytes(probe, probe.encode())
     try:
-        sights = ask_machines(probe, read)
+        reports = ask_machines(probe, read)
     finally:
         storage.remove(probe)
-    for sight in sights:
-        if sight.complaint:
-            raise ConfigError(f"machine {sight.host}: {sight.complaint}")
+    for report in reports:
+        if report.complaint:
+            raise ConfigError(f"machine {report.host}: {report.complaint}")
 
 
 def check_disk(folder: str, needed_bytes: int) -> None:
@@ -77,16 +74,16 @@ def check_disk(folder: str, needed_bytes: int) -> None:
         )
 
 
-def ask_machines(probe: str, inputs: Mapping[str, str]) -> list[Sight]:
-    """What every machine that computes says of itself. One that does not answer is left out: it may be leaving."""
+def ask_machines(probe: str, inputs: Mapping[str, str]) -> list[MachineReport]:
+    """A report of every machine that computes, but of those that do not answer: they may be leaving."""
     import ray
 
-    asked = ask_each([node for node in alive() if node["Resources"].get("CPU")], look_around, probe, inputs)
+    asked = ask_each([node for node in alive() if node["Resources"].get("CPU")], report_machine, probe, inputs)
     answered, _ = ray.wait(list(asked), num_returns=len(asked), timeout=ANSWER_S)
-    sights = []
+    reports = []
     for answer in answered:
         try:
-            sights.append(ray.get(answer))
+            reports.append(ray.get(answer))
         except ray.exceptions.RayTaskError as error:
             if "ModuleNotFoundError" not in str(error):
                 raise
@@ -94,14 +91,14 @@ def ask_machines(probe: str, inputs: Mapping[str, str]) -> list[Sight]:
                 "it does not have this program; submit the job with `ray job submit --working-dir . -- python "
                 "jobs/...`, or install brats-ray on every machine"
             )
-            sights.append(Sight(host=asked[answer]["NodeManagerHostname"], complaint=complaint))
+            reports.append(MachineReport(host=asked[answer]["NodeManagerHostname"], complaint=complaint))
         except ray.exceptions.RayError:
             continue
-    return sights
+    return reports
 
 
 def alive() -> list[dict[str, Any]]:
-    """The machines of the cluster, as Ray describes them, that it has not given up."""
+    """The machines of the cluster that Ray has not marked dead, as it describes them."""
     import ray
 
     return [node for node in ray.nodes() if node["Alive"]]
@@ -110,7 +107,7 @@ def alive() -> list[dict[str, Any]]:
 def ask_each(
     nodes: Sequence[dict[str, Any]], task: Callable[..., Any], *arguments: Any
 ) -> dict[Any, dict[str, Any]]:
-    """Run a function once on each of these machines; return its answers to come, with the machine of each."""
+    """Start a function once on each of these machines; return its pending answers, with the machine of each."""
     import ray
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
@@ -126,7 +123,7 @@ def ask_each(
 def check_gpus(placement: Placement) -> None:
     """Raise ConfigError naming a machine and its driver unless torch can use the GPU of every worker.
 
-    Asked before the workers start: joining them over GPUs that cannot be used fails with less clear words.
+    Checked before the workers start: joining them over GPUs that cannot be used fails with a less clear message.
     """
     import ray
 
@@ -141,7 +138,7 @@ def check_gpus(placement: Placement) -> None:
     answers, _ = ray.wait(
         [ask.remote() for _ in range(placement.workers)], num_returns=placement.workers, timeout=ANSWER_S
     )
-    for answer in answers:  # a machine that does not answer is on its way out, which the workers will find
+    for answer in answers:  # a machine that does not answer is being lost, which the workers will find
         with suppress(ray.exceptions.RayError):
             if complaint := ray.get(answer):
                 raise ConfigError(complaint)
@@ -158,8 +155,8 @@ def _gpu_complaint() -> str:
     return ""
 
 
-def settle() -> None:
-    """Wait until every machine has either answered or been given up by Ray, which takes it some seconds."""
+def wait_for_lost_nodes() -> None:
+    """Wait until every machine has answered or Ray has marked it dead, which takes some seconds."""
     import ray
 
     asked = ask_each(alive(), _answer)
@@ -174,9 +171,9 @@ def _answer() -> None:
     """Ray task: nothing but an answer."""
 
 
-def look_around(probe: str, inputs: Mapping[str, str]) -> Sight:
-    """Ray task: whether this machine sees what the driver has written and what is to be read, and has room."""
-    return Sight(host=socket.gethostname(), complaint=_complaint(probe, inputs))
+def report_machine(probe: str, inputs: Mapping[str, str]) -> MachineReport:
+    """Ray task: check that this machine sees what the driver wrote and what the job reads, and has room."""
+    return MachineReport(host=socket.gethostname(), complaint=_complaint(probe, inputs))
 
 
 def _complaint(probe: str, inputs: Mapping[str, str]) -> str:

@@ -1,4 +1,4 @@
-"""What Ray tells of machines and processes that were lost, one calm line each; the rest stays in its log files."""
+"""Ray's console output: one line for each lost machine or process; everything else stays in its log files."""
 
 import logging
 import os
@@ -7,8 +7,8 @@ import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
 
+from brats.cluster.ray_internals import replace_printer
 from brats.console import say
 
 NATIVE_LOG_LINE = re.compile(
@@ -24,7 +24,7 @@ OUT_OF_MEMORY = re.compile(
 
 
 def one_line(message: str) -> str:
-    """The message in our words, or "" where it is none that the user needs."""
+    """A message of Ray as one line for the user, or "" for one that the user does not need."""
     if found := LOST_MACHINE.search(message):
         return f"lost the machine {found['address']}; what it was doing is done again elsewhere"
     if found := OUT_OF_MEMORY.search(message):
@@ -34,24 +34,18 @@ def one_line(message: str) -> str:
     return ""
 
 
-def show_ours_only() -> None:
-    """Say the messages that Ray pushes to a driver in our words instead of its own, which fill a screen each.
-
-    Ray 2.60 prints them whether or not it is told to leave the logs alone, and leaves no other way than this.
-    """
-    import ray._private.worker
-
-    ray._private.worker.print_to_stdstream = _show
+def shorten_messages() -> None:
+    """Print the messages that Ray pushes to the driver as one line of our own each, or not at all."""
+    replace_printer(_show)
 
 
-def _show(data: dict[str, Any], ignore_prefix: bool = False) -> None:  # noqa: ARG001  # as Ray calls it
-    for message in data["lines"]:
-        if line := one_line(message):
-            say("ray", line)
+def _show(message: str) -> None:
+    if line := one_line(message):
+        say("ray", line)
 
 
 def keep_off_console(*names: str) -> None:
-    """Let these loggers write to their files only; what goes wrong is said by us, in one line."""
+    """Let these loggers write to their files only; errors are reported by this program, in one line."""
     for name in names:
         for handler in logging.getLogger(name).handlers:
             if isinstance(handler, logging.StreamHandler) and not isinstance(handler, logging.FileHandler):
@@ -59,7 +53,7 @@ def keep_off_console(*names: str) -> None:
 
 
 @contextmanager
-def calm() -> Iterator[None]:
+def native_log_hidden() -> Iterator[None]:
     """Keep the log of Ray's native core off the console: it writes past Python, straight to descriptor 2."""
     console = os.dup(2)
     incoming, outgoing = os.pipe()

@@ -1,4 +1,4 @@
-"""BraTS cases in a folder or s3:// prefix: found by the names of their files, from one listing."""
+"""Discovery of BraTS cases below a folder or s3:// prefix, by file name, from one listing."""
 
 import csv
 import re
@@ -9,26 +9,14 @@ from typing import Any, NamedTuple
 
 from brats import storage
 from brats.config import MODALITIES
-from brats.errors import ConfigError, Reject
+from brats.data import layouts
+from brats.data.layouts import LAYOUTS, SEGMENTATION
+from brats.data.rejects import Reject
+from brats.errors import ConfigError
 from brats.storage import FileInfo
 
-_SEGMENTATION = "seg"
-_KINDS = (*MODALITIES, _SEGMENTATION)
+_KINDS = (*MODALITIES, SEGMENTATION)
 
-# How the name of an image ends: the layout (a key of `labels.LAYOUT_CODES`) and what it is an image of.
-_SUFFIXES = {
-    "_flair": ("brats2018", "flair"),
-    "_t1": ("brats2018", "t1"),
-    "_t1ce": ("brats2018", "t1ce"),
-    "_t2": ("brats2018", "t2"),
-    "_seg": ("brats2018", _SEGMENTATION),
-    "-t2f": ("brats2023", "flair"),
-    "-t1n": ("brats2023", "t1"),
-    "-t1c": ("brats2023", "t1ce"),
-    "-t2w": ("brats2023", "t2"),
-    "-seg": ("brats2023", _SEGMENTATION),
-}
-_IMAGE_NAME = re.compile(rf"(?P<case_id>.+)(?P<suffix>{'|'.join(_SUFFIXES)})\.nii(\.gz)?", re.IGNORECASE)
 _ODD_SEGMENTATION_NAME = re.compile(r".*segm.*\.nii(\.gz)?", re.IGNORECASE)  # W39_1998.09.19_Segm.nii
 
 _MAPPING_NAME = re.compile(r"name_mapping.*\.csv", re.IGNORECASE)
@@ -49,7 +37,7 @@ class CaseFiles:
     case_id: str
     patient_id: str
     layout: str
-    """The naming its files follow, which decides the codes of its segmentation: a key of LAYOUT_CODES."""
+    """The naming its files follow, which decides the codes of its segmentation: a key of `layouts.LAYOUTS`."""
     images: dict[str, FileInfo]
     """Every modality found, in the order of `MODALITIES`."""
     segmentation: FileInfo | None
@@ -70,7 +58,7 @@ class CaseFiles:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Discovery:
+class FoundCases:
     """What a folder holds."""
 
     cases: tuple[CaseFiles, ...]
@@ -79,7 +67,7 @@ class Discovery:
     """Cases that cannot be used (stage "find"), sorted likewise. No id is both here and in `cases`."""
 
 
-def find_cases(root: str, modalities: Sequence[str] = MODALITIES) -> Discovery:
+def find_cases(root: str, modalities: Sequence[str] = MODALITIES) -> FoundCases:
     """Find the cases below a folder, at any depth and however they are arranged in it.
 
     Understands the file names of BraTS 2018 to 2021 and of 2023 on. A case is rejected when it lacks one of
@@ -98,27 +86,27 @@ def find_cases(root: str, modalities: Sequence[str] = MODALITIES) -> Discovery:
     if not images:
         raise ConfigError(
             f"{root}: no BraTS case among {len(files)} files; names are expected to be like "
-            "BraTS20_Training_001_flair.nii.gz (2018 to 2021) or BraTS-GLI-00005-000-t2f.nii.gz (2023 on)"
+            + " or ".join(layout.example for layout in LAYOUTS.values())
         )
     patients, grades = _read_mappings(files)
     cases, rejects = [], []
-    for case_id, parts in sorted(_group(images, lambda image: image.case_id).items()):
-        if reason := _fault(case_id, parts, modalities):
-            rejects.append(Reject(case_id=case_id, path=parts[0].folder, stage="find", reason=reason))
+    for case_id, own in sorted(_group(images, lambda image: image.case_id).items()):
+        if reason := _fault(case_id, own, modalities):
+            rejects.append(Reject(case_id=case_id, path=own[0].folder, stage="find", reason=reason))
             continue
-        found = {part.kind: part.file for part in parts}
+        found = {image.kind: image.file for image in own}
         patient_id = patients.get(_patient_in(case_id), _patient_in(case_id))
         cases.append(
             CaseFiles(
                 case_id=case_id,
                 patient_id=patient_id,
-                layout=parts[0].layout,
+                layout=own[0].layout,
                 images={modality: found[modality] for modality in MODALITIES if modality in found},
-                segmentation=found.get(_SEGMENTATION),
-                grade=grades.get(patient_id, parts[0].grade),
+                segmentation=found.get(SEGMENTATION),
+                grade=grades.get(patient_id, own[0].grade),
             )
         )
-    return Discovery(cases=tuple(cases), rejects=tuple(rejects))
+    return FoundCases(cases=tuple(cases), rejects=tuple(rejects))
 
 
 class _Image(NamedTuple):
@@ -181,13 +169,12 @@ def _find_images(root: str, files: Iterable[FileInfo]) -> list[_Image]:
 def _parse(file: FileInfo, names: Sequence[str]) -> _Image | None:
     """The image whose name a file, or else a folder above it, has. None where neither is named like one."""
     for depth, name in enumerate(names, start=1):
-        if match := _IMAGE_NAME.fullmatch(name):
-            layout, kind = _SUFFIXES[match["suffix"].lower()]
+        if found := layouts.match(name):
             n_below = len(names) - depth
             return _Image(
-                case_id=match["case_id"],
-                layout=layout,
-                kind=kind,
+                case_id=found.case_id,
+                layout=found.layout.name,
+                kind=found.kind,
                 file=FileInfo(file.path.rsplit("/", n_below)[0], file.size),
                 is_folder=n_below > 0,
                 grade=next((name.upper() for name in names[:-1] if name.upper() in _GRADES), ""),
@@ -203,17 +190,17 @@ def _odd_segmentations(images: Iterable[_Image], odd: Iterable[FileInfo]) -> Ite
     by_folder = _group(images, lambda image: image.folder)
     for file in odd:
         neighbours = by_folder.get(_folder(file), [])
-        labelled = {image.case_id for image in neighbours if image.kind == _SEGMENTATION}
+        labelled = {image.case_id for image in neighbours if image.kind == SEGMENTATION}
         without = {image.case_id: image for image in neighbours if image.case_id not in labelled}
         if len(without) == 1:
             (image,) = without.values()
-            yield image._replace(kind=_SEGMENTATION, file=file, is_folder=False)
+            yield image._replace(kind=SEGMENTATION, file=file, is_folder=False)
 
 
-def _fault(case_id: str, parts: Sequence[_Image], modalities: Sequence[str]) -> str:
+def _fault(case_id: str, images: Sequence[_Image], modalities: Sequence[str]) -> str:
     """Why a case cannot be used, or ""."""
-    by_kind = _group(parts, lambda part: part.kind)
-    folders = sorted({part.folder for part in parts})
+    by_kind = _group(images, lambda image: image.kind)
+    folders = sorted({image.folder for image in images})
     if not CASE_ID.fullmatch(case_id):
         return (
             f"{case_id!r} cannot name a file; use letters, digits and . _ -, a letter or digit first, 200 at most"
@@ -225,18 +212,18 @@ def _fault(case_id: str, parts: Sequence[_Image], modalities: Sequence[str]) -> 
             return f"{len(rivals)} files for {kind}: {_file_names(rivals)}; keep one"
         if rivals[0].is_folder:
             return f"{_file_names(rivals)} is a folder, not a file"
-    layout, *other_layouts = {part.layout for part in parts}
+    layout, *other_layouts = {image.layout for image in images}
     if other_layouts:
-        return f"files named as in different editions: {_file_names(parts)}"
+        return f"files named as in different editions: {_file_names(images)}"
     if missing := [modality for modality in modalities if modality not in by_kind]:
         found = [kind for kind in _KINDS if kind in by_kind]
-        expected = [case_id + suffix for suffix, says in _SUFFIXES.items() if says == (layout, missing[0])]
-        return f"lacks {' and '.join(missing)} ({expected[0]}.nii.gz); found {', '.join(found)}"
+        expected = LAYOUTS[layout].file_name(case_id, missing[0])
+        return f"lacks {' and '.join(missing)} ({expected}); found {', '.join(found)}"
     return ""
 
 
-def _file_names(parts: Iterable[_Image]) -> str:
-    return " and ".join(part.file.name for part in parts)
+def _file_names(images: Iterable[_Image]) -> str:
+    return " and ".join(image.file.name for image in images)
 
 
 def _patient_in(case_id: str) -> str:
@@ -265,12 +252,13 @@ def _read_mapping(file: FileInfo) -> Iterator[tuple[str, set[str]]]:
     """For each row of a name_mapping.csv the grade ("" where it says none) and the names of its patient."""
     try:
         lines = storage.read_bytes(file.path).decode("utf-8-sig").splitlines()
-        header, *rows = [row for row in csv.reader(lines, strict=True) if row] or [[]]
+        rows = [row for row in csv.reader(lines, strict=True) if row]
     except (UnicodeDecodeError, csv.Error) as error:
         raise ConfigError(f"{file.path}: not a table of comma-separated values ({error})") from error
+    header = rows[0] if rows else []
     if not any(column.endswith(_ID_COLUMN) for column in header):
         raise ConfigError(f"{file.path}: no column such as BraTS_2020{_ID_COLUMN}, but {header}")
-    for number, row in enumerate(rows, start=1):
+    for number, row in enumerate(rows[1:], start=1):
         if len(row) != len(header):
             raise ConfigError(f"{file.path}: row {number} has {len(row)} fields for {len(header)} columns")
         cells = dict(zip(header, row, strict=True))

@@ -1,14 +1,13 @@
 """A prepared dataset: its table of cases, `PREPARED/cases.parquet`, and where everything lies in its folder."""
 
 import math
-from collections.abc import Mapping
 from typing import Any
 
 import pyarrow as pa
 
 from brats import storage
+from brats.data.case import Box, Description
 from brats.data.cases import CASE_ID
-from brats.data.preprocess import Box
 from brats.data.volume import Grid
 from brats.errors import BratsError, StorageError
 from brats.labels import REGIONS, TISSUES, count_regions
@@ -77,11 +76,11 @@ def read_case_table(prepared: str) -> list[dict[str, Any]]:
     return rows
 
 
-def case_row(case: Mapping[str, Any]) -> dict[str, Any]:
+def case_row(case: Description) -> dict[str, Any]:
     """The row of `cases.parquet` that the description of a prepared case gives; the split comes later."""
     grid = Grid.from_json(case["grid"])
-    voxel_ml = math.prod(grid.spacing_mm) / 1000
-    box = Box(**{edge: tuple(case["box"][edge]) for edge in ("start", "stop")})
+    voxel_ml = math.prod(grid.spacing_xyz_mm) / 1000
+    box = Box.from_json(case["box"])
     tissues = case["tissues"]
     regions = None if tissues is None else count_regions(tissues)
     return {
@@ -91,7 +90,7 @@ def case_row(case: Mapping[str, Any]) -> dict[str, Any]:
         "grade": case["grade"],
         "modalities": case["modalities"],
         "shape": list(grid.shape),
-        "spacing_mm": list(grid.spacing_mm),
+        "spacing_mm": list(grid.spacing_xyz_mm),
         "first_slice": box.start[2],
         "n_slices": box.shape[2],
         "height": box.shape[0],

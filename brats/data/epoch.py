@@ -1,14 +1,18 @@
-"""Which slices an epoch trains on, and in which batches: a pure function of the seed and the epoch.
+"""The epoch plan: which slices are trained on in which batches, a pure function of the seed and the epoch.
 
 Nothing here depends on how many workers there are or on what ran before, so a resumed run, or one with fewer
 workers, sees exactly what an uninterrupted one would have seen.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, Self
 
 import numpy as np
 import numpy.typing as npt
+
+from brats.config import TrainConfig
 
 GROUP_SIZE = 16  # cases at least, and fewer than twice as many, are dealt into the same batches
 MIN_TUMOUR_FREE = 2  # tumour-free slices of a case per epoch, where it has as many
@@ -31,6 +35,58 @@ class PlannedBatch:
     slices: tuple[tuple[str, int], ...]
 
 
+@dataclass(frozen=True, kw_only=True)
+class EpochPlan:
+    """All that decides which slices come when. Hashable, so that a process keeps the epoch it is reading.
+
+    cases: of the training split
+    """
+
+    cases: tuple[TrainingCase, ...]
+    seed: int
+    batch_size: int
+    tumour_free_ratio: float
+
+    @classmethod
+    def of(cls, config: TrainConfig, split: Sequence[Mapping[str, Any]]) -> Self:
+        """The plan of a run from the rows of its split."""
+        training = [row for row in split if row["split"] == "train"]
+        return cls(
+            cases=tuple(TrainingCase(row["case_id"], tuple(row["tumour_per_slice"])) for row in training),
+            seed=config.seed,
+            batch_size=config.batch_size,
+            tumour_free_ratio=config.tumour_free_ratio,
+        )
+
+    def epoch(self, epoch: int) -> list[PlannedBatch]:
+        """The batches of one epoch; epochs count from 1."""
+        return plan_epoch(
+            self.cases,
+            seed=self.seed,
+            epoch=epoch,
+            batch_size=self.batch_size,
+            tumour_free_ratio=self.tumour_free_ratio,
+        )
+
+    @cached_property
+    def _batch_sizes(self) -> list[int]:
+        """Of every epoch: they differ in which slices they sample, not in how many."""
+        return [len(batch.slices) for batch in self.epoch(1)]
+
+    @property
+    def steps_per_epoch(self) -> int:
+        return len(self._batch_sizes)
+
+    @property
+    def slices_per_epoch(self) -> int:
+        return sum(self._batch_sizes)
+
+    @property
+    def smallest_batch(self) -> int:
+        """Slices of the smallest batch."""
+        return min(self._batch_sizes)
+
+
 def plan_epoch(
     cases: Sequence[TrainingCase], *, seed: int, epoch: int, batch_size: int, tumour_free_ratio: float
 ) -> list[PlannedBatch]:
@@ -47,8 +103,8 @@ def plan_epoch(
     for group in np.array_split(np.arange(len(shuffled)), max(1, len(shuffled) // GROUP_SIZE)):
         order += _mix([shuffled[index] for index in group], tumour_free_ratio, random)
     n_batches = -(-len(order) // batch_size)
-    parts = np.array_split(np.arange(len(order)), n_batches)
-    return [PlannedBatch(epoch, step, tuple(order[index] for index in part)) for step, part in enumerate(parts)]
+    batches = np.array_split(np.arange(len(order)), n_batches)
+    return [PlannedBatch(epoch, step, tuple(order[i] for i in rows)) for step, rows in enumerate(batches)]
 
 
 def _mix(
@@ -75,7 +131,7 @@ def sample_slices(
     return np.concatenate([np.flatnonzero(tumour), random.choice(free, wanted, replace=False)])
 
 
-def share(batch: PlannedBatch, rank: int, world_size: int) -> range:
-    """Positions in `batch.slices` that one worker takes: parts that differ by one slice at most."""
-    cut = [len(batch.slices) * part // world_size for part in range(world_size + 1)]
+def shard(batch: PlannedBatch, rank: int, world_size: int) -> range:
+    """Positions in `batch.slices` that one rank takes: ranges that differ by one slice at most."""
+    cut = [len(batch.slices) * number // world_size for number in range(world_size + 1)]
     return range(cut[rank], cut[rank + 1])

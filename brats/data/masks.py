@@ -7,8 +7,6 @@ import numpy as np
 import pyarrow as pa
 
 from brats import storage
-from brats.data.preprocess import Case
-from brats.data.volume import from_ras
 from brats.labels import Labels
 
 MASK = storage.TableKind(
@@ -34,13 +32,12 @@ def masks_path(out: str, case_id: str) -> str:
     return storage.join(out, "masks", f"{case_id}.parquet")
 
 
-def write_masks(out: str, case: Case, predicted: Labels) -> None:
-    """Write the label map of a case, given as its crop (Z, H, W), on the full source grid."""
-    volume = from_ras(case.uncropped(predicted), case.grid)
+def write_masks(out: str, case_id: str, volume: Labels) -> None:
+    """Write the label map of a case on its full source grid, (X, Y, Z) in source axes."""
     height, width, n_slices = volume.shape
     table = pa.table(
         {
-            "case_id": [case.case_id] * n_slices,
+            "case_id": [case_id] * n_slices,
             "slice_index": range(n_slices),
             "height": [height] * n_slices,
             "width": [width] * n_slices,
@@ -48,7 +45,7 @@ def write_masks(out: str, case: Case, predicted: Labels) -> None:
         },
         schema=MASK.schema,
     )
-    storage.write_table(masks_path(out, case.case_id), MASK, table)
+    storage.write_table(masks_path(out, case_id), MASK, table)
 
 
 def read_masks(path: str) -> Labels:

@@ -1,4 +1,4 @@
-"""The NIfTI file format: bytes to numbers and back, believing no claim of a header before it is checked."""
+"""NIfTI bytes to arrays and back; headers are validated before memory is allocated."""
 
 import math
 from dataclasses import dataclass
@@ -17,7 +17,7 @@ from brats.storage import FileInfo
 
 # 15 times BraTS's 240 x 240 x 155. At 8 bytes a voxel 1 GiB, which a worker can still hold.
 MAX_VOXELS = 512**3
-# Voxels of the widest number type, and room for a header with extensions.
+# Voxels of the widest dtype, and room for a header with extensions.
 MAX_FILE_BYTES = 8 * MAX_VOXELS + 2**20
 # Deflate cannot expand further (zlib, technical notes, "Maximum Compression Factor").
 MAX_DEFLATE_RATIO = 1032
@@ -30,12 +30,12 @@ _GEOMETRY_FIELDS = (
     "sizeof_hdr", "pixdim", "xyzt_units", "qform_code", "sform_code", "quatern_b", "quatern_c", "quatern_d",
     "qoffset_x", "qoffset_y", "qoffset_z", "srow_x", "srow_y", "srow_z",
 )  # fmt: skip
-_FOREIGN_UNITS = {1: "metres", 3: "micrometres"}  # `xyzt_units`: 2 is mm, and 0 (not said) is taken for mm
+_FOREIGN_UNITS = {1: "metres", 3: "micrometres"}  # `xyzt_units`: 2 is mm, and 0 (unknown) is taken for mm
 
 
 @dataclass(frozen=True, kw_only=True)
 class Header:
-    """What a NIfTI header says, checked: where the voxels lie in the file and in space."""
+    """A validated NIfTI header: where the voxels lie in the file and in space."""
 
     shape: tuple[int, int, int]
     affine: tuple[tuple[float, ...], ...]
@@ -47,7 +47,7 @@ class Header:
     """Bytes before the first voxel."""
     slope: float
     inter: float
-    """The value of a voxel is `slope * stored + inter`."""
+    """The value of a voxel is `slope * raw + inter`."""
 
     @property
     def n_voxels(self) -> int:
@@ -60,10 +60,10 @@ class Header:
 
 
 def read_nifti(file: FileInfo) -> tuple[npt.NDArray[Any], Header]:
-    """The stored numbers, flat in file order (first axis fastest) and in native bytes, and the header.
+    """The raw values, flat in file order (first axis fastest) and in native bytes, and the header.
 
-    NIfTI-1 and -2, compressed or not, of any integer or floating type up to 64 bits. What the header claims
-    is held against the limits and the file's size before memory is taken for it. Not to be written to.
+    NIfTI-1 and -2, compressed or not, of any integer or floating type up to 64 bits. Sizes in the header
+    are checked against the limits and the file's size before memory is allocated. Not to be written to.
 
     Raises CaseError for a file that cannot be read (transient), is no NIfTI, is damaged or truncated, is not
     one 3-D volume of plausible size, or has no usable affine.
@@ -83,8 +83,8 @@ def read_nifti(file: FileInfo) -> tuple[npt.NDArray[Any], Header]:
     if len(content) < header.n_bytes:
         n_missing = header.n_bytes - len(content)
         raise CaseError(file.path, f"truncated: {n_missing} of {header.n_bytes} bytes are missing")
-    stored = np.frombuffer(content, header.dtype, header.n_voxels, header.offset)
-    return stored.astype(header.dtype.newbyteorder("="), copy=False), header
+    raw = np.frombuffer(content, header.dtype, header.n_voxels, header.offset)
+    return raw.astype(header.dtype.newbyteorder("="), copy=False), header
 
 
 def encode_nifti(voxels: npt.NDArray[np.uint8], geometry: dict[str, Any]) -> bytes:
@@ -155,7 +155,7 @@ def _parse_header(path: str, start: bytes) -> Header:
         shape=shape,
         affine=_affine(path, fields),
         geometry={name: _finite(fields[name]) for name in _GEOMETRY_FIELDS},
-        dtype=_number_type(path, fields),
+        dtype=_dtype(path, fields),
         offset=_offset(path, fields),
         slope=slope,
         inter=inter,
@@ -185,7 +185,7 @@ def _shape(path: str, fields: Any) -> tuple[int, int, int]:
     return x, y, z
 
 
-def _number_type(path: str, fields: Any) -> np.dtype[Any]:
+def _dtype(path: str, fields: Any) -> np.dtype[Any]:
     code = int(fields["datatype"])
     try:
         dtype: np.dtype[Any] = fields.get_data_dtype()
@@ -221,12 +221,12 @@ def _affine(path: str, fields: Any) -> tuple[tuple[float, ...], ...]:
     if fields["pixdim"][0] not in (-1, 1):
         fields["pixdim"][0] = 1  # NIfTI-1: the handedness of the qform, for which 0 stands for 1
     try:
-        with np.errstate(all="ignore"):  # of nonsense comes nonsense, which is told below
+        with np.errstate(all="ignore"):  # malformed headers overflow here; reported below
             affine = fields.get_best_affine()
     except (ValueError, HeaderDataError) as error:
         raise CaseError(path, f"impossible qform in its header ({error})") from error
     if not (np.abs(affine) <= MAX_LENGTH_MM).all():
-        raise CaseError(path, f"its affine is not finite or beyond all lengths: {affine[:3].tolist()}")
+        raise CaseError(path, f"its affine is not finite, or exceeds 1 km: {affine[:3].tolist()}")
     sizes_mm = nib.affines.voxel_sizes(affine)
     if sizes_mm.min() < MIN_VOXEL_SIZE_MM or abs(np.linalg.det(affine[:3, :3])) < 1e-3 * sizes_mm.prod():
         raise CaseError(path, f"its affine spans no volume: {affine[:3].tolist()}")

@@ -1,12 +1,12 @@
-"""The table of cases that could not be used, `rejects.parquet`, and what the user is told of them."""
+"""Rejects: cases that could not be used, their table `rejects.parquet`, and the check of --strict."""
 
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 
 import pyarrow as pa
 
 from brats import storage
-from brats.errors import BratsError, Reject
+from brats.errors import BratsError, CaseError
 
 REJECTS = storage.TableKind(
     name="rejects",
@@ -23,12 +23,32 @@ REJECTS = storage.TableKind(
 )
 
 
+@dataclass(frozen=True, kw_only=True)
+class Reject:
+    """A case that could not be used: one row of `rejects.parquet`."""
+
+    case_id: str
+    path: str
+    stage: str
+    """Where it failed: find, read or predict."""
+    reason: str
+    transient: bool = False
+    """Whether a rerun retries this case."""
+
+    @classmethod
+    def from_error(cls, case_id: str, stage: str, error: CaseError) -> "Reject":
+        return cls(case_id=case_id, path=error.path, stage=stage, reason=error.reason, transient=error.transient)
+
+    def __str__(self) -> str:
+        return f"{self.case_id}: {self.path}: {self.reason}" if self.path else f"{self.case_id}: {self.reason}"
+
+
 def rejects_path(out: str) -> str:
     return storage.join(out, "rejects.parquet")
 
 
 def write_rejects(out: str, rejects: Sequence[Reject]) -> None:
-    """Write the table, also when it is empty, unless it says the same already."""
+    """Write the table, even an empty one, unless the one there has the same rows."""
     if read_rejects(out) != list(rejects) or not storage.exists(rejects_path(out)):
         storage.write_table(rejects_path(out), REJECTS, REJECTS.table(asdict(reject) for reject in rejects))
 

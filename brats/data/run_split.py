@@ -1,4 +1,4 @@
-"""The split of a run, `RUN/split.parquet`: who is trained on, validated on and tested on, frozen at its start."""
+"""The split of a run, `RUN/split.parquet`: its train, val and test cases, frozen at the first start."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -28,6 +28,11 @@ Row = dict[str, Any]
 
 def split_path(run: str) -> str:
     return storage.join(run, "split.parquet")
+
+
+def test_dir(run: str) -> str:
+    """Where the predictions of the test split lie."""
+    return storage.join(run, "test")
 
 
 def read_split(run: str) -> list[Row]:

@@ -1,4 +1,4 @@
-"""Who is trained on, validated on and tested on: a split of patients, stratified, seeded and stable.
+"""A split of patients into train, val and test, and into folds: stratified, seeded and stable.
 
 Patients, not cases: visits of one patient, and one patient under the names of two editions, stay together. A
 patient already split is never moved by cases that are added later.
@@ -27,8 +27,8 @@ class LabelledCase:
 
 
 @dataclass(frozen=True)
-class Place:
-    """Where a patient is: its split and, outside the test split, its cross-validation fold from 0."""
+class Assignment:
+    """What a patient is assigned to: a split and, outside the test split, a cross-validation fold from 0."""
 
     split: str
     fold: int | None
@@ -61,34 +61,34 @@ def split_patients(
     test_fraction: float,
     folds: int,
     seed: int,
-    previous: Mapping[str, Place] | None = None,
-) -> dict[str, Place]:
-    """The place of every case, by case id.
+    previous: Mapping[str, Assignment] | None = None,
+) -> dict[str, Assignment]:
+    """The assignment of every case, by case id.
 
-    previous: places given before, by case id. They are kept; only new patients are dealt. A patient whose cases
+    previous: assignments made before, by case id. They are kept; only new patients are dealt. A patient whose cases
               were split apart before they were known to be one person goes to the first of train, val and test
               that has any of them: nobody is tested on who may have been trained on.
     """
     by_patient: dict[str, list[LabelledCase]] = defaultdict(list)
     for case in cases:
         by_patient[case.patient_id].append(case)
-    places: dict[str, Place] = {}
+    assigned: dict[str, Assignment] = {}
     for patient, own in by_patient.items():
         known = {previous[case.case_id] for case in own if previous and case.case_id in previous}
         if known:
-            places[patient] = min(known, key=lambda place: (SPLITS.index(place.split), place.fold or 0))
+            assigned[patient] = min(known, key=lambda item: (SPLITS.index(item.split), item.fold or 0))
     order = _stratified_order(
-        by_patient, [p for p in by_patient if p not in places], seed, val_fraction, test_fraction
+        by_patient, [p for p in by_patient if p not in assigned], seed, val_fraction, test_fraction
     )
-    shares = {"train": 1 - val_fraction - test_fraction, "val": val_fraction, "test": test_fraction}
-    splits = _deal(order, shares, Counter(place.split for place in places.values()))
+    fractions = {"train": 1 - val_fraction - test_fraction, "val": val_fraction, "test": test_fraction}
+    splits = _deal(order, fractions, Counter(item.split for item in assigned.values()))
     dealt_to_folds = [patient for patient in order if splits[patient] != "test"]
-    already = Counter(str(place.fold) for place in places.values() if place.fold is not None)
+    already = Counter(str(item.fold) for item in assigned.values() if item.fold is not None)
     fold_of = _deal(dealt_to_folds, {str(fold): 1 / folds for fold in range(folds)}, already)
     for patient in order:
         split = splits[patient]
-        places[patient] = Place(split, None if split == "test" else int(fold_of[patient]))
-    return {case.case_id: places[patient] for patient, own in by_patient.items() for case in own}
+        assigned[patient] = Assignment(split, None if split == "test" else int(fold_of[patient]))
+    return {case.case_id: assigned[patient] for patient, own in by_patient.items() for case in own}
 
 
 def _stratified_order(
@@ -99,7 +99,7 @@ def _stratified_order(
 ) -> list[str]:
     """Patients by presence of ET and tumour volume, shuffled within runs of similar ones.
 
-    Dealing this order out in turn gives every split its share of each kind; a run is about as long as it takes
+    Dealing this order out in turn gives every split its fraction of each kind; a run is about as long as it takes
     until each split has had its turn.
     """
 
@@ -120,13 +120,13 @@ def _draw(seed: int, patient: str) -> bytes:
     return hashlib.sha256(f"{seed}:{patient}".encode()).digest()
 
 
-def _deal(patients: Sequence[str], shares: Mapping[str, float], already: Mapping[str, int]) -> dict[str, str]:
-    """Give each patient in turn to the pile that is furthest below its share."""
-    counts = {pile: already.get(pile, 0) for pile in shares}
+def _deal(patients: Sequence[str], fractions: Mapping[str, float], already: Mapping[str, int]) -> dict[str, str]:
+    """Give each patient in turn to the pile that is furthest below its fraction."""
+    counts = {pile: already.get(pile, 0) for pile in fractions}
     dealt = {}
     for patient in patients:
         total = sum(counts.values()) + 1
-        pile = max(shares, key=lambda name: shares[name] * total - counts[name])
+        pile = max(fractions, key=lambda name: fractions[name] * total - counts[name])
         counts[pile] += 1
         dealt[patient] = pile
     return dealt

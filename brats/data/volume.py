@@ -15,9 +15,10 @@ import numpy as np
 import numpy.typing as npt
 from nibabel import orientations
 
+from brats.data.layouts import LAYOUTS
 from brats.data.nifti import Header, encode_nifti, read_nifti
-from brats.errors import CaseError
-from brats.labels import Labels, UnknownLabelError, decode_labels, encode_labels
+from brats.errors import CaseError, UnknownLabelError
+from brats.labels import Labels
 from brats.storage import FileInfo
 
 Array = npt.NDArray[Any]
@@ -54,15 +55,15 @@ class Grid:
         return self.shape[x], self.shape[y], self.shape[z]
 
     @property
-    def spacing_mm(self) -> tuple[float, float, float]:
+    def spacing_xyz_mm(self) -> tuple[float, float, float]:
         """Voxel size along X, Y, Z."""
         x, y, z = nib.affines.voxel_sizes(self.ras_affine).tolist()
         return x, y, z
 
     @property
-    def slice_spacing_mm(self) -> tuple[float, float, float]:
-        """Voxel size along the source axes, the third first: of slices along the source file's third axis."""
-        x, y, z = (self.spacing_mm[int(axis)] for axis in self.orientation[:, 0])
+    def spacing_shw_mm(self) -> tuple[float, float, float]:
+        """Voxel size of slices along the source file's third axis: that axis first, then the other two."""
+        x, y, z = (self.spacing_xyz_mm[int(axis)] for axis in self.orientation[:, 0])
         return z, x, y
 
     def to_json(self) -> dict[str, Any]:
@@ -81,7 +82,7 @@ class Volume:
     """One image. The value of a voxel is `slope * voxels + inter`."""
 
     voxels: Array
-    """(X, Y, Z) in RAS+, the numbers the file stores in their own type: a view, not to be written to."""
+    """(X, Y, Z) in RAS+, the raw values of the file in their own dtype: a view, not to be written to."""
     slope: float
     inter: float
     grid: Grid
@@ -90,16 +91,15 @@ class Volume:
 def to_ras(array: Array, grid: Grid) -> Array:
     """A view in RAS+ of an array in the source axes of `grid`."""
     assert array.shape == grid.shape, f"{array.shape} is not the source shape {grid.shape}"
-    turned: Array = orientations.apply_orientation(array, grid.orientation)
-    return turned
+    reoriented: Array = orientations.apply_orientation(array, grid.orientation)
+    return reoriented
 
 
 def from_ras(array: Array, grid: Grid) -> Array:
-    """A view in the source axes of `grid` of an array in RAS+: the inverse of `to_ras`."""
-    assert array.shape == grid.ras_shape, f"{array.shape} is not the RAS+ shape {grid.ras_shape}"
+    """A view in the source axes of `grid` of an array in RAS+, a volume or a part of one: `to_ras` undone."""
     ras = orientations.axcodes2ornt("RAS")
-    turned: Array = orientations.apply_orientation(array, orientations.ornt_transform(ras, grid.orientation))
-    return turned
+    reoriented: Array = orientations.apply_orientation(array, orientations.ornt_transform(ras, grid.orientation))
+    return reoriented
 
 
 def read_volume(file: FileInfo) -> Volume:
@@ -107,24 +107,24 @@ def read_volume(file: FileInfo) -> Volume:
 
     Raises CaseError for a file that `read_nifti` refuses, with NaN or infinite voxels, or 0 everywhere.
     """
-    stored, header = read_nifti(file)
-    _check_values(file.path, stored, header)
+    raw, header = read_nifti(file)
+    _check_values(file.path, raw, header)
     grid = _grid(header)
-    voxels = to_ras(stored.reshape(grid.shape, order="F"), grid)
+    voxels = to_ras(raw.reshape(grid.shape, order="F"), grid)
     return Volume(voxels=voxels, slope=header.slope, inter=header.inter, grid=grid)
 
 
 def read_labels(file: FileInfo, layout: str) -> tuple[Labels, Grid]:
     """Read a segmentation in the codes of `layout`: labels (X, Y, Z) in RAS+, and the file's grid.
 
-    Any number type will do, as long as every value, scaled as the header says, is exactly a code. No tumour
+    Any dtype will do, as long as every value, scaled as the header says, is exactly a code. No tumour
     at all is fine. Raises CaseError for a file that `read_nifti` refuses, and for a value that the layout
     does not define.
     """
-    stored, header = read_nifti(file)
-    codes = stored if (header.slope, header.inter) == (1, 0) else header.slope * stored + header.inter
+    raw, header = read_nifti(file)
+    codes = raw if (header.slope, header.inter) == (1, 0) else header.slope * raw + header.inter
     try:
-        labels = decode_labels(codes, layout)
+        labels = LAYOUTS[layout].decode(codes)
     except UnknownLabelError as error:
         raise CaseError(file.path, str(error)) from error
     grid = _grid(header)
@@ -132,18 +132,18 @@ def read_labels(file: FileInfo, layout: str) -> tuple[Labels, Grid]:
 
 
 def nifti_bytes(labels: Labels, grid: Grid, layout: str) -> bytes:
-    """The .nii.gz file (uint8, codes of `layout`) of a label map (X, Y, Z) in RAS+, in the axes of `grid`.
+    """The .nii.gz file (uint8, codes of `layout`) of a label map in the source axes of `grid`.
 
     Shape, affine, qform and sform with their codes, voxel sizes and units are the source's. Free-text fields
     stay empty, and the same labels give the same bytes.
     """
-    return encode_nifti(encode_labels(from_ras(labels, grid), layout), grid.header)
+    return encode_nifti(LAYOUTS[layout].encode(labels), grid.header)
 
 
 def check_same_grid(file: FileInfo, grid: Grid, other_file: FileInfo, other_grid: Grid) -> None:
-    """Raise CaseError for `other_file` unless the two files, turned to RAS+, lie voxel on voxel.
+    """Raise CaseError for `other_file` unless the two files, reoriented to RAS+, lie voxel on voxel.
 
-    Entries of the affines may differ by `GRID_TOLERANCE_MM`. How either file orders its axes is no matter.
+    Entries of the affines may differ by `GRID_TOLERANCE_MM`. The files may store their axes in different orders.
     """
     if other_grid.ras_shape != grid.ras_shape:
         reason = f"shape {other_grid.ras_shape}, but {file.name} has {grid.ras_shape}"
@@ -163,15 +163,15 @@ def _grid(header: Header) -> Grid:
     return Grid(shape=header.shape, affine=header.affine, header=header.geometry)
 
 
-def _check_values(path: str, stored: Array, header: Header) -> None:
+def _check_values(path: str, raw: Array, header: Header) -> None:
     """Refuse an image with NaN or infinite voxels, and one that is 0 everywhere."""
     x, y, z = header.shape
     centre = x // 2 + x * (y // 2 + y * (z // 2))
-    if stored.dtype.kind != "f" and stored[0] != stored[centre]:
+    if raw.dtype.kind != "f" and raw[0] != raw[centre]:
         return  # whole numbers that differ, which corner and centre nearly always settle
-    low, high = stored.min().item(), stored.max().item()
+    low, high = raw.min().item(), raw.max().item()
     if not (math.isfinite(low) and math.isfinite(high)):  # one NaN voxel makes both NaN
-        n_nan, n_infinite = np.count_nonzero(np.isnan(stored)), np.count_nonzero(np.isinf(stored))
-        raise CaseError(path, f"{n_nan} NaN and {n_infinite} infinite voxels of {stored.size}")
+        n_nan, n_infinite = np.count_nonzero(np.isnan(raw)), np.count_nonzero(np.isinf(raw))
+        raise CaseError(path, f"{n_nan} NaN and {n_infinite} infinite voxels of {raw.size}")
     if low == high and header.slope * low + header.inter == 0:
         raise CaseError(path, "every voxel is 0")

@@ -1,7 +1,7 @@
-"""Random changes of the training slices: flips for a start.
+"""Augmentation of training slices: random flips.
 
-They are drawn for the whole global batch from (seed, epoch, step), so that a slice is changed in the same way
-whatever worker trains on it, before and after a resume.
+They are drawn for the whole global batch from (seed, epoch, step), so that a slice is flipped in the same way
+whichever rank trains on it, before and after a resume.
 
 Axes: `B` batch, `H W` slice axes.
 """

@@ -14,11 +14,13 @@ from safetensors import SafetensorError
 from torch import Tensor, nn
 
 from brats import __version__, storage
-from brats.errors import BratsError, ConfigError
+from brats.data.batches import InputSpec
+from brats.errors import BundleError, ConfigError
 from brats.labels import REGIONS
-from brats.model.unet import DIVISOR, build_unet
+from brats.model.unet import build_unet
 
-FORMAT = "brats-ray model 1"
+FORMAT = "brats-ray model 2"
+FORMAT_WITHOUT_INPUTS = "brats-ray model 1"  # had modalities and divisor in their place
 WEIGHTS, CARD = "model.safetensors", "model.json"
 PACKAGES = ("torch", "segmentation-models-pytorch")  # that the network is made with
 NORMALISATION = (
@@ -31,9 +33,8 @@ NORMALISATION = (
 class ModelCard:
     """What `model.json` says.
 
-    modalities: input channels in order
+    inputs:     what the network sees: its channels, and the divisor of its slices
     outputs:    kind (regions: one sigmoid channel each), names and thresholds of the output channels
-    divisor:    slice height and width are padded to multiples of it; no size is fixed
     trained_on: patient id and voxel hash, by case id, of every case of the train and val splits
     versions:   of the packages that the network was trained with
     """
@@ -41,7 +42,7 @@ class ModelCard:
     format: str = FORMAT
     encoder: str
     decoder_channels: tuple[int, ...]
-    modalities: tuple[str, ...]
+    inputs: InputSpec
     normalisation: str = NORMALISATION
     outputs: dict[str, Any] = field(
         default_factory=lambda: {
@@ -50,7 +51,6 @@ class ModelCard:
             "thresholds": [0.5] * len(REGIONS),
         }
     )
-    divisor: int = DIVISOR
     epoch: int
     val_dice: float
     trained_on: dict[str, dict[str, str]]
@@ -63,21 +63,31 @@ class ModelCard:
         return tuple(self.outputs["thresholds"])
 
 
-class BundleError(BratsError):
-    """A model bundle that cannot be used."""
-
-
 def save_bundle(folder: str, weights: Mapping[str, Tensor], card: ModelCard) -> None:
     """Write weights and card; the card last, so that a bundle with a card is whole."""
     contiguous = {name: tensor.contiguous() for name, tensor in weights.items()}
     storage.remove(storage.join(folder, CARD))
-    storage.write_bytes(storage.join(folder, WEIGHTS), safetensors.torch.save(contiguous))
+    storage.write_bytes(weights_path(folder), safetensors.torch.save(contiguous))
     storage.write_json(storage.join(folder, CARD), asdict(card))
+
+
+def bundle_dir(run: str) -> str:
+    """Where a run has its bundle."""
+    return storage.join(run, "model")
+
+
+def weights_path(bundle: str) -> str:
+    return storage.join(bundle, WEIGHTS)
+
+
+def exported_epoch(bundle: str) -> int | None:
+    """The epoch whose weights a bundle holds; None where there is none yet."""
+    return read_card(bundle).epoch if storage.exists(storage.join(bundle, CARD)) else None
 
 
 def find_bundle(path: str) -> str:
     """The bundle of a run, or the bundle itself, by its folder."""
-    for folder in (storage.join(path, "model"), path):
+    for folder in (bundle_dir(path), path):
         if storage.exists(storage.join(folder, CARD)):
             return folder
     raise BundleError(f"{path}: no model here; give a run of train.py or a folder with {WEIGHTS} and {CARD}")
@@ -90,18 +100,27 @@ def read_card(folder: str) -> ModelCard:
         content = storage.read_json(path)
     except FileNotFoundError:
         raise BundleError(f"{path}: no such file; the bundle is not whole") from None
+    if content.get("format") == FORMAT_WITHOUT_INPUTS:
+        content = _with_inputs(content)
     if content.get("format") != FORMAT:
         raise BundleError(f"{path}: format {content.get('format')!r}, this program reads {FORMAT!r}")
     missing = [item.name for item in fields(ModelCard) if item.name not in content]
     if missing:
         raise BundleError(f"{path}: lacks {', '.join(missing)}")
-    card = ModelCard(**{item.name: _tuple(content[item.name]) for item in fields(ModelCard)})
+    values = {item.name: _tuple(content[item.name]) for item in fields(ModelCard)}
+    card = ModelCard(**{**values, "inputs": InputSpec.from_json(content["inputs"])})
     if card.outputs.get("kind") != "regions" or card.outputs.get("names") != list(REGIONS):
         raise BundleError(f"{path}: outputs {json.dumps(card.outputs)} are not the regions {list(REGIONS)}")
     thresholds = card.outputs.get("thresholds", [])
     if len(thresholds) != len(REGIONS) or not all(0 < threshold < 1 for threshold in thresholds):
         raise BundleError(f"{path}: thresholds {thresholds} are not {len(REGIONS)} numbers between 0 and 1")
     return card
+
+
+def _with_inputs(content: dict[str, Any]) -> dict[str, Any]:
+    """A card of `FORMAT_WITHOUT_INPUTS` in today's form."""
+    inputs = {name: content.get(name) for name in ("modalities", "divisor")}
+    return {**content, "format": FORMAT, "inputs": inputs} if None not in inputs.values() else content
 
 
 def _tuple(value: Any) -> Any:
@@ -114,7 +133,7 @@ def load_bundle(folder: str) -> tuple[nn.Module, ModelCard]:
     Raises BundleError naming the tensor that is missing, unexpected or of another shape.
     """
     card = read_card(folder)
-    path = storage.join(folder, WEIGHTS)
+    path = weights_path(folder)
     try:
         weights = safetensors.torch.load(storage.read_bytes(path))
     except FileNotFoundError:
@@ -123,7 +142,7 @@ def load_bundle(folder: str) -> tuple[nn.Module, ModelCard]:
         raise BundleError(f"{path}: not a whole safetensors file ({error})") from error
     try:
         network = build_unet(
-            encoder=card.encoder, n_modalities=len(card.modalities), decoder_channels=card.decoder_channels
+            encoder=card.encoder, n_channels=card.inputs.n_channels, decoder_channels=card.decoder_channels
         )
     except ConfigError as error:
         raise BundleError(f"{storage.join(folder, CARD)}: {error}") from error

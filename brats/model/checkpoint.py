@@ -1,4 +1,4 @@
-"""The state of a run after an epoch: written whole, read without unpickling, kept for the last and best epoch."""
+"""Checkpoints: the state of a run after an epoch, read without unpickling; the last and the best are kept."""
 
 import io
 import pickle
@@ -13,6 +13,7 @@ from torch import Tensor
 
 from brats import storage
 from brats.errors import StorageError
+from brats.model.history import HistoryRow
 
 # What zipfile and torch raise on the bytes of another or a damaged file.
 DAMAGED = (
@@ -25,8 +26,7 @@ DAMAGED = (
     OverflowError,
 )
 
-HistoryRow = dict[str, Any]
-"""One row of `history.parquet`: the figures of an epoch."""
+VERSION = 1  # of the form of a checkpoint; one without a version is of the first
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,7 +70,7 @@ def saved_epochs(run: str) -> list[int]:
 def save_checkpoint(run: str, checkpoint: Checkpoint) -> None:
     """Write the checkpoint, then remove those of epochs that are neither the last nor the best."""
     content = io.BytesIO()
-    torch.save(checkpoint.__dict__, content)
+    torch.save({"version": VERSION, **checkpoint.__dict__}, content)
     storage.write_bytes(checkpoint_path(run, checkpoint.epoch), content.getbuffer())
     for epoch in saved_epochs(run):
         if epoch not in (checkpoint.epoch, best_epoch(checkpoint.history)):
@@ -87,16 +87,21 @@ def load_checkpoint(run: str, epoch: int | None = None) -> Checkpoint | None:
         return None
     path = checkpoint_path(run, epochs[-1] if epoch is None else epoch)
     try:
-        return _decode(storage.read_bytes(path))
+        content = _decode(storage.read_bytes(path))
+        version = content.pop("version", 1)
+        if version == VERSION:
+            return Checkpoint(**content)
     except DAMAGED as error:
         reason = str(error).partition("\n")[0]
         raise StorageError(f"{path}: not a whole checkpoint ({reason}); remove its folder to go on") from error
+    raise StorageError(f"{path}: a checkpoint of version {version}, this program reads {VERSION}; use that program")
 
 
-def _decode(data: bytes) -> Checkpoint:
+def _decode(data: bytes) -> dict[str, Any]:
     content = io.BytesIO(data)
     with zipfile.ZipFile(content) as archive:  # torch itself does not look at the checksums
         if damaged := archive.testzip():
             raise zipfile.BadZipFile(f"{damaged} is damaged")
     content.seek(0)
-    return Checkpoint(**torch.load(content, map_location="cpu", weights_only=True))
+    values: dict[str, Any] = torch.load(content, map_location="cpu", weights_only=True)
+    return values

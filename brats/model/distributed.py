@@ -1,4 +1,4 @@
-"""The workers of a training: where each stands, and what is shared between them.
+"""Distributed training: rank, device and the collectives.
 
 Every function is called on every rank, under an initialised `torch.distributed` group where there are several.
 """
@@ -16,7 +16,7 @@ from brats.config import Precision
 
 @dataclass(frozen=True, kw_only=True)
 class Worker:
-    """Where this worker stands among the others, and what it computes on."""
+    """A rank of a training, and what it computes on."""
 
     rank: int
     world_size: int
@@ -25,18 +25,18 @@ class Worker:
 
 
 def parallel(network: nn.Module, worker: Worker) -> nn.Module:
-    """The network as it is trained: alone, or with its gradients averaged over the workers."""
+    """The network as it is trained: alone, or with its gradients averaged over the ranks."""
     if worker.world_size == 1:
         return network
     device_ids = [worker.device] if worker.device.type == "cuda" else None
-    # Each worker keeps its own BatchNorm statistics within an epoch; average_buffers joins them at its end.
+    # Each rank keeps its own BatchNorm statistics within an epoch; average_buffers joins them at its end.
     return DistributedDataParallel(
         network, device_ids=device_ids, forward_sync_buffers=False, gradient_as_bucket_view=True
     )
 
 
 def average_buffers(network: nn.Module, worker: Worker) -> None:
-    """Make the BatchNorm statistics of all workers their mean. (SyncBatchNorm does not run on CPUs.)"""
+    """Make the BatchNorm statistics of all ranks their mean. (SyncBatchNorm does not run on CPUs.)"""
     if worker.world_size == 1:
         return
     for buffer in network.buffers():
@@ -45,8 +45,8 @@ def average_buffers(network: nn.Module, worker: Worker) -> None:
             buffer /= worker.world_size
 
 
-def all_sum(values: Sequence[float], worker: Worker) -> list[float]:
-    """The sums of these values over all workers."""
+def all_reduce_sum(values: Sequence[float], worker: Worker) -> list[float]:
+    """The sums of these values over all ranks."""
     if worker.world_size == 1:
         return list(values)
     dtype = torch.float64

@@ -1,4 +1,4 @@
-"""A trained network made ready for inference alone: the same outputs, fewer passes over memory."""
+"""Fusion of a trained network for inference: the same outputs in fewer passes over memory."""
 
 import copy
 from typing import Any
@@ -8,42 +8,42 @@ from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from brats.config import Precision
+from brats.data.batches import DIVISOR
 from brats.model.precision import DTYPES
-from brats.model.unet import DIVISOR
 
 SAME_LOGITS = 1e-3  # float32 sums in another order
 
 
-def for_inference(network: nn.Module, n_modalities: int, precision: Precision) -> nn.Module:
+def for_inference(network: nn.Module, n_channels: int, precision: Precision) -> nn.Module:
     """A copy of a network on a CPU, in evaluation mode, for (B, C, H, W) inputs under `autocast(precision)`.
 
-    BatchNorm is folded into the convolutions before it, and their weights are kept in the type that is computed
+    BatchNorm is fused into the convolutions before it, and their weights are kept in the type that is computed
     in, which autocast would cast anew for every batch.
     """
-    folded = fold_batchnorm(network, n_modalities)
-    for module in folded.modules():
+    fused = fuse_batchnorm(network, n_channels)
+    for module in fused.modules():
         if isinstance(module, nn.Conv2d):
             module.to(DTYPES[precision])
-    return folded.to(memory_format=torch.channels_last)
+    return fused.to(memory_format=torch.channels_last)
 
 
 @torch.no_grad()
-def fold_batchnorm(network: nn.Module, n_modalities: int) -> nn.Module:
+def fuse_batchnorm(network: nn.Module, n_channels: int) -> nn.Module:
     """A copy without the BatchNorms that follow a convolution.
 
     Which do is seen by running it once. A copy whose outputs are not the network's (an encoder may use the output
     of a convolution in two places) is given up for one that is as it was.
     """
-    folded = copy.deepcopy(network).eval()
-    image = torch.randn(1, n_modalities, 2 * DIVISOR, 2 * DIVISOR, generator=torch.Generator().manual_seed(0))
-    expected, pairs = _run(folded, image)
-    names = {module: name for name, module in folded.named_modules()}
+    fused = copy.deepcopy(network).eval()
+    image = torch.randn(1, n_channels, 2 * DIVISOR, 2 * DIVISOR, generator=torch.Generator().manual_seed(0))
+    expected, pairs = _run(fused, image)
+    names = {module: name for name, module in fused.named_modules()}
     for convolution, norm in pairs:
-        _replace(folded, names[convolution], fuse_conv_bn_eval(convolution, norm))
-        _replace(folded, names[norm], nn.Identity())
-    if pairs and not torch.allclose(folded(image), expected, rtol=SAME_LOGITS, atol=SAME_LOGITS):
+        _replace(fused, names[convolution], fuse_conv_bn_eval(convolution, norm))
+        _replace(fused, names[norm], nn.Identity())
+    if pairs and not torch.allclose(fused(image), expected, rtol=SAME_LOGITS, atol=SAME_LOGITS):
         return copy.deepcopy(network).eval()
-    return folded
+    return fused
 
 
 def _run(network: nn.Module, image: Tensor) -> tuple[Tensor, list[tuple[nn.Conv2d, nn.BatchNorm2d]]]:

@@ -1,4 +1,4 @@
-"""The table of a run's epochs, `RUN/history.parquet`: one row per epoch."""
+"""The history of a run, `RUN/history.parquet`: one row per epoch."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -7,6 +7,16 @@ import pandas as pd
 import pyarrow as pa
 
 from brats import storage
+from brats.labels import REGIONS
+
+HistoryRow = dict[str, Any]
+"""The figures of an epoch."""
+
+
+def dice_column(region: str) -> str:
+    """The column with the validation Dice of a region."""
+    return f"val_dice_{region.lower()}"
+
 
 HISTORY = storage.TableKind(
     name="history",
@@ -16,9 +26,7 @@ HISTORY = storage.TableKind(
             ("train_loss", pa.float64()),
             ("val_loss", pa.float64()),
             ("val_dice", pa.float64()),
-            ("val_dice_wt", pa.float64()),
-            ("val_dice_tc", pa.float64()),
-            ("val_dice_et", pa.float64()),
+            *((dice_column(region), pa.float64()) for region in REGIONS),
             ("learning_rate", pa.float64()),
             ("n_slices", pa.int64()),
             ("slices_per_s", pa.float64()),
@@ -29,10 +37,11 @@ HISTORY = storage.TableKind(
         ]
     ),
     conventions={
-        "train_loss": "mean over the slices of the epoch of binary cross-entropy plus soft Dice loss",
+        "train_loss": "mean over the slices of the epoch of the loss that `config` names",
         "val_loss": "the same without augmentation; mean over validation cases, each taken as one batch",
-        "val_dice": "mean of WT, TC and ET",
-        "val_dice_wt, _tc, _et": "mean over validation cases of the 3-D Dice inside the crop; both masks empty: 1",
+        "val_dice": f"mean of {', '.join(REGIONS)}",
+        ", ".join(map(dice_column, REGIONS)): "mean over validation cases of the 3-D Dice inside the crop; "
+        "both masks empty: 1",
         "data_wait_s": "seconds a worker waited for batches, mean over the workers",
         "peak_memory_mb": "MiB of the GPU (or of the process, on CPUs) of rank 0, the highest so far",
     },
@@ -43,7 +52,7 @@ def history_path(run: str) -> str:
     return storage.join(run, "history.parquet")
 
 
-def write_history(run: str, history: Sequence[dict[str, Any]], config: dict[str, Any]) -> None:
+def write_history(run: str, history: Sequence[HistoryRow], config: dict[str, Any]) -> None:
     """Write the rows so far; the configuration goes into the metadata."""
     rows = [{**row, "n_slices": int(row["n_slices"])} for row in history]
     storage.write_table(history_path(run), HISTORY, HISTORY.table(rows), config=config)

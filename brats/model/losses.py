@@ -1,20 +1,25 @@
-"""What training minimises: binary cross-entropy plus soft Dice, per region.
+"""Losses by name: what training minimises.
 
 Axes: `B` batch, `R` region (WT, TC, ET), `H W` slice axes.
 """
+
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
-from brats.labels import REGION_LABELS, REGIONS
+from brats.labels import REGIONS
+
+Loss = Callable[[Tensor, Tensor], Tensor]
+"""From logits and region targets, both (B, R, H, W), to a float32 scalar, the mean over the batch."""
 
 DICE_SMOOTH = 1.0  # in voxels; keeps the Dice of a batch without the region defined and its gradient small
 
 
 def region_targets(labels: Tensor) -> Tensor:
     """Region masks (B, R, H, W) float32 of a label map (B, H, W)."""
-    return torch.stack([_any_of(labels, REGION_LABELS[region]) for region in REGIONS], dim=1).float()
+    return torch.stack([_any_of(labels, region.labels) for region in REGIONS.values()], dim=1).float()
 
 
 def _any_of(labels: Tensor, wanted: tuple[int, ...]) -> Tensor:
@@ -38,3 +43,6 @@ def bce_dice_loss(logits: Tensor, targets: Tensor) -> Tensor:
     total = probabilities.sum(voxels) + targets.sum(voxels)
     dice = (2 * overlap + DICE_SMOOTH) / (total + DICE_SMOOTH)
     return cross_entropy + 1 - dice.mean()
+
+
+LOSSES: dict[str, Loss] = {"bce-dice": bce_dice_loss}

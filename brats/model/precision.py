@@ -1,4 +1,4 @@
-"""Which arithmetic the network runs in on a device."""
+"""Precision of the network on a device: fp32, bf16 or fp16."""
 
 from contextlib import AbstractContextManager
 

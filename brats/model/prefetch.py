@@ -1,14 +1,14 @@
-"""Batches made ready by a thread, in pinned memory for a GPU, while the network is built and computes on others."""
+"""Batches fetched by a thread, into pinned memory for a GPU, while the network is built and computes on others."""
 
 import dataclasses
 from collections import deque
-from collections.abc import Callable, Generator, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Generator, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import torch
 
-from brats.data.batches import WorkerBatch
-from brats.data.slices import SliceBatch
+from brats.data.batches import SliceBatch, WorkerBatch
 
 DEPTH = 2  # batches ready or in the making
 
@@ -20,36 +20,33 @@ def prefetched(batches: Iterator[WorkerBatch], device: torch.device) -> Generato
     where its batch would have come.
     """
     on_gpu = device.type == "cuda"
-    # Pinning makes a CUDA context on the thread's own device, which is the first GPU unless it is told another.
-    thread = ThreadPoolExecutor(1, initializer=lambda: torch.cuda.set_device(device) if on_gpu else None)
-    take = _next_pinned if on_gpu else _next
+    thread = ThreadPoolExecutor(1, initializer=lambda: _use(device))
 
-    def fetch() -> Future[WorkerBatch | None]:
-        return thread.submit(take, batches)
+    def fetch() -> WorkerBatch | None:
+        batch = next(batches, None)
+        return _pinned(batch) if batch and on_gpu else batch
 
-    return _in_order(thread, fetch, deque(fetch() for _ in range(DEPTH)))
+    coming = deque(thread.submit(fetch) for _ in range(DEPTH))  # now, and not when the first one is asked for
 
+    def in_order() -> Generator[WorkerBatch]:
+        with thread:
+            while (batch := coming.popleft().result()) is not None:
+                coming.append(thread.submit(fetch))
+                yield batch
 
-def _in_order(
-    thread: ThreadPoolExecutor,
-    fetch: Callable[[], Future[WorkerBatch | None]],
-    coming: deque[Future[WorkerBatch | None]],
-) -> Generator[WorkerBatch]:
-    with thread:
-        while (batch := coming.popleft().result()) is not None:
-            coming.append(fetch())
-            yield batch
+    return in_order()
 
 
-def _next(batches: Iterator[WorkerBatch]) -> WorkerBatch | None:
-    return next(batches, None)
+def _use(device: torch.device) -> None:
+    """Pin memory for this device from now on: in each new thread it is the first GPU."""
+    if device.type == "cuda" and device.index is not None:
+        torch.cuda.set_device(device)
 
 
-def _next_pinned(batches: Iterator[WorkerBatch]) -> WorkerBatch | None:
-    batch = next(batches, None)
-    return batch and dataclasses.replace(batch, slices=_pinned(batch.slices))
+def _pinned(batch: WorkerBatch) -> WorkerBatch:
+    arrays = {field.name: _pin(getattr(batch.slices, field.name)) for field in dataclasses.fields(batch.slices)}
+    return dataclasses.replace(batch, slices=SliceBatch(**arrays), labels=_pin(batch.labels))
 
 
-def _pinned(slices: SliceBatch) -> SliceBatch:
-    arrays = {field.name: getattr(slices, field.name) for field in dataclasses.fields(slices)}
-    return SliceBatch(**{name: torch.from_numpy(array).pin_memory().numpy() for name, array in arrays.items()})
+def _pin(array: Any) -> Any:
+    return torch.from_numpy(array).pin_memory().numpy()

@@ -1,6 +1,6 @@
 """Score NIfTI masks of any origin against the references of their cases, as `predict` scores its own."""
 
-import json
+import functools
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -8,16 +8,18 @@ from typing import Any
 import numpy as np
 
 from brats import storage
-from brats.cluster.datasets import case_statuses
-from brats.cluster.preflight import CASE_CPUS, CASE_MEMORY_BYTES
+from brats.cluster import attempts
+from brats.cluster.datasets import from_cases, run_cases
+from brats.cluster.per_case import CASE_CPUS, CASE_MEMORY_BYTES, ray_step
 from brats.config import EvaluateConfig
 from brats.console import say
 from brats.data.cases import CaseFiles, find_cases
+from brats.data.rejects import Reject
 from brats.data.volume import check_same_grid, from_ras, read_labels
-from brats.errors import CaseError, ConfigError, Reject, StorageError
+from brats.errors import ConfigError
 from brats.saved_config import SavedConfig
 from brats.score.parts import Part, write_part
-from brats.score.results import Scores, write_tables
+from brats.score.results import Results, write_results
 from brats.score.tables import score_rows
 from brats.storage import FileInfo
 
@@ -34,7 +36,7 @@ class Pair:
         return self.case.source_bytes([]) + self.prediction.size
 
 
-def evaluate(config: EvaluateConfig) -> Scores:
+def evaluate(config: EvaluateConfig) -> Results:
     """Score every case that has both a reference and a prediction; then rebuild the tables.
 
     A reference without a prediction is a reject: leaving it out silently would flatter the means. Raises
@@ -44,9 +46,11 @@ def evaluate(config: EvaluateConfig) -> Scores:
     pairs, rejects = find_pairs(storage.absolute(config.predictions), storage.absolute(config.references))
     SavedConfig.of("evaluate", config).claim(out)
     say("evaluate", f"{len(pairs)} cases")
-    _score_pairs(pairs, out)  # all of them, each time: masks of equal size may differ
+    _score_pairs(
+        {pair.case.case_id: pair for pair in pairs}, out
+    )  # all of them, each time: masks of equal size may differ
     case_ids = {pair.case.case_id for pair in pairs}
-    return write_tables(out, case_ids, rejects, config=asdict(config), strict=config.strict)
+    return write_results(out, case_ids, rejects, config=asdict(config), strict=config.strict)
 
 
 def find_pairs(predictions: str, references: str) -> tuple[list[Pair], list[Reject]]:
@@ -76,34 +80,29 @@ def _stem(name: str) -> str:
     return name.removesuffix(".gz").removesuffix(".nii")
 
 
-def _score_pairs(todo: list[Pair], out: str) -> None:
-    import ray.data
+def _score_pairs(pairs: Mapping[str, Pair], out: str) -> None:
+    """Score every pair on the cluster. Its part is written by the step; that of a reject here."""
 
-    rows = [{"pair": json.dumps(asdict(pair))} for pair in todo]
-    dataset = ray.data.from_items(rows, override_num_blocks=len(rows)).map(
-        score_pair, fn_kwargs={"out": out}, num_cpus=CASE_CPUS, memory=CASE_MEMORY_BYTES
+    def take(case_id: str, outcome: Any) -> None:
+        if isinstance(outcome, Reject):
+            write_part(out, Part(case_id=case_id, source_bytes=pairs[case_id].source_bytes, reject=outcome))
+
+    step = functools.partial(score_pair, out=out)
+    dataset = from_cases(pairs).map(
+        ray_step(step, counter=attempts.start_counter(), doing="scoring", stage="read"),
+        num_cpus=CASE_CPUS,
+        memory=CASE_MEMORY_BYTES,
     )
-    for _ in case_statuses(dataset, "evaluate", len(rows)):
-        pass  # the steps write what they make
+    run_cases(dataset, "evaluate", len(pairs), take)
 
 
-def score_pair(row: Mapping[str, Any], out: str) -> dict[str, Any]:
-    """Ray step: score one prediction and write its part."""
-    value = json.loads(row["pair"])
-    pair = Pair(case=CaseFiles.from_json(value["case"]), prediction=FileInfo(**value["prediction"]))
-    try:
-        part = _score(pair)
-    except CaseError as error:
-        reject = Reject.from_error(pair.case.case_id, "read", error)
-        part = Part(case_id=pair.case.case_id, source_bytes=pair.source_bytes, reject=reject)
-    try:
-        write_part(out, part)
-    except StorageError as error:
-        return {"failure": str(error)}
-    return {"failure": ""}
+def score_pair(pair: Pair, out: str) -> None:
+    """Step: score one prediction and write its part."""
+    write_part(out, score(pair))
 
 
-def _score(pair: Pair) -> Part:
+def score(pair: Pair) -> Part:
+    """The metric rows of a pair. Raises CaseError when a file cannot be read, or the two do not fit together."""
     case, segmentation = pair.case, pair.case.segmentation
     assert segmentation is not None  # find_pairs leaves out what has no reference
     reference, grid = read_labels(segmentation, case.layout)
@@ -115,7 +114,7 @@ def _score(pair: Pair) -> Part:
         split=None,
         reference=np.moveaxis(from_ras(reference, grid), 2, 0),
         predicted=np.moveaxis(from_ras(predicted, grid), 2, 0),
-        spacing_mm=grid.slice_spacing_mm,
+        spacing_mm=grid.spacing_shw_mm,
         n_outside=0,
         first_slice=0,
     )

@@ -1,8 +1,9 @@
-"""Ray Train fits the network: one worker per GPU, or one or two on CPUs, each with its own stream of batches.
+"""Fitting the network on a cluster: workers are placed, run, and started again after a lost one.
 
-A lost worker costs what the epoch had done: all workers begin again after the last finished epoch, as many as there
-is room for. Ray's own restarts are not used: they wait for the lost machine, and its elastic training throws away
-the epoch it is in when a machine comes back.
+There is one worker per GPU, or one or two on CPUs, each with its own stream of batches. A lost worker costs what
+the epoch had done: all workers begin again after the last finished epoch, as many as there is room for. Ray's own
+restarts are not used: they wait for the lost machine, and its elastic training throws away the epoch it is in when
+a machine comes back.
 """
 
 import functools
@@ -11,66 +12,48 @@ import threading
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import suppress
-from dataclasses import dataclass
 from typing import Any
 
 from brats import storage
 from brats.cluster.datasets import root_cause
-from brats.cluster.placement import Placement, is_reserved, place_workers, release, reserve
-from brats.cluster.preflight import check_gpus, settle
+from brats.cluster.placement import Placement, place_workers
+from brats.cluster.preflight import check_gpus, wait_for_lost_nodes
+from brats.cluster.ray_internals import worker_error
 from brats.cluster.relay import relayed
 from brats.config import TrainConfig
 from brats.console import duration, say
+from brats.data.batches import TrainingSet
 from brats.data.dataset import slices_path
-from brats.data.epoch import PlannedBatch
-from brats.errors import BratsError, ConfigError, DivergedError, StorageError
-from brats.pipeline.stream import EpochPlan, plan_of, rank_stream, stream_name, worker_batches
+from brats.data.epoch import EpochPlan
+from brats.data.run_split import Row
+from brats.errors import BratsError, ConfigError, DivergedError, StorageError, WorkersLostError
+from brats.labels import REGIONS
+from brats.model.history import HistoryRow, dice_column
+from brats.pipeline.stream import rank_stream, stream_name
+from brats.pipeline.worker import TrainingTask, train_worker
 
 REGROW_MINUTES = 1.0  # for the room of a machine that has joined to be given from the reservation to the workers
 
 
-@dataclass(frozen=True, kw_only=True)
-class Work:
-    """What the workers do, whoever and however many they are."""
-
-    config: TrainConfig
-    plan: EpochPlan
-    val_paths: Sequence[str]
-    steps_per_epoch: int
-    slices_per_epoch: int
-
-
-class WorkersLostError(BratsError):
-    """Workers died or failed in a way that another start may not meet again."""
-
-
-def fit_on_cluster(config: TrainConfig, prepared: str, split: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+def fit_on_cluster(config: TrainConfig, prepared: str, split: Sequence[Row]) -> list[HistoryRow]:
     """Train until the last epoch; return the history. After a lost worker it goes on from the last checkpoint."""
     from brats.model.training import finished
 
-    assert config.out is not None
     history = read_progress(config.out)
     if finished(history, config):
         say("train", f"nothing to do: {len(history)} epochs are done")
         return history
-    plan = plan_of(config, prepared, split)
-    first_epoch = plan.epoch(1)
-    work = Work(
-        config=config,
-        plan=plan,
-        val_paths=[slices_path(prepared, row["case_id"]) for row in split if row["split"] == "val"],
-        steps_per_epoch=len(first_epoch),
-        slices_per_epoch=sum(len(batch.slices) for batch in first_epoch),
-    )
+    val_paths = [slices_path(prepared, row["case_id"]) for row in split if row["split"] == "val"]
+    task = TrainingTask(config=config, data=TrainingSet.of(config, prepared, split), val_paths=val_paths)
     n_failures = 0
     placement = place_workers(config.device, config.workers, cpu_workers=2, wait_minutes=config.wait_minutes)
     while True:
-        check_batches(first_epoch, placement.workers)
-        announce(config, placement, len(history), work.slices_per_epoch, work.steps_per_epoch)
+        check_batches(task.data.plan, placement.workers)
+        announce(task, placement, len(history))
         lost: WorkersLostError | None = None
         try:
             check_gpus(placement)
-            run_workers(work, placement, len(history))
+            run_workers(task, placement, len(history))
         except WorkersLostError as error:
             lost = error
         n_before, history = len(history), read_progress(config.out)
@@ -79,7 +62,7 @@ def fit_on_cluster(config: TrainConfig, prepared: str, split: Sequence[Mapping[s
             if n_failures > config.max_failures:
                 raise BratsError(f"{lost}; the same command goes on after the last finished epoch") from lost
             say("train", f"{lost}; restart {n_failures} of at most {config.max_failures} in a row")
-            settle()
+            wait_for_lost_nodes()
         if finished(history, config):
             return history
         placement = place_workers(
@@ -99,7 +82,7 @@ def read_progress(run: str) -> list[dict[str, Any]]:
     return checkpoint.history if checkpoint else []
 
 
-def run_workers(work: Work, placement: Placement, n_done: int) -> None:
+def run_workers(task: TrainingTask, placement: Placement, n_done: int) -> None:
     """Train with these workers until the last epoch, or the end of an epoch at which missing ones can join.
 
     Raises WorkersLostError when another start may get further, the workers' own BratsError when it would not.
@@ -108,8 +91,8 @@ def run_workers(work: Work, placement: Placement, n_done: int) -> None:
     from ray.train import TrainingFailedError
 
     try:
-        with relayed(functools.partial(show_epoch, work.config)) as queue:
-            trainer = make_trainer(work, placement, n_done, train_worker, {"queue": queue})
+        with relayed(functools.partial(show_epoch, task.config)) as queue:
+            trainer = make_trainer(task, placement, n_done, train_worker, {"queue": queue})
             in_thread(trainer.fit)
     except (TrainingFailedError, ray.exceptions.RayError) as error:
         for failure in getattr(error, "worker_failures", {}).values():
@@ -118,16 +101,16 @@ def run_workers(work: Work, placement: Placement, n_done: int) -> None:
         raise WorkersLostError(worker_failure(error)) from error
     finally:
         with suppress(StorageError):  # a store that is away is not what ended the training
-            storage.remove(ray_folder(work.config))
+            storage.remove(ray_folder(task.config))
 
 
 def ray_folder(config: TrainConfig) -> str:
     """Where Ray Train wants a folder that all machines share; we keep nothing there."""
-    return storage.join(config.out or "", "checkpoints", "ray")
+    return storage.join(config.out, "checkpoints", "ray")
 
 
 def make_trainer(
-    work: Work,
+    task: TrainingTask,
     placement: Placement,
     n_done: int,
     loop: Callable[[dict[str, Any]], Any],
@@ -143,15 +126,10 @@ def make_trainer(
     from ray.train import DataConfig, FailureConfig, RunConfig, ScalingConfig
     from ray.train.torch import TorchConfig, TorchTrainer
 
-    streams = {
-        stream_name(rank): rank_stream(
-            work.plan, work.config, rank, placement.workers, steps=work.steps_per_epoch, n_done=n_done
-        )
-        for rank in range(placement.workers)
-    }
+    epochs = range(n_done + 1, task.config.epochs + 1)
     return TorchTrainer(
         loop,
-        train_loop_config={"work": work, "placement": placement, **settings},
+        train_loop_config={"task": task, "placement": placement, **settings},
         torch_config=TorchConfig(backend=backend),
         scaling_config=ScalingConfig(
             num_workers=placement.workers,
@@ -162,10 +140,13 @@ def make_trainer(
         ),
         run_config=RunConfig(
             name="ray",
-            storage_path=ray_folder(work.config).rsplit("/", 1)[0],
+            storage_path=ray_folder(task.config).rsplit("/", 1)[0],
             failure_config=FailureConfig(max_failures=0, controller_failure_limit=0, max_preemption_failures=0),
         ),
-        datasets=streams,
+        datasets={
+            stream_name(rank): rank_stream(task.data, rank, placement.workers, epochs=epochs)
+            for rank in range(placement.workers)
+        },
         dataset_config=DataConfig(
             datasets_to_split=[], execution_options=ray.data.ExecutionOptions(preserve_order=True)
         ),
@@ -186,55 +167,6 @@ def in_thread(work: Callable[[], Any]) -> Any:
     return future.result()
 
 
-def train_worker(spec: dict[str, Any]) -> None:
-    """What each Ray Train worker runs."""
-    import ray.train
-    import ray.train.torch
-    import torch
-
-    from brats.model.distributed import Worker
-    from brats.model.precision import choose_precision
-    from brats.model.training import fit
-
-    work, placement = spec["work"], spec["placement"]
-    context = ray.train.get_context()
-    if placement.threads:
-        torch.set_num_threads(placement.threads)
-    device = ray.train.torch.get_device()
-    worker = Worker(
-        rank=context.get_world_rank(),
-        world_size=context.get_world_size(),
-        device=device,
-        precision=choose_precision(work.config.precision, device),
-    )
-    shard = ray.train.get_dataset_shard(stream_name(worker.rank))
-    newcomers: list[Any] = []
-
-    def on_epoch(row: dict[str, Any]) -> bool:
-        """Report; tell whether a missing GPU is there. Asked for earlier it might take the seat of a worker."""
-        if worker.rank:
-            return False
-        spec["queue"].put(row)
-        if placement.use_gpu and not newcomers:
-            newcomers.extend(reserve([placement.bundle]) for _ in range(placement.missing))
-        return any(is_reserved(group) for group in newcomers)
-
-    try:
-        fit(
-            work.config,
-            worker,
-            batches=worker_batches(shard, len(work.config.modalities), work.plan.size),
-            steps_per_epoch=work.steps_per_epoch,
-            slices_per_epoch=work.slices_per_epoch,
-            val_paths=work.val_paths,
-            run=work.config.out,
-            on_epoch=on_epoch,
-        )
-    finally:
-        for group in newcomers:
-            release(group)
-
-
 def worker_failure(error: BaseException) -> str:
     """Why the workers failed, in one line: by the one that died, else by the first that raised an error.
 
@@ -243,7 +175,7 @@ def worker_failure(error: BaseException) -> str:
     import ray
 
     failures: Mapping[int, BaseException] = getattr(error, "worker_failures", {})
-    reasons = {rank: getattr(failure, "health_check_failure", failure) for rank, failure in failures.items()}
+    reasons = {rank: worker_error(failure) for rank, failure in failures.items()}
     died = [rank for rank, reason in reasons.items() if isinstance(reason, ray.exceptions.RayActorError)]
     if died:
         return f"training worker {min(died)} died, and its process or its machine with it"
@@ -255,31 +187,32 @@ def worker_failure(error: BaseException) -> str:
     return f"the workers could not be started or kept: {root_cause(error)}"
 
 
-def check_batches(batches: Sequence[PlannedBatch], workers: int) -> None:
+def check_batches(plan: EpochPlan, workers: int) -> None:
     """Raise ConfigError unless every batch has a slice for every worker."""
-    smallest = min(len(batch.slices) for batch in batches)
-    if smallest < workers:
+    if plan.smallest_batch < workers:
         raise ConfigError(
-            f"a batch has {smallest} slices for {workers} workers; raise --batch-size or lower --workers"
+            f"a batch has {plan.smallest_batch} slices for {workers} workers; raise --batch-size or lower --workers"
         )
 
 
-def announce(config: TrainConfig, placement: Placement, done: int, n_slices: int, n_steps: int) -> None:
-    """Say what is about to be trained, on what."""
-    resumed = f", resuming after epoch {done}" if done else ""
+def announce(task: TrainingTask, placement: Placement, n_done: int) -> None:
+    """Report what is about to be trained, on what."""
+    config, plan = task.config, task.data.plan
+    resumed = f", resuming after epoch {n_done}" if n_done else ""
     say(
         "train",
-        f"U-Net {config.encoder} on {', '.join(config.modalities)}; {placement}; "
-        f"{config.epochs} epochs of {n_slices} slices in {n_steps} steps{resumed}",
+        f"U-Net {config.encoder} on {', '.join(config.modalities)}; {placement}; {config.epochs} epochs of "
+        f"{plan.slices_per_epoch} slices in {plan.steps_per_epoch} steps{resumed}",
     )
 
 
 def show_epoch(config: TrainConfig, row: dict[str, Any]) -> None:
     """The line of one epoch."""
+    dice = " ".join(f"{region} {row[dice_column(region)]:.3f}" for region in REGIONS)
     left = (config.epochs - row["epoch"]) * row["elapsed_s"]
     say(
         "train",
         f"epoch {row['epoch']}/{config.epochs}  loss {row['train_loss']:.3f} val {row['val_loss']:.3f}  "
-        f"Dice WT {row['val_dice_wt']:.3f} TC {row['val_dice_tc']:.3f} ET {row['val_dice_et']:.3f}  "
+        f"Dice {dice}  "
         f"{row['slices_per_s']:.0f} slices/s  {duration(left)} left",
     )

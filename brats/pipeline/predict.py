@@ -1,68 +1,48 @@
 """From cases and a model to masks and metric tables: read -> U-Net -> score and write, each case on its own."""
 
 import dataclasses
+import functools
 import hashlib
-import json
-import pickle
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from typing import Any
 
 from brats import storage
 from brats.cluster import attempts
-from brats.cluster.datasets import case_statuses
-from brats.cluster.placement import Machine, Placement, look, place_workers
-from brats.cluster.preflight import CASE_MEMORY_BYTES, check_gpus
+from brats.cluster.capacity import Machine, cluster_capacity
+from brats.cluster.datasets import from_cases, run_cases
+from brats.cluster.per_case import CASE_MEMORY_BYTES, ray_step
+from brats.cluster.placement import Placement, place_workers
+from brats.cluster.preflight import check_gpus
 from brats.config import PredictConfig
 from brats.console import say
-from brats.data.cases import CaseFiles, find_cases
-from brats.data.dataset import is_prepared, read_case_table, slices_path
+from brats.data.case import Case
+from brats.data.items import Item, PreparedCase, find_items, read_source
 from brats.data.masks import write_masks
-from brats.data.preprocess import Case, check_modalities, in_source_axes, read_case
-from brats.data.run_split import read_split
-from brats.data.slices import SliceFile
+from brats.data.rejects import Reject
 from brats.data.volume import nifti_bytes
-from brats.errors import BratsError, CaseError, ConfigError, Reject, StorageError
 from brats.labels import Labels
 from brats.pipeline.predictor import Predictor
 from brats.saved_config import SavedConfig
 from brats.score import tables
 from brats.score.parts import Part, is_done, read_parts, write_part
-from brats.score.results import Scores, write_tables
+from brats.score.results import Results, write_results
 
 SCORING_CPUS = 0.25  # of the steps beside the network, so that they find room on a small machine
 
 
-@dataclass(frozen=True, kw_only=True)
-class Item:
-    """A case to predict: where its data is, and what the tables say of it.
-
-    prepared:   path of the prepared case, or "" where the case is read from its own files
-    files:      the case's own files as JSON, or ""
-    voxel_hash: of a prepared case, else ""
-    """
-
-    case_id: str
-    patient_id: str
-    split: str | None
-    prepared: str
-    files: str
-    source_bytes: int
-    voxel_hash: str
-
-
-def predict(config: PredictConfig) -> Scores:
+def predict(config: PredictConfig) -> Results:
     """Predict and score every case of `config.data` that is not done yet; then rebuild the tables.
 
     Raises BratsError when no case is usable or, with `strict`, when one was rejected.
     """
-    from brats.model.bundle import find_bundle, load_bundle
+    from brats.model.bundle import find_bundle, load_bundle, weights_path
 
     model, data, out = (storage.absolute(path) for path in (config.model, config.data, config.out))
     bundle = find_bundle(model)
     _, card = load_bundle(bundle)  # here too, so that a broken bundle is refused before anything is read
-    items, found_rejects = find_items(data, model, card.modalities, config.split)
-    weights = hashlib.sha256(storage.read_bytes(storage.join(bundle, "model.safetensors"))).hexdigest()[:16]
+    items, found_rejects = find_items(data, model, card.inputs.modalities, config.split)
+    weights = hashlib.sha256(storage.read_bytes(weights_path(bundle))).hexdigest()[:16]
     config = dataclasses.replace(config, model=bundle, data=data, out=out)
     SavedConfig.of("predict", config, weights=weights).claim(out)
     parts = read_parts(out)
@@ -75,65 +55,9 @@ def predict(config: PredictConfig) -> Scores:
     _warn_of_training_cases(items, card.trained_on)
     if todo:
         placement = place_workers(config.device, config.workers, cpu_workers=0, wait_minutes=config.wait_minutes)
-        _predict_items(todo, config, card.modalities, placement)
+        _predict_items(todo, config, card.inputs.modalities, placement)
     case_ids = {item.case_id for item in items}
-    return write_tables(out, case_ids, found_rejects, config=asdict(config), strict=config.strict)
-
-
-def find_items(data: str, model: str, modalities: Sequence[str], split: str) -> tuple[list[Item], list[Reject]]:
-    """The cases of a prepared dataset or of case folders, those of one split where asked, and what is unusable.
-
-    The split is that of the run whose model it is. Raises ConfigError when it is asked for and cannot be told, and
-    when no case is left.
-    """
-    split_of = _run_split(model)
-    if split != "all" and split_of is None:
-        raise ConfigError(f"--split: {split} is known only for a run of train.py; {model} has no split.parquet")
-    rejects: list[Reject] = []
-    if is_prepared(data):
-        items = [
-            Item(
-                case_id=row["case_id"],
-                patient_id=row["patient_id"],
-                split=(split_of or {}).get(row["case_id"]),
-                prepared=slices_path(data, row["case_id"]),
-                files="",
-                source_bytes=row["source_bytes"],
-                voxel_hash=row["voxel_hash"],
-            )
-            for row in read_case_table(data)
-        ]
-    else:
-        discovery = find_cases(data, modalities)
-        rejects = list(discovery.rejects)
-        items = [
-            Item(
-                case_id=files.case_id,
-                patient_id=files.patient_id,
-                split=(split_of or {}).get(files.case_id),
-                prepared="",
-                files=json.dumps(asdict(files)),
-                source_bytes=files.source_bytes(modalities),
-                voxel_hash="",
-            )
-            for files in discovery.cases
-        ]
-    chosen = [item for item in items if split in ("all", item.split)]
-    rejects = [reject for reject in rejects if split in ("all", (split_of or {}).get(reject.case_id))]
-    if not items and rejects:
-        raise BratsError(f"{data}: no usable case; the first of {len(rejects)} rejected: {rejects[0]}")
-    if not chosen:
-        raise ConfigError(f"{data}: none of its {len(items)} usable cases is in the {split} split of {model}")
-    return chosen, rejects
-
-
-def _run_split(model: str) -> dict[str, str] | None:
-    """The split of every case of the run that made the model; None for a bundle on its own."""
-    try:
-        rows = read_split(model)
-    except FileNotFoundError:
-        return None
-    return {row["case_id"]: row["split"] for row in rows}
+    return write_results(out, case_ids, found_rejects, config=asdict(config), strict=config.strict)
 
 
 def _lacks_nifti(part: Part, config: PredictConfig) -> bool:
@@ -148,7 +72,9 @@ def _warn_of_training_cases(items: Collection[Item], trained_on: Mapping[str, Ma
     seen = [
         item.case_id
         for item in items
-        if item.case_id in trained_on or item.patient_id in patients or item.voxel_hash in hashes
+        if item.case_id in trained_on
+        or item.patient_id in patients
+        or (isinstance(item.source, PreparedCase) and item.source.voxel_hash in hashes)
     ]
     if seen:
         say(
@@ -169,32 +95,33 @@ def _predict_items(
 
     say("predict", f"{placement}")
     check_gpus(placement)
-    rows = [{"case_id": item.case_id, "item": json.dumps(asdict(item))} for item in todo]
+    by_id = {item.case_id: item for item in todo}
+
+    def take(case_id: str, outcome: Any) -> None:
+        if isinstance(outcome, Reject):  # the part of any other case is written by the last step
+            write_part(config.out, Part(case_id=case_id, source_bytes=by_id[case_id].source_bytes, reject=outcome))
+
     counter = attempts.start_counter()
+    reading = functools.partial(read_item, modalities=modalities)
+    scoring = functools.partial(score_and_write, out=config.out, nifti=config.nifti)
     dataset = (
-        ray.data.from_items(rows, override_num_blocks=len(rows))
+        from_cases(by_id)
         .map(
-            read_item,
-            fn_kwargs={"modalities": list(modalities), "counter": counter},
+            ray_step(reading, counter=counter, doing="reading", stage="read"),
             num_cpus=SCORING_CPUS,
             memory=CASE_MEMORY_BYTES,
         )
         .map(
             Predictor,
             fn_constructor_kwargs={"config": config, "placement": placement, "counter": counter},
-            compute=ray.data.ActorPoolStrategy(size=min(placement.workers, len(rows))),
-            num_cpus=predictor_cpus(placement, look().machines),
+            compute=ray.data.ActorPoolStrategy(size=min(placement.workers, len(todo))),
+            num_cpus=predictor_cpus(placement, cluster_capacity().machines),
             num_gpus=1 if placement.use_gpu else 0,
             accelerator_type=placement.accelerator,
         )
-        .map(
-            score_and_write,
-            fn_kwargs={"out": config.out, "nifti": config.nifti, "counter": counter},
-            num_cpus=SCORING_CPUS,
-        )
+        .map(ray_step(scoring, counter=counter, doing="scoring", stage="predict"), num_cpus=SCORING_CPUS)
     )
-    for _ in case_statuses(dataset, "predict", len(rows)):
-        pass  # the steps write what they make
+    run_cases(dataset, "predict", len(todo), take)
 
 
 def predictor_cpus(placement: Placement, machines: Sequence[Machine]) -> float:
@@ -209,50 +136,22 @@ def predictor_cpus(placement: Placement, machines: Sequence[Machine]) -> float:
     return min(placement.cpus, smallest / 2 / placement.workers)
 
 
-def read_item(row: dict[str, Any], modalities: Sequence[str], counter: Any) -> dict[str, Any]:
-    """Ray step: read a case, prepared or from its own files. A case that cannot be read travels on as a reject."""
-    item = Item(**json.loads(row["item"]))
-    try:
-        attempts.begin(counter, item.case_id, "reading")
-        if item.prepared:
-            try:
-                file = SliceFile(item.prepared)
-                check_modalities(file.intensities, modalities)
-                case = file.read_case(modalities)
-            except (FileNotFoundError, StorageError) as error:
-                raise CaseError(item.prepared, str(error), transient=True) from error
-        else:
-            case = read_case(CaseFiles.from_json(json.loads(item.files)), modalities)
-    except CaseError as error:
-        reject = Reject.from_error(item.case_id, "read", error)
-        return {**row, "case": b"", "predicted": b"", "reject": json.dumps(asdict(reject))}
-    return {**row, "case": pickle.dumps(case, protocol=5), "predicted": b"", "reject": ""}
+def read_item(item: Item, modalities: Sequence[str]) -> tuple[Item, Case]:
+    """Step: read a case."""
+    return item, read_source(item.source, modalities)
 
 
-def score_and_write(row: dict[str, Any], out: str, nifti: bool, counter: Any) -> dict[str, Any]:
-    """Ray step: write the mask of a case, score it against its reference, and write its part last."""
-    item = Item(**json.loads(row["item"]))
-    reject = Reject(**json.loads(row["reject"])) if row["reject"] else None
-    try:
-        if not reject:
-            try:
-                attempts.begin(counter, item.case_id, "scoring")
-                case: Case = pickle.loads(row["case"])
-                write_case(out, item, case, pickle.loads(row["predicted"]), nifti=nifti)
-            except CaseError as error:
-                reject = Reject.from_error(item.case_id, "predict", error)
-        if reject:
-            write_part(out, Part(case_id=item.case_id, source_bytes=item.source_bytes, reject=reject))
-    except StorageError as error:
-        return {"case_id": item.case_id, "failure": str(error)}
-    return {"case_id": item.case_id, "failure": ""}
+def score_and_write(predicted: tuple[Item, Case, Labels], out: str, nifti: bool) -> None:
+    """Step: write the mask of a case, score it against its reference, and write its part last."""
+    write_case(out, *predicted, nifti=nifti)
 
 
 def write_case(out: str, item: Item, case: Case, predicted: Labels, *, nifti: bool) -> None:
     """Write the mask of a case, as NIfTI too where asked, and its part with the scores."""
-    write_masks(out, case, predicted)
+    volume = case.on_source_grid(predicted)
+    write_masks(out, case.case_id, volume)
     if nifti:
-        content = nifti_bytes(case.uncropped(predicted), case.grid, case.layout)
+        content = nifti_bytes(volume, case.grid, case.layout)
         storage.write_bytes(storage.join(out, "nifti", f"{case.case_id}.nii.gz"), content)
     write_part(out, score_case(item, case, predicted))
 
@@ -261,15 +160,14 @@ def score_case(item: Item, case: Case, predicted: Labels) -> Part:
     """The metric rows of a case; none where it has no reference."""
     rows: dict[str, Any] = {}
     if case.labels is not None:
-        reference, first_slice = in_source_axes(case, case.labels)
         rows = tables.score_rows(
             case_id=case.case_id,
             patient_id=item.patient_id,
             split=item.split,
-            reference=reference,
-            predicted=in_source_axes(case, predicted)[0],
-            spacing_mm=case.grid.slice_spacing_mm,
+            reference=case.source_slices(case.labels),
+            predicted=case.source_slices(predicted),
+            spacing_mm=case.grid.spacing_shw_mm,
             n_outside=case.n_outside,
-            first_slice=first_slice,
+            first_slice=case.source_box.start[2],
         )
     return Part(case_id=item.case_id, source_bytes=item.source_bytes, **rows)

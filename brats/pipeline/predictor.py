@@ -1,17 +1,16 @@
 """The network at work in a Ray actor: it stays loaded, and turns one case after the other into label maps."""
 
 import dataclasses
-import json
-import pickle
-from dataclasses import asdict
-from typing import Any
+from typing import Any, TypeVar
 
-from brats.cluster import attempts
+from brats.cluster.per_case import Row, per_case
 from brats.cluster.placement import Placement
 from brats.config import PredictConfig
-from brats.data.preprocess import Case
-from brats.errors import CaseError, Reject
+from brats.data.case import Case
+from brats.errors import CaseError
 from brats.labels import Labels
+
+T = TypeVar("T")  # what travels beside a case
 
 REMEDY = "use machines with more memory, or a smaller --batch-size"
 
@@ -25,36 +24,26 @@ class Predictor:
     def __init__(self, config: PredictConfig, placement: Placement, counter: Any) -> None:
         import torch
 
-        from brats.model.bundle import load_bundle
-        from brats.model.fusion import for_inference
-        from brats.model.precision import choose_precision
+        from brats.model.inference import Segmenter
 
         if placement.threads:
             torch.set_num_threads(placement.threads)
         self._counter = counter
-        self._device = torch.device("cuda" if placement.use_gpu else "cpu")
-        self._precision = choose_precision(config.precision, self._device)
+        device = torch.device("cuda" if placement.use_gpu else "cpu")
+        self._segmenter = Segmenter.load(config.model, device, config.precision)
         self._batch_size = config.batch_size
-        network, self._card = load_bundle(config.model)
-        network = for_inference(network, len(self._card.modalities), self._precision)
-        self._network = network.to(self._device)
 
-    def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
-        """Add the label map (Z, H, W) as bytes; the images, done with, stay behind."""
-        if row["reject"]:
-            return row
-        try:
-            # Before the case is unpacked, which alone may take more memory than there is.
-            attempts.begin(self._counter, row["case_id"], "predicting", REMEDY)
-            case: Case = pickle.loads(row["case"])
-            predicted = self._predict(case)
-        except CaseError as error:
-            reject = Reject.from_error(row["case_id"], "predict", error)
-            return {**row, "case": b"", "reject": json.dumps(asdict(reject))}
-        without_images = dataclasses.replace(case, images={})
-        return {**row, "case": pickle.dumps(without_images, protocol=5), "predicted": pickle.dumps(predicted)}
+    def __call__(self, row: Row) -> Row:
+        return per_case(
+            row, self.predict, counter=self._counter, doing="predicting", stage="predict", remedy=REMEDY
+        )
 
-    def _predict(self, case: Case) -> Labels:
+    def predict(self, read: tuple[T, Case]) -> tuple[T, Case, Labels]:
+        """Add the label map (Z, H, W) of a case; the images, done with, stay behind."""
+        item, case = read
+        return item, dataclasses.replace(case, images={}), self.labels(case)
+
+    def labels(self, case: Case) -> Labels:
         """The label map, in batches as large as the memory of the GPU allows.
 
         A batch that does not fit is halved, for this case and those after it. Raises CaseError when a single slice
@@ -62,21 +51,10 @@ class Predictor:
         """
         import torch
 
-        from brats.model.inference import predict_labels
-
         batch_size = self._batch_size
         while True:
             try:
-                predicted = predict_labels(
-                    self._network,
-                    case,
-                    modalities=self._card.modalities,
-                    thresholds=self._card.thresholds,
-                    divisor=self._card.divisor,
-                    batch_size=batch_size,
-                    device=self._device,
-                    precision=self._precision,
-                )
+                predicted = self._segmenter.labels(case, batch_size)
             except torch.OutOfMemoryError as error:
                 if batch_size == 1:
                     reason = "one slice of it does not fit into the memory of the GPU; use one with more"

@@ -1,24 +1,25 @@
 """From case folders to a prepared dataset: find, then read, crop and write one case at a time, then split."""
 
-import json
+import functools
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
 from brats import storage
 from brats.cluster import attempts
-from brats.cluster.datasets import case_statuses
-from brats.cluster.preflight import CASE_CPUS, CASE_MEMORY_BYTES, check_disk
+from brats.cluster.datasets import from_cases, run_cases
+from brats.cluster.per_case import CASE_CPUS, CASE_MEMORY_BYTES, ray_step
+from brats.cluster.preflight import check_disk
 from brats.config import PrepareConfig
 from brats.console import say
 from brats.data.cases import CaseFiles, find_cases
 from brats.data.dataset import CASES, case_row, cases_path, is_prepared, read_case_table, slices_dir, slices_path
 from brats.data.preprocess import read_case
-from brats.data.rejects import check_rejects, write_rejects
+from brats.data.rejects import Reject, check_rejects, write_rejects
 from brats.data.slices import SliceFile, encode_case
-from brats.data.split import LabelledCase, Place, join_patients, split_patients
-from brats.errors import BratsError, CaseError, Reject, StorageError
+from brats.data.split import Assignment, LabelledCase, join_patients, split_patients
+from brats.errors import BratsError
 from brats.saved_config import SavedConfig
 
 
@@ -62,12 +63,15 @@ def prepare(config: PrepareConfig) -> Prepared:
     say("prepare", f"{len(found.cases)} cases below {data}; {len(found.cases) - len(todo)} done before")
     check_disk(out, sum(files.source_bytes(config.modalities) for files in todo))
     rejects = list(found.rejects)
-    try:
-        for case_id, outcome in _prepare_cases(todo, config.modalities, out):
-            if not isinstance(outcome, Reject):
-                known[case_id] = outcome
-                continue
+
+    def take(case_id: str, outcome: dict[str, Any] | Reject) -> None:
+        if isinstance(outcome, Reject):
             rejects.append(outcome)
+        else:
+            known[case_id] = outcome
+
+    try:
+        _prepare_cases(todo, config.modalities, out, take)
         for reject in rejects:
             if reject.case_id in known and not reject.transient:  # prepared from files that are no longer there
                 del known[reject.case_id]
@@ -102,46 +106,25 @@ def _is_done(files: CaseFiles, config: PrepareConfig, row: dict[str, Any] | None
 
 
 def _prepare_cases(
-    todo: Sequence[CaseFiles], modalities: Sequence[str], out: str
-) -> Iterable[tuple[str, dict[str, Any] | Reject]]:
-    """Run `prepare_case` for every case on the cluster; yield its row or its reject as it is done.
-
-    Raises StorageError, after the others are done, when a case could not be written.
-    """
-    import ray.data
-
+    todo: Sequence[CaseFiles], modalities: Sequence[str], out: str, take: Callable[[str, Any], None]
+) -> None:
+    """Run `prepare_case` for every case on the cluster; hand its row or its reject to `take` as it is done."""
     if not todo:
         return
-    dataset = ray.data.from_items(
-        [{"files": json.dumps(asdict(files))} for files in todo], override_num_blocks=len(todo)
-    ).map(
-        prepare_case,
-        fn_kwargs={"modalities": list(modalities), "out": out, "counter": attempts.start_counter()},
+    step = functools.partial(prepare_case, modalities=modalities, out=out)
+    dataset = from_cases({files.case_id: files for files in todo}).map(
+        ray_step(step, counter=attempts.start_counter(), doing="preparing", stage="read"),
         num_cpus=CASE_CPUS,
         memory=CASE_MEMORY_BYTES,
     )
-    for status in case_statuses(dataset, "prepare", len(todo)):
-        if status["reject"]:
-            yield status["case_id"], Reject(**json.loads(status["reject"]))
-        elif not status["failure"]:
-            yield status["case_id"], case_row(json.loads(status["description"]))
+    run_cases(dataset, "prepare", len(todo), take)
 
 
-def prepare_case(row: dict[str, Any], modalities: Sequence[str], out: str, counter: Any) -> dict[str, Any]:
-    """Ray step: prepare one case and write it. Its row says what came of it, errors included."""
-    files = CaseFiles.from_json(json.loads(row["files"]))
-    status: dict[str, Any] = {"case_id": files.case_id, "description": "", "reject": "", "failure": ""}
-    try:
-        attempts.begin(counter, files.case_id, "preparing")
-        case = read_case(files, modalities)
-        content, description = encode_case(case)
-    except CaseError as error:
-        return {**status, "reject": json.dumps(asdict(Reject.from_error(files.case_id, "read", error)))}
-    try:
-        storage.write_bytes(slices_path(out, files.case_id), content)
-    except StorageError as error:
-        return {**status, "failure": str(error)}
-    return {**status, "description": json.dumps(description)}
+def prepare_case(files: CaseFiles, modalities: Sequence[str], out: str) -> dict[str, Any]:
+    """Step: prepare one case and write it; return its row of `cases.parquet`."""
+    content, description = encode_case(read_case(files, modalities))
+    storage.write_bytes(slices_path(out, files.case_id), content)
+    return case_row(description)
 
 
 def _write_cases(config: PrepareConfig, out: str, known: dict[str, dict[str, Any]]) -> list[dict[str, Any]]:
@@ -162,8 +145,8 @@ def _write_cases(config: PrepareConfig, out: str, known: dict[str, dict[str, Any
         if row["volume_ml_wt"] is not None
     ]
     before = read_case_table(out) if is_prepared(out) else []
-    previous = {row["case_id"]: Place(row["split"], row["fold"]) for row in before if row["split"]}
-    places = split_patients(
+    previous = {row["case_id"]: Assignment(row["split"], row["fold"]) for row in before if row["split"]}
+    assigned = split_patients(
         labelled,
         val_fraction=config.val_fraction,
         test_fraction=config.test_fraction,
@@ -172,9 +155,9 @@ def _write_cases(config: PrepareConfig, out: str, known: dict[str, dict[str, Any
         previous=previous,
     )
     for row in rows:
-        place = places.get(row["case_id"])
+        own = assigned.get(row["case_id"])
         row["patient_id"] = patients[row["case_id"]]
-        row["split"], row["fold"] = (place.split, place.fold) if place else (None, None)
+        row["split"], row["fold"] = (own.split, own.fold) if own else (None, None)
     table = CASES.table(rows)
     if not is_prepared(out) or not storage.read_table(cases_path(out), CASES).equals(table):
         storage.write_table(cases_path(out), CASES, table, config=asdict(config))

@@ -3,7 +3,9 @@
 from brats import storage
 from brats.config import ReportConfig
 from brats.errors import ConfigError
-from brats.report.figures import draw_cases, draw_distributions, draw_learning_curves
+from brats.model.history import history_path
+from brats.report.figures import draw_cases, draw_distributions, draw_learning_curves, figures_dir
+from brats.score.tables import metrics_path
 
 
 def report(config: ReportConfig) -> list[str]:
@@ -12,12 +14,12 @@ def report(config: ReportConfig) -> list[str]:
     Returns the paths of the pictures. Raises ConfigError for a folder that is not a run.
     """
     run = storage.absolute(config.run)
-    figures = storage.absolute(config.out) if config.out else storage.join(run, "figures")
-    if not storage.exists(storage.join(run, "history.parquet")):
+    figures = storage.absolute(config.out) if config.out else figures_dir(run)
+    if not storage.exists(history_path(run)):
         raise ConfigError(f"--run: {run} has no history.parquet; give the --out of a finished train.py")
     pictures = [draw_learning_curves(run, figures)]
     predictions = storage.join(run, "test")
-    if storage.exists(storage.join(predictions, "metrics", "cases.parquet")):
+    if storage.exists(metrics_path(predictions, "cases")):
         prepared = storage.read_json(storage.join(predictions, "config.json"))["execution"]["data"]
         try:
             pictures += draw_cases(predictions, figures, prepared)

@@ -13,20 +13,23 @@ from matplotlib.figure import Figure
 from matplotlib.patheffects import withStroke
 
 from brats import storage
+from brats.data.case import Case, crop
 from brats.data.dataset import slices_path
 from brats.data.masks import masks_path, read_masks
-from brats.data.preprocess import Case, crop
 from brats.data.slices import SliceFile
 from brats.data.volume import to_ras
 from brats.labels import REGIONS, Labels
 from brats.model.history import read_history
-from brats.report.overlay import COLOURS, REGION_NAMES, blank_figure, format_score, plot_case
+from brats.report.overlay import blank_figure, format_score, plot_case
 from brats.score.surface import HD95_ONE_EMPTY_MM
-from brats.score.tables import CASES
+from brats.score.tables import read_case_metrics
 
 TRAINING_COLOUR, VALIDATION_COLOUR = "#000000", "#0072B2"  # Okabe and Ito, as those of the regions
 EDGE_COLOUR = "#333333"
-MARKERS = {"WT": "o", "TC": "s", "ET": "^"}
+
+
+def figures_dir(run: str) -> str:
+    return storage.join(run, "figures")
 
 
 def draw_learning_curves(run: str, figures: str) -> str:
@@ -44,7 +47,7 @@ def draw_cases(predictions: str, figures: str, prepared: str) -> list[str]:
     Images and references are read from the prepared dataset that was predicted. Fewer than three scored cases
     give as many pictures, and none gives none. Raises FileNotFoundError for a missing file.
     """
-    metrics = _read_metrics(predictions)
+    metrics = read_case_metrics(predictions)
     heading = f"of {_count_cases(metrics)} by mean Dice"
     paths = []
     for role, case_id in choose_cases(metrics).items():
@@ -57,7 +60,7 @@ def draw_cases(predictions: str, figures: str, prepared: str) -> list[str]:
 
 def draw_distributions(predictions: str, figures: str) -> str | None:
     """Draw Dice and HD95 of every scored case; return the path of the picture, None where no case is scored."""
-    metrics = _read_metrics(predictions)
+    metrics = read_case_metrics(predictions)
     if metrics.empty:
         return None
     return _write(plot_distributions(metrics), storage.join(figures, "distributions.png"))
@@ -97,9 +100,9 @@ def plot_learning_curves(history: pd.DataFrame) -> Figure:
     loss.plot(epoch, history["val_loss"], "--D", color=VALIDATION_COLOUR, label="validation", **points)
     highest = np.nanmax(history[["train_loss", "val_loss"]].to_numpy(float))
     loss.set(title="Loss", ylabel="binary cross-entropy + Dice loss", ylim=(0, 1.05 * highest))
-    for region in REGIONS:
-        style = {"color": COLOURS[region], "marker": MARKERS[region], "label": REGION_NAMES[region], **points}
-        dice.plot(epoch, history[f"val_dice_{region.lower()}"], path_effects=edge, **style)
+    for name, region in REGIONS.items():
+        style = {"color": region.colour, "marker": region.marker, "label": f"{name} {region.full_name}", **points}
+        dice.plot(epoch, history[f"val_dice_{name.lower()}"], path_effects=edge, **style)
     dice.set(title="Validation cases", ylabel="mean Dice (1 is perfect)", ylim=(0, 1.02))
     scored = history[history["val_dice"].notna()]
     for axes in (loss, dice):
@@ -138,15 +141,15 @@ def plot_distributions(metrics: pd.DataFrame) -> Figure:
 
 def _draw_distribution(axes: Axes, metrics: pd.DataFrame, column: str, n_decimals: int, unit: str) -> None:
     """One column of points for each region. A case has the same place in all, so that it can be followed."""
-    values = metrics.pivot(index="case_id", columns="region", values=column).reindex(columns=REGIONS)
+    values = metrics.pivot(index="case_id", columns="region", values=column).reindex(columns=list(REGIONS))
     places = ((np.arange(len(values)) + 0.5) / len(values) - 0.5) * 0.5
     ticks = []
-    for position, region in enumerate(REGIONS):
-        low, median, high = values[region].quantile([0.25, 0.5, 0.75])
+    for position, (name, region) in enumerate(REGIONS.items()):
+        low, median, high = values[name].quantile([0.25, 0.5, 0.75])
         axes.bar(position, high - low, 0.7, bottom=low, color="#EEEEEE", edgecolor="#999999")
         axes.plot([position - 0.35, position + 0.35], [median, median], color=EDGE_COLOUR)
-        axes.plot(position + places, values[region], MARKERS[region], color=COLOURS[region], mec=EDGE_COLOUR)
-        ticks.append(f"{region}\nmedian {format_score(median, n_decimals)}{unit}")
+        axes.plot(position + places, values[name], region.marker, color=region.colour, mec=EDGE_COLOUR)
+        ticks.append(f"{name}\nmedian {format_score(median, n_decimals)}{unit}")
     axes.set_xticks(range(len(REGIONS)), ticks)
     axes.set_xlim(-0.5, len(REGIONS) - 0.5)
     axes.grid(axis="y", alpha=0.3)
@@ -158,13 +161,6 @@ def _count_cases(metrics: pd.DataFrame) -> str:
     n_cases = metrics["case_id"].nunique()
     splits = "/".join(sorted(metrics["split"].dropna().unique()))
     return " ".join(filter(None, [str(n_cases), splits, "case" if n_cases == 1 else "cases"]))
-
-
-def _read_metrics(predictions: str) -> pd.DataFrame:
-    """The rows of `metrics/cases.parquet`; nulls, of a column that has nothing else too, are NaN."""
-    table = storage.read_table(storage.join(predictions, "metrics", "cases.parquet"), CASES)
-    metrics: pd.DataFrame = table.to_pandas()
-    return metrics.astype({"dice": float, "hd95_mm": float})
 
 
 def _write(figure: Figure, path: str) -> str:

@@ -16,16 +16,12 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Rectangle
 from matplotlib.patheffects import withStroke
 
-from brats.data.preprocess import Case, Intensity
+from brats.data.case import Case, Intensity
 from brats.labels import REGIONS, Labels, region_mask
 
 Array = npt.NDArray[Any]
 Mask = npt.NDArray[np.bool_]
 
-# Okabe and Ito, "Color Universal Design", 2008: of their colours the three that stay furthest apart in
-# protanopia, deuteranopia and tritanopia. Yellow needs a dark edge where the background is white.
-COLOURS = {"WT": "#56B4E9", "TC": "#F0E442", "ET": "#D55E00"}
-REGION_NAMES = {"WT": "WT whole tumour", "TC": "TC tumour core", "ET": "ET enhancing tumour"}
 MODALITY_NAMES = {"flair": "FLAIR", "t1": "T1", "t1ce": "T1ce", "t2": "T2"}
 
 WINDOW_PERCENTILES = (1, 99.5)  # of the values inside the brain; what is darker or brighter is clipped
@@ -37,8 +33,8 @@ REFERENCE_LINE: dict[str, Any] = {"linestyle": "solid", "linewidth": 1.9}
 PREDICTION_LINE: dict[str, Any] = {"linestyle": (0, (3, 2.5)), "linewidth": 1.1}
 
 # Between the centres of two voxels a mask rises from 0 to 1. At different levels, the outlines of regions that
-# share an edge lie 0.4 of a voxel apart, and none hides another.
-OUTLINE_LEVELS = {"WT": 0.1, "TC": 0.5, "ET": 0.9}
+# share an edge lie apart, three regions by 0.4 of a voxel, and none hides another.
+OUTLINE_LEVELS = dict(zip(REGIONS, np.linspace(0.1, 0.9, len(REGIONS)), strict=True))
 
 _WIDTH_IN, _DPI = 10, 160
 
@@ -122,7 +118,7 @@ def plot_case(case: Case, predicted: Labels, scores: pd.DataFrame, heading: str)
     assert case.labels is not None, f"{case.case_id} was scored, but has no reference"
     index = choose_slice(case.labels, predicted)
     reference, prediction = to_display(case.labels[index]), to_display(predicted[index])
-    _, column_mm, row_mm = case.spacing_mm
+    _, column_mm, row_mm = case.spacing_zhw_mm
     whole = whole_field(reference.shape, row_mm, column_mm)
     enlarged = tumour_field((reference > 0) | (prediction > 0), row_mm, column_mm)
     figure, panels = _case_panels(len(case.images), whole.height * row_mm / (whole.width * column_mm))
@@ -152,19 +148,18 @@ def draw_outlines(axes: Axes, reference: Labels, predicted: Labels) -> None:
     """
     rim = {**REFERENCE_LINE, "linewidth": REFERENCE_LINE["linewidth"] + 0.7}
     gaps = {**PREDICTION_LINE, "linestyle": "solid"}
-    dark = dict.fromkeys(REGIONS, "black")
     layers = (
-        (reference, dark, rim),
-        (reference, COLOURS, REFERENCE_LINE),
-        (predicted, dark, gaps),
-        (predicted, COLOURS, PREDICTION_LINE),
+        (reference, "black", rim),
+        (reference, None, REFERENCE_LINE),
+        (predicted, "black", gaps),
+        (predicted, None, PREDICTION_LINE),
     )
-    for labels, colours, line in layers:
-        for region in REGIONS:
-            mask = np.pad(region_mask(labels, region), 1)  # closes outlines at the border of the crop
+    for labels, colour, line in layers:
+        for name, region in REGIONS.items():
+            mask = np.pad(region_mask(labels, name), 1)  # closes outlines at the border of the crop
             if mask.any():
                 rows, columns = (np.arange(n_pixels) - 1 for n_pixels in mask.shape)
-                outline = axes.contour(columns, rows, mask, [OUTLINE_LEVELS[region]], colors=colours[region])
+                outline = axes.contour(columns, rows, mask, [OUTLINE_LEVELS[name]], colors=colour or region.colour)
                 outline.set(**line)
 
 
@@ -207,15 +202,19 @@ def _write_on_image(axes: Axes, x: float, y: float, text: str, ha: str = "center
 
 
 def _draw_outline_legend(figure: Figure) -> None:
-    handles = [Line2D([], [], color=COLOURS[region], label=REGION_NAMES[region]) for region in REGIONS]
+    handles = [
+        Line2D([], [], color=region.colour, label=f"{name} {region.full_name}") for name, region in REGIONS.items()
+    ]
     handles.append(Line2D([], [], color="white", label="reference", **REFERENCE_LINE))
     handles.append(Line2D([], [], color="white", label="prediction", **PREDICTION_LINE))
-    figure.legend(handles=handles, loc="outside lower center", ncols=5, frameon=False, labelcolor="white")
+    figure.legend(
+        handles=handles, loc="outside lower center", ncols=len(handles), frameon=False, labelcolor="white"
+    )
 
 
 def _list_scores(scores: pd.DataFrame) -> str:
     """Dice and HD95 of each region in one line."""
-    dice, hd95_mm = scores["dice"].reindex(REGIONS), scores["hd95_mm"].reindex(REGIONS)
-    dice_texts = (f"{region} {format_score(dice[region], 3)}" for region in REGIONS)
-    hd95_texts = (f"{region} {format_score(hd95_mm[region], 1)}" for region in REGIONS)
+    scores = scores.reindex(list(REGIONS))
+    dice_texts = (f"{name} {format_score(value, 3)}" for name, value in scores["dice"].items())
+    hd95_texts = (f"{name} {format_score(value, 1)}" for name, value in scores["hd95_mm"].items())
     return "  ".join(["Dice", *dice_texts, "    HD95 (mm)", *hd95_texts])

@@ -6,36 +6,100 @@ All overlaps come from one table: how many voxels have which label in the refere
 prediction. Label maps may be crops of a volume in which everything outside is background in both.
 """
 
-from typing import TypedDict
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, TypedDict
 
 import numpy as np
 import numpy.typing as npt
 
 from brats.labels import REGIONS, TISSUES, Labels, region_mask
-from brats.score.surface import Spacing, bounding_box, hd95_mm
+from brats.score.surface import (
+    HD95_ONE_EMPTY_MM,
+    PERCENTILE,
+    Spacing,
+    SurfaceDistances,
+    bounding_box,
+    hd95_mm,
+    surface_distances,
+)
 
 LABELS: Labels = np.arange(1 + len(TISSUES), dtype=np.uint8)
-DICE_SMOOTH = 1.0  # dice_coef(smooth=1.0) of the notebook cited in `notebook_metrics`
-MICRO, MACRO = "micro over 4 labels", "macro over 4 labels"
+NOTEBOOK_DICE_SMOOTH = 1.0  # dice_coef(smooth=1.0) of the notebook cited in `notebook_metrics`
+MICRO, MACRO = f"micro over {LABELS.size} labels", f"macro over {LABELS.size} labels"
 
 Counts = npt.NDArray[np.int64]
 """Numbers of voxels (..., L, L) by their label in the reference, then by their label in the prediction."""
 
 
-class RegionMetrics(TypedDict):
-    """Scores of one region of a case. None: the ratio is not defined."""
+@dataclass(frozen=True)
+class RegionOverlap:
+    """A region of a case in reference and prediction: voxels of the full volume, and the surfaces' distances."""
 
-    dice: float
-    hd95_mm: float
-    iou: float
-    sensitivity: float | None
-    specificity: float | None
-    precision: float | None
-    accuracy: float
-    reference_ml: float
-    predicted_ml: float
-    n_reference_voxels: int
-    n_predicted_voxels: int
+    n_voxels: int
+    n_reference: int
+    n_predicted: int
+    n_both: int
+    distances: SurfaceDistances
+
+    @property
+    def n_either(self) -> int:
+        return self.n_reference + self.n_predicted - self.n_both
+
+    @property
+    def n_neither(self) -> int:
+        return self.n_voxels - self.n_either
+
+
+@dataclass(frozen=True)
+class Metric:
+    """A score of a region: the name of its column, its convention, and its value; None where it is undefined."""
+
+    name: str
+    convention: str
+    value: Callable[[RegionOverlap], float | None]
+
+
+METRICS = (
+    Metric(
+        "dice",
+        "2 TP / (2 TP + FP + FN); both masks empty 1, one empty 0",
+        lambda found: _agreement(2 * found.n_both, found.n_reference + found.n_predicted),
+    ),
+    Metric(
+        "hd95_mm",
+        f"per direction the {PERCENTILE}th percentile weighted by surface area, then the larger, as in "
+        f"google-deepmind/surface-distance; both masks empty 0, one empty {HD95_ONE_EMPTY_MM} (BraTS 2020)",
+        lambda found: hd95_mm(found.distances),
+    ),
+    Metric(
+        "iou",
+        "TP / (TP + FP + FN); both masks empty 1, one empty 0",
+        lambda found: _agreement(found.n_both, found.n_either),
+    ),
+    Metric(
+        "sensitivity",
+        "TP / (TP + FN); null where the reference is empty",
+        lambda found: _ratio(found.n_both, found.n_reference),
+    ),
+    Metric(
+        "specificity",
+        "TN / (TN + FP); null where the reference fills the volume",
+        lambda found: _ratio(found.n_neither, found.n_voxels - found.n_reference),
+    ),
+    Metric(
+        "precision",
+        "TP / (TP + FP); null where the prediction is empty",
+        lambda found: _ratio(found.n_both, found.n_predicted),
+    ),
+    Metric(
+        "accuracy",
+        "(TP + TN) / all voxels of the volume",
+        lambda found: (found.n_both + found.n_neither) / found.n_voxels,
+    ),
+)
+"""What each region of a case is scored by. The columns of `metrics/cases.parquet`, their conventions in its
+metadata and the rows of the summary follow from this list."""
 
 
 class SliceMetrics(TypedDict):
@@ -56,54 +120,82 @@ class NotebookMetric(TypedDict):
     value: float
 
 
-def case_metrics(
-    reference: Labels, predicted: Labels, spacing_mm: Spacing, n_outside: int = 0
-) -> dict[str, RegionMetrics]:
-    """Scores of a case in 3-D by region, from its label maps: three axes in any order, the spacing in the same.
+@dataclass(frozen=True)
+class Overlap:
+    """Two label maps of a case side by side, counted once: what every score is computed from.
 
-    n_outside: number of voxels of the full volume outside these arrays; all are true negatives.
-
-    Dice and IoU: both masks empty 1, one empty 0. HD95: both empty 0, one empty 373.13 mm. None are the
-    sensitivity of an empty reference, the precision of an empty prediction, and the specificity where the
-    reference fills the volume. Raises ValueError for label maps of different shapes.
+    reference, predicted: the box (S H W) of the maps that holds all tumour of both
+    spacing_mm:           of their axes
+    slice_counts:         (S, L, L), of every slice of the maps, in and beside the box
+    counts:               (L, L), of the full volume
     """
-    counts = count_label_pairs(reference, predicted).sum(axis=0)
-    counts[0, 0] += n_outside
+
+    reference: Labels
+    predicted: Labels
+    spacing_mm: Spacing
+    slice_counts: Counts
+    counts: Counts
+
+
+def count_overlap(reference: Labels, predicted: Labels, spacing_mm: Spacing, n_outside: int = 0) -> Overlap:
+    """Count the label pairs of a case, in label maps (S, H, W) that may be crops of its volume.
+
+    spacing_mm: in the order of the axes
+    n_outside:  number of voxels of the full volume outside the maps; all are background in both
+
+    Raises ValueError for label maps of different shapes.
+    """
+    if reference.shape != predicted.shape:
+        raise ValueError(f"reference has shape {reference.shape}, prediction {predicted.shape}")
     box = bounding_box((reference | predicted) != 0)
-    metrics: dict[str, RegionMetrics] = {}
+    slice_counts = _count_label_pairs(reference, predicted, box)
+    counts = slice_counts.sum(axis=0)
+    counts[0, 0] += n_outside
+    return Overlap(reference[box], predicted[box], spacing_mm, slice_counts, counts)
+
+
+def case_metrics(overlap: Overlap) -> dict[str, dict[str, Any]]:
+    """METRICS and sizes of a case in 3-D, by region: the columns of `metrics/cases.parquet` from `dice` on."""
+    voxel_ml = float(np.prod(overlap.spacing_mm)) / 1000
+    metrics: dict[str, dict[str, Any]] = {}
     for region in REGIONS:
-        masks = [region_mask(labels[box], region) for labels in (reference, predicted)]
-        distance_mm = hd95_mm(masks[0], masks[1], spacing_mm)
-        metrics[region] = _region_metrics(counts, region, distance_mm, float(np.prod(spacing_mm)) / 1000)
+        found = _region_overlap(overlap, region)
+        metrics[region] = {
+            **{metric.name: metric.value(found) for metric in METRICS},
+            "reference_ml": found.n_reference * voxel_ml,
+            "predicted_ml": found.n_predicted * voxel_ml,
+            "n_reference_voxels": found.n_reference,
+            "n_predicted_voxels": found.n_predicted,
+        }
     return metrics
 
 
-def slice_metrics(reference: Labels, predicted: Labels) -> list[SliceMetrics]:
-    """Dice of every region in every slice (H, W) of label maps (S, H, W), by slice index in the array.
+def slice_metrics(overlap: Overlap) -> list[SliceMetrics]:
+    """Dice of every region in every slice (H, W), by slice index in the label maps.
 
     Both masks empty 1, one empty 0: most slices of a case hold no tumour, so a mean over them says little.
     """
-    counts = count_label_pairs(reference, predicted)
-    rows: list[SliceMetrics] = []
-    for slice_index, counts_of_slice in enumerate(counts):
-        for region in REGIONS:
-            both, n_reference, n_predicted = _region_counts(counts_of_slice, region)
-            rows.append(
-                SliceMetrics(
-                    slice_index=slice_index,
-                    region=region,
-                    dice=_overlap(2 * both, n_reference + n_predicted),
-                    n_reference_voxels=n_reference,
-                    n_predicted_voxels=n_predicted,
-                )
-            )
-    return rows
+    columns = []
+    for region in REGIONS:
+        both, n_reference, n_predicted = _region_counts(overlap.slice_counts, region)
+        n_either = n_reference + n_predicted
+        dice = np.divide(2 * both, n_either, out=np.ones(len(both)), where=n_either > 0)
+        columns.append(zip(dice.tolist(), n_reference.tolist(), n_predicted.tolist(), strict=True))
+    return [
+        SliceMetrics(
+            slice_index=slice_index,
+            region=region,
+            dice=dice,
+            n_reference_voxels=n_reference,
+            n_predicted_voxels=n_predicted,
+        )
+        for slice_index, of_slice in enumerate(zip(*columns, strict=True))
+        for region, (dice, n_reference, n_predicted) in zip(REGIONS, of_slice, strict=True)
+    ]
 
 
-def notebook_metrics(reference: Labels, predicted: Labels, n_outside: int = 0) -> list[NotebookMetric]:
+def notebook_metrics(overlap: Overlap) -> list[NotebookMetric]:
     """Scores of a case the way widely copied Keras notebooks report them; only for comparison with theirs.
-
-    n_outside: number of voxels of the full volume outside these arrays; all are background in both.
 
     As in https://www.kaggle.com/code/rastislav/3d-mri-brain-tumor-segmentation-u-net, masks are one-hot over
     background, NCR, ED and ET, and all pixels of a case are pooled. Precision, sensitivity and specificity pool
@@ -111,12 +203,11 @@ def notebook_metrics(reference: Labels, predicted: Labels, n_outside: int = 0) -
     a, and specificity is 1 - (1 - a) / 3. Dice is the mean of the four channels ("macro"), background included,
     each (2 TP + 1) / (n + m + 1).
     """
-    counts = count_label_pairs(reference, predicted).sum(axis=0)
-    counts[0, 0] += n_outside
+    counts = overlap.counts
     hits = np.diagonal(counts)
     sizes = counts.sum(axis=0) + counts.sum(axis=1)
     accuracy = float(hits.sum() / counts.sum())
-    dice = float(np.mean((2 * hits + DICE_SMOOTH) / (sizes + DICE_SMOOTH)))
+    dice = float(np.mean((2 * hits + NOTEBOOK_DICE_SMOOTH) / (sizes + NOTEBOOK_DICE_SMOOTH)))
     specificity = 1 - (1 - accuracy) / (LABELS.size - 1)
     return [
         NotebookMetric(metric="accuracy", averaging=MICRO, value=accuracy),
@@ -127,12 +218,9 @@ def notebook_metrics(reference: Labels, predicted: Labels, n_outside: int = 0) -
     ]
 
 
-def count_label_pairs(reference: Labels, predicted: Labels) -> Counts:
-    """Voxels by their two labels, for each slice of label maps (S, H, W): shape (S, L, L)."""
-    if reference.shape != predicted.shape:
-        raise ValueError(f"reference has shape {reference.shape}, prediction {predicted.shape}")
+def _count_label_pairs(reference: Labels, predicted: Labels, box: tuple[slice, ...]) -> Counts:
+    """Voxels by their two labels, in each slice of label maps (S, H, W) with all tumour in the box: (S, L, L)."""
     n_slices, n_pairs = len(reference), LABELS.size**2
-    box = bounding_box((reference | predicted) != 0)
     pairs = LABELS.size * reference[box] + predicted[box]
     bins = pairs + n_pairs * np.arange(len(pairs))[:, None, None]
     counts = np.zeros((n_slices, n_pairs), np.int64)
@@ -141,37 +229,30 @@ def count_label_pairs(reference: Labels, predicted: Labels) -> Counts:
     return counts.reshape(n_slices, LABELS.size, LABELS.size)
 
 
-def _region_counts(counts: Counts, region: str) -> tuple[int, int, int]:
-    """Voxels of a region in both maps, in the reference and in the prediction, from counts (L, L)."""
+def _region_counts(counts: Counts, region: str) -> tuple[Counts, Counts, Counts]:
+    """Voxels of a region in both maps, in the reference and in the prediction, (...) from counts (..., L, L)."""
     inside = region_mask(LABELS, region)
-    in_reference = counts[inside]
-    return int(in_reference[:, inside].sum()), int(in_reference.sum()), int(counts[:, inside].sum())
+    in_reference, in_predicted = counts[..., inside, :], counts[..., inside]
+    both = in_reference[..., inside]
+    return both.sum(axis=(-2, -1)), in_reference.sum(axis=(-2, -1)), in_predicted.sum(axis=(-2, -1))
 
 
-def _region_metrics(counts: Counts, region: str, distance_mm: float, voxel_ml: float) -> RegionMetrics:
-    both, n_reference, n_predicted = _region_counts(counts, region)
-    n_voxels = int(counts.sum())
-    n_either = n_reference + n_predicted - both
-    n_neither = n_voxels - n_either
-    return RegionMetrics(
-        dice=_overlap(2 * both, n_reference + n_predicted),
-        hd95_mm=distance_mm,
-        iou=_overlap(both, n_either),
-        sensitivity=_ratio(both, n_reference),
-        specificity=_ratio(n_neither, n_voxels - n_reference),
-        precision=_ratio(both, n_predicted),
-        accuracy=(both + n_neither) / n_voxels,
-        reference_ml=n_reference * voxel_ml,
-        predicted_ml=n_predicted * voxel_ml,
-        n_reference_voxels=n_reference,
-        n_predicted_voxels=n_predicted,
+def _region_overlap(overlap: Overlap, region: str) -> RegionOverlap:
+    both, n_reference, n_predicted = (int(count) for count in _region_counts(overlap.counts, region))
+    reference, predicted = (region_mask(labels, region) for labels in (overlap.reference, overlap.predicted))
+    return RegionOverlap(
+        n_voxels=int(overlap.counts.sum()),
+        n_reference=n_reference,
+        n_predicted=n_predicted,
+        n_both=both,
+        distances=surface_distances(reference, predicted, overlap.spacing_mm),
     )
 
 
-def _overlap(shared: int, whole: int) -> float:
+def _agreement(shared: int, whole: int) -> float:
     """Dice or IoU, which are 1 where there is nothing to find and nothing was found."""
     return shared / whole if whole else 1.0
 
 
-def _ratio(part: int, whole: int) -> float | None:
-    return part / whole if whole else None
+def _ratio(count: int, whole: int) -> float | None:
+    return count / whole if whole else None

@@ -13,7 +13,7 @@ from typing import Any
 import pyarrow as pa
 
 from brats import storage
-from brats.errors import Reject
+from brats.data.rejects import Reject
 
 Row = Mapping[str, Any]
 

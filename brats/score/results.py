@@ -1,4 +1,4 @@
-"""From the parts of all cases to the final metric tables, and what the user is told of them."""
+"""The results of a set of cases: the metric tables and the rejects, rebuilt from the parts of the cases."""
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
@@ -7,33 +7,36 @@ from typing import Any
 import pyarrow as pa
 
 from brats import storage
-from brats.data.rejects import check_rejects, write_rejects
-from brats.errors import BratsError, Reject
-from brats.score import tables
+from brats.data.rejects import Reject, check_rejects, write_rejects
+from brats.errors import BratsError
 from brats.score.parts import read_parts
+from brats.score.summary import SUMMARY, format_summary, summarise
+from brats.score.tables import CASES, NOTEBOOK, SLICES, Row, TableName, metrics_dir, metrics_path
 
 
 @dataclass(frozen=True)
-class Scores:
-    """What was scored: where the tables are, of how many cases, their summary, and what was rejected."""
+class Results:
+    """What was scored: the folder of the tables, the number of usable cases, their statistics, and the rejects."""
 
     out: str
     n_cases: int
-    table: pa.Table
+    statistics: pa.Table
     rejects: list[Reject]
 
     def summary(self) -> str:
         """The scores as a small table, for the console."""
-        lines = [tables.format_summary(self.table)]
+        lines = [format_summary(self.statistics)]
         lines += [f"  rejected {reject}" for reject in self.rejects]
-        lines.append(f"metrics  {storage.join(self.out, 'metrics')} ({self.n_cases} cases)")
+        lines.append(f"metrics  {metrics_dir(self.out)} ({self.n_cases} cases)")
         return "\n".join(lines)
 
 
-def write_tables(
+def write_results(
     out: str, case_ids: Collection[str], found_rejects: Sequence[Reject], *, config: Mapping[str, Any], strict: bool
-) -> Scores:
-    """Rebuild the metric tables and the rejects from the parts of these cases.
+) -> Results:
+    """Rebuild the metric tables and the rejects of a folder from its parts of these cases.
+
+    found_rejects: cases that have no part, because they were rejected when the cases were listed
 
     Raises BratsError when no case could be used or, with `strict`, when one could not.
     """
@@ -44,7 +47,7 @@ def write_tables(
     usable = [part for part in parts if not part.reject]
     if not usable:
         raise BratsError(f"{out}: no usable case; the first of {len(rejects)} rejected: {rejects[0]}")
-    table = tables.write_metrics(
+    statistics = write_metric_tables(
         out,
         cases=[row for part in usable for row in part.cases],
         slices=[row for part in usable for row in part.slices],
@@ -52,4 +55,21 @@ def write_tables(
         config=config,
     )
     check_rejects(rejects, strict=strict)
-    return Scores(out, len(usable), table, rejects)
+    return Results(out, len(usable), statistics, rejects)
+
+
+def write_metric_tables(
+    out: str, *, cases: Sequence[Row], slices: Sequence[Row], notebook: Sequence[Row], config: Mapping[str, Any]
+) -> pa.Table:
+    """Write the four tables of `out`/metrics from the rows of all cases. Returns the summary."""
+    cases_table, notebook_table = CASES.table(cases), NOTEBOOK.table(notebook)
+    summary = summarise(cases_table, notebook_table)
+    tables: dict[TableName, tuple[storage.TableKind, pa.Table]] = {
+        "cases": (CASES, cases_table),
+        "slices": (SLICES, SLICES.table(slices)),
+        "notebook": (NOTEBOOK, notebook_table),
+        "summary": (SUMMARY, summary),
+    }
+    for name, (kind, table) in tables.items():
+        storage.write_table(metrics_path(out, name), kind, table, config=dict(config))
+    return summary

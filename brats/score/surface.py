@@ -1,4 +1,4 @@
-"""HD95, the distance within which 95 % of the surfaces of two masks find each other.
+"""Distances between the surfaces of two masks, and HD95, which is read from them.
 
 Axes: `X Y Z` the voxel axes of the masks, in any order as long as the spacing has the same one.
 
@@ -9,6 +9,7 @@ each of the eight voxels.
 """
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from functools import cache
 
 import numpy as np
@@ -22,22 +23,61 @@ Floats = npt.NDArray[np.float64]
 Spacing = tuple[float, float, float]
 
 HD95_ONE_EMPTY_MM = 373.13  # diagonal of 240 x 240 x 155 voxels of 1 mm, BraTS 2020
-SHARE = 0.95
+PERCENTILE = 95  # of HD95, by area
 REACH = 3  # voxels searched offset by offset; the surfaces of a good prediction are mostly nearer
 CROWDED = 0.05  # elements still searching, per voxel of the box, from which a distance transform is cheaper
 
 
-def hd95_mm(reference: Mask, predicted: Mask, spacing_mm: Spacing) -> float:
-    """The 95th percentile of the distances from each surface to the other, in mm; the larger of the two.
+@dataclass(frozen=True)
+class AreaWithin:
+    """How much of a surface lies within which distance of another surface.
 
-    Percentiles are weighted by surface area. The masks (X, Y, Z) may be crops: outside lies background.
-    Both empty: 0. One empty: HD95_ONE_EMPTY_MM.
+    distances_mm: (N,), ascending
+    areas_mm2:    (N,), the area within each of these distances
+    total_mm2:    the area of the whole surface; 0 where its mask is empty
+
+    It ends where PERCENTILE of the area is reached, because farther elements cost most of the search; N is 0
+    where a mask is empty.
     """
-    if not (reference.any() and predicted.any()):
-        return HD95_ONE_EMPTY_MM if reference.any() or predicted.any() else 0.0
+
+    distances_mm: Floats
+    areas_mm2: Floats
+    total_mm2: float
+
+
+@dataclass(frozen=True)
+class SurfaceDistances:
+    """The surfaces of two masks, each with its distances to the other: what surface metrics are read from."""
+
+    reference: AreaWithin
+    predicted: AreaWithin
+
+
+def surface_distances(reference: Mask, predicted: Mask, spacing_mm: Spacing) -> SurfaceDistances:
+    """Search the surfaces of two masks (X, Y, Z) for each other. The masks may be crops: outside is background."""
     box = bounding_box(reference | predicted)
     codes, other_codes = _element_codes(reference[box]), _element_codes(predicted[box])
-    return max(_directed_hd95_mm(codes, other_codes, spacing_mm), _directed_hd95_mm(other_codes, codes, spacing_mm))
+    surface, other = _is_surface(codes), _is_surface(other_codes)
+    return SurfaceDistances(
+        reference=_area_within(codes, surface, other, spacing_mm),
+        predicted=_area_within(other_codes, other, surface, spacing_mm),
+    )
+
+
+def hd95_mm(distances: SurfaceDistances) -> float:
+    """The 95th percentile, by area, of the distances from each surface to the other, in mm; the larger of the two.
+
+    Both masks empty: 0. One empty: HD95_ONE_EMPTY_MM.
+    """
+    directions = (distances.reference, distances.predicted)
+    if not all(direction.total_mm2 for direction in directions):
+        return HD95_ONE_EMPTY_MM if any(direction.total_mm2 for direction in directions) else 0.0
+    return max(_percentile_mm(direction) for direction in directions)
+
+
+def _percentile_mm(direction: AreaWithin) -> float:
+    reached = np.searchsorted(direction.areas_mm2, PERCENTILE / 100 * direction.total_mm2)
+    return float(direction.distances_mm[reached])
 
 
 def bounding_box(mask: Mask) -> tuple[slice, ...]:
@@ -69,26 +109,32 @@ def _is_surface(codes: Codes) -> Mask:
     return np.asarray((codes != 0) & (codes != 255))
 
 
-def _directed_hd95_mm(codes: Codes, other_codes: Codes, spacing_mm: Spacing) -> float:
-    """The radius within which SHARE of one surface's area finds an element of the other surface.
+def _area_within(codes: Codes, surface: Mask, other: Mask, spacing_mm: Spacing) -> AreaWithin:
+    """The area of a surface within each distance of the other, both given as elements at voxel corners.
 
     All elements look for the other surface together, at one offset after another, nearest first, until enough
-    have met it. Only those left over by then are worth the dearer search at any distance.
+    have met it; those beyond REACH find the nearest element at any distance.
     """
-    other = _is_surface(other_codes)
-    elements = np.flatnonzero(_is_surface(codes))
+    elements = np.flatnonzero(surface)
     areas = element_areas_mm2(spacing_mm)[codes.ravel()[elements]]
-    goal, met = SHARE * areas.sum(), 0.0
+    total, met = float(areas.sum()), 0.0
+    steps_mm: list[float] = []
+    areas_met: list[float] = []
+    if not (elements.size and other.any()):
+        return AreaWithin(np.array(steps_mm), np.array(areas_met), total)
+    goal = PERCENTILE / 100 * total
     for step, distance_mm in _nearest_steps(codes.shape, spacing_mm):
         meets = other.ravel()[elements + step]
         met += areas[meets].sum()
+        steps_mm.append(distance_mm)
+        areas_met.append(met)
         if met >= goal:
-            return distance_mm
+            return AreaWithin(np.array(steps_mm), np.array(areas_met), total)
         elements, areas = elements[~meets], areas[~meets]
-    distances_mm = _distances_mm(elements, other, spacing_mm)
-    order = np.argsort(distances_mm)
-    last = np.searchsorted(met + np.cumsum(areas[order]), goal)
-    return float(distances_mm[order[last]])
+    far_mm = _distances_mm(elements, other, spacing_mm)
+    order = np.argsort(far_mm)
+    areas_far = met + np.cumsum(areas[order])
+    return AreaWithin(np.append(steps_mm, far_mm[order]), np.append(areas_met, areas_far), total)
 
 
 def _nearest_steps(shape: tuple[int, ...], spacing_mm: Spacing) -> Iterator[tuple[int, float]]:
@@ -117,19 +163,19 @@ def _triangle_normals() -> Floats:
 
     Each triangle is given by its normal, as long as its area; zeros where there are fewer than four. A code
     and its complement have the same surface, and where corners of a kind meet only diagonally the rarer kind
-    is kept apart: every connected part of at most four corners is cut off by a surface of its own.
+    is kept apart: every connected group of at most four corners is cut off by a surface of its own.
     """
     normals = np.zeros((256, 4, 3))
     for code in range(1, 128):
         inside = np.unpackbits(np.array([code], np.uint8)).astype(bool).reshape(2, 2, 2)
-        parts, n_parts = ndimage.label(inside if inside.sum() <= 4 else ~inside)
-        triangles = np.concatenate([_span(_cut(parts == part)) for part in range(1, n_parts + 1)])
+        groups, n_groups = ndimage.label(inside if inside.sum() <= 4 else ~inside)
+        triangles = np.concatenate([_fan_normals(_cut(groups == group)) for group in range(1, n_groups + 1)])
         normals[[code, 255 - code], : len(triangles)] = triangles
     return normals
 
 
 def _cut(corners: Mask) -> Floats:
-    """The midpoints of the cube edges that leave a connected part of the corners, (V, 3), in order around it.
+    """The midpoints of the cube edges that lead out of a connected group of corners, (V, 3), in order around it.
 
     Every face of the cube holds none or two of them, so neighbours on the way round are those that share one.
     """
@@ -146,7 +192,7 @@ def _cut(corners: Mask) -> Floats:
     return np.array(loop)
 
 
-def _span(loop: Floats) -> Floats:
+def _fan_normals(loop: Floats) -> Floats:
     """The normals (V - 2, 3) of the fan of triangles that spans a loop of points (V, 3).
 
     Where the loop is not flat the fans differ; the definition followed here has the one of largest area.

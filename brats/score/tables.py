@@ -1,106 +1,92 @@
-"""The metric tables of a prediction: rows of each case, Parquet files, and the summary with its intervals."""
+"""The metric tables of a set of predictions: their files and kinds, and the rows of one case."""
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, Literal
 
-import numpy as np
-import numpy.typing as npt
 import pandas as pd
 import pyarrow as pa
 
 from brats import storage
-from brats.labels import REGIONS, Labels
-from brats.score.metrics import case_metrics, notebook_metrics, slice_metrics
+from brats.labels import REGIONS, TISSUES, Labels
+from brats.score.metrics import MACRO, METRICS, MICRO, case_metrics, count_overlap, notebook_metrics, slice_metrics
 from brats.score.surface import Spacing
 
 Row = Mapping[str, Any]
-Floats = npt.NDArray[np.float64]
+TableName = Literal["cases", "slices", "notebook", "summary"]
+CHANNELS = ", ".join(["background", *map(str.upper, TISSUES)])
 
-METRICS = ("dice", "hd95_mm", "iou", "sensitivity", "specificity", "precision", "accuracy")
-STATISTICS = ("mean", "std", "median", "q25", "q75", "ci95_low", "ci95_high")
 
-# A ball of 1 ml is 12 mm across, little more than the 10 mm from which RANO calls a lesion measurable. Outlined
-# one voxel too wide everywhere it scores a Dice of 0.78, where a ball of 50 ml still scores 0.94.
-TINY_WT_ML = 1.0
+def _definition(region: str) -> str:
+    """A region as the union of its tissues: "TC = NCR + ET"."""
+    union = " + ".join(name.upper() for name, label in TISSUES.items() if label in REGIONS[region].labels)
+    return region if union == region else f"{region} = {union}"
 
-N_RESAMPLES = 1000
-BOOTSTRAP_SEED = 2020
 
-CASES_SCHEMA = pa.schema(
-    [
-        ("case_id", pa.string()),
-        ("patient_id", pa.string()),
-        ("split", pa.string()),
-        ("region", pa.string()),
-        *((metric, pa.float64()) for metric in METRICS),
-        ("reference_ml", pa.float64()),
-        ("predicted_ml", pa.float64()),
-        ("n_reference_voxels", pa.int64()),
-        ("n_predicted_voxels", pa.int64()),
-    ]
+CASES = storage.TableKind(
+    name="case metrics",
+    schema=pa.schema(
+        [
+            ("case_id", pa.string()),
+            ("patient_id", pa.string()),
+            ("split", pa.string()),
+            ("region", pa.string()),
+            *((metric.name, pa.float64()) for metric in METRICS),
+            ("reference_ml", pa.float64()),
+            ("predicted_ml", pa.float64()),
+            ("n_reference_voxels", pa.int64()),
+            ("n_predicted_voxels", pa.int64()),
+        ]
+    ),
+    conventions={
+        "region": f"{', '.join(_definition(name) for name in REGIONS)}; 3-D, on the full volume",
+        **{metric.name: metric.convention for metric in METRICS},
+        "reference_ml, predicted_ml": "voxels x voxel volume",
+    },
 )
-SLICES_SCHEMA = pa.schema(
-    [
-        ("case_id", pa.string()),
-        ("slice_index", pa.int32()),
-        ("region", pa.string()),
-        ("dice", pa.float64()),
-        ("n_reference_voxels", pa.int64()),
-        ("n_predicted_voxels", pa.int64()),
-    ]
+SLICES = storage.TableKind(
+    name="slice metrics",
+    schema=pa.schema(
+        [
+            ("case_id", pa.string()),
+            ("slice_index", pa.int32()),
+            ("region", pa.string()),
+            ("dice", pa.float64()),
+            ("n_reference_voxels", pa.int64()),
+            ("n_predicted_voxels", pa.int64()),
+        ]
+    ),
+    conventions={
+        "slice_index": "slice of the source volume along its third axis",
+        "dice": "of that slice alone; both masks empty 1, one empty 0",
+    },
 )
-NOTEBOOK_SCHEMA = pa.schema(
-    [("case_id", pa.string()), ("metric", pa.string()), ("averaging", pa.string()), ("value", pa.float64())]
-)
-SUMMARY_SCHEMA = pa.schema(
-    [
-        ("region", pa.string()),
-        ("metric", pa.string()),
-        ("convention", pa.string()),
-        ("subset", pa.string()),
-        ("n", pa.int64()),
-        *((statistic, pa.float64()) for statistic in STATISTICS),
-    ]
+NOTEBOOK = storage.TableKind(
+    name="notebook metrics",
+    schema=pa.schema(
+        [("case_id", pa.string()), ("metric", pa.string()), ("averaging", pa.string()), ("value", pa.float64())]
+    ),
+    conventions={
+        "purpose": "comparison with notebooks that report these numbers; background counts as a class",
+        "averaging": f"all pixels of the full volume pooled; one-hot channels {CHANNELS}",
+        MICRO: "TP, FP, TN, FN summed over the channels, then the ratio; accuracy is of pixels",
+        MACRO: "(2 TP + 1) / (2 TP + FP + FN + 1) of each channel, then their mean",
+        "source": "https://www.kaggle.com/code/rastislav/3d-mri-brain-tumor-segmentation-u-net",
+    },
 )
 
-CASES_CONVENTIONS = {
-    "region": "WT = NCR + ED + ET, TC = NCR + ET, ET; 3-D, on the full volume",
-    "dice": "2 TP / (2 TP + FP + FN); both masks empty 1, one empty 0",
-    "hd95_mm": "per direction the 95th percentile weighted by surface area, then the larger, as in "
-    "google-deepmind/surface-distance; both masks empty 0, one empty 373.13 (BraTS 2020)",
-    "iou": "TP / (TP + FP + FN); both masks empty 1, one empty 0",
-    "sensitivity": "TP / (TP + FN); null where the reference is empty",
-    "specificity": "TN / (TN + FP); null where the reference fills the volume",
-    "precision": "TP / (TP + FP); null where the prediction is empty",
-    "accuracy": "(TP + TN) / all voxels of the volume",
-    "reference_ml, predicted_ml": "voxels x voxel volume",
-}
-SLICES_CONVENTIONS = {
-    "slice_index": "slice of the source volume along its third axis",
-    "dice": "of that slice alone; both masks empty 1, one empty 0",
-}
-NOTEBOOK_CONVENTIONS = {
-    "purpose": "comparison with notebooks that report these numbers; background counts as a class",
-    "averaging": "all pixels of the full volume pooled; one-hot channels background, NCR, ED, ET",
-    "micro over 4 labels": "TP, FP, TN, FN summed over the channels, then the ratio; accuracy is of pixels",
-    "macro over 4 labels": "(2 TP + 1) / (2 TP + FP + FN + 1) of each channel, then their mean",
-    "source": "https://www.kaggle.com/code/rastislav/3d-mri-brain-tumor-segmentation-u-net",
-}
-SUMMARY_CONVENTIONS = {
-    "convention": "brats: metrics/cases.parquet; notebook: metrics/notebook.parquet",
-    "subset": "all cases; present: the reference has the region; tiny, not_tiny: the reference has a WT below, "
-    f"or of at least, {TINY_WT_ML:g} ml",
-    "n": "cases whose value is not null; the others are left out",
-    "std": "of a sample (n - 1)",
-    "ci95_low, ci95_high": f"percentile bootstrap of the mean, {N_RESAMPLES} resamples of patients; "
-    "null below two patients",
-}
+
+def metrics_dir(out: str) -> str:
+    return storage.join(out, "metrics")
 
 
-CASES = storage.TableKind(name="case metrics", schema=CASES_SCHEMA, conventions=CASES_CONVENTIONS)
-SLICES = storage.TableKind(name="slice metrics", schema=SLICES_SCHEMA, conventions=SLICES_CONVENTIONS)
-NOTEBOOK = storage.TableKind(name="notebook metrics", schema=NOTEBOOK_SCHEMA, conventions=NOTEBOOK_CONVENTIONS)
-SUMMARY = storage.TableKind(name="metric summary", schema=SUMMARY_SCHEMA, conventions=SUMMARY_CONVENTIONS)
+def metrics_path(out: str, table: TableName) -> str:
+    return storage.join(metrics_dir(out), f"{table}.parquet")
+
+
+def read_case_metrics(out: str) -> pd.DataFrame:
+    """The rows of `metrics/cases.parquet`, nulls as NaN. Raises FileNotFoundError where there is none."""
+    metrics: pd.DataFrame = storage.read_table(metrics_path(out, "cases"), CASES).to_pandas()
+    return metrics
 
 
 def score_rows(
@@ -121,136 +107,13 @@ def score_rows(
     n_outside: number of voxels of the volume outside the crops
     first_slice: index of the crops' first slice in the volume
     """
-    by_region = case_metrics(reference, predicted, spacing_mm, n_outside)
+    overlap = count_overlap(reference, predicted, spacing_mm, n_outside)
     case = {"case_id": case_id, "patient_id": patient_id, "split": split}
-    slices = slice_metrics(reference, predicted)
     return {
-        "cases": [{**case, "region": region, **metrics} for region, metrics in by_region.items()],
-        "slices": [{"case_id": case_id, **row, "slice_index": first_slice + row["slice_index"]} for row in slices],
-        "notebook": [{"case_id": case_id, **row} for row in notebook_metrics(reference, predicted, n_outside)],
+        "cases": [{**case, "region": region, **metrics} for region, metrics in case_metrics(overlap).items()],
+        "slices": [
+            {"case_id": case_id, **row, "slice_index": first_slice + row["slice_index"]}
+            for row in slice_metrics(overlap)
+        ],
+        "notebook": [{"case_id": case_id, **row} for row in notebook_metrics(overlap)],
     }
-
-
-def write_metrics(
-    out: str,
-    *,
-    cases: Sequence[Row],
-    slices: Sequence[Row],
-    notebook: Sequence[Row],
-    config: Mapping[str, Any],
-) -> pa.Table:
-    """Write the four tables of `out`/metrics from the rows of all cases. Returns the summary."""
-    cases_table, notebook_table = CASES.table(cases), NOTEBOOK.table(notebook)
-    summary = summarise(cases_table, notebook_table)
-    tables = {
-        "cases": (CASES, cases_table),
-        "slices": (SLICES, SLICES.table(slices)),
-        "notebook": (NOTEBOOK, notebook_table),
-        "summary": (SUMMARY, summary),
-    }
-    for name, (kind, table) in tables.items():
-        storage.write_table(storage.join(out, "metrics", f"{name}.parquet"), kind, table, config=dict(config))
-    return summary
-
-
-def summarise(cases: pa.Table, notebook: pa.Table) -> pa.Table:
-    """Statistics over cases, from tables of CASES_SCHEMA and NOTEBOOK_SCHEMA; no rows where no case was scored.
-
-    By region, metric and subset with convention "brats"; by metric with convention "notebook".
-    """
-    scored: pd.DataFrame = cases.to_pandas()
-    rows = []
-    of_case = scored[scored["region"] == "WT"].set_index("case_id")
-    wt_ml = scored["case_id"].map(of_case["reference_ml"])
-    subsets = {
-        "all": pd.Series(True, scored.index),
-        "present": scored["n_reference_voxels"] > 0,
-        "tiny": (wt_ml > 0) & (wt_ml < TINY_WT_ML),
-        "not_tiny": wt_ml >= TINY_WT_ML,
-    }
-    for region in REGIONS if len(scored) else ():
-        for subset, chosen in subsets.items():
-            group = scored[chosen & (scored["region"] == region)]
-            for metric in METRICS:
-                names = {"region": region, "metric": metric, "convention": "brats", "subset": subset}
-                rows.append(names | describe(group[metric].to_numpy(), group["patient_id"].to_numpy()))
-    for metric, group in notebook.to_pandas().groupby("metric"):
-        names = {"region": "all labels", "metric": metric, "convention": "notebook", "subset": "all"}
-        patients = group["case_id"].map(of_case["patient_id"]).to_numpy()
-        rows.append(names | describe(group["value"].to_numpy(), patients))
-    return SUMMARY.table(rows)
-
-
-def describe(values: Floats, patients: npt.NDArray[Any]) -> dict[str, float | None]:
-    """n and STATISTICS of the values (N,) of cases; NaN is left out, None what cannot be told from the rest.
-
-    patients: (N,), whose case each is; one patient may have several
-    """
-    known = ~np.isnan(values)
-    values, patients = values[known], patients[known]
-    if not values.size:
-        return {"n": 0, **dict.fromkeys(STATISTICS)}
-    q25, median, q75 = (float(value) for value in np.quantile(values, (0.25, 0.5, 0.75)))
-    low, high = bootstrap_mean_ci95(values, patients)
-    return {
-        "n": values.size,
-        "mean": float(values.mean()),
-        "std": float(values.std(ddof=1)) if values.size > 1 else None,
-        "median": median,
-        "q25": q25,
-        "q75": q75,
-        "ci95_low": low,
-        "ci95_high": high,
-    }
-
-
-def bootstrap_mean_ci95(values: Floats, patients: npt.NDArray[Any]) -> tuple[float | None, float | None]:
-    """The 95 % percentile bootstrap interval of the mean over cases, patients resampled with all their cases.
-
-    None below two patients. The same values give the same interval: resampling starts from a fixed seed.
-    """
-    names, of_patient = np.unique(patients, return_inverse=True)
-    if names.size < 2:
-        return None, None
-    sums, counts = np.bincount(of_patient, weights=values), np.bincount(of_patient)
-    drawn = np.random.default_rng(BOOTSTRAP_SEED).integers(names.size, size=(N_RESAMPLES, names.size))
-    means = sums[drawn].sum(axis=1) / counts[drawn].sum(axis=1)
-    low, high = np.quantile(means, (0.025, 0.975))
-    return float(low), float(high)
-
-
-def format_summary(summary: pa.Table) -> str:
-    """The summary as a small table for the console: lines of up to 100 columns, no newline at the end."""
-    found = {
-        (row["region"], row["subset"], row["metric"]): row
-        for row in summary.to_pylist()
-        if row["convention"] == "brats" and row["n"]
-    }
-    if not found:
-        return "no case with a reference, so no scores"
-    lines = ["cases        n   Dice mean [95 % interval]   median   HD95 mm   sensitivity   precision"]
-    named = {
-        "WT": ("WT", "all"),
-        "TC": ("TC", "all"),
-        "ET": ("ET", "all"),
-        "ET present": ("ET", "present"),
-        "WT tiny": ("WT", "tiny"),
-    }
-    for name, (region, subset) in named.items():
-        scores = {metric: found.get((region, subset, metric), {}) for metric in METRICS}
-        if not (dice := scores["dice"]):
-            continue
-        interval = f"[{_number(dice['ci95_low'])}, {_number(dice['ci95_high'])}]"
-        lines.append(
-            f"{name:<10} {dice['n']:>3}   {_number(dice['mean'])} {interval:<19}   {_number(dice['median']):>6}"
-            f"   {_number(scores['hd95_mm'].get('mean'), 1):>7}"
-            f"   {_number(scores['sensitivity'].get('mean')):>11}   {_number(scores['precision'].get('mean')):>9}"
-        )
-    lines.append(
-        f"means over cases, intervals by patient; ET present: reference has ET; tiny: WT below {TINY_WT_ML:g} ml"
-    )
-    return "\n".join(lines)
-
-
-def _number(value: float | None, digits: int = 3) -> str:
-    return "-" if value is None else f"{value:.{digits}f}"

@@ -1,4 +1,4 @@
-"""Files and tables, local and in S3: the one place where bytes come from and go to."""
+"""Files and tables, on disk and in S3; all reading and writing of bytes goes through here."""
 
 from brats.storage.files import (
     FileInfo,

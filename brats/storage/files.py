@@ -1,8 +1,9 @@
-"""Local and s3:// paths alike, through fsspec; files appear whole or not at all."""
+"""Files on disk and in S3 behind one set of functions; each is written whole or not at all."""
 
 import errno
 import json
 import os
+import shutil
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -10,10 +11,9 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-import fsspec
 import pyarrow as pa
 
-from brats.errors import StorageError
+from brats.errors import SettingError, StorageError
 from brats.storage import s3
 from brats.storage.range_file import RangeFile
 
@@ -31,29 +31,28 @@ class FileInfo:
 
 
 def is_remote(path: str) -> bool:
-    return "://" in path
+    return s3.is_s3(path)
 
 
 def absolute(path: str) -> str:
     """The path as other processes, with other working folders, can use it."""
-    return path.rstrip("/") if is_remote(path) else os.path.abspath(os.path.expanduser(path))
+    return path.rstrip("/") if s3.is_s3(path) else os.path.abspath(os.path.expanduser(_local(path)))
+
+
+def _local(path: str) -> str:
+    """The path of a local file. Raises SettingError for a URL of another kind of storage."""
+    if "://" in path:
+        raise SettingError(f"{path}: neither a local path nor an s3:// URL; use one of them")
+    return path
 
 
 def join(root: str, *parts: str) -> str:
     return "/".join([root.rstrip("/"), *parts])
 
 
-def _filesystem(path: str) -> Any:
-    try:
-        # Listings are not kept: other processes write and remove files while this one runs.
-        return fsspec.core.url_to_fs(path, use_listings_cache=False)[0]
-    except (ImportError, ValueError) as error:
-        raise StorageError(f"{path}: {error}; use a local path or an s3:// URL") from error
-
-
 @contextmanager
 def storage_errors(path: str, doing: str) -> Iterator[None]:
-    """Turn the many errors of file systems, stores and Parquet files into a StorageError that names the path.
+    """Turn errors of file systems and Parquet files into a StorageError that names the path.
 
     FileNotFoundError passes through: a missing file means different things to different callers.
     """
@@ -78,34 +77,23 @@ def _one_line(error: Exception) -> str:
 
 
 def exists(path: str) -> bool:
-    if s3.is_s3(path):
-        return s3.exists(path)
-    with storage_errors(path, "look it up"):
-        return bool(_filesystem(path).exists(path))
+    return s3.exists(path) if s3.is_s3(path) else os.path.exists(_local(path))
 
 
 def list_files(root: str) -> list[FileInfo]:
-    """Every file below a folder or prefix, at any depth, sorted by path: one listing, no look at each file.
+    """Every file below a folder or prefix, at any depth, sorted by path: one listing, no request for each file.
 
     Raises FileNotFoundError where there is no such folder, SettingError where there is no such bucket; an empty
     folder gives an empty list.
     """
     if s3.is_s3(root):
-        files = [FileInfo(url, size) for url, size in s3.list_below(root)]
+        found = [FileInfo(url, size) for url, size in s3.list_below(root)]
+        # S3 consoles mark an empty folder by an object whose name ends with a slash.
+        files = [file for file in found if file.name]
     else:
         with storage_errors(root, "list"):
-            files = _list_remote(root) if is_remote(root) else _list_local(root)
-    # S3 consoles mark an empty folder by an object whose name ends with a slash.
-    return sorted((file for file in files if file.name), key=lambda file: file.path)
-
-
-def _list_remote(root: str) -> list[FileInfo]:
-    filesystem = _filesystem(root)
-    found = filesystem.find(root, detail=True)
-    if not found and not filesystem.exists(root):
-        raise FileNotFoundError(root)
-    scheme = root.split("://", 1)[0]
-    return [FileInfo(f"{scheme}://{name}", int(entry["size"])) for name, entry in found.items()]
+            files = _list_local(_local(root))
+    return sorted(files, key=lambda file: file.path)
 
 
 def _list_local(root: str) -> list[FileInfo]:
@@ -115,20 +103,20 @@ def _list_local(root: str) -> list[FileInfo]:
     visited = set()
     for folder, folders, names in os.walk(root, followlinks=True, onerror=_fail):
         real = os.path.realpath(folder)
-        if real in visited:  # links may lead in circles
+        if real in visited:  # links may form cycles
             folders.clear()
             continue
         visited.add(real)
         folders.sort()
         for name in names:
             path = os.path.join(folder, name)
-            with suppress(FileNotFoundError):  # removed since it was listed, or a dangling link
+            with suppress(FileNotFoundError):  # deleted since it was listed, or a dangling link
                 files.append(FileInfo(path, os.path.getsize(path)))
     return files
 
 
 def _fail(error: OSError) -> None:
-    """Stop at a folder that cannot be read, lest its files go missing unsaid; not at one removed meanwhile."""
+    """Stop at an unreadable folder, so that its files are not skipped silently; ignore one deleted meanwhile."""
     if not isinstance(error, FileNotFoundError):
         raise error
 
@@ -136,31 +124,17 @@ def _fail(error: OSError) -> None:
 def read_bytes(path: str) -> bytes:
     if s3.is_s3(path):
         return s3.get(path)
-    with storage_errors(path, "read"):
-        data: bytes = _filesystem(path).cat_file(path)
-        return data
+    with storage_errors(path, "read"), open(_local(path), "rb") as file:
+        return file.read()
 
 
-def open_ranged(path: str, n_end_bytes: int = 0) -> RangeFile:
-    """A remote file opened so that each read of a part is one request for just that part.
+def open_ranged(url: str, n_end_bytes: int = 0) -> RangeFile:
+    """An object in S3 opened so that each read of a range is one request for just that range.
 
     n_end_bytes: what is read with the opening, which is one request in any case; a Parquet file begins at its end
     """
-    if s3.is_s3(path):
-        end, size = s3.get_end(path, max(n_end_bytes, 1))
-    else:
-        with storage_errors(path, "read"):
-            size = _filesystem(path).size(path)
-        end = _read_range(path, max(size - n_end_bytes, 0), size)
-    return RangeFile(partial(_read_range, path), size, size - len(end), end)
-
-
-def _read_range(path: str, start: int, stop: int) -> bytes:
-    if s3.is_s3(path):
-        return s3.get_range(path, start, stop)
-    with storage_errors(path, "read"):
-        part: bytes = _filesystem(path).cat_file(path, start, stop)
-        return part
+    end, size = s3.get_end(url, max(n_end_bytes, 1))
+    return RangeFile(partial(s3.get_range, url), size, size - len(end), end)
 
 
 def write_bytes(path: str, data: bytes | memoryview) -> None:
@@ -174,11 +148,8 @@ def write_bytes(path: str, data: bytes | memoryview) -> None:
         return
     try:
         with storage_errors(path, "write"):
-            if is_remote(path):
-                _filesystem(path).pipe_file(path, bytes(data))
-            else:
-                _write_local(path, data)
-    except FileNotFoundError as error:  # the folder, removed meanwhile
+            _write_local(_local(path), data)
+    except FileNotFoundError as error:  # the folder was deleted meanwhile
         raise StorageError(f"{path}: cannot write: {_one_line(error)}") from error
 
 
@@ -204,14 +175,17 @@ def remove(path: str) -> None:
         s3.remove(path)
         return
     with storage_errors(path, "remove"), suppress(FileNotFoundError):
-        _filesystem(path).rm(path, recursive=True)
+        if os.path.isdir(_local(path)) and not os.path.islink(path):
+            shutil.rmtree(path)
+        else:
+            os.unlink(path)
 
 
 def check_roundtrip(root: str) -> None:
-    """Check that what is written below a folder or prefix is read back the same, before hours of work go there.
+    """Check that a file written below a folder or prefix is read back unchanged, before a job depends on it.
 
     Makes a local folder. Raises SettingError (exit code 2) where a setting is wrong or a store damages uploads,
-    StorageError where a folder cannot be written, is full or a store does not answer.
+    StorageError where a folder cannot be written or is full, or a store does not answer.
     """
     if s3.is_s3(root):
         from brats.storage.s3_check import check_store
@@ -223,9 +197,9 @@ def check_roundtrip(root: str) -> None:
     try:
         write_bytes(path, content)
         if read_bytes(path) != content:
-            raise StorageError(f"{root}: what is written there does not come back the same; use another folder")
+            raise StorageError(f"{root}: a file written there is not read back unchanged; use another folder")
     finally:
-        with suppress(StorageError):  # what went wrong first is what the user has to know
+        with suppress(StorageError):  # the first error is the one to report
             remove(path)
 
 

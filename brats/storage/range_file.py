@@ -1,4 +1,4 @@
-"""A file in a store, seen as a file object: what is in memory costs nothing, every other read is one request."""
+"""File object over an object in a store: one range is held in memory, any other read is one request."""
 
 import io
 from collections.abc import Callable
@@ -9,18 +9,18 @@ Fetch = Callable[[int, int], bytes]
 
 
 class RangeFile(io.RawIOBase):
-    """A file of known size with one stretch of it in memory, read-only."""
+    """A read-only file of known size with one range of it in memory."""
 
-    def __init__(self, fetch: Fetch, size: int, start: int, stretch: bytes) -> None:
+    def __init__(self, fetch: Fetch, size: int, start: int, held: bytes) -> None:
         super().__init__()
         self._fetch = fetch
         self._size = size
         self._start = start
-        self._stretch = stretch
+        self._held = held
         self._position = 0
 
     def with_range(self, start: int, stop: int) -> "RangeFile":
-        """The same file with another stretch in memory, which is fetched now: for one reader of just that."""
+        """The same file with another range in memory, fetched now."""
         return RangeFile(self._fetch, self._size, start, self._fetch(start, stop))
 
     def readable(self) -> bool:
@@ -44,8 +44,8 @@ class RangeFile(io.RawIOBase):
         if stop <= start:
             return 0
         first = start - self._start
-        if first >= 0 and stop - self._start <= len(self._stretch):
-            view[: stop - start] = self._stretch[first : first + stop - start]
+        if first >= 0 and stop - self._start <= len(self._held):
+            view[: stop - start] = self._held[first : first + stop - start]
         else:
             view[: stop - start] = self._fetch(start, stop)
         self._position = stop

@@ -1,4 +1,4 @@
-"""Objects in S3: read, written, listed and removed whole; each request tried again while the store is away."""
+"""Objects in S3: read, written, listed and removed; requests are retried while the store is unreachable."""
 
 import os
 import random
@@ -8,15 +8,15 @@ from contextlib import suppress
 from functools import partial
 from typing import Any, TypeVar
 
-from brats.errors import StorageError
+from brats.errors import SettingError, StorageError
 
-PATIENCE_S = 120.0
-"""How long a request is tried again unless BRATS_S3_PATIENCE_S says otherwise: a store away for 30 s is a pause."""
-CREDENTIALS_PATIENCE_S = 5.0  # the instance's own service of credentials is slow when many processes start at once
+RETRY_LIMIT_S = 120.0
+"""How long a request is retried, unless BRATS_S3_PATIENCE_S sets another limit; an outage of 30 s is a pause."""
+CREDENTIALS_RETRY_LIMIT_S = 5.0  # an instance's metadata service is slow when many processes start at once
 FIRST_WAIT_S, LONGEST_WAIT_S = 0.2, 5.0
 
 CONNECT_TIMEOUT_S, READ_TIMEOUT_S = 10, 30
-REMOVED_AT_ONCE = 1000  # the most that one request may name
+REMOVED_AT_ONCE = 1000  # the limit of one request
 
 T = TypeVar("T")
 _stores: dict[tuple[Any, ...], Any] = {}
@@ -26,9 +26,9 @@ def is_s3(path: str) -> bool:
     return path.startswith(("s3://", "s3a://"))
 
 
-def get(url: str, patience_s: float | None = None) -> bytes:
+def get(url: str, retry_limit_s: float | None = None) -> bytes:
     """The content of an object. Raises FileNotFoundError where there is none."""
-    content, _ = _fetch(url, {}, patience_s)
+    content, _ = _fetch(url, {}, retry_limit_s)
     return content
 
 
@@ -36,12 +36,14 @@ def get_range(url: str, start: int, stop: int) -> bytes:
     """The bytes [start, stop) of an object, in one request."""
     content, _ = _fetch(url, {"Range": f"bytes={start}-{stop - 1}"})
     if len(content) != stop - start:
-        raise StorageError(f"{url}: {len(content)} bytes came back for {start} to {stop}; it has changed meanwhile")
+        raise StorageError(
+            f"{url}: {len(content)} bytes came back for {start} to {stop}; it has changed since it was opened"
+        )
     return content
 
 
 def get_end(url: str, n_bytes: int) -> tuple[bytes, int]:
-    """The last bytes of an object, at most so many, and its size; in one request."""
+    """At most the last n_bytes of an object, and its size; in one request."""
     from brats.storage.s3_errors import error_code, original
 
     try:
@@ -52,20 +54,20 @@ def get_end(url: str, n_bytes: int) -> tuple[bytes, int]:
         raise
 
 
-def put(url: str, content: bytes, patience_s: float | None = None) -> None:
-    """Store an object of up to 5 GiB whole, in one request; doing so twice is the same as once."""
+def put(url: str, content: bytes, retry_limit_s: float | None = None) -> None:
+    """Store an object of up to 5 GiB in one request, which makes it safe to retry."""
     bucket, key = bucket_and_key(url)
 
     def request(store: Any) -> None:
         store.call_s3("put_object", Bucket=bucket, Key=key, Body=content)
 
-    _patiently(url, "write", "s3:PutObject", request, patience_s)
+    _with_retries(url, "write", "s3:PutObject", request, retry_limit_s)
 
 
 def exists(url: str) -> bool:
     """Whether there is an object of this name, or any below it.
 
-    By a listing: unlike a look at the object itself its answer says which of bucket, key and credentials is wrong.
+    Asked by a listing: unlike a HEAD request, its answer says which of bucket, key and credentials is wrong.
     """
     key = bucket_and_key(url)[1]
     first, _ = _page(url, key, {"MaxKeys": 1})
@@ -74,8 +76,8 @@ def exists(url: str) -> bool:
     return bool(first and _page(url, f"{key}/", {"MaxKeys": 1})[0])
 
 
-def list_below(url: str, patience_s: float | None = None) -> list[tuple[str, int]]:
-    """The URL and size in bytes of every object below a prefix, those that mark folders too.
+def list_below(url: str, retry_limit_s: float | None = None) -> list[tuple[str, int]]:
+    """The URL and size in bytes of every object below a prefix, including those that mark folders.
 
     Raises FileNotFoundError where there is none below a prefix; a bucket may be empty.
     """
@@ -83,7 +85,7 @@ def list_below(url: str, patience_s: float | None = None) -> list[tuple[str, int
     found: list[tuple[str, int]] = []
     following: dict[str, Any] | None = {}
     while following is not None:
-        page, following = _page(url, f"{key}/" if key else "", following, patience_s)
+        page, following = _page(url, f"{key}/" if key else "", following, retry_limit_s)
         found += page
     if key and not found:
         raise FileNotFoundError(url)
@@ -91,54 +93,52 @@ def list_below(url: str, patience_s: float | None = None) -> list[tuple[str, int
     return [(f"{scheme}://{bucket}/{name}", size) for name, size in found]
 
 
-def remove(url: str, patience_s: float | None = None) -> None:
+def remove(url: str, retry_limit_s: float | None = None) -> None:
     """Remove an object, and all below it; nothing happens where there is none."""
     bucket, key = bucket_and_key(url)
     keys = [key] if key else []
     with suppress(FileNotFoundError):
-        keys += [name.split("/", 3)[3] for name, _ in list_below(url, patience_s)]
+        keys += [name.split("/", 3)[3] for name, _ in list_below(url, retry_limit_s)]
     for first in range(0, len(keys), REMOVED_AT_ONCE):
         named = {"Objects": [{"Key": name} for name in keys[first : first + REMOVED_AT_ONCE]], "Quiet": True}
         request = partial(_remove, bucket=bucket, named=named)
-        _patiently(url, "remove", "s3:DeleteObject", request, patience_s)
+        _with_retries(url, "remove", "s3:DeleteObject", request, retry_limit_s)
 
 
 def bucket_and_key(url: str) -> tuple[str, str]:
     """Bucket and key of a URL. Raises SettingError where it names no bucket."""
     bucket, _, key = url.split("://", 1)[1].partition("/")
     if not bucket:
-        from brats.storage.s3_errors import SettingError
-
         raise SettingError(f"{url}: names no bucket; write s3://BUCKET/FOLDER")
     return bucket, key.rstrip("/")
 
 
 def _remove(store: Any, bucket: str, named: dict[str, Any]) -> None:
-    """Remove the objects named; what the store refuses is an error, where s3fs would say nothing."""
+    """Remove the named objects. Raises an error for one that the store refuses to remove, which s3fs ignores."""
     from botocore.exceptions import ClientError
 
     answer = store.call_s3("delete_objects", Bucket=bucket, Delete=named)
-    for error in answer.get("Errors", []):
-        raise ClientError({"Error": error}, "DeleteObjects")
+    if errors := answer.get("Errors"):
+        raise ClientError({"Error": errors[0]}, "DeleteObjects")
 
 
 def _page(
-    url: str, prefix: str, further: dict[str, Any], patience_s: float | None = None
+    url: str, prefix: str, further: dict[str, Any], retry_limit_s: float | None = None
 ) -> tuple[list[tuple[str, int]], dict[str, Any] | None]:
-    """One page of a listing: keys with sizes, and what to ask the next page with, None after the last."""
+    """One page of a listing: keys with sizes, and the arguments that request the next page, None after the last."""
     bucket = bucket_and_key(url)[0]
 
     def request(store: Any) -> Any:
         return store.call_s3("list_objects_v2", Bucket=bucket, Prefix=prefix, **further)
 
-    page = _patiently(url, "list", "s3:ListBucket", request, patience_s)
+    page = _with_retries(url, "list", "s3:ListBucket", request, retry_limit_s)
     found = [(entry["Key"], int(entry["Size"])) for entry in page.get("Contents", [])]
     token = page.get("NextContinuationToken") if page.get("IsTruncated") else None
     return found, {"ContinuationToken": token} if token else None
 
 
-def _fetch(url: str, part: dict[str, str], patience_s: float | None = None) -> tuple[bytes, int]:
-    """An object or a part of it, complete, and the size of the whole object."""
+def _fetch(url: str, part: dict[str, str], retry_limit_s: float | None = None) -> tuple[bytes, int]:
+    """The content of an object or of a range of it, and the size of the object."""
     from fsspec.asyn import sync
 
     bucket, key = bucket_and_key(url)
@@ -158,16 +158,16 @@ def _fetch(url: str, part: dict[str, str], patience_s: float | None = None) -> t
         fetched: tuple[bytes, int] = sync(store.loop, fetch, store)
         return fetched
 
-    return _patiently(url, "read", "s3:GetObject", request, patience_s)
+    return _with_retries(url, "read", "s3:GetObject", request, retry_limit_s)
 
 
-def _patiently(
-    url: str, doing: str, action: str, request: Callable[[Any], T], patience_s: float | None = None
+def _with_retries(
+    url: str, doing: str, action: str, request: Callable[[Any], T], retry_limit_s: float | None = None
 ) -> T:
-    """Make a request, again and again while its errors may pass, for as long as patience lasts.
+    """Make a request; retry it up to the time limit while its errors are transient.
 
-    Waits longer each time, by chance more or less, so that many workers do not come back all at once.
-    Raises FileNotFoundError for a missing object, StorageError (SettingError where a setting is wrong) else.
+    Exponential back-off with jitter. Raises FileNotFoundError for a missing object, else StorageError, which is a
+    SettingError where a setting is wrong.
     """
     started = time.monotonic()
     wait_s = FIRST_WAIT_S
@@ -179,24 +179,22 @@ def _patiently(
 
             error = s3_errors.original(caught)
             elapsed_s = time.monotonic() - started
-            limit_s = patience() if patience_s is None else patience_s
+            limit_s = retry_limit() if retry_limit_s is None else retry_limit_s
             if s3_errors.lacks_credentials(error):
-                _stores.pop(_settings(), None)  # it would never look for them again
-                limit_s = min(limit_s, CREDENTIALS_PATIENCE_S)
-            if elapsed_s >= limit_s or not s3_errors.may_pass(error):
+                _stores.pop(_settings(), None)  # a store without credentials does not look for them again
+                limit_s = min(limit_s, CREDENTIALS_RETRY_LIMIT_S)
+            if elapsed_s >= limit_s or not s3_errors.is_transient(error):
                 raise s3_errors.explain(error, url, doing, action, elapsed_s) from caught
             time.sleep(min(wait_s * random.uniform(0.5, 1), limit_s - elapsed_s))
             wait_s = min(2 * wait_s, LONGEST_WAIT_S)
 
 
-def patience() -> float:
-    """How long a request is tried, in seconds."""
+def retry_limit() -> float:
+    """How long a request is retried, in seconds."""
     value = os.environ.get("BRATS_S3_PATIENCE_S")
     try:
-        return float(value) if value else PATIENCE_S
+        return float(value) if value else RETRY_LIMIT_S
     except ValueError:
-        from brats.storage.s3_errors import SettingError
-
         raise SettingError(f"BRATS_S3_PATIENCE_S: {value!r} is not a number of seconds") from None
 
 
@@ -207,9 +205,9 @@ def _store_errors() -> tuple[type[Exception], ...]:
 
 
 def _store(url: str) -> Any:
-    """This process's store for the settings of the moment; never one from before a fork.
+    """This process's store for the current settings; never one opened before a fork.
 
-    All of them are kept: a forked process that cleared its parent's away would disturb the parent's connections.
+    All are kept: closing its parent's in a forked process would break the parent's connections.
     """
     settings = _settings()
     if settings not in _stores:
@@ -218,21 +216,21 @@ def _store(url: str) -> Any:
 
 
 def _settings() -> tuple[Any, ...]:
-    """The process, and every variable that decides where the store is and who asks."""
+    """The process and every variable that sets the address of the store or the credentials."""
     return os.getpid(), *((name, value) for name, value in os.environ.items() if name.startswith("AWS_"))
 
 
 def _open_store(url: str) -> Any:
-    """Connect by the standard AWS variables, profiles and roles. Raises SettingError where they make no sense."""
+    """Connect by the standard AWS variables, profiles and roles. Raises SettingError where one is malformed."""
     import s3fs
     from botocore.exceptions import InvalidRegionError
 
-    from brats.storage.s3_errors import SettingError, endpoint, endpoint_variable
+    from brats.storage.s3_errors import endpoint, endpoint_variable
 
-    region = os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION")  # botocore knows the second alone
+    region = os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION")  # botocore reads only the second
     store = s3fs.S3FileSystem(
         skip_instance_cache=True,
-        use_listings_cache=False,  # other processes write and remove objects meanwhile
+        use_listings_cache=False,  # other processes write and remove objects at the same time
         client_kwargs={"region_name": region} if region else {},
         config_kwargs={
             "connect_timeout": CONNECT_TIMEOUT_S,
@@ -240,7 +238,7 @@ def _open_store(url: str) -> Any:
             "retries": {"total_max_attempts": 1},
         },
     )
-    store.retries = 1  # all trying again is in one place, here
+    store.retries = 1  # _with_retries does all retrying
     try:
         store.connect()
     except InvalidRegionError as error:

@@ -1,4 +1,4 @@
-"""What an S3 store's errors mean: whether another try may help, and one line that says what to set or do."""
+"""Errors of an S3 store: which are transient, and one line that says what to set or do."""
 
 import asyncio
 import errno
@@ -11,13 +11,13 @@ import aiohttp
 import botocore.exceptions as boto
 from botocore.parsers import ResponseParserError
 
-from brats.errors import ConfigError, StorageError
+from brats.errors import SettingError, StorageError
 
 STORE_ERRORS = (OSError, boto.BotoCoreError, boto.ClientError, ResponseParserError, aiohttp.ClientError)
-"""All that a request to a store is known to raise; anything else is a mistake of ours."""
+"""All that a request to a store is known to raise; anything else is a bug in this project."""
 
-_TRY_AGAIN_CODES = {
-    "BadDigest",  # damaged on the way
+_TRANSIENT_CODES = {
+    "BadDigest",  # damaged in transit
     "ConditionalRequestConflict",
     "IncompleteBody",
     "InternalError",
@@ -31,13 +31,13 @@ _TRY_AGAIN_CODES = {
     "TooManyRequests",
     "XAmzContentSHA256Mismatch",
 }
-_TRY_AGAIN_STATUSES = {408, 429, 500, 502, 503, 504}
-_TRY_AGAIN_ERRORS = (
+_TRANSIENT_STATUSES = {408, 429, 500, 502, 503, 504}
+_TRANSIENT_ERRORS = (
     boto.ConnectionError,
     boto.HTTPClientError,
     boto.IncompleteReadError,
     boto.ResponseStreamingError,
-    ResponseParserError,  # a page of HTML from something in between
+    ResponseParserError,  # a page of HTML from a proxy
     aiohttp.ClientError,
     asyncio.TimeoutError,
     ConnectionError,
@@ -75,43 +75,39 @@ _REMEDIES |= dict.fromkeys(
 )
 
 
-class SettingError(ConfigError, StorageError):
-    """The store refuses until a setting is changed: exit code 2, yet caught wherever a StorageError is."""
-
-
 def original(error: Exception) -> Exception:
     """The error of the store itself, where s3fs has made an OSError of it."""
     return error.__cause__ if isinstance(error.__cause__, boto.ClientError) else error
 
 
 def error_code(error: Exception) -> str:
-    """The S3 code such as "NoSuchKey", or "" for errors that the store did not send."""
+    """The S3 code, such as "NoSuchKey", or "" for an error that the store did not send."""
     response: dict[str, Any] = getattr(error, "response", None) or {}
     return str(response.get("Error", {}).get("Code", ""))
 
 
-def may_pass(error: Exception) -> bool:
+def is_transient(error: Exception) -> bool:
     """Whether the same request may succeed later."""
     if isinstance(error, boto.ClientError):
         status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode")
-        return error_code(error) in _TRY_AGAIN_CODES or status in _TRY_AGAIN_STATUSES
+        return error_code(error) in _TRANSIENT_CODES or status in _TRANSIENT_STATUSES
     if isinstance(error, boto.SSLError):
         return "certificate verify failed" not in str(error).lower()
-    return isinstance(error, (*_TRY_AGAIN_ERRORS, *_NO_CREDENTIALS)) or getattr(error, "errno", None) == errno.EPIPE
+    return isinstance(error, (*_TRANSIENT_ERRORS, *_NO_CREDENTIALS)) or getattr(error, "errno", None) == errno.EPIPE
 
 
 def lacks_credentials(error: Exception) -> bool:
-    """Whether no credentials were found, which on a busy machine happens for a moment."""
+    """Whether no credentials were found, which happens briefly on a busy machine."""
     return isinstance(error, _NO_CREDENTIALS)
 
 
 def explain(
     error: Exception, url: str, doing: str, action: str, tried_s: float
 ) -> StorageError | FileNotFoundError:
-    """The error to raise for one of `STORE_ERRORS`; it holds no key, no token and no signed address.
+    """The error to raise for one of `STORE_ERRORS`; it contains no key, no token and no signed address.
 
-    action:  what the store's policy has to allow for this, such as "s3:PutObject"
-    tried_s: for how long it was tried
+    action:  the permission that the request needs, such as "s3:PutObject"
+    tried_s: for how long the request was retried
     """
     code = error_code(error)
     if code in {"NoSuchKey", "404", "NoSuchVersion"}:
@@ -119,14 +115,14 @@ def explain(
     if known := _setting(error, code, url, action):
         reason, remedy = known
         return SettingError(f"{url}: cannot {doing}: {reason}; {remedy}")
-    tried = f" (tried for {tried_s:.0f} s)" if may_pass(error) else ""
+    tried = f" (tried for {tried_s:.0f} s)" if is_transient(error) else ""
     if isinstance(error, boto.ClientError):
-        said = error.response.get("Error", {}).get("Message") or "no further word"
-        return StorageError(f"{url}: cannot {doing}: the store answers {code}: {_one_line(said)}{tried}")
+        message = error.response.get("Error", {}).get("Message") or "no message"
+        return StorageError(f"{url}: cannot {doing}: the store answers {code}: {_one_line(message)}{tried}")
     if isinstance(error, ResponseParserError):
         reason = f"{endpoint()} answers, but not like an S3 store{tried}; check {endpoint_variable()}"
         return StorageError(f"{url}: cannot {doing}: {reason}")
-    if may_pass(error):
+    if is_transient(error):
         reason = f"no whole answer from {endpoint()}{tried}, last {_kind(error)}"
         remedy = f"check {endpoint_variable()} and the network, then run the same command again"
         return StorageError(f"{url}: cannot {doing}: {reason}; {remedy}")
@@ -134,7 +130,7 @@ def explain(
 
 
 def _setting(error: Exception, code: str, url: str, action: str) -> tuple[str, str] | None:
-    """What is wrong and which setting to change, where a setting is at fault."""
+    """The wrong setting and its remedy; None where no setting is at fault."""
     bucket = url.split("://", 1)[1].split("/", 1)[0]
     if code in {"NoSuchBucket", "InvalidBucketName"} or isinstance(error, boto.ParamValidationError):
         return f"{endpoint()} has no bucket {bucket!r}", f"correct the path, or {endpoint_variable()}"
@@ -159,7 +155,7 @@ def _setting(error: Exception, code: str, url: str, action: str) -> tuple[str, s
 
 
 def _region(error: Exception) -> str:
-    """The region of the bucket, where the answer names it."""
+    """The region of the bucket, or "" where the answer does not name it."""
     response: dict[str, Any] = getattr(error, "response", None) or {}
     headers = response.get("ResponseMetadata", {}).get("HTTPHeaders", {})
     region = str(response.get("Error", {}).get("Region") or headers.get("x-amz-bucket-region", ""))
@@ -167,18 +163,18 @@ def _region(error: Exception) -> str:
 
 
 def endpoint() -> str:
-    """The host and port of the store, for messages; without the user and password that a URL may hold."""
+    """The host and port of the store, for messages; without the user and password that a URL may contain."""
     url = os.environ.get(endpoint_variable())
     return urlsplit(url).netloc.rpartition("@")[2] or url.rpartition("@")[2] if url else "AWS"
 
 
 def endpoint_variable() -> str:
-    """The variable that decides which store is asked: botocore prefers the one for S3 alone, unless it is empty."""
+    """The variable that sets the address: botocore prefers the one for S3 alone, unless it is empty."""
     return "AWS_ENDPOINT_URL_S3" if os.environ.get("AWS_ENDPOINT_URL_S3") else "AWS_ENDPOINT_URL"
 
 
 def _kind(error: Exception) -> str:
-    """What broke, in words without an address: "read timeout error" for a ReadTimeoutError."""
+    """The kind of error, without an address: "read timeout error" for a ReadTimeoutError."""
     return re.sub(r"(?<=[a-z])(?=[A-Z])", " ", type(error).__name__).lower()
 
 

@@ -1,4 +1,4 @@
-"""Parquet tables that say what they are: the kind of table, the version of its form, its conventions."""
+"""Parquet tables that state their kind, its version and its conventions in their metadata."""
 
 import json
 from collections.abc import Iterable, Mapping

@@ -13,7 +13,7 @@ pytestmark = pytest.mark.medium
 
 @pytest.fixture(scope="module")
 def ec2(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
-    """An imitation of AWS with what the README says must exist before; the values for cluster.yaml."""
+    """An imitation of AWS with what docs/aws.md says must exist before; the values for cluster.yaml."""
     import boto3
     from moto.server import ThreadedMotoServer
 

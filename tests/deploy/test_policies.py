@@ -1,4 +1,4 @@
-"""The policies that the README gives to the machines of cluster.yaml: what they allow, and nothing beside it."""
+"""The policies of docs/aws.md for the machines of cluster.yaml: exactly what they allow."""
 
 import json
 import re
@@ -8,7 +8,7 @@ import yaml
 
 from tests.support import ROOT
 
-README = (ROOT / "README.md").read_text()
+AWS = (ROOT / "docs" / "aws.md").read_text()
 CLUSTER: dict[str, Any] = yaml.safe_load((ROOT / "cluster.yaml").read_text())
 WORKER: dict[str, Any] = CLUSTER["available_node_types"]["gpu"]["node_config"]
 
@@ -17,7 +17,7 @@ Rule = tuple[str, str, dict[str, Any] | None]
 
 def policies() -> list[list[Rule]]:
     """Action, resource and condition of all that is allowed, to every machine and to the head."""
-    found = [json.loads(block) for block in re.findall(r"```json\n(.*?)```", README, flags=re.DOTALL)]
+    found = [json.loads(block) for block in re.findall(r"```json\n(.*?)```", AWS, flags=re.DOTALL)]
     assert {policy["Version"] for policy in found} == {"2012-10-17"}
     return [
         [
@@ -76,4 +76,4 @@ def test_head_may_start_and_end_the_workers_of_cluster_yaml_alone() -> None:
 def test_roles_have_the_names_of_the_profiles() -> None:
     head = CLUSTER["available_node_types"]["head"]["node_config"]["IamInstanceProfile"]["Name"]
     worker = WORKER["IamInstanceProfile"]["Name"]
-    assert f"`{worker}` with the first, `{head}` with both" in " ".join(README.split())
+    assert f"`{worker}` with the first, `{head}` with both" in " ".join(AWS.split())

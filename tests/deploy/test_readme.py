@@ -1,4 +1,4 @@
-"""What the README shows works: its Python runs on the files of a prediction, and its options exist."""
+"""What the documents show works: the Python runs on the files of a prediction, options and paths exist."""
 
 import dataclasses
 import re
@@ -7,13 +7,20 @@ from pathlib import Path
 import pytest
 
 from brats import config
-from brats.data.preprocess import Case
-from brats.pipeline.predict import Item, write_case
-from brats.score.results import write_tables
+from brats.data.case import Case
+from brats.data.items import Item, PreparedCase
+from brats.pipeline.predict import write_case
+from brats.score.results import write_results
 from tests.support import ROOT
 from tests.support.prepared import tiny_case
 
 README = (ROOT / "README.md").read_text()
+DOCUMENTS = [
+    ROOT / "README.md",
+    ROOT / "CONTRIBUTING.md",
+    ROOT / "CHANGELOG.md",
+    *sorted((ROOT / "docs").glob("*.md")),
+]
 PYTHON_BLOCKS = re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL)
 
 
@@ -23,11 +30,10 @@ def demo_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Case:
     monkeypatch.chdir(tmp_path)
     case = tiny_case("BraTS20_Training_001")
     assert case.labels is not None
-    item = Item(
-        case_id=case.case_id, patient_id="p", split="test", prepared="", files="", source_bytes=1, voxel_hash=""
-    )
+    source = PreparedCase(path="", voxel_hash="")
+    item = Item(case_id=case.case_id, patient_id="p", split="test", source=source, source_bytes=1)
     write_case("runs/demo/test", item, case, case.labels, nifti=False)
-    write_tables("runs/demo/test", {case.case_id}, [], config={}, strict=False)
+    write_results("runs/demo/test", {case.case_id}, [], config={}, strict=False)
     return case
 
 
@@ -43,17 +49,23 @@ def test_decoding_of_a_mask_runs(demo_run: Case, capsys: pytest.CaptureFixture[s
     assert capsys.readouterr().out.startswith(str(demo_run.grid.shape))
 
 
-def test_every_option_in_the_readme_exists() -> None:
+def relative(path: Path) -> str:
+    return str(path.relative_to(ROOT))
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=relative)
+def test_every_option_in_a_document_exists(document: Path) -> None:
     known = {
         "--" + field.name.replace("_", "-")
         for name in ("PrepareConfig", "TrainConfig", "PredictConfig", "EvaluateConfig", "ReportConfig")
         for field in dataclasses.fields(getattr(config, name))
     }
-    of_others = {"--help", "--working-dir", "--no-wait", "--generate", "--aws-service-name"}
-    shown = set(re.findall(r"(?<!-)--[a-z][a-z-]*", README)) - of_others
+    of_others = {"--help", "--working-dir", "--no-wait", "--generate", "--aws-service-name", "--quick"}
+    shown = set(re.findall(r"(?<!-)--[a-z][a-z-]*", document.read_text())) - of_others
     assert shown <= known, shown - known
 
 
-def test_every_job_and_folder_in_the_readme_exists() -> None:
-    for path in re.findall(r"(?<![\w/])(?:jobs|brats)/[a-z0-9_/]*(?:\.py)?", README):
+@pytest.mark.parametrize("document", DOCUMENTS, ids=relative)
+def test_every_path_of_the_code_in_a_document_exists(document: Path) -> None:
+    for path in re.findall(r"(?<![\w/])(?:jobs|brats|benchmarks|tests)/[a-z0-9_/]*(?:\.py)?", document.read_text()):
         assert (ROOT / path).exists(), path

@@ -175,7 +175,7 @@ def test_training_survives_ctrl_c_at_the_log_and_goes_on_after_a_stop(cluster: C
 
 @pytest.mark.ray
 def test_submit_ends_with_0_for_a_job_that_was_stopped_and_its_status_says_so(cluster: Cluster) -> None:
-    """Ray's doing, which the README warns of: should it change, the README must."""
+    """Ray's doing, which docs/cluster.md warns of: should it change, that page must."""
     command = submission("-m", "http.server", "0", job="brief")  # any that does not end by itself
     watching = subprocess.Popen(command, env=cluster.env, cwd=cluster.checkout, stdout=subprocess.DEVNULL)
     await_true(lambda: running("brief", cluster.env), 120, "a running job")

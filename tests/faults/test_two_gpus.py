@@ -57,7 +57,7 @@ def test_gpu_that_torch_cannot_use_is_named_with_its_machine_and_driver(found: d
 
 
 def test_every_machine_that_computes_is_asked(found: dict[str, Any]) -> None:
-    assert [sight["complaint"] for sight in found["sights"]] == ["", ""]
+    assert [report["complaint"] for report in found["reports"]] == ["", ""]
 
 
 def test_with_one_machine_lost_the_other_goes_on_and_says_so(found: dict[str, Any]) -> None:

@@ -1,4 +1,4 @@
-"""Cases that kill their process: how often they are tried."""
+"""Attempts per case: a case that keeps killing its process is refused."""
 
 import pytest
 
@@ -11,7 +11,7 @@ pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("embedded_ray")]
 def test_case_is_begun_three_times_and_then_refused_with_the_reason_and_a_remedy() -> None:
     counter = start_counter()
     for _ in range(MOST_ATTEMPTS):
-        begin(counter, "large", "predicting")
+        begin(counter, "large", "predicting", "")
     with pytest.raises(CaseError) as refused:
         begin(counter, "large", "predicting", "use a smaller --batch-size")
     assert refused.value.reason == (
@@ -25,6 +25,6 @@ def test_cases_and_steps_are_counted_by_themselves() -> None:
     for step in ("reading", "predicting"):
         for case_id in ("a", "b"):
             for _ in range(MOST_ATTEMPTS):
-                begin(counter, case_id, step)
+                begin(counter, case_id, step, "")
     with pytest.raises(CaseError, match="reading it killed 3 processes"):
-        begin(counter, "a", "reading")
+        begin(counter, "a", "reading", "")

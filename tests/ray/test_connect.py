@@ -1,4 +1,4 @@
-"""Choosing workers, and errors that pass through Ray."""
+"""Connecting to Ray: addresses that are refused, and what Ray's errors at the start become."""
 
 import json
 import os
@@ -10,7 +10,6 @@ from ray.exceptions import AuthenticationError
 
 from brats.cluster import connect as cluster
 from brats.cluster.connect import check_reachable, local_cpus
-from brats.cluster.datasets import root_cause, rows_of
 from brats.errors import BratsError, ConfigError
 
 
@@ -124,32 +123,3 @@ def test_what_was_submitted_for_the_workers_is_not_told_twice(monkeypatch: pytes
 def test_at_least_two_cpus_are_declared(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0})
     assert local_cpus() == 2
-
-
-def test_root_cause_is_the_innermost_reason_in_one_line() -> None:
-    error = RuntimeError("wrapped")
-    error.__cause__ = ValueError("two\nlines")
-    assert root_cause(error) == "ValueError: lines"
-
-
-def test_root_cause_is_read_from_the_traceback_that_ray_carries_as_text() -> None:
-    traceback = "Traceback ...\nbrats.errors.StorageError: a.b: disk full"
-    text = f"{traceback}\n\nThe above exception was the direct cause of the following exception: ..."
-    assert root_cause(RuntimeError(text)) == "StorageError: a.b: disk full"
-
-
-@pytest.mark.ray
-@pytest.mark.usefixtures("embedded_ray")
-def test_error_in_a_task_reaches_the_user_in_one_line(capfd: pytest.CaptureFixture[str]) -> None:
-    import ray.data
-
-    def fail_on_three(row: dict[str, int]) -> dict[str, int]:
-        if row["id"] == 3:
-            raise ZeroDivisionError("three is bad")
-        return row
-
-    dataset = ray.data.range(5, override_num_blocks=5).map(fail_on_three)
-    with pytest.raises(BratsError, match=r"^ZeroDivisionError: three is bad$"):
-        list(rows_of(dataset))
-    said = capfd.readouterr()
-    assert said.out == said.err == ""

@@ -10,14 +10,14 @@ import pytest
 
 from brats.config import EvaluateConfig
 from brats.errors import ConfigError
-from brats.pipeline.evaluate import evaluate
-from brats.score.results import Scores
+from brats.pipeline.evaluate import Pair, evaluate
+from brats.score.results import Results
 from tests.support.synthetic import file_path, save, write_case
 
 pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("embedded_ray")]
 
 
-def run(root: Path, **options: object) -> Scores:
+def run(root: Path, **options: object) -> Results:
     paths = {"predictions": str(root / "masks"), "references": str(root / "cases"), "out": str(root / "out")}
     return evaluate(EvaluateConfig(**paths, **options))  # type: ignore[arg-type]
 
@@ -79,3 +79,28 @@ def test_nothing_that_fits_together_is_an_error(root: Path) -> None:
 def test_missing_folder_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"--predictions: .*masks does not exist"):
         run(tmp_path)
+
+
+def test_pair_that_kills_its_process_is_a_transient_reject_while_the_others_are_scored(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def score_or_die(pair: Pair, out: str) -> None:
+        import os
+        import signal
+
+        from brats.pipeline.evaluate import score_pair
+
+        if pair.case.case_id == "case_1":
+            os.kill(os.getpid(), signal.SIGKILL)
+        score_pair(pair, out)
+
+    with monkeypatch.context() as patched:
+        patched.setattr("brats.pipeline.evaluate.score_pair", score_or_die)
+        scores = run(root)
+    (reject,) = scores.rejects
+    assert (reject.case_id, reject.transient) == ("case_1", True)
+    assert reject.reason == (
+        "scoring it killed 3 processes, most likely out of memory; use machines with more memory"
+    )
+    assert set(pd.read_parquet(root / "out" / "metrics" / "cases.parquet").case_id) == {"case_0", "case_2"}
+    assert run(root).n_cases == 3

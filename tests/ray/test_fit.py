@@ -23,7 +23,7 @@ ROW = {
 
 
 def test_line_of_an_epoch_has_loss_dice_speed_and_time_left(capsys: pytest.CaptureFixture[str]) -> None:
-    show_epoch(TrainConfig(epochs=5), ROW)
+    show_epoch(TrainConfig(out="run", epochs=5), ROW)
     assert capsys.readouterr().out == (
         "train    epoch 2/5  loss 0.510 val 0.620  Dice WT 0.801 TC 0.700 ET 0.650  24 slices/s  1:30 min left\n"
     )
@@ -31,7 +31,7 @@ def test_line_of_an_epoch_has_loss_dice_speed_and_time_left(capsys: pytest.Captu
 
 def test_announcement_names_network_workers_and_work(capsys: pytest.CaptureFixture[str]) -> None:
     placement = Placement(workers=1, use_gpu=True, cpus=1, threads=0)
-    announce(TrainConfig(modalities=("t1",)), placement, 3, 640, 40)
+    announce(TrainConfig(out="run", modalities=("t1",)), placement, 3, 640, 40)
     said = capsys.readouterr().out
     assert "U-Net resnet34 on t1; 1 GPU worker; 30 epochs of 640 slices in 40 steps, resuming after epoch 3" in said
 

@@ -12,17 +12,18 @@ import pytest
 import torch
 
 from brats import storage
-from brats.cluster.placement import Machine, Placement
+from brats.cluster.capacity import Machine
+from brats.cluster.placement import Placement
 from brats.config import PredictConfig, PrepareConfig
 from brats.data.dataset import read_case_table
 from brats.data.masks import MASK
 from brats.data.run_split import SPLIT
-from brats.errors import BratsError, ConfigError
-from brats.model.bundle import BundleError, ModelCard, save_bundle
+from brats.errors import BratsError, BundleError, ConfigError, StorageError
+from brats.model.bundle import ModelCard, save_bundle
 from brats.model.unet import build_unet
 from brats.pipeline.predict import predict, predictor_cpus
 from brats.pipeline.prepare import prepare
-from brats.score.results import Scores
+from brats.score.results import Results
 from tests.support.synthetic import file_path, write_case
 
 pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("embedded_ray")]
@@ -45,7 +46,7 @@ def make_bundle(folder: Path, *, modalities: tuple[str, ...] = ("flair", "t1ce")
     return folder
 
 
-def run(model: Path, data: Path, out: Path, **options: object) -> Scores:
+def run(model: Path, data: Path, out: Path, **options: object) -> Results:
     return predict(PredictConfig(model=str(model), data=str(data), out=str(out), **options))  # type: ignore[arg-type]
 
 
@@ -244,17 +245,16 @@ def test_predictors_of_lost_machines_fit_on_the_smallest_beside_the_tasks_that_f
 @pytest.mark.real
 def test_real_reference_scored_against_itself_is_perfect(real_data_dir: str) -> None:
     from brats.data.cases import find_cases
+    from brats.data.items import Item
     from brats.data.preprocess import read_case
-    from brats.pipeline.predict import Item, score_case
+    from brats.pipeline.predict import score_case
 
     found = find_cases(real_data_dir)
     assert len(found.cases) == 12
     for files in found.cases:
         case = read_case(files, ("flair",))
         assert case.labels is not None
-        item = Item(
-            case_id=files.case_id, patient_id="p", split=None, prepared="", files="", source_bytes=0, voxel_hash=""
-        )
+        item = Item(case_id=files.case_id, patient_id="p", split=None, source=files, source_bytes=0)
         for row in score_case(item, case, case.labels).cases:
             assert (row["dice"], row["iou"], row["hd95_mm"]) == (1, 1, 0), (files.case_id, row)
             assert row["accuracy"] == 1
@@ -263,17 +263,15 @@ def test_real_reference_scored_against_itself_is_perfect(real_data_dir: str) -> 
 @pytest.mark.real
 def test_exported_real_reference_overlays_its_source(real_data_dir: str, tmp_path: Path) -> None:
     from brats.data.cases import find_cases
+    from brats.data.items import Item
     from brats.data.preprocess import read_case
-    from brats.pipeline.predict import Item
     from brats.pipeline.predict import write_case as write_prediction
 
     for files in find_cases(real_data_dir).cases:
         case = read_case(files, ("flair", "t1"))
         assert case.labels is not None
         assert files.segmentation is not None
-        item = Item(
-            case_id=files.case_id, patient_id="p", split=None, prepared="", files="", source_bytes=0, voxel_hash=""
-        )
+        item = Item(case_id=files.case_id, patient_id="p", split=None, source=files, source_bytes=0)
         write_prediction(str(tmp_path), item, case, case.labels, nifti=True)
         source = nib.load(files.segmentation.path)
         written = nib.load(tmp_path / "nifti" / f"{files.case_id}.nii.gz")
@@ -323,3 +321,32 @@ def test_another_visit_of_a_training_patient_is_said_aloud(
     write_case(str(tmp_path / "cases"), "BraTS-GLI-00001-001", edition=2023)
     run(bundle, tmp_path / "cases", tmp_path / "out")
     assert "on the patients of 1 of these cases (BraTS-GLI-00001-001)" in capsys.readouterr().out
+
+
+def test_rerun_tries_a_transient_reject_again_and_skips_a_permanent_one(
+    bundle: Path, cases: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    prepared, out = tmp_path / "prepared", tmp_path / "out"
+    prepare(PrepareConfig(data=str(cases), out=str(prepared)))
+    unread = prepared / "slices" / "case_1.parquet"
+    content = unread.read_bytes()
+    unread.unlink()
+    (reject,) = run(bundle, prepared, out).rejects
+    assert (reject.case_id, reject.path, reject.stage, reject.transient) == ("case_1", str(unread), "read", True)
+    assert len(list((out / "parts").iterdir())) == 5
+    unread.write_bytes(content)
+    capsys.readouterr()
+    assert run(bundle, prepared, out).rejects == []
+    assert "5 cases" in (said := capsys.readouterr().out)
+    assert "4 done before" in said
+
+
+def test_part_that_cannot_be_written_fails_the_job_after_the_other_cases(
+    bundle: Path, cases: Path, tmp_path: Path
+) -> None:
+    blocked = tmp_path / "out" / "masks" / "case_2.parquet"
+    blocked.mkdir(parents=True)
+    with pytest.raises(StorageError, match=r"case_2\.parquet"):
+        run(bundle, cases, tmp_path / "out")
+    written = {path.stem for path in (tmp_path / "out" / "parts").iterdir()}
+    assert written == {"case_0", "case_1", "case_3", "unlabelled"}

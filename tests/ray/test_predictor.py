@@ -1,7 +1,5 @@
 """The network at work: batches that do not fit the GPU are halved, cases that never fit are rejected."""
 
-import json
-import pickle
 from pathlib import Path
 
 import numpy as np
@@ -10,8 +8,10 @@ import torch
 from torch import Tensor, nn
 
 from brats.cluster.attempts import start_counter
+from brats.cluster.per_case import Row, pack, unpack
 from brats.cluster.placement import Placement
 from brats.config import PredictConfig
+from brats.errors import Reject
 from brats.model.bundle import ModelCard, save_bundle
 from brats.pipeline.predictor import Predictor
 from tests.support.prepared import CONFIG, MODALITIES, tiny_case, undecided_network
@@ -53,16 +53,16 @@ def predictor(folder: Path, batch_size: int, most: int) -> tuple[Predictor, Memo
     return made, memory
 
 
-def row(case_id: str = "case") -> dict[str, object]:
-    return {"case_id": case_id, "case": pickle.dumps(tiny_case(case_id)), "predicted": b"", "reject": ""}
+def row(case_id: str = "case") -> Row:
+    return pack(case_id, ("the item", tiny_case(case_id)))
 
 
 def test_batch_that_does_not_fit_is_halved_until_it_does(tmp_path: Path) -> None:
     step, memory = predictor(tmp_path, batch_size=10, most=3)
-    predicted = pickle.loads(step(row())["predicted"])
+    _, _, predicted = unpack(step(row()))
     assert memory.asked == [10, 5, 3, 3, 3, 1]  # of the 10 slices of the case
     unhindered, _ = predictor(tmp_path, batch_size=10, most=10)
-    np.testing.assert_array_equal(predicted, pickle.loads(unhindered(row())["predicted"]))
+    np.testing.assert_array_equal(predicted, unpack(unhindered(row()))[2])
 
 
 def test_next_case_begins_with_the_batch_that_fitted(tmp_path: Path) -> None:
@@ -77,37 +77,39 @@ def test_case_of_which_no_slice_fits_is_rejected_and_the_next_one_predicted(tmp_
     step, memory = predictor(tmp_path, batch_size=4, most=0)
     rejected = step(row("large"))
     assert memory.asked == [4, 2, 1]
-    assert rejected["case"] == b""
-    reject = json.loads(rejected["reject"])
-    assert (reject["case_id"], reject["stage"], reject["transient"]) == ("large", "predict", True)
-    assert reject["reason"] == "one slice of it does not fit into the memory of the GPU; use one with more"
+    assert rejected["value"] == b""
+    assert unpack(rejected) == Reject(
+        case_id="large",
+        path="",
+        stage="predict",
+        reason="one slice of it does not fit into the memory of the GPU; use one with more",
+        transient=True,
+    )
     memory.most = 4
-    assert step(row("small"))["predicted"]
+    assert unpack(step(row("small")))[2].any()
     assert memory.asked[3] == 4
+
+
+def test_item_passes_through_and_the_images_stay_behind(tmp_path: Path) -> None:
+    step, _ = predictor(tmp_path, batch_size=4, most=4)
+    item, case, predicted = unpack(step(row()))
+    assert item == "the item"
+    assert case.images == {}
+    assert predicted.shape == case.labels.shape
 
 
 def test_case_that_killed_three_processes_is_rejected_with_the_remedy(tmp_path: Path) -> None:
     step, _ = predictor(tmp_path, batch_size=4, most=4)
     for _ in range(3):
         assert step(row())["reject"] == ""
-    reason = json.loads(step(row())["reject"])["reason"]
-    assert reason == (
+    assert unpack(step(row())).reason == (
         "predicting it killed 3 processes, most likely out of memory; "
         "use machines with more memory, or a smaller --batch-size"
     )
 
 
-def test_attempt_counts_before_the_case_is_unpacked(tmp_path: Path) -> None:
-    step, _ = predictor(tmp_path, batch_size=4, most=4)
-    packed = row()
-    for _ in range(3):
-        with pytest.raises(pickle.UnpicklingError):  # stands for the process that dies of it
-            step({**packed, "case": b"too large"})
-    assert "killed 3 processes" in json.loads(step(packed)["reject"])["reason"]
-
-
 def test_case_that_was_not_read_passes_by(tmp_path: Path) -> None:
     step, memory = predictor(tmp_path, batch_size=4, most=4)
-    unread = {"case_id": "case", "case": b"", "predicted": b"", "reject": "{}"}
+    unread = {"case_id": "case", "value": b"", "reject": "{}", "failure": ""}
     assert step(unread) == unread
     assert memory.asked == []

@@ -24,11 +24,11 @@ def plan(tmp_path_factory: pytest.TempPathFactory) -> EpochPlan:
     prepared = str(root / "prepared")
     prepare(PrepareConfig(data=str(root / "cases"), out=prepared, test_fraction=0, val_fraction=0.1))
     rows = read_case_table(prepared)
-    return plan_of(TrainConfig(modalities=("t1", "flair"), batch_size=8), prepared, rows)
+    return plan_of(TrainConfig(out="run", modalities=("t1", "flair"), batch_size=8), prepared, rows)
 
 
 def batches_of(plan: EpochPlan, rank: int, world_size: int, *, n_done: int = 0) -> list[Any]:
-    config = TrainConfig(epochs=N_EPOCHS)
+    config = TrainConfig(out="run", epochs=N_EPOCHS)
     dataset = rank_stream(plan, config, rank, world_size, steps=len(plan.epoch(1)), n_done=n_done)
     dataset.context.execution_options.preserve_order = True
     return list(worker_batches(dataset, len(plan.modalities), plan.size))

@@ -1,7 +1,6 @@
 """Tiny prepared cases, made in memory and written as `prepare` writes them, and a network and batches for them."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -10,12 +9,13 @@ from torch import nn
 
 from brats import storage
 from brats.config import Modality, TrainConfig
-from brats.data.batches import WorkerBatch, read_share
+from brats.data.batches import InputSpec, TrainingSet, WorkerBatch
+from brats.data.case import Case
 from brats.data.cases import CaseFiles
-from brats.data.dataset import slices_path
-from brats.data.epoch import PlannedBatch, TrainingCase, plan_epoch
-from brats.data.preprocess import Case, crop_case
-from brats.data.slices import encode_case, open_slices, padded_size
+from brats.data.dataset import case_row, slices_path
+from brats.data.epoch import EpochPlan, PlannedBatch
+from brats.data.preprocess import crop_case
+from brats.data.slices import encode_case, open_slices
 from brats.data.volume import Grid, Volume
 from brats.labels import Labels
 from brats.model.unet import build_unet
@@ -23,9 +23,11 @@ from brats.storage import FileInfo
 from tests.support.synthetic import AFFINE, TISSUE_VALUES, make_labels
 
 SHAPE = (40, 36, 10)
-SIZE = padded_size([SHAPE[:2]], 32)
 MODALITIES: tuple[Modality, ...] = ("flair", "t1ce")
+INPUTS = InputSpec(modalities=MODALITIES)
+SIZE = INPUTS.padded_size([SHAPE[:2]])
 CONFIG = TrainConfig(
+    out="run",
     modalities=MODALITIES,
     encoder="tu-test_resnet",  # a tenth of the time of resnet18
     decoder_channels=(8, 8, 8, 8, 8),
@@ -39,7 +41,7 @@ CONFIG = TrainConfig(
 def undecided_network(encoder: str = CONFIG.encoder) -> nn.Module:
     """A network that finds tumour in about half of the voxels, the same each time."""
     torch.manual_seed(0)
-    network = build_unet(encoder=encoder, n_modalities=len(MODALITIES), decoder_channels=CONFIG.decoder_channels)
+    network = build_unet(encoder=encoder, n_channels=INPUTS.n_channels, decoder_channels=CONFIG.decoder_channels)
     nn.init.zeros_(network.get_parameter("segmentation_head.0.bias"))
     return network
 
@@ -84,32 +86,24 @@ def write_prepared(prepared: str, cases: Sequence[Case]) -> list[str]:
     return paths
 
 
+def training_set(prepared: str, paths: Sequence[str], config: TrainConfig) -> TrainingSet:
+    """What a run on these prepared cases trains on."""
+    described = [open_slices(path).description for path in paths]
+    split = [
+        {**case_row(case), "split": "train", "tumour_per_slice": case["tumour_per_slice"]} for case in described
+    ]
+    return TrainingSet.of(config, prepared, split)
+
+
 def plan(paths: Sequence[str], config: TrainConfig, epoch: int) -> list[PlannedBatch]:
     """The epoch plan of these prepared cases."""
-    described = [open_slices(path).description for path in paths]
-    return plan_epoch(
-        [TrainingCase(case["case_id"], tuple(case["tumour_per_slice"])) for case in described],
-        seed=config.seed,
-        epoch=epoch,
-        batch_size=config.batch_size,
-        tumour_free_ratio=config.tumour_free_ratio,
-    )
+    return training_set("", paths, config).plan.epoch(epoch)
 
 
 def worker_batch(prepared: str, planned: PlannedBatch, rank: int, world_size: int) -> WorkerBatch:
-    """One worker's share of a planned batch."""
-    return read_share(prepared, planned, rank, world_size, MODALITIES, SIZE)
-
-
-def fit_arguments(train: Sequence[str], val: Sequence[str], config: TrainConfig, run: str) -> dict[str, Any]:
-    """The keyword arguments of `fit` that are the same for every worker, for these prepared cases."""
-    batches = plan(train, config, 1)
-    return {
-        "steps_per_epoch": len(batches),
-        "slices_per_epoch": sum(len(batch.slices) for batch in batches),
-        "val_paths": val,
-        "run": run,
-    }
+    """One rank's shard of a planned batch."""
+    data = TrainingSet(prepared=prepared, plan=EpochPlan.of(CONFIG, []), inputs=INPUTS, size=SIZE)
+    return data.read_shard(planned, rank, world_size)
 
 
 def epochs(
@@ -121,7 +115,7 @@ def epochs(
     rank: int = 0,
     world_size: int = 1,
 ) -> Iterator[WorkerBatch]:
-    """One worker's batches of every epoch from `first` to the last."""
+    """One rank's batches of every epoch from `first` to the last."""
     for epoch in range(first, config.epochs + 1):
         for planned in plan(paths, config, epoch):
             yield worker_batch(prepared, planned, rank, world_size)

@@ -30,7 +30,7 @@ def findings(cluster: Machines, out: str) -> dict[str, Any]:
     import ray
 
     from brats.cluster.placement import is_reserved, place_workers, release, reserve
-    from brats.cluster.preflight import ask_machines, check_gpus, settle
+    from brats.cluster.preflight import ask_machines, check_gpus, wait_for_lost_nodes
     from brats.config import TrainConfig
     from brats.errors import ConfigError
     from brats.pipeline.fit import Work, make_trainer
@@ -45,7 +45,7 @@ def findings(cluster: Machines, out: str) -> dict[str, Any]:
         found["unusable"] = str(error)
     with open(f"{out}/.check", "w") as file:
         file.write(file.name)
-    found["sights"] = [dataclasses.asdict(sight) for sight in ask_machines(f"{out}/.check", {"--data": out})]
+    found["reports"] = [dataclasses.asdict(report) for report in ask_machines(f"{out}/.check", {"--data": out})]
 
     plan = EpochPlan(
         prepared=out, cases=(), modalities=("t1",), size=(32, 32), seed=0, batch_size=2, tumour_free_ratio=0
@@ -61,7 +61,7 @@ def findings(cluster: Machines, out: str) -> dict[str, Any]:
     wait_for(lambda: _free_gpus() == 2, "the GPUs to be given back")
 
     cluster.remove(cluster.nodes[-1])
-    settle()
+    wait_for_lost_nodes()
     said = io.StringIO()
     with contextlib.redirect_stdout(said):
         rest = place_workers("auto", 2, cpu_workers=2, wait_minutes=30, lost=both)
@@ -78,9 +78,9 @@ def findings(cluster: Machines, out: str) -> dict[str, Any]:
 
 
 def _free_gpus() -> int:
-    from brats.cluster.placement import look
+    from brats.cluster.capacity import cluster_capacity
 
-    return sum(machine.gpus for machine in look().free)
+    return sum(machine.gpus for machine in cluster_capacity().free)
 
 
 class _Holder:

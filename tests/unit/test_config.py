@@ -1,22 +1,13 @@
-"""Configurations: what is refused, what a preset sets, and where a training run reads and writes."""
+"""Configurations: values that are refused, and what every job has."""
 
 import dataclasses
+import math
 import typing
-from pathlib import Path
 from typing import Any
 
 import pytest
 
-from brats import config as configs
-from brats.config import (
-    PRESETS,
-    EvaluateConfig,
-    PredictConfig,
-    PrepareConfig,
-    ReportConfig,
-    TrainConfig,
-    resolve_train,
-)
+from brats.config import EvaluateConfig, PredictConfig, PrepareConfig, ReportConfig, TrainConfig
 from brats.errors import ConfigError
 
 JOBS = (PrepareConfig, TrainConfig, PredictConfig, EvaluateConfig, ReportConfig)
@@ -29,55 +20,86 @@ def prepare_config(**values: Any) -> PrepareConfig:
 # Values
 
 
+PATHS = {"data": "/data", "out": "/out", "model": "/m", "predictions": "/p", "references": "/r", "run": "/run"}
+
+
+def build(config_class: Any, **values: Any) -> Any:
+    """A configuration with the paths that it needs."""
+    names = {item.name for item in dataclasses.fields(config_class)}
+    return config_class(**{name: path for name, path in PATHS.items() if name in names} | values)
+
+
 @pytest.mark.parametrize(
-    ("values", "message"),
+    ("config_class", "values", "message"),
     [
-        ({"modalities": ()}, "--modalities: () is not allowed: name at least one"),
-        ({"modalities": ("t1", "t1")}, "--modalities: ('t1', 't1') is not allowed: name each once"),
-        ({"val_fraction": -0.1}, "--val-fraction and --test-fraction: (-0.1, 0.15) is not allowed"),
-        ({"test_fraction": float("nan")}, "--val-fraction and --test-fraction: (0.15, nan) is not allowed"),
-        ({"val_fraction": float("nan")}, "--val-fraction and --test-fraction: (nan, 0.15) is not allowed"),
-        ({"val_fraction": 0.5, "test_fraction": 0.5}, "some patients must be left to train on"),
-        ({"folds": 1}, "--folds: 1 is not allowed: at least 2"),
+        (PrepareConfig, {"modalities": ()}, "--modalities needs at least one value"),
+        (PrepareConfig, {"modalities": ("t1", "t2", "t1")}, "--modalities names t1 twice"),
+        (PrepareConfig, {"val_fraction": -0.1}, "--val-fraction must be at least 0, not -0.1"),
+        (PrepareConfig, {"test_fraction": math.nan}, "--test-fraction must be at least 0, not nan"),
+        (PrepareConfig, {"folds": 1}, "--folds must be at least 2, not 1"),
+        (PrepareConfig, {"seed": -1}, "--seed must be at least 0, not -1"),
+        (TrainConfig, {"modalities": ()}, "--modalities needs at least one value"),
+        (TrainConfig, {"modalities": ("t2", "t1", "t2")}, "--modalities names t2 twice"),
+        (TrainConfig, {"epochs": 0}, "--epochs must be at least 1, not 0"),
+        (TrainConfig, {"batch_size": 0}, "--batch-size must be at least 1, not 0"),
+        (TrainConfig, {"micro_batch_size": 0}, "--micro-batch-size must be at least 1, not 0"),
+        (TrainConfig, {"patience": 0}, "--patience must be at least 1, not 0"),
+        (TrainConfig, {"fold": -1}, "--fold must be at least 0, not -1"),
+        (TrainConfig, {"seed": -1}, "--seed must be at least 0, not -1"),
+        (TrainConfig, {"workers": -1}, "--workers must be at least 0, not -1"),
+        (TrainConfig, {"warmup_steps": -1}, "--warmup-steps must be at least 0, not -1"),
+        (TrainConfig, {"max_failures": -1}, "--max-failures must be at least 0, not -1"),
+        (TrainConfig, {"tumour_free_ratio": -0.5}, "--tumour-free-ratio must be between 0 and 100, not -0.5"),
+        (TrainConfig, {"tumour_free_ratio": 101}, "--tumour-free-ratio must be between 0 and 100, not 101"),
+        (TrainConfig, {"weight_decay": math.nan}, "--weight-decay must be at least 0, not nan"),
+        (TrainConfig, {"learning_rate": 0.0}, "--learning-rate must be above 0, not 0.0"),
+        (TrainConfig, {"clip_norm": math.nan}, "--clip-norm must be above 0, not nan"),
+        (TrainConfig, {"decoder_channels": (16, 8)}, "--decoder-channels needs 5 values, not 2"),
+        (TrainConfig, {"decoder_channels": (8, 8, 8, 8, 0)}, "--decoder-channels must be at least 1, not 0"),
+        (TrainConfig, {"out": ""}, "--out must not be empty"),
+        (PredictConfig, {"batch_size": 0}, "--batch-size must be at least 1, not 0"),
+        (PredictConfig, {"workers": -2}, "--workers must be at least 0, not -2"),
+        (PredictConfig, {"model": ""}, "--model must not be empty"),
+        (EvaluateConfig, {"predictions": ""}, "--predictions must not be empty"),
+        (ReportConfig, {"run": ""}, "--run must not be empty"),
+        (ReportConfig, {"out": ""}, "--out must not be empty"),
     ],
 )
-def test_a_wrong_value_of_prepare_is_named_with_its_option(values: dict[str, Any], message: str) -> None:
+def test_a_wrong_value_is_named_with_its_option_and_what_is_allowed(
+    config_class: type, values: dict[str, Any], message: str
+) -> None:
     with pytest.raises(ConfigError) as caught:
-        prepare_config(**values)
-    assert message in str(caught.value)
+        build(config_class, **values)
+    assert str(caught.value) == message
 
 
-@pytest.mark.parametrize(
-    ("values", "message"),
-    [
-        ({"modalities": ()}, "--modalities: () is not allowed: name at least one"),
-        ({"modalities": ("t2", "t1", "t2")}, "name each once"),
-        ({"epochs": 0}, "--epochs: 0 is not allowed: at least 1"),
-        ({"batch_size": 0}, "--batch-size: 0 is not allowed: at least 1"),
-        ({"micro_batch_size": 0}, "--micro-batch-size: 0 is not allowed: at least 1"),
-        ({"patience": 0}, "--patience: 0 is not allowed: at least 1"),
-        ({"workers": -1}, "--workers: -1 is not allowed: not negative"),
-        ({"warmup_steps": -1}, "--warmup-steps: -1 is not allowed: not negative"),
-        ({"max_failures": -1}, "--max-failures: -1 is not allowed: not negative"),
-        ({"tumour_free_ratio": -0.5}, "--tumour-free-ratio: -0.5 is not allowed: between 0 and 100"),
-        ({"weight_decay": float("nan")}, "--weight-decay: nan is not allowed: not negative"),
-        ({"learning_rate": 0.0}, "--learning-rate: 0.0 is not allowed: above 0"),
-        ({"clip_norm": float("nan")}, "--clip-norm: nan is not allowed: above 0"),
-        ({"decoder_channels": (16, 8)}, "--decoder-channels: (16, 8) is not allowed: five stages"),
-    ],
-)
-def test_a_wrong_value_of_train_is_named_with_its_option(values: dict[str, Any], message: str) -> None:
+@pytest.mark.parametrize("job", [job for job in JOBS if job is not ReportConfig])
+def test_no_job_waits_a_negative_time(job: type) -> None:
     with pytest.raises(ConfigError) as caught:
-        TrainConfig(**values)
-    assert message in str(caught.value)
+        build(job, wait_minutes=-1)
+    assert str(caught.value) == "--wait-minutes must be at least 0, not -1"
 
 
-@pytest.mark.parametrize(
-    ("values", "option"), [({"batch_size": 0}, "--batch-size"), ({"workers": -2}, "--workers")]
-)
-def test_a_wrong_value_of_predict_is_named_with_its_option(values: dict[str, Any], option: str) -> None:
-    with pytest.raises(ConfigError, match=option):
-        PredictConfig(model="m", data="d", out="o", **values)
+@pytest.mark.parametrize("job", JOBS)
+def test_every_number_has_a_limit(job: type) -> None:
+    for item in dataclasses.fields(job):
+        kinds = {item.type, *typing.get_args(item.type)}
+        if kinds & {int, float}:
+            limits = item.metadata["limits"]
+            assert limits.at_least is not None or limits.above is not None, item.name
+
+
+def test_limits_themselves_are_allowed() -> None:
+    config = build(TrainConfig, epochs=1, fold=0, workers=0, tumour_free_ratio=100, wait_minutes=0)
+    assert (config.epochs, config.fold, config.tumour_free_ratio) == (1, 0, 100)
+
+
+def test_fractions_that_leave_no_patient_to_train_on_are_refused() -> None:
+    with pytest.raises(ConfigError) as caught:
+        prepare_config(val_fraction=0.5, test_fraction=0.5)
+    assert str(caught.value) == (
+        "--val-fraction and --test-fraction must leave patients to train on: their sum must be below 1, not 1"
+    )
 
 
 def test_no_fraction_at_all_is_allowed() -> None:
@@ -89,76 +111,3 @@ def test_every_job_says_what_it_does_and_can_show_tracebacks(job: type) -> None:
     assert job.__doc__
     assert "(" not in job.__doc__.split("\n")[0]  # not the signature that dataclasses put in its place
     assert "debug" in {field.name for field in dataclasses.fields(job)}
-
-
-# Presets
-
-
-def test_every_preset_but_auto_has_values() -> None:
-    assert set(typing.get_args(configs.Preset)) == {"auto", *PRESETS}
-
-
-@pytest.mark.parametrize("preset", PRESETS)
-def test_the_values_of_a_preset_are_fields_that_training_accepts(preset: str) -> None:
-    config = dataclasses.replace(TrainConfig(), **PRESETS[preset])
-    assert {name: getattr(config, name) for name in PRESETS[preset]} == PRESETS[preset]
-
-
-def test_the_presets_named_after_modalities_train_on_them() -> None:
-    assert PRESETS["t1"]["modalities"] == ("t1",)
-    assert PRESETS["t1-t2-flair"]["modalities"] == ("t1", "t2", "flair")
-    assert TrainConfig().modalities == ("flair", "t1", "t1ce", "t2")
-
-
-# Paths of a training run
-
-
-@pytest.fixture
-def no_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
-    """The working folder, with neither variable set."""
-    monkeypatch.delenv("BRATS_DATA", raising=False)
-    monkeypatch.delenv("BRATS_STORAGE", raising=False)
-    monkeypatch.chdir(tmp_path)
-    return tmp_path
-
-
-def test_with_nothing_named_the_demo_runs_on_phantoms(no_environment: Path) -> None:
-    config = resolve_train(TrainConfig())
-    assert (config.preset, config.data, config.out) == ("demo", None, str(no_environment / "runs" / "demo"))
-
-
-def test_data_on_the_command_line_make_it_a_real_run(no_environment: Path) -> None:
-    config = resolve_train(TrainConfig(data="cases"))
-    assert config.preset == "brats"
-    assert config.data == str(no_environment / "cases")
-    assert config.out == str(no_environment / "runs" / "brats")
-
-
-@pytest.mark.usefixtures("no_environment")
-def test_on_a_cluster_the_paths_come_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("BRATS_DATA", "s3://bucket/cases/")
-    monkeypatch.setenv("BRATS_STORAGE", "s3://bucket/runs/")
-    config = resolve_train(TrainConfig())
-    assert (config.preset, config.data, config.out) == ("brats", "s3://bucket/cases", "s3://bucket/runs/brats")
-
-
-def test_an_empty_variable_counts_as_none(monkeypatch: pytest.MonkeyPatch, no_environment: Path) -> None:
-    monkeypatch.setenv("BRATS_DATA", "")
-    monkeypatch.setenv("BRATS_STORAGE", "")
-    config = resolve_train(TrainConfig())
-    assert (config.data, config.out) == (None, str(no_environment / "runs" / "demo"))
-
-
-@pytest.mark.usefixtures("no_environment")
-def test_the_command_line_wins_over_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("BRATS_DATA", "s3://bucket/cases")
-    monkeypatch.setenv("BRATS_STORAGE", "s3://bucket/runs")
-    config = resolve_train(TrainConfig(data="/mine", out="/here", preset="t1"))
-    assert (config.preset, config.data, config.out) == ("t1", "/mine", "/here")
-
-
-@pytest.mark.usefixtures("no_environment")
-def test_resolving_twice_changes_nothing() -> None:
-    once = resolve_train(TrainConfig(data="cases", epochs=3))
-    assert resolve_train(once) == once
-    assert once.epochs == 3

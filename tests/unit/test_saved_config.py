@@ -20,7 +20,7 @@ def prepare_config(**values: Any) -> PrepareConfig:
 
 
 def test_paths_workers_and_devices_do_not_shape_a_result() -> None:
-    shaping = set(result_fields(TrainConfig()))
+    shaping = set(result_fields(TrainConfig(out="run")))
     assert shaping.isdisjoint(
         {"data", "out", "workers", "device", "precision", "epochs", "strict", "debug", "nifti"}
     )
@@ -38,7 +38,7 @@ def test_result_fields_are_as_they_come_back_from_json() -> None:
 
 def test_a_new_folder_is_claimed_by_its_config(tmp_path: Path) -> None:
     out = str(tmp_path / "new")
-    SavedConfig.of("train", TrainConfig(epochs=3, seed=7), data_fingerprint="abc").claim(out)
+    SavedConfig.of("train", TrainConfig(out="run", epochs=3, seed=7), data_fingerprint="abc").claim(out)
     saved = storage.read_json(storage.join(out, "config.json"))
     assert saved["job"] == "train"
     assert (saved["result"]["seed"], saved["result"]["data_fingerprint"]) == (7, "abc")
@@ -53,16 +53,20 @@ def test_the_same_values_claim_a_folder_again(tmp_path: Path) -> None:
 
 
 def test_execution_values_may_change_and_the_latest_are_kept(tmp_path: Path) -> None:
-    SavedConfig.of("train", TrainConfig(epochs=3)).claim(str(tmp_path))
-    SavedConfig.of("train", TrainConfig(epochs=9, workers=4, data="/elsewhere")).claim(str(tmp_path))
+    SavedConfig.of("train", TrainConfig(out="run", epochs=3)).claim(str(tmp_path))
+    SavedConfig.of("train", TrainConfig(out="run", epochs=9, workers=4, data="/elsewhere")).claim(str(tmp_path))
     assert storage.read_json(str(tmp_path / "config.json"))["execution"]["epochs"] == 9
 
 
 def test_a_folder_of_a_different_run_is_refused_naming_fields_and_both_values(tmp_path: Path) -> None:
-    first = SavedConfig.of("train", TrainConfig(batch_size=16, modalities=("t1", "t2")), data_fingerprint="abc")
+    first = SavedConfig.of(
+        "train", TrainConfig(out="run", batch_size=16, modalities=("t1", "t2")), data_fingerprint="abc"
+    )
     first.claim(str(tmp_path))
     before = (tmp_path / "config.json").read_bytes()
-    second = SavedConfig.of("train", TrainConfig(batch_size=8, modalities=("t1",)), data_fingerprint="abc")
+    second = SavedConfig.of(
+        "train", TrainConfig(out="run", batch_size=8, modalities=("t1",)), data_fingerprint="abc"
+    )
     with pytest.raises(ConfigError) as caught:
         second.claim(str(tmp_path))
     assert str(caught.value) == (
@@ -73,9 +77,9 @@ def test_a_folder_of_a_different_run_is_refused_naming_fields_and_both_values(tm
 
 
 def test_other_data_are_a_different_run(tmp_path: Path) -> None:
-    SavedConfig.of("train", TrainConfig(), data_fingerprint="abc").claim(str(tmp_path))
+    SavedConfig.of("train", TrainConfig(out="run"), data_fingerprint="abc").claim(str(tmp_path))
     with pytest.raises(ConfigError, match="data_fingerprint 'abc' there, 'xyz' here"):
-        SavedConfig.of("train", TrainConfig(), data_fingerprint="xyz").claim(str(tmp_path))
+        SavedConfig.of("train", TrainConfig(out="run"), data_fingerprint="xyz").claim(str(tmp_path))
 
 
 def test_a_field_that_only_one_side_has_is_a_difference(tmp_path: Path) -> None:
@@ -87,10 +91,10 @@ def test_a_field_that_only_one_side_has_is_a_difference(tmp_path: Path) -> None:
 def test_a_folder_of_another_job_is_refused(tmp_path: Path) -> None:
     SavedConfig.of("prepare", prepare_config()).claim(str(tmp_path))
     with pytest.raises(ConfigError, match="holds the output of prepare, not of train; choose another --out"):
-        SavedConfig.of("train", TrainConfig()).claim(str(tmp_path))
+        SavedConfig.of("train", TrainConfig(out="run")).claim(str(tmp_path))
 
 
 def test_a_config_of_another_program_is_refused(tmp_path: Path) -> None:
     storage.write_json(str(tmp_path / "config.json"), {"model": "other"})
     with pytest.raises(ConfigError, match="holds the output of None, not of train"):
-        SavedConfig.of("train", TrainConfig()).claim(str(tmp_path))
+        SavedConfig.of("train", TrainConfig(out="run")).claim(str(tmp_path))

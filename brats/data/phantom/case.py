@@ -17,9 +17,10 @@ from isal import igzip
 from scipy import ndimage
 
 from brats import storage
+from brats.data.layouts import LAYOUTS
 from brats.data.phantom.anatomy import Brain, Field, draw_pose, load_template, make_brain, smooth_field
-from brats.data.phantom.tumour import Kind, Tumour, grow_tumour, plan_tumour
-from brats.labels import ED, ET, NCR, Labels, encode_labels
+from brats.data.phantom.tumour import Kind, Tumour, design_tumour, grow_tumour
+from brats.labels import ED, ET, NCR, Labels
 
 Number = TypeVar("Number", np.int16, np.uint8)
 
@@ -99,9 +100,9 @@ def make_phantom(index: int, seed: int) -> Phantom:
     """Make one case in memory."""
     rng = np.random.default_rng([seed, index])
     pose = draw_pose(rng)
-    plan = plan_tumour(rng, phantom_kind(index, seed), pose.from_template(load_template().white_sites))
-    brain = make_brain(rng, pose, plan.foci[0], plan.core_radius_mm)
-    tumour = grow_tumour(rng, plan, brain)
+    design = design_tumour(rng, phantom_kind(index, seed), pose.from_template(load_template().white_sites))
+    brain = make_brain(rng, pose, design.foci[0], design.core_radius_mm)
+    tumour = grow_tumour(rng, design, brain)
     images = {}
     for modality in HEALTHY_SIGNAL:
         signal = _healthy_signal(rng, modality, brain)
@@ -168,7 +169,7 @@ def write_phantom(root: str, index: int, seed: int) -> str:
     for modality, image in phantom.images.items():
         path = storage.join(root, name, f"{name}_{modality}.nii.gz")
         storage.write_bytes(path, igzip.compress(_nifti_bytes(image), GZIP_LEVEL, mtime=0))
-    codes = _nifti_bytes(encode_labels(phantom.labels, "brats2018"))
+    codes = _nifti_bytes(LAYOUTS["brats2018"].encode(phantom.labels))
     if index == ODD_NAME_INDEX:
         storage.write_bytes(storage.join(root, name, ODD_NAME), codes)
     else:

@@ -23,7 +23,7 @@ GM_DIFFUSION = 0.12  # relative to white matter; gliomas 0.1 to 0.2 (Swanson, Al
 
 
 @dataclass(frozen=True, kw_only=True)
-class Plan:
+class Design:
     """What a tumour shall be like, drawn before the brain that it pushes aside."""
 
     volume_ml: float
@@ -54,27 +54,27 @@ def _radius_mm(volume_ml: float) -> float:
     return math.cbrt(1000 * volume_ml * 3 / (4 * math.pi))
 
 
-def plan_tumour(rng: np.random.Generator, kind: Kind, sites: Points) -> Plan:
+def design_tumour(rng: np.random.Generator, kind: Kind, sites: Points) -> Design:
     """Draw size, composition and foci; the foci are taken from sites (n, 3)."""
     foci = sites[[rng.integers(len(sites))]]
     if kind == "tiny":
-        return Plan(volume_ml=rng.uniform(0.45, 0.9), core_fraction=0.4, rim_mm=1.5, foci=foci)
+        return Design(volume_ml=rng.uniform(0.45, 0.9), core_fraction=0.4, rim_mm=1.5, foci=foci)
     volume_ml = math.exp(rng.uniform(math.log(20), math.log(140)))
     if kind == "no ET":
-        return Plan(volume_ml=volume_ml, core_fraction=rng.uniform(0.4, 0.65), rim_mm=0, foci=foci)
+        return Design(volume_ml=volume_ml, core_fraction=rng.uniform(0.4, 0.65), rim_mm=0, foci=foci)
     core_fraction = rng.uniform(0.15, 0.45)
     if kind == "multifocal":
         nearest_mm = 2 * _radius_mm(volume_ml * core_fraction) + 8  # the cores stay apart
         distance_mm = np.linalg.norm(sites - foci[0], axis=1)
         others = sites[(distance_mm > nearest_mm) & (distance_mm < nearest_mm + 25)]
         foci = np.concatenate([foci, others[rng.integers(len(others), size=rng.integers(1, 3))]])
-    return Plan(volume_ml=volume_ml, core_fraction=core_fraction, rim_mm=rng.uniform(2.5, 5.5), foci=foci)
+    return Design(volume_ml=volume_ml, core_fraction=core_fraction, rim_mm=rng.uniform(2.5, 5.5), foci=foci)
 
 
-def grow_tumour(rng: np.random.Generator, plan: Plan, brain: Brain) -> Tumour:
-    """Grow a tumour of the planned volume around the planned foci."""
-    n_voxels = int(1000 * plan.volume_ml)
-    core = _grow_core(rng, plan, brain, int(n_voxels * plan.core_fraction))
+def grow_tumour(rng: np.random.Generator, design: Design, brain: Brain) -> Tumour:
+    """Grow a tumour of the designed volume around its foci."""
+    n_voxels = int(1000 * design.volume_ml)
+    core = _grow_core(rng, design, brain, int(n_voxels * design.core_fraction))
     reached = np.log(_spread(core, brain).clip(1e-30))
     reached += 0.3 * smooth_field(rng, core.shape, 6)
     reached[core] = np.inf
@@ -83,20 +83,20 @@ def grow_tumour(rng: np.random.Generator, plan: Plan, brain: Brain) -> Tumour:
     beyond_edge = np.where(whole, reached - reached[whole].min(), 0)
     labels = np.where(whole, np.uint8(ED), np.uint8(0))
     labels[core] = NCR
-    if plan.rim_mm:
-        labels[_rim(rng, core, plan.rim_mm)] = ET
+    if design.rim_mm:
+        labels[_rim(rng, core, design.rim_mm)] = ET
     return Tumour(labels=labels, strength=1 - np.exp(-beyond_edge / 1.5))
 
 
-def _grow_core(rng: np.random.Generator, plan: Plan, brain: Brain, n_voxels: int) -> Mask:
+def _grow_core(rng: np.random.Generator, design: Design, brain: Brain, n_voxels: int) -> Mask:
     """Lobed and bumpy balls, squeezed along the axes, around the foci; the ventricles stay free."""
     nearest = np.full(brain.inside.shape, np.inf, np.float32)
-    for number, focus in enumerate(plan.foci):
+    for number, focus in enumerate(design.foci):
         size = rng.uniform(0.4, 0.7) if number else 1.0
         squeeze = np.exp(rng.normal(0, 0.15, 3)) / size
         x, y, z = (float(s) * offset for s, offset in zip(squeeze, offsets_from(focus, brain.box), strict=True))
         np.minimum(nearest, np.sqrt(x**2 + y**2 + z**2), out=nearest)
-    lobes, bumps = (smooth_field(rng, nearest.shape, max(3.0, part * plan.core_radius_mm)) for part in (0.7, 0.3))
+    lobes, bumps = (smooth_field(rng, nearest.shape, max(3.0, part * design.core_radius_mm)) for part in (0.7, 0.3))
     nearest *= 1 + 0.16 * lobes + 0.07 * bumps
     return _highest(-nearest, brain.inside & (brain.ventricles < 0.3), n_voxels)
 

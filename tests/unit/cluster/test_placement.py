@@ -1,11 +1,23 @@
-"""How many workers are chosen, on what, for what a cluster has and may grow to."""
+"""How many workers are chosen, on what, for what a cluster has and may grow to, and the wait for them."""
 
+import math
 from collections.abc import Sequence
-from pathlib import Path
+from dataclasses import replace
 
 import pytest
 
-from brats.cluster.placement import Capacity, Machine, Placement, choose, growth, with_lost
+from brats.cluster.capacity import Capacity, Machine
+from brats.cluster.placement import (
+    FEEDING_CPUS,
+    RELEASE_S,
+    Cluster,
+    Placement,
+    Wish,
+    choose,
+    shortfalls,
+    wait_for_workers,
+    with_lost,
+)
 from brats.errors import ConfigError
 
 T4 = Machine(cpus=4, gpus=1, accelerator="T4")
@@ -126,29 +138,118 @@ def test_cuda_without_a_gpu_now_or_later_is_an_error() -> None:
         choose(capacity(Machine(cpus=8)), "cuda", 0, cpu_workers=2)
 
 
-BOOTSTRAP = """
-max_workers: 3
-head_node_type: head
-available_node_types:
-  head: {resources: {CPU: 0}, node_config: {}}
-  worker: {resources: {CPU: 4, GPU: 1}, max_workers: 2, node_config: {}}
-  large: {resources: {CPU: 8, GPU: 4}, max_workers: 2, node_config: {}}
-"""
+class PlayedCluster:
+    """A cluster that changes as time passes, in a time of its own.
+
+    stages: (from which second on, its capacity), earliest first
+    """
+
+    def __init__(self, *stages: tuple[float, Capacity], reserved_s: float = math.inf) -> None:
+        self.stages, self.reserved_s = stages, reserved_s
+        self.now_s = 0.0
+        self.asked: list[list[dict[str, float]]] = []
+        self.released: list[object] = []
+
+    def capacity(self) -> Capacity:
+        return [capacity for start_s, capacity in self.stages if start_s <= self.now_s][-1]
+
+    def reserve(self, bundles: Sequence[dict[str, float]]) -> str:
+        self.asked.append(list(bundles))
+        return "group"
+
+    def sleep(self, seconds: float) -> None:
+        self.now_s += seconds
+
+    def wait(self, wish: Wish, wait_s: float = 60.0) -> Placement | None:
+        cluster = Cluster(
+            capacity=self.capacity,
+            reserve=self.reserve,
+            is_reserved=lambda group: group == "group" and self.now_s >= self.reserved_s,
+            release=self.released.append,
+            clock=lambda: self.now_s,
+            sleep=self.sleep,
+        )
+        return wait_for_workers(wish, wait_s, cluster)
 
 
-def test_growth_is_the_largest_workers_that_the_configuration_allows(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("HOME", str(tmp_path))
-    (tmp_path / "ray_bootstrap_config.yaml").write_text(BOOTSTRAP)
-    assert growth() == [Machine(cpus=8, gpus=4)] * 2 + [Machine(cpus=4, gpus=1)]
+AUTO = Wish(device="auto", workers=0, cpu_workers=2)
+TO_COME = capacity(HEAD, grown=[T4, T4])
 
 
-@pytest.mark.parametrize("content", [None, "", "[1, 2]", "max_workers: 1", "a: b: c"])
-def test_without_a_configuration_nothing_is_to_come(
-    content: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("HOME", str(tmp_path))
-    if content is not None:
-        (tmp_path / "ray_bootstrap_config.yaml").write_text(content)
-    assert growth() == []
+def test_room_for_all_is_taken_at_once() -> None:
+    cluster = PlayedCluster((0, capacity(T4, T4)))
+    placement = cluster.wait(AUTO)
+    assert placement is not None
+    assert placement.workers == 2
+    assert cluster.now_s == 0
+    assert cluster.asked == []
+
+
+def test_machines_to_come_are_asked_for_once_with_room_to_feed_the_workers() -> None:
+    cluster = PlayedCluster((0, TO_COME), (8, capacity(HEAD, T4, T4)))
+    placement = cluster.wait(AUTO)
+    assert placement is not None
+    assert placement.workers == 2
+    assert cluster.now_s == 8
+    assert cluster.asked == [[{"CPU": 1, "GPU": 1}, {"CPU": 1, "GPU": 1}, {"CPU": FEEDING_CPUS}]]
+    assert cluster.released == ["group"]
+
+
+def test_room_that_ray_holds_for_the_workers_counts_as_free() -> None:
+    full = capacity(T4, T4, free=[HEAD, HEAD])
+    cluster = PlayedCluster((0, full), reserved_s=4)
+    placement = cluster.wait(AUTO)
+    assert placement is not None
+    assert (placement.workers, cluster.now_s) == (2, 4)
+
+
+def test_time_that_is_over_gives_what_there_is_room_for() -> None:
+    cluster = PlayedCluster((0, capacity(T4, grown=[T4, T4])))
+    placement = cluster.wait(AUTO, wait_s=10)
+    assert placement is not None
+    assert (placement.workers, placement.missing, cluster.now_s) == (1, 1, 10)
+    assert PlayedCluster((0, TO_COME)).wait(AUTO, wait_s=10) is None
+
+
+def test_waiting_is_reported_after_five_seconds_and_then_every_thirty(capsys: pytest.CaptureFixture[str]) -> None:
+    PlayedCluster((0, TO_COME)).wait(AUTO, wait_s=60)
+    assert capsys.readouterr().out == (
+        "cluster  waiting for 2 T4 workers, room for none so far; 0:55 min left\n"
+        "cluster  waiting for 2 T4 workers, room for none so far; 0:25 min left\n"
+    )
+
+
+LOST = Placement(workers=2, use_gpu=True, cpus=1, threads=0, accelerator="T4")
+AGAIN = replace(AUTO, lost=LOST)
+
+
+def test_worker_that_is_left_goes_on_after_the_time_ray_needs_to_give_back_its_room() -> None:
+    cluster = PlayedCluster((0, capacity(HEAD, T4)))
+    placement = cluster.wait(AGAIN, wait_s=600)
+    assert placement is not None
+    assert (placement.workers, placement.missing, cluster.now_s) == (1, 1, RELEASE_S)
+
+
+def test_lost_machines_are_waited_for_while_no_worker_is_left() -> None:
+    cluster = PlayedCluster((0, capacity(HEAD)), (100, capacity(HEAD, T4, T4)))
+    placement = cluster.wait(AGAIN, wait_s=600)
+    assert placement is not None
+    assert (placement.workers, cluster.now_s) == (2, 100)
+
+
+def test_cluster_that_can_hold_no_worker_is_refused_and_nothing_stays_reserved() -> None:
+    cluster = PlayedCluster((0, TO_COME), (8, capacity(HEAD)))
+    with pytest.raises(ConfigError, match=r"no machine has a CPU to spare for a worker, and 0\.5 of one is needed"):
+        cluster.wait(AUTO)
+    assert cluster.released == ["group"]
+
+
+def test_shortfalls_name_missing_workers_and_a_missing_gpu() -> None:
+    one = Placement(workers=1, use_gpu=True, cpus=1, threads=0)
+    on_cpu = replace(one, use_gpu=False)
+    assert shortfalls(one, AUTO) == []
+    assert shortfalls(one, replace(AUTO, workers=2)) == ["room for 1 of 2 workers; gradients accumulate"]
+    assert shortfalls(replace(one, missing=2), AUTO) == ["room for 1 of 3 workers; gradients accumulate"]
+    assert shortfalls(one, AGAIN) == ["room for 1 of 2 workers; gradients accumulate"]
+    assert shortfalls(on_cpu, AUTO) == ["no GPU here, and none to come: working on CPUs"]
+    assert shortfalls(on_cpu, replace(AUTO, device="cpu")) == []

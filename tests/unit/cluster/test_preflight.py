@@ -1,4 +1,4 @@
-"""What is looked at before a job starts. What several machines say is in test_two_gpus."""
+"""The checks before a job starts. Those of several machines are in test_two_gpus."""
 
 from pathlib import Path
 
@@ -6,7 +6,7 @@ import pytest
 import ray
 
 from brats.cluster import preflight
-from brats.cluster.preflight import ask_machines, check_cluster, check_disk, look_around, settle
+from brats.cluster.preflight import ask_machines, check_cluster, check_disk, report_machine, wait_for_lost_nodes
 from brats.errors import BratsError, ConfigError, StorageError
 
 WRITTEN = ".check-1"
@@ -19,12 +19,12 @@ def probe_in(folder: Path) -> str:
 
 
 def test_machine_that_sees_everything_has_no_complaint(tmp_path: Path) -> None:
-    assert look_around(probe_in(tmp_path), {"--data": str(tmp_path)}).complaint == ""
-    assert look_around(probe_in(tmp_path), {}).complaint == ""
+    assert report_machine(probe_in(tmp_path), {"--data": str(tmp_path)}).complaint == ""
+    assert report_machine(probe_in(tmp_path), {}).complaint == ""
 
 
 def test_machine_that_does_not_see_the_output_folder_says_so(tmp_path: Path) -> None:
-    complaint = look_around(str(tmp_path / "elsewhere" / WRITTEN), {}).complaint
+    complaint = report_machine(str(tmp_path / "elsewhere" / WRITTEN), {}).complaint
     assert complaint == (
         f"--out: {tmp_path}/elsewhere is not the folder that the job writes to; name a folder that all machines "
         "share, or an s3:// URL"
@@ -33,11 +33,11 @@ def test_machine_that_does_not_see_the_output_folder_says_so(tmp_path: Path) -> 
 
 def test_machine_with_another_folder_of_that_name_says_so(tmp_path: Path) -> None:
     (tmp_path / WRITTEN).write_text("of another job")
-    assert "reads something else" in look_around(str(tmp_path / WRITTEN), {}).complaint
+    assert "reads something else" in report_machine(str(tmp_path / WRITTEN), {}).complaint
 
 
 def test_machine_that_does_not_see_what_is_to_be_read_says_so(tmp_path: Path) -> None:
-    complaint = look_around(probe_in(tmp_path), {"--model": str(tmp_path / "cases")}).complaint
+    complaint = report_machine(probe_in(tmp_path), {"--model": str(tmp_path / "cases")}).complaint
     assert complaint.startswith(f"--model: {tmp_path}/cases is not there")
 
 
@@ -56,9 +56,9 @@ def test_remote_folders_have_no_disk_to_look_at() -> None:
 def test_cluster_that_is_fit_for_the_job_passes_and_nothing_is_left_behind(tmp_path: Path) -> None:
     (tmp_path / "cases").mkdir()
     check_cluster({"--data": str(tmp_path / "cases")}, str(tmp_path / "out"), wait_minutes=0)
-    (sight,) = ask_machines(probe_in(tmp_path), {"--data": str(tmp_path)})
-    assert sight.complaint == ""
-    settle()
+    (report,) = ask_machines(probe_in(tmp_path), {"--data": str(tmp_path)})
+    assert report.complaint == ""
+    wait_for_lost_nodes()
     assert not (tmp_path / "out").exists() or not list((tmp_path / "out").iterdir())
 
 

@@ -1,8 +1,12 @@
-"""Messages as Ray 2.60 pushes them, and what is said of them."""
+"""Messages as Ray 2.60 pushes them as one line each, and its native log kept off the console."""
+
+import os
+import subprocess
+import sys
 
 import pytest
 
-from brats.cluster.quiet import one_line, show_ours_only
+from brats.cluster.quiet import one_line
 
 LOST = (
     "The node with node id: cfe57f9f117b and address: 192.0.2.2 and node name: 192.0.2.2 has been marked dead "
@@ -42,12 +46,17 @@ def test_other_messages_are_left_to_the_log_files(message: str) -> None:
     assert one_line(message) == ""
 
 
-def test_ray_prints_through_us(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    import ray._private.worker
-
-    monkeypatch.setattr(ray._private.worker, "print_to_stdstream", None)
-    show_ours_only()
-    ray._private.worker.print_to_stdstream(
-        {"lines": [DIED, "anything else"], "pid": "raylet", "is_err": False}, ignore_prefix=False
+def test_native_log_lines_are_kept_off_the_console_and_nothing_else_is() -> None:
+    program = """
+import os, sys
+from brats.cluster.quiet import native_log_hidden
+with native_log_hidden():
+    os.write(2, b"[2026-11-21 06:06:07,596 E 14580 14580] core_worker.cc:2465: Actor noise\\n")
+    print("a line of ours", file=sys.stderr)
+    os.write(2, b"[note] and another\\n")
+print("the last line", file=sys.stderr)
+"""
+    result = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True, env=os.environ
     )
-    assert capsys.readouterr().out == f"ray      {one_line(DIED)}\n"
+    assert result.stderr == "a line of ours\n[note] and another\nthe last line\n"

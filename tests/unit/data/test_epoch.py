@@ -8,7 +8,7 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from brats.data.epoch import PlannedBatch, TrainingCase, plan_epoch, sample_slices, share
+from brats.data.epoch import PlannedBatch, TrainingCase, plan_epoch, sample_slices, shard
 
 
 def case(case_id: str, n_free_below: int, n_tumour: int, n_free_above: int) -> TrainingCase:
@@ -171,11 +171,11 @@ def test_every_epoch_has_the_same_number_of_steps(ratio: float) -> None:
 @pytest.mark.parametrize("n_slices", [1, 4, 15, 16])
 def test_the_workers_share_a_batch_without_gap_or_overlap(n_slices: int, world_size: int) -> None:
     batch = PlannedBatch(1, 0, tuple(("a", row) for row in range(n_slices)))
-    parts = [share(batch, rank, world_size) for rank in range(world_size)]
+    parts = [shard(batch, rank, world_size) for rank in range(world_size)]
     assert [position for part in parts for position in part] == list(range(n_slices))
     assert max(map(len, parts)) - min(map(len, parts)) <= 1
 
 
 def test_two_workers_take_the_halves_of_a_batch() -> None:
     batch = PlannedBatch(1, 0, tuple(("a", row) for row in range(7)))
-    assert (share(batch, 0, 2), share(batch, 1, 2)) == (range(3), range(3, 7))
+    assert (shard(batch, 0, 2), shard(batch, 1, 2)) == (range(3), range(3, 7))

@@ -9,12 +9,14 @@ import pandas as pd
 import pytest
 
 from brats import storage
+from brats.data.case import Case
 from brats.data.cases import find_cases
+from brats.data.layouts import LAYOUTS
 from brats.data.masks import MASK, masks_path, read_masks, write_masks
-from brats.data.preprocess import Case, read_case
+from brats.data.preprocess import read_case
 from brats.data.volume import nifti_bytes
 from brats.errors import StorageError
-from brats.labels import ED, ET, NCR, Labels, encode_labels
+from brats.labels import ED, ET, NCR, Labels
 
 SHAPE = (9, 8, 7)
 BOX = (slice(2, 6), slice(1, 6), slice(3, 6))  # of the brain, in source axes
@@ -59,7 +61,7 @@ def test_slice_k_is_slice_k_of_the_nifti_file_of_the_same_prediction(
     assert frame["slice_index"].tolist() == list(range(7))
     for k, height, width, mask in frame[["slice_index", "height", "width", "mask"]].itertuples(index=False):
         labels = np.frombuffer(mask, np.uint8).reshape(height, width)
-        np.testing.assert_array_equal(encode_labels(labels, case.layout), nifti[:, :, k])
+        np.testing.assert_array_equal(LAYOUTS[case.layout].encode(labels), nifti[:, :, k])
 
 
 def test_a_mask_lies_where_the_brain_lies_in_the_source(tmp_path: Path) -> None:

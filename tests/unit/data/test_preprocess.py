@@ -10,13 +10,10 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
+from brats.data.case import Box, Case, Intensity, crop
 from brats.data.cases import CaseFiles, find_cases
 from brats.data.preprocess import (
-    Box,
-    Case,
-    Intensity,
     brain_box,
-    crop,
     crop_case,
     find_background,
     hash_brain,

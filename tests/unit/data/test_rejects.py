@@ -5,8 +5,8 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from brats.data.rejects import check_rejects, read_rejects, write_rejects
-from brats.errors import BratsError, Reject
+from brats.data.rejects import Reject, check_rejects, read_rejects, write_rejects
+from brats.errors import BratsError, CaseError
 
 REJECT = Reject(case_id="a", path="/x/a_t1.nii.gz", stage="read", reason="the file is empty")
 
@@ -34,3 +34,14 @@ def test_strict_names_the_first_reject() -> None:
     check_rejects([], strict=True)
     with pytest.raises(BratsError, match=r"1 rejected case.*a: /x/a_t1.nii.gz: the file is empty"):
         check_rejects([REJECT], strict=True)
+
+
+@pytest.mark.parametrize("transient", [True, False])
+def test_a_reject_keeps_all_that_a_case_error_says(transient: bool) -> None:
+    reject = Reject.from_error("case_1", "read", CaseError("x.nii", "empty", transient=transient))
+    assert reject == Reject(case_id="case_1", path="x.nii", stage="read", reason="empty", transient=transient)
+
+
+def test_a_reject_names_the_case_then_the_file_then_the_reason() -> None:
+    assert str(Reject(case_id="case_1", path="x.nii", stage="read", reason="empty")) == "case_1: x.nii: empty"
+    assert str(Reject(case_id="case_1", path="", stage="find", reason="lacks t1")) == "case_1: lacks t1"

@@ -5,7 +5,6 @@ import json
 from pathlib import Path
 from typing import Any
 
-import fsspec
 import nibabel as nib
 import numpy as np
 import numpy.typing as npt
@@ -16,19 +15,12 @@ import pytest
 
 from brats import storage
 from brats.data import slices
+from brats.data.batches import common_dtype
+from brats.data.case import Case
 from brats.data.cases import CaseFiles, find_cases
 from brats.data.dataset import case_row, slices_path
-from brats.data.preprocess import Case, crop_case, read_case
-from brats.data.slices import (
-    SliceFile,
-    common_dtype,
-    encode_case,
-    from_planes,
-    open_slices,
-    padded_size,
-    read_batch,
-    to_planes,
-)
+from brats.data.preprocess import crop_case, read_case
+from brats.data.slices import SliceFile, encode_case, from_planes, open_slices, padded_size, read_batch, to_planes
 from brats.data.volume import Grid, Volume, from_ras
 from brats.errors import StorageError
 from brats.labels import ED, ET, NCR, Labels
@@ -191,14 +183,11 @@ def test_single_slices_are_those_of_the_case(tmp_path: Path) -> None:
         assert flair.dtype == np.int16
 
 
-def test_a_remote_case_reads_like_a_local_one() -> None:
+def test_a_remote_case_reads_like_a_local_one(s3_bucket: str) -> None:
     case = case_of(labels=labels_of(), flair=image(0, np.int16, 1, 9), t1=image(1, np.float32, 1, 9))
-    try:
-        file = SliceFile(write("memory:///prepared", case))
-        same_case(case, file.read_case())
-        np.testing.assert_array_equal(file.read_slice(1, ["t1"])[0][0], case.images["t1"][1])
-    finally:
-        fsspec.filesystem("memory").store.clear()
+    file = SliceFile(write(s3_bucket, case))
+    same_case(case, file.read_case())
+    np.testing.assert_array_equal(file.read_slice(1, ["t1"])[0][0], case.images["t1"][1])
 
 
 @pytest.fixture

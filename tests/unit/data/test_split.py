@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 import numpy as np
 import pytest
 
-from brats.data.split import LabelledCase, Place, join_patients, split_patients
+from brats.data.split import Assignment, LabelledCase, join_patients, split_patients
 
 
 def patients(n: int, *, with_et: int = 0, start: int = 0) -> list[LabelledCase]:
@@ -24,8 +24,8 @@ def split(
     test_fraction: float = 0.15,
     folds: int = 5,
     seed: int = 0,
-    previous: Mapping[str, Place] | None = None,
-) -> dict[str, Place]:
+    previous: Mapping[str, Assignment] | None = None,
+) -> dict[str, Assignment]:
     return split_patients(
         cases,
         val_fraction=val_fraction,
@@ -36,7 +36,7 @@ def split(
     )
 
 
-def sizes(places: Mapping[str, Place]) -> dict[str, int]:
+def sizes(places: Mapping[str, Assignment]) -> dict[str, int]:
     return dict(Counter(place.split for place in places.values()))
 
 
@@ -204,7 +204,7 @@ def test_folds_part_everybody_outside_the_test_split_evenly() -> None:
 
 
 def test_who_is_split_already_never_moves() -> None:
-    places: dict[str, Place] = {}
+    places: dict[str, Assignment] = {}
     for n in (7, 8, 30, 100):
         grown = split(patients(n, with_et=n // 2), previous=places)
         assert {name: grown[name] for name in places} == places
@@ -213,7 +213,7 @@ def test_who_is_split_already_never_moves() -> None:
 
 
 def test_new_patients_go_where_the_fractions_lack_them() -> None:
-    previous = {"case_0000": Place("train", 0), "case_0001": Place("train", 1)}
+    previous = {"case_0000": Assignment("train", 0), "case_0001": Assignment("train", 1)}
     grown = split(patients(4), val_fraction=0.25, test_fraction=0.25, folds=2, previous=previous)
     added = [grown["case_0002"], grown["case_0003"]]
     # One in four each for val and test: the third patient makes val due, the fourth test. Both folds have one
@@ -235,14 +235,14 @@ def test_a_new_visit_joins_its_patient() -> None:
 @pytest.mark.parametrize(
     ("first", "second", "expected"),
     [
-        (Place("test", None), Place("train", 3), Place("train", 3)),
-        (Place("val", 0), Place("train", 3), Place("train", 3)),
-        (Place("test", None), Place("val", 1), Place("val", 1)),
-        (Place("train", 4), Place("train", 2), Place("train", 2)),
+        (Assignment("test", None), Assignment("train", 3), Assignment("train", 3)),
+        (Assignment("val", 0), Assignment("train", 3), Assignment("train", 3)),
+        (Assignment("test", None), Assignment("val", 1), Assignment("val", 1)),
+        (Assignment("train", 4), Assignment("train", 2), Assignment("train", 2)),
     ],
 )
 def test_two_patients_found_to_be_one_end_on_the_same_side_never_tested(
-    first: Place, second: Place, expected: Place
+    first: Assignment, second: Assignment, expected: Assignment
 ) -> None:
     cases = [LabelledCase(case_id=name, patient_id="one", volume_ml=1, has_et=True) for name in ("a", "b")]
     for previous in ({"a": first, "b": second}, {"b": first, "a": second}):
@@ -250,5 +250,5 @@ def test_two_patients_found_to_be_one_end_on_the_same_side_never_tested(
 
 
 def test_places_of_cases_that_are_gone_do_not_count() -> None:
-    gone = {f"gone_{k}": Place("test", None) for k in range(50)}
+    gone = {f"gone_{k}": Assignment("test", None) for k in range(50)}
     assert split(patients(10), previous=gone) == split(patients(10))

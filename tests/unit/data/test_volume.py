@@ -12,9 +12,10 @@ import numpy.typing as npt
 import pytest
 
 from brats.data.cases import find_cases
+from brats.data.layouts import LAYOUTS
 from brats.data.volume import Grid, check_same_grid, from_ras, nifti_bytes, read_labels, read_volume, to_ras
 from brats.errors import CaseError
-from brats.labels import ED, ET, NCR, encode_labels
+from brats.labels import ED, ET, NCR
 from brats.storage import FileInfo
 
 VOXELS = np.arange(24, dtype=np.int16).reshape(2, 3, 4)
@@ -315,7 +316,7 @@ def test_every_real_reference_mask_is_written_as_it_was_read(real_data_dir: str)
         labels, grid = read_labels(case.segmentation, case.layout)
         written = nib.Nifti1Image.from_bytes(gzip.decompress(nifti_bytes(labels, grid, case.layout)))
         np.testing.assert_array_equal(np.asarray(written.dataobj), np.asarray(source.dataobj))
-        np.testing.assert_array_equal(from_ras(encode_labels(labels, case.layout), grid), source.dataobj)
+        np.testing.assert_array_equal(from_ras(LAYOUTS[case.layout].encode(labels), grid), source.dataobj)
         np.testing.assert_array_equal(written.affine, source.affine)
         for field in ("dim", "pixdim", "sform_code", "qform_code", "srow_x", "srow_y", "srow_z", "quatern_d"):
             np.testing.assert_array_equal(written.header[field], source.header[field])

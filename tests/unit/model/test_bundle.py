@@ -12,9 +12,9 @@ import safetensors.torch
 import torch
 from torch import Tensor, nn
 
-from brats.errors import CaseError, StorageError
+from brats.errors import BundleError, CaseError, StorageError
 from brats.labels import Labels
-from brats.model.bundle import BundleError, ModelCard, find_bundle, load_bundle, read_card, save_bundle
+from brats.model.bundle import ModelCard, find_bundle, load_bundle, read_card, save_bundle
 from brats.model.inference import predict_labels
 from tests.support.prepared import CONFIG, MODALITIES, tiny_case, undecided_network
 

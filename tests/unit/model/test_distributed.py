@@ -25,15 +25,11 @@ from brats.data.epoch import PlannedBatch
 from brats.errors import BratsError, DivergedError
 from brats.model import training
 from brats.model.checkpoint import load_checkpoint, saved_epochs
-from brats.model.distributed import Worker, all_sum, average_buffers, parallel
+from brats.model.distributed import Worker, all_reduce_sum, average_buffers, parallel
 from brats.model.history import read_history
 from brats.model.losses import bce_dice_loss
-from brats.model.training import (
-    accumulate_gradients,
-    fit,
-    prepare_batch,
-    validate,
-)
+from brats.model.training import accumulate_gradients, fit, prepare_batch
+from brats.model.validation import validate
 from tests.support.prepared import (
     CONFIG,
     epochs,
@@ -96,7 +92,7 @@ def work(rank: int, folder: str) -> None:
     findings = {
         "even": step(worker, prepared, CONFIG, first_batch(train, 8)),
         "uneven": step(worker, prepared, THREES, first_batch(train, 7)),
-        "sum": all_sum([rank + 1, 10.5], worker),
+        "sum": all_reduce_sum([rank + 1, 10.5], worker),
         "buffers": averaged_buffers(worker),
         "validation": validate(undecided_network().eval(), CONFIG, worker, val[rank::2]),
         "idle validation": validate(undecided_network().eval(), CONFIG, worker, val[:1][rank::2]),

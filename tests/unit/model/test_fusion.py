@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from brats.model.fusion import fold_batchnorm, for_inference
+from brats.model.fusion import for_inference, fuse_batchnorm
 from brats.model.precision import autocast
 from brats.model.unet import build_unet
 
@@ -47,7 +47,7 @@ def test_logits_stay_the_same(encoder: str, slices: Tensor) -> None:
 def test_every_batchnorm_of_a_resnet_unet_is_folded() -> None:
     network = trained_unet("resnet18")
     assert n_batchnorms(network) > 20
-    assert n_batchnorms(fold_batchnorm(network, 3)) == 0
+    assert n_batchnorms(fuse_batchnorm(network, 3)) == 0
 
 
 def test_weights_are_in_the_type_that_is_computed_in_and_give_what_autocast_gives(slices: Tensor) -> None:
@@ -76,6 +76,6 @@ class TwoUses(nn.Module):
 def test_network_that_uses_a_convolution_twice_is_left_as_it_is(slices: Tensor) -> None:
     network = TwoUses().eval()
     nn.init.uniform_(network.norm.running_mean, 1, 2)  # type: ignore[arg-type]
-    folded = fold_batchnorm(network, 3)
+    folded = fuse_batchnorm(network, 3)
     assert n_batchnorms(folded) == 1
     torch.testing.assert_close(folded(slices), network(slices))

@@ -11,7 +11,7 @@ from segmentation_models_pytorch.losses import DiceLoss as SmpDiceLoss
 from torch import Tensor
 from torch.nn import functional
 
-from brats.labels import region_masks
+from brats.labels import REGIONS, region_mask
 from brats.model.losses import bce_dice_loss, region_targets
 
 
@@ -102,4 +102,5 @@ def test_region_targets_are_the_region_masks_of_the_labels() -> None:
     labels = np.random.default_rng(0).integers(0, 4, (5, 7, 6)).astype(np.uint8)
     targets = region_targets(torch.from_numpy(labels))
     assert targets.dtype == torch.float32
-    np.testing.assert_array_equal(targets.numpy(), region_masks(labels).swapaxes(0, 1))
+    expected = np.stack([region_mask(labels, region) for region in REGIONS], axis=1)
+    np.testing.assert_array_equal(targets.numpy(), expected)

@@ -7,8 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from brats.data.batches import WorkerBatch
-from brats.data.slices import SliceBatch
+from brats.data.batches import SliceBatch, WorkerBatch
 from brats.model.prefetch import DEPTH, prefetched
 
 CUDA = torch.device("cuda", 0)

@@ -20,9 +20,9 @@ from brats.data.batches import WorkerBatch
 from brats.errors import BratsError, DivergedError
 from brats.model import training
 from brats.model.augment import draw_flips
-from brats.model.checkpoint import Checkpoint, HistoryRow, load_checkpoint, save_checkpoint, saved_epochs
+from brats.model.checkpoint import Checkpoint, load_checkpoint, save_checkpoint, saved_epochs
 from brats.model.distributed import Worker
-from brats.model.history import HISTORY, read_history
+from brats.model.history import HISTORY, HistoryRow, read_history
 from brats.model.losses import bce_dice_loss
 from brats.model.training import (
     accumulate_gradients,

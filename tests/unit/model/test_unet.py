@@ -9,8 +9,10 @@ import segmentation_models_pytorch as smp
 import torch
 from torch import nn
 
+from brats.data.batches import DIVISOR
 from brats.errors import ConfigError
-from brats.model.unet import DIVISOR, build_unet, freeze_unused, normalise
+from brats.model.inputs import normalise
+from brats.model.unet import build_unet, freeze_unused
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

@@ -7,12 +7,12 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from brats.data.preprocess import Case
+from brats.data.case import Case
 from brats.labels import ED, ET, NCR, REGIONS
 from brats.model.inference import predict_labels
 from brats.model.losses import bce_dice_loss, region_targets
 from brats.model.validation import THRESHOLDS, validate_case
-from brats.score.metrics import case_metrics
+from brats.score.metrics import case_metrics, count_overlap
 from tests.support.prepared import MODALITIES, SHAPE, tiny_case, write_prepared
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -55,7 +55,7 @@ def test_the_dice_is_that_of_the_scores_of_the_predicted_label_map(tmp_path: Pat
         device=CPU,
         precision="fp32",
     )
-    scores = case_metrics(case.labels, predicted, case.spacing_mm, case.n_outside)
+    scores = case_metrics(count_overlap(case.labels, predicted, case.spacing_mm, case.n_outside))
     expected = [scores[region]["dice"] for region in REGIONS]
     assert all(0.05 < value < 0.95 for value in expected)
     _, dice = validated(Thresholds(), case, tmp_path)

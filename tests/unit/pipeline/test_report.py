@@ -7,12 +7,13 @@ import pytest
 from brats import storage
 from brats.config import ReportConfig
 from brats.data.dataset import slices_path
+from brats.data.items import Item, PreparedCase
 from brats.data.slices import encode_case
 from brats.errors import ConfigError
 from brats.model.history import HISTORY, write_history
-from brats.pipeline.predict import Item, write_case
+from brats.pipeline.predict import write_case
 from brats.pipeline.report import report
-from brats.score.results import write_tables
+from brats.score.results import write_results
 from tests.support.prepared import tiny_case
 
 
@@ -32,9 +33,10 @@ def test_run_with_predictions_has_cases_and_distributions_too(tmp_path: Path) ->
     case = tiny_case("a")
     assert case.labels is not None
     storage.write_bytes(slices_path(prepared, "a"), encode_case(case)[0])
-    item = Item(case_id="a", patient_id="p", split="test", prepared="", files="", source_bytes=1, voxel_hash="")
+    source = PreparedCase(path="", voxel_hash="")
+    item = Item(case_id="a", patient_id="p", split="test", source=source, source_bytes=1)
     write_case(predictions, item, case, case.labels, nifti=False)
-    write_tables(predictions, {"a"}, [], config={}, strict=False)
+    write_results(predictions, {"a"}, [], config={}, strict=False)
     storage.write_json(storage.join(predictions, "config.json"), {"execution": {"data": prepared}})
     pictures = report(ReportConfig(run=str(tmp_path), out=str(tmp_path / "elsewhere")))
     assert sorted(Path(path).name for path in pictures) == [

@@ -13,12 +13,12 @@ from matplotlib.colors import to_hex
 from matplotlib.contour import ContourSet
 from matplotlib.figure import Figure
 
+from brats.data.case import Case, Intensity
 from brats.data.cases import CaseFiles
-from brats.data.preprocess import Case, Intensity, crop_case
+from brats.data.preprocess import crop_case
 from brats.data.volume import Grid, Volume
 from brats.labels import ED, ET, NCR, REGIONS, Labels
 from brats.report.overlay import (
-    COLOURS,
     Field,
     choose_slice,
     draw_outlines,
@@ -74,7 +74,7 @@ def reference_of(case: Case) -> Labels:
 
 
 def scores_of(dice: Sequence[float]) -> pd.DataFrame:
-    return pd.DataFrame({"dice": dice, "hd95_mm": 2.5}, index=pd.Index(REGIONS, name="region"))
+    return pd.DataFrame({"dice": dice, "hd95_mm": 2.5}, index=pd.Index(list(REGIONS), name="region"))
 
 
 def outlines(axes: Axes) -> list[tuple[str, bool, npt.NDArray[np.float64]]]:
@@ -169,7 +169,7 @@ def test_the_reference_is_solid_and_the_prediction_dashed_in_the_colours_of_the_
     axes = Figure().subplots()
     draw_outlines(axes, labels, labels)
     drawn = [(colour, dashed) for colour, dashed, _ in outlines(axes)]
-    colours = [COLOURS[region] for region in REGIONS]
+    colours = [region.colour for region in REGIONS.values()]
     assert drawn == [(colour, False) for colour in colours] + [(colour, True) for colour in colours]
 
 

@@ -1,16 +1,18 @@
 """Scores: hand-computed values, the four empty-mask cases, the notebooks' formulas, and parity with MONAI."""
 
 from glob import glob
+from typing import Any
 
 import nibabel as nib
 import numpy as np
 import pytest
 
-from brats.labels import ED, ET, NCR, REGIONS, Labels, decode_labels, region_masks
+from brats.data.layouts import LAYOUTS
+from brats.labels import ED, ET, NCR, REGIONS, Labels, region_mask
 from brats.score.metrics import (
-    RegionMetrics,
+    METRICS,
     case_metrics,
-    count_label_pairs,
+    count_overlap,
     notebook_metrics,
     slice_metrics,
 )
@@ -26,16 +28,16 @@ def random_labels(seed: int, shape: tuple[int, int, int] = (6, 7, 8)) -> Labels:
     return np.random.default_rng(seed).integers(0, 4, shape, np.uint8)
 
 
-def scores(reference_et: bool, predicted_et: bool) -> RegionMetrics:
+def scores(reference_et: bool, predicted_et: bool) -> dict[str, Any]:
     """ET of a case with 4 x 5 x 5 voxels, 2 of them ET in a mask that is not empty, the same two in both."""
     reference, predicted = np.zeros((4, 5, 5), np.uint8), np.zeros((4, 5, 5), np.uint8)
     reference[1, 1:3, 1] = ET if reference_et else ED
     predicted[1, 1:3, 1] = ET if predicted_et else ED
-    return case_metrics(reference, predicted, UNIT)["ET"]
+    return case_metrics(count_overlap(reference, predicted, UNIT))["ET"]
 
 
 def test_scores_of_a_case_are_those_computed_by_hand() -> None:
-    metrics = case_metrics(REFERENCE, PREDICTED, (2.0, 3.0, 5.0))
+    metrics = case_metrics(count_overlap(REFERENCE, PREDICTED, (2.0, 3.0, 5.0)))
     assert list(metrics) == list(REGIONS)
     wt, tc, et = metrics["WT"], metrics["TC"], metrics["ET"]
     assert wt["dice"] == pytest.approx(8 / 10)
@@ -51,6 +53,11 @@ def test_scores_of_a_case_are_those_computed_by_hand() -> None:
     assert et["dice"] == pytest.approx(2 / 3)
     assert et["sensitivity"] == 1
     assert et["precision"] == pytest.approx(1 / 2)
+
+
+def test_every_metric_of_the_list_is_scored_in_its_order() -> None:
+    for found in case_metrics(count_overlap(REFERENCE, PREDICTED, UNIT)).values():
+        assert list(found)[: len(METRICS)] == [metric.name for metric in METRICS]
 
 
 def test_both_masks_empty_is_a_perfect_score_and_no_ratio() -> None:
@@ -119,12 +126,12 @@ def test_a_region_found_exactly_is_a_perfect_score() -> None:
 
 def test_specificity_is_undefined_where_the_reference_fills_the_volume() -> None:
     full = np.full((3, 3, 3), ET, np.uint8)
-    assert case_metrics(full, full, UNIT)["ET"]["specificity"] is None
+    assert case_metrics(count_overlap(full, full, UNIT))["ET"]["specificity"] is None
 
 
 def test_label_maps_without_any_tumour_score_perfectly() -> None:
     nothing = np.zeros((3, 4, 5), np.uint8)
-    for metrics in case_metrics(nothing, nothing, UNIT).values():
+    for metrics in case_metrics(count_overlap(nothing, nothing, UNIT)).values():
         assert (metrics["dice"], metrics["hd95_mm"], metrics["accuracy"]) == (1, 0, 1)
 
 
@@ -132,32 +139,35 @@ def test_a_crop_scores_as_the_full_volume_it_was_cut_from() -> None:
     reference, predicted = random_labels(0), random_labels(1)
     full_reference, full_predicted = np.pad(reference, 3), np.pad(predicted, 3)
     n_outside = full_reference.size - reference.size
-    expected = case_metrics(full_reference, full_predicted, (1.0, 1.5, 3.0))
-    assert case_metrics(reference, predicted, (1.0, 1.5, 3.0), n_outside) == expected
-    assert notebook_metrics(reference, predicted, n_outside) == notebook_metrics(full_reference, full_predicted)
+    whole = count_overlap(full_reference, full_predicted, (1.0, 1.5, 3.0))
+    crop = count_overlap(reference, predicted, (1.0, 1.5, 3.0), n_outside)
+    assert case_metrics(crop) == case_metrics(whole)
+    assert notebook_metrics(crop) == notebook_metrics(whole)
 
 
 def test_the_order_of_the_axes_does_not_change_a_case() -> None:
     reference, predicted = random_labels(0), random_labels(1)
-    turned = case_metrics(reference.transpose(2, 0, 1), predicted.transpose(2, 0, 1), (3.0, 1.0, 1.5))
-    expected = case_metrics(reference, predicted, (1.0, 1.5, 3.0))
+    turned = case_metrics(
+        count_overlap(reference.transpose(2, 0, 1), predicted.transpose(2, 0, 1), (3.0, 1.0, 1.5))
+    )
+    expected = case_metrics(count_overlap(reference, predicted, (1.0, 1.5, 3.0)))
     for region in REGIONS:
         assert turned[region] == pytest.approx(expected[region])
 
 
 def test_label_maps_of_different_shapes_are_refused_with_both_shapes() -> None:
     with pytest.raises(ValueError, match=r"\(2, 3, 4\), prediction \(2, 3, 1\)"):
-        case_metrics(np.zeros((2, 3, 4), np.uint8), np.zeros((2, 3, 1), np.uint8), UNIT)
+        count_overlap(np.zeros((2, 3, 4), np.uint8), np.zeros((2, 3, 1), np.uint8), UNIT)
 
 
 def test_label_pairs_are_counted_slice_by_slice() -> None:
-    counts = count_label_pairs(REFERENCE, PREDICTED)
+    counts = count_overlap(REFERENCE, PREDICTED, UNIT).slice_counts
     assert counts[0].tolist() == [[1, 1, 0, 0], [0, 0, 0, 1], [0, 0, 2, 0], [0, 0, 0, 1]]
     assert counts[1].tolist() == [[5, 0, 0, 0], [1, 0, 0, 0], [0, 0, 0, 0], [0, 0, 0, 0]]
 
 
 def test_slices_are_scored_one_by_one_and_empty_ones_perfectly() -> None:
-    rows = slice_metrics(REFERENCE, PREDICTED)
+    rows = slice_metrics(count_overlap(REFERENCE, PREDICTED, UNIT))
     assert [(row["slice_index"], row["region"]) for row in rows] == [
         (0, "WT"),
         (0, "TC"),
@@ -172,7 +182,7 @@ def test_slices_are_scored_one_by_one_and_empty_ones_perfectly() -> None:
 
 
 def notebook_values(reference: Labels, predicted: Labels) -> dict[str, float]:
-    return {row["metric"]: row["value"] for row in notebook_metrics(reference, predicted)}
+    return {row["metric"]: row["value"] for row in notebook_metrics(count_overlap(reference, predicted, UNIT))}
 
 
 def keras_notebook_scores(reference: Labels, predicted: Labels) -> dict[str, float]:
@@ -212,7 +222,10 @@ def monai_scores(metric: str, reference: Labels, predicted: Labels) -> list[floa
     from monai.metrics.meaniou import MeanIoU
 
     score = {"dice": DiceMetric, "iou": MeanIoU}[metric](include_background=True, ignore_empty=False)
-    masks = [torch.from_numpy(region_masks(labels))[None].float() for labels in (predicted, reference)]
+    masks = [
+        torch.from_numpy(np.stack([region_mask(labels, region) for region in REGIONS]))[None].float()
+        for labels in (predicted, reference)
+    ]
     return [float(value) for value in score(*masks)[0]]
 
 
@@ -227,17 +240,14 @@ def test_dice_and_iou_equal_monais_which_agrees_on_empty_masks(metric: str) -> N
         (without_et, without_et),
     ]
     for reference, predicted in pairs:
-        ours = [
-            found["dice"] if metric == "dice" else found["iou"]
-            for found in case_metrics(reference, predicted, UNIT).values()
-        ]
+        ours = [found[metric] for found in case_metrics(count_overlap(reference, predicted, UNIT)).values()]
         assert ours == pytest.approx(monai_scores(metric, reference, predicted), rel=1e-6)
 
 
 def real_labels(real_data_dir: str) -> dict[str, Labels]:
     paths = sorted(glob(f"{real_data_dir}/**/*_seg.nii*", recursive=True))
     return {
-        path: decode_labels(np.asarray(nib.Nifti1Image.from_filename(path).dataobj), "brats2018") for path in paths
+        path: LAYOUTS["brats2018"].decode(np.asarray(nib.Nifti1Image.from_filename(path).dataobj)) for path in paths
     }
 
 
@@ -246,7 +256,7 @@ def test_a_real_reference_scored_against_itself_is_perfect_its_empty_regions_inc
     cases = real_labels(real_data_dir)
     assert any(not (labels == ET).any() for labels in cases.values())
     for path, labels in cases.items():
-        for region, metrics in case_metrics(labels, labels.copy(), UNIT).items():
+        for region, metrics in case_metrics(count_overlap(labels, labels.copy(), UNIT)).items():
             found = metrics["n_reference_voxels"] > 0
             ratio = 1 if found else None
             assert (metrics["dice"], metrics["iou"], metrics["hd95_mm"]) == (1, 1, 0), (path, region)

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from brats.errors import Reject
+from brats.data.rejects import Reject
 from brats.score.parts import Part, is_done, read_parts, write_part
 
 ROW = {"case_id": "a", "region": "WT", "dice": 0.5, "sensitivity": None}

@@ -1,25 +1,75 @@
 """From parts to the final tables, without Ray."""
 
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pandas as pd
 import pytest
 
-from brats.errors import BratsError, Reject
-from brats.pipeline.predict import Item, score_case
+from brats import storage
+from brats.data.items import Item, PreparedCase
+from brats.data.rejects import Reject
+from brats.errors import BratsError
+from brats.labels import ED, ET, NCR
+from brats.pipeline.predict import score_case
 from brats.score.parts import Part, write_part
-from brats.score.results import write_tables
+from brats.score.results import write_results
+from brats.score.summary import SUMMARY
+from brats.score.tables import CASES, NOTEBOOK, SLICES, score_rows
 from tests.support.prepared import tiny_case
 
 IDS = {"a", "b", "bad"}
+KINDS = {"cases": CASES, "slices": SLICES, "notebook": NOTEBOOK, "summary": SUMMARY}
 REJECT = Reject(case_id="bad", path="bad_t1.nii.gz", stage="read", reason="the file is empty")
 
 
 def write_scored(out: Path, case_id: str) -> None:
     case = tiny_case(case_id)
     assert case.labels is not None
-    item = Item(case_id=case_id, patient_id="p", split="test", prepared="", files="", source_bytes=1, voxel_hash="")
+    source = PreparedCase(path="", voxel_hash="")
+    item = Item(case_id=case_id, patient_id="p", split="test", source=source, source_bytes=1)
     write_part(str(out), score_case(item, case, case.labels))
+
+
+def part_without_et() -> Part:
+    """A case of three slices whose ET is missed."""
+    reference, predicted = np.zeros((3, 4, 4), np.uint8), np.zeros((3, 4, 4), np.uint8)
+    reference[1, 1, :3] = [NCR, ED, ET]
+    predicted[1, 1, :2] = [NCR, ED]
+    rows: dict[str, Any] = score_rows(
+        case_id="a",
+        patient_id="p",
+        split="test",
+        reference=reference,
+        predicted=predicted,
+        spacing_mm=(5.0, 1.0, 1.0),
+        n_outside=52,
+        first_slice=20,
+    )
+    return Part(case_id="a", source_bytes=1, **rows)
+
+
+def test_written_tables_open_in_plain_pandas(tmp_path: Path) -> None:
+    write_part(str(tmp_path), part_without_et())
+    write_results(str(tmp_path), IDS, [], config={}, strict=False)
+    for name, kind in KINDS.items():
+        table = pd.read_parquet(tmp_path / "metrics" / f"{name}.parquet")
+        assert list(table.columns) == kind.schema.names
+        assert len(table) > 0
+    cases = pd.read_parquet(tmp_path / "metrics" / "cases.parquet").set_index("region")
+    assert cases["dice"].to_dict() == pytest.approx({"WT": 0.8, "TC": 2 / 3, "ET": 0})
+    assert cases["precision"].isna().to_dict() == {"WT": False, "TC": False, "ET": True}
+
+
+def test_written_tables_carry_configuration_and_conventions(tmp_path: Path) -> None:
+    write_part(str(tmp_path), part_without_et())
+    write_results(str(tmp_path), IDS, [], config={"model": "RUN"}, strict=False)
+    for name, kind in KINDS.items():
+        path = str(tmp_path / "metrics" / f"{name}.parquet")
+        metadata = storage.read_metadata(storage.read_table(path, kind).schema, path, kind)
+        assert metadata["config"] == {"model": "RUN"}
+        assert metadata["conventions"] == kind.conventions
 
 
 def test_tables_hold_the_rows_of_every_part_and_every_reject(tmp_path: Path) -> None:
@@ -27,7 +77,7 @@ def test_tables_hold_the_rows_of_every_part_and_every_reject(tmp_path: Path) -> 
         write_scored(tmp_path, case_id)
     write_part(str(tmp_path), Part(case_id="bad", source_bytes=1, reject=REJECT))
     found = Reject(case_id="aa", path="x", stage="find", reason="lacks t1")
-    scores = write_tables(str(tmp_path), IDS, [found], config={"seed": 3}, strict=False)
+    scores = write_results(str(tmp_path), IDS, [found], config={"seed": 3}, strict=False)
     assert list(pd.read_parquet(tmp_path / "metrics" / "cases.parquet").case_id.unique()) == ["a", "b"]
     assert list(pd.read_parquet(tmp_path / "rejects.parquet").case_id) == ["aa", "bad"]
     assert scores.n_cases == 2
@@ -38,20 +88,22 @@ def test_tables_do_not_depend_on_the_order_in_which_parts_were_written(tmp_path:
     for folder, order in (("one", ("a", "b")), ("other", ("b", "a"))):
         for case_id in order:
             write_scored(tmp_path / folder, case_id)
-        write_tables(str(tmp_path / folder), IDS, [], config={}, strict=False)
-    for name in ("cases", "slices", "notebook", "summary"):
+        write_results(str(tmp_path / folder), IDS, [], config={}, strict=False)
+    for name in KINDS:
         tables = [(tmp_path / folder / "metrics" / f"{name}.parquet").read_bytes() for folder in ("one", "other")]
         assert tables[0] == tables[1]
 
 
 def test_cases_without_reference_give_empty_tables_and_say_so(tmp_path: Path) -> None:
     write_part(str(tmp_path), Part(case_id="a", source_bytes=1))
-    scores = write_tables(str(tmp_path), IDS, [], config={}, strict=False)
-    assert len(pd.read_parquet(tmp_path / "metrics" / "cases.parquet")) == 0
+    scores = write_results(str(tmp_path), IDS, [], config={}, strict=False)
+    assert {
+        name: len(pd.read_parquet(tmp_path / "metrics" / f"{name}.parquet")) for name in KINDS
+    } == dict.fromkeys(KINDS, 0)
     assert "no case with a reference, so no scores" in scores.summary()
 
 
 def test_rejects_alone_are_a_failure_that_names_the_first(tmp_path: Path) -> None:
     write_part(str(tmp_path), Part(case_id="bad", source_bytes=1, reject=REJECT))
     with pytest.raises(BratsError, match=r"no usable case; the first of 1 rejected: bad: bad_t1.nii.gz"):
-        write_tables(str(tmp_path), IDS, [], config={}, strict=False)
+        write_results(str(tmp_path), IDS, [], config={}, strict=False)

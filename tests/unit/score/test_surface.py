@@ -13,14 +13,17 @@ import surface_distance
 from scipy import ndimage
 from surface_distance import lookup_tables
 
-from brats.labels import REGIONS, Labels, decode_labels, region_mask
+from brats.data.layouts import LAYOUTS
+from brats.labels import REGIONS, Labels, region_mask
+from brats.score import surface
 from brats.score.surface import (
     HD95_ONE_EMPTY_MM,
+    AreaWithin,
     Mask,
     Spacing,
     bounding_box,
     element_areas_mm2,
-    hd95_mm,
+    surface_distances,
 )
 
 UNIT = (1.0, 1.0, 1.0)
@@ -45,8 +48,12 @@ def ball(shape: tuple[int, int, int], centre: tuple[int, int, int], radius: floa
     return np.asarray((grid**2).sum(axis=0) <= radius**2)
 
 
-def noise(shape: tuple[int, int, int], share: float) -> Mask:
-    return np.asarray(np.random.default_rng(0).random(shape) < share)
+def noise(shape: tuple[int, int, int], density: float) -> Mask:
+    return np.asarray(np.random.default_rng(0).random(shape) < density)
+
+
+def hd95_mm(reference: Mask, predicted: Mask, spacing_mm: Spacing) -> float:
+    return surface.hd95_mm(surface_distances(reference, predicted, spacing_mm))
 
 
 def peer_hd95_mm(reference: Mask, predicted: Mask, spacing_mm: Spacing) -> float:
@@ -73,6 +80,43 @@ def test_a_flat_face_has_the_area_of_the_voxel_side_it_cuts() -> None:
 
 def test_nothing_inside_or_nothing_outside_is_no_surface() -> None:
     assert element_areas_mm2(UNIT)[[0, 255]].tolist() == [0, 0]
+
+
+def area_within_mm2(direction: AreaWithin, distance_mm: float) -> float:
+    return float(direction.areas_mm2[direction.distances_mm <= distance_mm].max(initial=0))
+
+
+def test_area_within_a_distance_is_that_of_the_elements_so_near() -> None:
+    # Of the eight corners of a voxel, four are 2 mm from the other voxel, whose corners begin there, and four 3 mm.
+    reference = block((9, 9, 9), (1, 1, 1))
+    direction = surface_distances(reference, np.roll(reference, 3, axis=0), UNIT).reference
+    corner_mm2 = math.sqrt(3) / 8
+    assert direction.total_mm2 == pytest.approx(8 * corner_mm2)
+    assert [area_within_mm2(direction, distance_mm) for distance_mm in (1.9, 2, 2.9, 3)] == pytest.approx(
+        [0, 4 * corner_mm2, 4 * corner_mm2, 8 * corner_mm2]
+    )
+
+
+def test_area_beyond_the_reach_of_offsets_is_found_too() -> None:
+    reference = block((30, 9, 9), (1, 1, 1))
+    direction = surface_distances(reference, np.roll(reference, 20, axis=0), UNIT).predicted
+    assert direction.distances_mm.max() == 20
+    assert direction.areas_mm2.max() == pytest.approx(direction.total_mm2)
+    assert area_within_mm2(direction, 19.5) == pytest.approx(direction.total_mm2 / 2)
+
+
+def test_each_direction_is_searched_from_its_own_surface() -> None:
+    one, two = block((60, 9, 9), (1, 1, 1)), block((60, 9, 9), (1, 1, 1), (50, 1, 1))
+    distances = surface_distances(one, two, UNIT)
+    assert distances.reference.distances_mm.max() == 0
+    assert distances.predicted.distances_mm.max() == 49
+    assert distances.predicted.total_mm2 == pytest.approx(2 * distances.reference.total_mm2)
+
+
+def test_an_empty_mask_has_no_surface_and_leaves_the_other_without_distances() -> None:
+    distances = surface_distances(block((5, 5, 5), (2, 2, 2)), EMPTY, UNIT)
+    assert (distances.reference.total_mm2, distances.predicted.total_mm2) == pytest.approx((math.sqrt(3), 0))
+    assert distances.reference.distances_mm.size == distances.predicted.distances_mm.size == 0
 
 
 def test_both_masks_empty_are_at_distance_0() -> None:
@@ -189,7 +233,7 @@ def made_predictions(labels: Labels) -> dict[str, Labels]:
 def test_hd95_of_real_cases_equals_the_peers(real_data_dir: str) -> None:
     n_pairs = 0
     for path in sorted(glob(f"{real_data_dir}/**/*_seg.nii*", recursive=True)):
-        labels = decode_labels(np.asarray(nib.Nifti1Image.from_filename(path).dataobj), "brats2018")
+        labels = LAYOUTS["brats2018"].decode(np.asarray(nib.Nifti1Image.from_filename(path).dataobj))
         for name, predicted in made_predictions(labels).items():
             for region in REGIONS:
                 masks = region_mask(labels, region), region_mask(predicted, region)

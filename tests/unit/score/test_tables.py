@@ -1,49 +1,18 @@
-"""Metric tables: rows, files that pandas reads, hand-computed summaries, and the bootstrap by patient."""
+"""Rows of a case for each metric table, and the files of the tables."""
 
 import json
-import os
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
-import pyarrow as pa
 import pytest
 
 from brats import storage
 from brats.labels import ED, ET, NCR, REGIONS
-from brats.score.tables import (
-    CASES,
-    CASES_SCHEMA,
-    METRICS,
-    NOTEBOOK,
-    NOTEBOOK_SCHEMA,
-    SLICES,
-    SLICES_SCHEMA,
-    STATISTICS,
-    SUMMARY,
-    SUMMARY_SCHEMA,
-    TINY_WT_ML,
-    bootstrap_mean_ci95,
-    describe,
-    format_summary,
-    score_rows,
-    summarise,
-    write_metrics,
-)
+from brats.score.metrics import METRICS
+from brats.score.tables import CASES, NOTEBOOK, SLICES, metrics_path, read_case_metrics, score_rows
 
-KINDS = {"cases": CASES, "slices": SLICES, "notebook": NOTEBOOK, "summary": SUMMARY}
-SCHEMAS = {
-    "cases": CASES_SCHEMA,
-    "slices": SLICES_SCHEMA,
-    "notebook": NOTEBOOK_SCHEMA,
-    "summary": SUMMARY_SCHEMA,
-}
-
-
-def read_metadata(out: Path, name: str) -> dict[str, Any]:
-    path = str(out / "metrics" / f"{name}.parquet")
-    return storage.read_metadata(storage.read_table(path, KINDS[name]).schema, path, KINDS[name])
+KINDS = {"cases": CASES, "slices": SLICES, "notebook": NOTEBOOK}
 
 
 def rows_of_case() -> dict[str, list[dict[str, Any]]]:
@@ -63,35 +32,9 @@ def rows_of_case() -> dict[str, list[dict[str, Any]]]:
     )
 
 
-def case_rows(
-    case_id: str, *, dice: float, patient_id: str = "", wt_ml: float = 50, **et: Any
-) -> list[dict[str, Any]]:
-    """Rows of a case with the same scores for every region, but what `et` changes in the row of ET."""
-    usual: dict[str, Any] = dict.fromkeys(METRICS, 0.5) | {"dice": dice, "hd95_mm": 2.0}
-    counts = {"reference_ml": wt_ml, "predicted_ml": wt_ml, "n_reference_voxels": 9, "n_predicted_voxels": 9}
-    names = {"case_id": case_id, "patient_id": patient_id or case_id, "split": "test"}
-    rows = [{**names, "region": region, **usual, **counts} for region in REGIONS]
-    rows[-1].update(et)
-    return rows
-
-
-def summary_of(*cases: list[dict[str, Any]]) -> pa.Table:
-    rows = [row for case in cases for row in case]
-    return summarise(pa.Table.from_pylist(rows, CASES_SCHEMA), NOTEBOOK_SCHEMA.empty_table())
-
-
-def found(summary: pa.Table, region: str, subset: str, metric: str = "dice") -> dict[str, Any]:
-    (row,) = (
-        row
-        for row in summary.to_pylist()
-        if (row["region"], row["subset"], row["metric"]) == (region, subset, metric)
-    )
-    return dict(row)
-
-
 def test_rows_of_a_case_have_the_columns_of_their_tables() -> None:
     for name, rows in rows_of_case().items():
-        assert all(list(row) == SCHEMAS[name].names for row in rows), name
+        assert all(list(row) == KINDS[name].schema.names for row in rows), name
 
 
 def test_rows_of_a_case_survive_json() -> None:
@@ -109,152 +52,17 @@ def test_rows_of_a_case_hold_its_scores_in_the_full_volume() -> None:
     assert {row["value"] for row in rows["notebook"] if row["metric"] == "accuracy"} == {0.99}
 
 
-def test_written_tables_open_in_plain_pandas(tmp_path: Any) -> None:
-    write_metrics(str(tmp_path), **rows_of_case(), config={})
-    for name, schema in SCHEMAS.items():
-        table = pd.read_parquet(tmp_path / "metrics" / f"{name}.parquet")
-        assert list(table.columns) == schema.names
-        assert len(table) > 0
-    cases = pd.read_parquet(tmp_path / "metrics" / "cases.parquet").set_index("region")
-    assert cases["dice"].to_dict() == pytest.approx({"WT": 0.8, "TC": 2 / 3, "ET": 0})
-    assert cases["precision"].isna().to_dict() == {"WT": False, "TC": False, "ET": True}
+def test_conventions_state_every_metric_and_what_each_region_unites() -> None:
+    assert {metric.name: metric.convention for metric in METRICS}.items() <= CASES.conventions.items()
+    assert CASES.conventions["region"].startswith("WT = NCR + ED + ET, TC = NCR + ET, ET;")
+    assert NOTEBOOK.conventions["averaging"].endswith("background, NCR, ED, ET")
 
 
-def test_written_tables_carry_configuration_and_conventions(tmp_path: Any) -> None:
-    write_metrics(str(tmp_path), **rows_of_case(), config={"model": "RUN"})
-    for name in SCHEMAS:
-        metadata = read_metadata(tmp_path, name)
-        assert metadata["config"] == {"model": "RUN"}
-        assert metadata["conventions"]
-    metadata = read_metadata(tmp_path, "cases")
-    assert set(METRICS) <= set(metadata["conventions"])
-
-
-def test_without_a_scored_case_the_tables_are_written_with_no_rows(tmp_path: Any) -> None:
-    summary = write_metrics(str(tmp_path), cases=[], slices=[], notebook=[], config={})
-    assert summary.num_rows == 0
-    assert sorted(os.listdir(tmp_path / "metrics")) == sorted(f"{name}.parquet" for name in SCHEMAS)
-    assert pd.read_parquet(tmp_path / "metrics" / "cases.parquet").empty
-    assert format_summary(summary) == "no case with a reference, so no scores"
-
-
-def test_statistics_are_those_computed_by_hand() -> None:
-    row = describe(np.array([0.2, 0.4, 0.9]), np.array(["a", "b", "c"]))
-    assert (row["n"], row["mean"], row["median"]) == pytest.approx((3, 0.5, 0.4))
-    assert row["std"] == pytest.approx(np.sqrt((0.09 + 0.01 + 0.16) / 2))
-    assert (row["q25"], row["q75"]) == pytest.approx((0.3, 0.65))
-
-
-def test_nulls_are_left_out_and_n_says_so() -> None:
-    row = describe(np.array([np.nan, 0.25, 0.75]), np.array(["a", "b", "c"]))
-    assert (row["n"], row["mean"]) == (2, 0.5)
-
-
-@pytest.mark.parametrize("values", [[], [np.nan, np.nan]])
-def test_statistics_of_nothing_are_null(values: list[float]) -> None:
-    assert describe(np.array(values), np.array(["a"] * len(values))) == {"n": 0, **dict.fromkeys(STATISTICS)}
-
-
-def test_one_value_has_no_spread_and_no_interval() -> None:
-    row = describe(np.array([0.5]), np.array(["a"]))
-    assert (row["mean"], row["std"], row["ci95_low"], row["ci95_high"]) == (0.5, None, None, None)
-
-
-def test_visits_of_a_patient_are_resampled_together() -> None:
-    values = np.repeat([0.0, 1.0], 10)
-    # Two patients: a resample has twice the one, twice the other or both; its mean is 0, 1 or a half.
-    assert bootstrap_mean_ci95(values, np.repeat(["a", "b"], 10)) == (0, 1)
-    # Twenty patients: the mean of a resample is binomial, of standard deviation 0.11.
-    low, high = bootstrap_mean_ci95(values, np.arange(20))
-    assert low == pytest.approx(0.3, abs=0.051)
-    assert high == pytest.approx(0.7, abs=0.051)
-
-
-def test_one_patient_with_many_visits_has_no_interval() -> None:
-    assert bootstrap_mean_ci95(np.array([0.1, 0.5, 0.9]), np.array(["a", "a", "a"])) == (None, None)
-
-
-def test_a_resample_averages_cases_and_not_patients() -> None:
-    # 100 patients with three visits that score 1, 100 with one that scores 0: a mean of patients were 1/2.
-    values = np.array([1.0] * 300 + [0.0] * 100)
-    patients = np.array([*np.repeat(np.arange(100), 3), *range(100, 200)])
-    low, high = bootstrap_mean_ci95(values, patients)
-    assert low is not None
-    assert high is not None
-    assert 0.65 < low < 0.75 < high < 0.85
-
-
-def test_the_interval_of_many_patients_is_that_of_the_normal_approximation() -> None:
-    values = np.random.default_rng(1).normal(0.8, 0.1, 400)
-    low, high = bootstrap_mean_ci95(values, np.arange(400))
-    half_width = 1.96 * values.std() / 20
-    assert low == pytest.approx(values.mean() - half_width, abs=0.1 * half_width)
-    assert high == pytest.approx(values.mean() + half_width, abs=0.1 * half_width)
-
-
-def test_the_interval_does_not_depend_on_the_order_of_the_rows() -> None:
-    values, patients = np.array([0.1, 0.4, 0.6, 0.9, 0.7]), np.array(["a", "b", "b", "c", "d"])
-    turned = bootstrap_mean_ci95(values[::-1], patients[::-1])
-    assert turned == pytest.approx(bootstrap_mean_ci95(values, patients))
-
-
-def test_a_region_is_summarised_over_all_cases_and_over_those_that_have_it() -> None:
-    without_et = case_rows("b", dice=0.6, n_reference_voxels=0, sensitivity=None)
-    without_et[-1]["dice"] = 0.0
-    summary = summary_of(case_rows("a", dice=0.8), without_et)
-    assert found(summary, "WT", "all")["mean"] == pytest.approx(0.7)
-    assert (found(summary, "ET", "all")["n"], found(summary, "ET", "all")["mean"]) == (2, 0.4)
-    assert (found(summary, "ET", "present")["n"], found(summary, "ET", "present")["mean"]) == (1, 0.8)
-    assert found(summary, "ET", "all", "sensitivity")["n"] == 1
-
-
-def test_tiny_tumours_are_summarised_apart_by_the_reference_volume_of_wt() -> None:
-    summary = summary_of(
-        case_rows("tiny", dice=0.3, wt_ml=0.9 * TINY_WT_ML),
-        case_rows("at the limit", dice=0.7, wt_ml=TINY_WT_ML),
-        case_rows("large", dice=0.9, reference_ml=0.1),
-        case_rows("no tumour", dice=1.0, wt_ml=0),
-    )
-    for region in REGIONS:
-        assert (found(summary, region, "tiny")["n"], found(summary, region, "tiny")["mean"]) == (1, 0.3)
-        assert (found(summary, region, "not_tiny")["n"], found(summary, region, "not_tiny")["mean"]) == (2, 0.8)
-        assert found(summary, region, "all")["n"] == 4
-
-
-def test_a_summary_resamples_patients() -> None:
-    visits = [case_rows(f"a_{i}", dice=0.0, patient_id="a") for i in range(9)]
-    visits += [case_rows(f"b_{i}", dice=1.0, patient_id="b") for i in range(9)]
-    row = found(summary_of(*visits), "WT", "all")
-    assert (row["n"], row["mean"], row["ci95_low"], row["ci95_high"]) == (18, 0.5, 0, 1)
-
-
-def test_notebook_scores_are_summarised_under_their_own_convention() -> None:
-    rows = rows_of_case()
-    summary = summarise(
-        pa.Table.from_pylist(rows["cases"], CASES_SCHEMA), pa.Table.from_pylist(rows["notebook"], NOTEBOOK_SCHEMA)
-    )
-    row = found(summary, "all labels", "all", "accuracy")
-    assert (row["convention"], row["n"], row["mean"]) == ("notebook", 1, 0.99)
-    assert {row["convention"] for row in summary.to_pylist() if row["region"] != "all labels"} == {"brats"}
-
-
-def test_the_console_shows_regions_tiny_tumours_and_cases_with_et_in_aligned_lines() -> None:
-    summary = summary_of(
-        case_rows("a", dice=0.8),
-        case_rows("b", dice=0.6, n_reference_voxels=0),
-        case_rows("c", dice=0.1, wt_ml=0.5),
-    )
-    assert format_summary(summary).splitlines()[:-1] == [
-        "cases        n   Dice mean [95 % interval]   median   HD95 mm   sensitivity   precision",
-        "WT           3   0.500 [0.100, 0.800]         0.600       2.0         0.500       0.500",
-        "TC           3   0.500 [0.100, 0.800]         0.600       2.0         0.500       0.500",
-        "ET           3   0.500 [0.100, 0.800]         0.600       2.0         0.500       0.500",
-        "ET present   2   0.450 [0.100, 0.800]         0.450       2.0         0.500       0.500",
-        "WT tiny      1   0.100 [-, -]                 0.100       2.0         0.500       0.500",
-    ]
-
-
-def test_the_console_table_leaves_out_subsets_without_cases_and_fits_100_columns() -> None:
-    text = format_summary(summary_of(case_rows("a", dice=0.8), case_rows("b", dice=1.0, hd95_mm=373.13)))
-    assert "WT tiny" not in text
-    assert max(len(line) for line in text.splitlines()) <= 100
+def test_case_metrics_are_read_with_nulls_as_nan(tmp_path: Path) -> None:
+    rows = [{**row, "precision": None} for row in rows_of_case()["cases"]]
+    storage.write_table(metrics_path(str(tmp_path), "cases"), CASES, CASES.table(rows))
+    metrics = read_case_metrics(str(tmp_path))
+    assert list(metrics["region"]) == list(REGIONS)
+    assert metrics["dice"].tolist() == pytest.approx([0.8, 2 / 3, 0])
+    assert metrics["precision"].dtype == float
+    assert metrics["precision"].isna().all()

@@ -1,4 +1,4 @@
-"""Storage: whole files or none, plain errors, listings, tables with metadata; on disk, in memory and in S3."""
+"""Files on disk and in S3: whole or not at all, listed, removed, errors in one line."""
 
 import errno
 import os
@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import fsspec
 import pytest
 
 from brats import storage
@@ -25,14 +24,11 @@ def s3(s3_server: S3Server) -> Iterator[Any]:
         yield s3_server.client()
 
 
-@pytest.fixture(params=["disk", "memory", "s3"])
+@pytest.fixture(params=["disk", "s3"])
 def root(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
     """An empty folder or prefix of each kind of storage."""
     if request.param == "disk":
         yield str(tmp_path)
-    elif request.param == "memory":
-        yield "memory:///root"
-        fsspec.filesystem("memory").store.clear()
     else:
         client = request.getfixturevalue("s3")
         yield "s3://bucket/root"
@@ -54,8 +50,8 @@ def fail_with(error: Exception) -> Any:
 # Paths
 
 
-@pytest.mark.parametrize("path", ["s3://bucket/x", "memory:///x"])
-def test_a_url_is_remote_and_keeps_its_form(path: str) -> None:
+@pytest.mark.parametrize("path", ["s3://bucket/x", "s3a://bucket/x"])
+def test_a_url_of_s3_is_remote_and_keeps_its_form(path: str) -> None:
     assert storage.is_remote(path)
     assert storage.absolute(path + "/") == path
 
@@ -175,7 +171,7 @@ def test_a_reader_never_sees_a_part_of_a_write(monkeypatch: pytest.MonkeyPatch, 
     assert path.read_bytes() == b"new"
 
 
-def test_a_full_disk_is_said_plainly_and_leaves_no_part(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_a_full_disk_is_reported_and_leaves_no_part(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     path = str(tmp_path / "x.bin")
     monkeypatch.setattr(os, "fsync", fail_with(OSError(errno.ENOSPC, "No space left on device")))
     with pytest.raises(StorageError) as caught:
@@ -213,31 +209,49 @@ def test_a_folder_cannot_be_read_as_a_file(tmp_path: Path) -> None:
         storage.read_bytes(str(tmp_path))
 
 
-def test_a_read_error_names_the_path_on_one_line(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    path = tmp_path / "x.bin"
-    path.write_bytes(b"x")
-    failing = fail_with(OSError("first line\n  second"))
-    monkeypatch.setattr("fsspec.implementations.local.LocalFileSystem.cat_file", failing)
-    with pytest.raises(StorageError) as caught:
-        storage.read_bytes(str(path))
-    assert str(caught.value) == f"{path}: cannot read: first line second"
+@pytest.mark.parametrize(
+    ("error", "reason"),
+    [(OSError("first line\n  second"), "first line second"), (BlockingIOError(), "BlockingIOError")],
+)
+def test_an_error_is_one_line_that_names_the_path(error: OSError, reason: str) -> None:
+    with pytest.raises(StorageError) as caught, storage.storage_errors("x.bin", "read"):
+        raise error
+    assert str(caught.value) == f"x.bin: cannot read: {reason}"
 
 
-def test_an_error_without_words_is_named_by_its_type(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("fsspec.implementations.local.LocalFileSystem.exists", fail_with(BlockingIOError()))
-    with pytest.raises(StorageError, match="x: cannot look it up: BlockingIOError"):
-        storage.exists("x")
+def test_other_errors_pass_through() -> None:
+    with pytest.raises(RuntimeError, match="a bug"), storage.storage_errors("x.bin", "read"):
+        raise RuntimeError("a bug")
 
 
-def test_other_errors_pass_through(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("fsspec.implementations.local.LocalFileSystem.exists", fail_with(RuntimeError("a bug")))
-    with pytest.raises(RuntimeError, match="a bug"):
-        storage.exists("x")
+@pytest.mark.parametrize(
+    "act",
+    [
+        storage.absolute,
+        storage.exists,
+        storage.list_files,
+        storage.read_bytes,
+        storage.remove,
+        storage.check_roundtrip,
+        lambda path: storage.write_bytes(path, b"x"),
+    ],
+)
+@pytest.mark.parametrize("url", ["gopher://x", "file:///x", "memory://x"])
+def test_another_kind_of_storage_is_refused_and_nothing_is_written(
+    act: Callable[[str], Any], url: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ConfigError, match=rf"^{url}.*: neither a local path nor an s3:// URL; use one of them$"):
+        act(url)
+    assert list(tmp_path.iterdir()) == []
 
 
-def test_an_unknown_kind_of_storage_is_refused() -> None:
-    with pytest.raises(StorageError, match=r"^gopher://x: .*gopher.*; use a local path or an s3:// URL$"):
-        storage.exists("gopher://x")
+def test_removing_a_link_keeps_what_it_points_to(tmp_path: Path) -> None:
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "folder" / "x.bin").write_bytes(b"x")
+    (tmp_path / "link").symlink_to(tmp_path / "folder")
+    storage.remove(str(tmp_path / "link"))
+    assert files_below(tmp_path) == ["folder/x.bin"]
 
 
 # Local listings
@@ -370,7 +384,7 @@ def test_a_folder_that_gives_back_something_else_is_refused(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setattr(os, "fsync", lambda handle: os.ftruncate(handle, 99_999))
-    with pytest.raises(StorageError, match="does not come back the same; use another folder"):
+    with pytest.raises(StorageError, match="is not read back unchanged; use another folder"):
         storage.check_roundtrip(str(tmp_path))
     assert files_below(tmp_path) == []
 

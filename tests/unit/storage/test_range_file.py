@@ -1,4 +1,4 @@
-"""A file of which one stretch is in memory: the rest is fetched, a request for each read."""
+"""A file with one range in memory: what is outside it is fetched, one request for each read."""
 
 import io
 

@@ -1,4 +1,4 @@
-"""Objects in S3: few requests each, tried again while that may help, errors in one line."""
+"""Objects in S3: few requests each, transient errors retried, the others in one line."""
 
 import os
 import subprocess
@@ -19,7 +19,7 @@ Play = Callable[[FaultyProxy], None]
 
 
 @pytest.fixture(autouse=True)
-def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+def quick_retries(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(s3, "FIRST_WAIT_S", 0.01)
     monkeypatch.setenv("BRATS_S3_PATIENCE_S", "10")
 
@@ -102,7 +102,7 @@ def test_objects_that_the_store_does_not_remove_are_an_error(
         s3.remove(url)
 
 
-# Faults that pass
+# Transient faults
 
 
 @pytest.mark.medium
@@ -118,9 +118,9 @@ def test_objects_that_the_store_does_not_remove_are_an_error(
         lambda proxy: proxy.answer_next("<html>busy</html>", status=502),
         lambda proxy: proxy.be_away(0.5),
     ],
-    ids=["500", "503", "timeout", "429", "dropped", "unanswered", "html", "away"],
+    ids=["500", "503", "timeout", "429", "dropped", "unanswered", "html", "unreachable"],
 )
-def test_a_fault_that_passes_is_not_seen(play: Play, url: str, s3_proxy: FaultyProxy) -> None:
+def test_a_transient_fault_is_not_seen(play: Play, url: str, s3_proxy: FaultyProxy) -> None:
     operations: list[tuple[Callable[[], Any], Any]] = [
         (lambda: s3.put(url, CONTENT[::-1]), None),
         (lambda: s3.get(url), CONTENT[::-1]),
@@ -157,7 +157,7 @@ def test_an_answer_cut_in_the_middle_is_never_taken_for_the_whole(
 
 
 @pytest.mark.medium
-def test_a_store_that_does_not_answer_is_asked_again(
+def test_a_request_without_an_answer_is_retried(
     url: str, s3_proxy: FaultyProxy, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(s3, "READ_TIMEOUT_S", 0.3)
@@ -166,7 +166,7 @@ def test_a_store_that_does_not_answer_is_asked_again(
 
 
 @pytest.mark.medium
-def test_a_store_that_stays_away_is_an_error_that_says_for_how_long(
+def test_a_store_that_stays_unreachable_is_an_error_that_says_for_how_long(
     url: str, s3_proxy: FaultyProxy, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("BRATS_S3_PATIENCE_S", "1")
@@ -190,7 +190,9 @@ def test_an_answer_of_the_store_is_quoted_at_the_end(
 
 
 @pytest.mark.parametrize(("status", "code"), [(403, "AccessDenied"), (404, "NoSuchBucket"), (404, "NoSuchKey")])
-def test_what_does_not_pass_is_not_tried_again(status: int, code: str, url: str, s3_proxy: FaultyProxy) -> None:
+def test_an_error_that_is_not_transient_is_not_retried(
+    status: int, code: str, url: str, s3_proxy: FaultyProxy
+) -> None:
     s3_proxy.fail_next(1, status=status, code=code)
     with pytest.raises((StorageError, FileNotFoundError)):
         s3.get(url)
@@ -198,10 +200,10 @@ def test_what_does_not_pass_is_not_tried_again(status: int, code: str, url: str,
 
 
 @pytest.mark.usefixtures("s3_bucket")
-def test_patience_is_a_number(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_retry_limit_is_a_number(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("BRATS_S3_PATIENCE_S", "long")
     with pytest.raises(ConfigError, match=r"^BRATS_S3_PATIENCE_S: 'long' is not a number of seconds$"):
-        s3.patience()
+        s3.retry_limit()
 
 
 # Settings
@@ -278,8 +280,8 @@ def test_a_url_without_a_bucket_is_refused() -> None:
 # Credentials
 
 
-def test_missing_credentials_are_said(url: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Any) -> None:
-    monkeypatch.setattr(s3, "CREDENTIALS_PATIENCE_S", 0.1)
+def test_missing_credentials_are_reported(url: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Any) -> None:
+    monkeypatch.setattr(s3, "CREDENTIALS_RETRY_LIMIT_S", 0.1)
     for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
         monkeypatch.delenv(name)
     for name in ("AWS_SHARED_CREDENTIALS_FILE", "AWS_CONFIG_FILE"):

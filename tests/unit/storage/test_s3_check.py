@@ -55,8 +55,8 @@ def test_a_store_that_ray_cannot_write_to_says_so(s3_bucket: str, s3_proxy: Faul
 
 
 @pytest.mark.usefixtures("s3_bucket")
-def test_a_store_that_is_down_is_said_soon(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("brats.storage.s3_check.PATIENCE_S", 0.5)
+def test_a_store_that_is_down_is_reported_soon(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("brats.storage.s3_check.RETRY_LIMIT_S", 0.5)
     monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
     with pytest.raises(
         StorageError, match=r"no whole answer from 127\.0\.0\.1:9 \(tried for [1-9] s\).* AWS_ENDPOINT_"

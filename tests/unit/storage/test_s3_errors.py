@@ -1,4 +1,4 @@
-"""What a store's errors mean: which may pass, and the setting that each of the others names."""
+"""Errors of a store: which are transient, and the setting that each of the others names."""
 
 import ssl
 from typing import Any
@@ -9,7 +9,7 @@ from aiohttp import ClientPayloadError
 from botocore.parsers import ResponseParserError
 
 from brats.errors import ConfigError, StorageError
-from brats.storage.s3_errors import endpoint, explain, may_pass, original
+from brats.storage.s3_errors import endpoint, explain, is_transient, original
 
 URL = "s3://bucket/key"
 
@@ -56,8 +56,8 @@ def say(error: Exception) -> str:
     ],
     ids=repr,
 )
-def test_what_may_pass_is_tried_again(error: Exception) -> None:
-    assert may_pass(error)
+def test_a_transient_error_is_retried(error: Exception) -> None:
+    assert is_transient(error)
 
 
 @pytest.mark.parametrize(
@@ -76,8 +76,8 @@ def test_what_may_pass_is_tried_again(error: Exception) -> None:
     ],
     ids=repr,
 )
-def test_what_does_not_pass_is_not_tried_again(error: Exception) -> None:
-    assert not may_pass(error)
+def test_an_error_that_stays_is_not_retried(error: Exception) -> None:
+    assert not is_transient(error)
 
 
 @pytest.mark.parametrize(

@@ -21,9 +21,9 @@ KIND = TableKind(
 TABLE = KIND.table([{"case_id": "a", "n": 1}, {"n": 2}])
 
 
-@pytest.fixture(params=["local", "memory"])
-def path(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    return str(tmp_path / "x.parquet") if request.param == "local" else f"memory://{tmp_path.name}/x.parquet"
+@pytest.fixture
+def path(tmp_path: Path) -> str:
+    return str(tmp_path / "x.parquet")
 
 
 def test_table_is_read_back(path: str) -> None:

@@ -5,7 +5,7 @@ import pytest
 from scipy import ndimage
 
 from brats.data.phantom.anatomy import Brain, Field
-from brats.data.phantom.tumour import Kind, Plan, Tumour, grow_tumour, plan_tumour
+from brats.data.phantom.tumour import Design, Kind, Tumour, design_tumour, grow_tumour
 from brats.labels import ED, ET, NCR
 
 SIDE = 80
@@ -28,8 +28,8 @@ def uniform(value: float) -> Field:
 
 
 def grow(brain: Brain, *, rim_mm: float = 3.0, volume_ml: float = 20.0) -> Tumour:
-    plan = Plan(volume_ml=volume_ml, core_fraction=0.3, rim_mm=rim_mm, foci=MIDDLE)
-    return grow_tumour(np.random.default_rng(0), plan, brain)
+    design = Design(volume_ml=volume_ml, core_fraction=0.3, rim_mm=rim_mm, foci=MIDDLE)
+    return grow_tumour(np.random.default_rng(0), design, brain)
 
 
 @pytest.fixture(scope="module")
@@ -37,7 +37,7 @@ def in_white_matter() -> Tumour:
     return grow(brain_of(uniform(1), uniform(0)))
 
 
-def test_volume_and_composition_are_as_planned(in_white_matter: Tumour) -> None:
+def test_volume_and_composition_are_as_designed(in_white_matter: Tumour) -> None:
     labels = in_white_matter.labels
     assert 0.95 * 20_000 < np.count_nonzero(labels) <= 20_000  # oedema apart from the core is left out
     assert np.count_nonzero((labels == NCR) | (labels == ET)) == pytest.approx(6_000, abs=5)
@@ -108,21 +108,21 @@ def test_every_part_of_the_tumour_has_core(in_white_matter: Tumour) -> None:
     ("kind", "lowest_ml", "highest_ml", "has_rim"),
     [("usual", 20, 140, True), ("no ET", 20, 140, False), ("multifocal", 20, 140, True), ("tiny", 0.45, 0.9, True)],
 )
-def test_plans_of_each_kind(kind: Kind, lowest_ml: float, highest_ml: float, has_rim: bool) -> None:
-    plans = [plan_tumour(np.random.default_rng(seed), kind, SITES) for seed in range(50)]
-    volumes = [plan.volume_ml for plan in plans]
+def test_designs_of_each_kind(kind: Kind, lowest_ml: float, highest_ml: float, has_rim: bool) -> None:
+    designs = [design_tumour(np.random.default_rng(seed), kind, SITES) for seed in range(50)]
+    volumes = [design.volume_ml for design in designs]
     assert lowest_ml <= min(volumes) < max(volumes) <= highest_ml
-    assert {plan.rim_mm > 0 for plan in plans} == {has_rim}
-    assert {len(plan.foci) for plan in plans} == ({2, 3} if kind == "multifocal" else {1})
+    assert {design.rim_mm > 0 for design in designs} == {has_rim}
+    assert {len(design.foci) for design in designs} == ({2, 3} if kind == "multifocal" else {1})
 
 
 def test_other_foci_stay_clear_of_the_main_core() -> None:
     for seed in range(50):
-        plan = plan_tumour(np.random.default_rng(seed), "multifocal", SITES)
-        distances_mm = np.linalg.norm(plan.foci[1:] - plan.foci[0], axis=1)
-        assert distances_mm.min() > 2 * plan.core_radius_mm
+        design = design_tumour(np.random.default_rng(seed), "multifocal", SITES)
+        distances_mm = np.linalg.norm(design.foci[1:] - design.foci[0], axis=1)
+        assert distances_mm.min() > 2 * design.core_radius_mm
 
 
 def test_core_radius_is_that_of_a_ball() -> None:
-    plan = Plan(volume_ml=8 * 4.18879, core_fraction=1 / 8, rim_mm=0, foci=MIDDLE)
-    assert plan.core_radius_mm == pytest.approx(10, abs=1e-3)  # 4/3 pi cm3
+    design = Design(volume_ml=8 * 4.18879, core_fraction=1 / 8, rim_mm=0, foci=MIDDLE)
+    assert design.core_radius_mm == pytest.approx(10, abs=1e-3)  # 4/3 pi cm3

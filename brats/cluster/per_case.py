@@ -1,0 +1,80 @@
+"""A Ray step that takes one case at a time: what goes wrong stays with its case, and attempts are counted.
+
+A row of a per-case dataset is one case:
+
+    case_id
+    value    what the steps so far made of it, pickled; b"" once it is rejected or has failed
+    reject   why the case cannot be used: a `Reject` as JSON, or ""
+    failure  why its result could not be stored, or ""
+"""
+
+import functools
+import json
+import pickle
+from collections.abc import Callable
+from dataclasses import asdict
+from typing import Any
+
+from brats.cluster import attempts
+from brats.data.rejects import Reject
+from brats.errors import CaseError, StorageError
+
+# Of a task that takes one case from file to file. Two for each core: one works while the result of the other is
+# reported and its successor sent. With one for each core, the cores stood still for a third of the time.
+CASE_CPUS = 0.5
+CASE_MEMORY_BYTES = 2**30  # that Ray sets aside for a task which reads a case; BraTS in int16 peaks at 0.24 GB
+
+Row = dict[str, Any]
+
+
+def pack(case_id: str, value: Any) -> Row:
+    """The row of a case with this value."""
+    return {"case_id": case_id, "value": pickle.dumps(value, protocol=5), "reject": "", "failure": ""}
+
+
+def unpack(row: Row) -> Any:
+    """The value of a case, or its `Reject`. Raises StorageError when its result could not be stored."""
+    if row["failure"]:
+        raise StorageError(row["failure"])
+    return Reject(**json.loads(row["reject"])) if row["reject"] else pickle.loads(row["value"])
+
+
+def per_case(
+    row: Row,
+    step: Callable[[Any], Any],
+    *,
+    counter: Any,
+    doing: str,
+    stage: str,
+    remedy: str = "use machines with more memory",
+) -> Row:
+    """The row of a case after one more step, from value to value. A case without a value passes unchanged.
+
+    counter: the job's count of the attempts, of `attempts.start_counter`
+    doing:   what the step does, as `reading`, for the reason of a case that kills its process
+    stage:   of the reject that a CaseError becomes; a StorageError becomes a failure
+    """
+    if row["reject"] or row["failure"]:
+        return row
+    try:
+        # Before the value is unpacked, which alone may take more memory than there is.
+        attempts.begin(counter, row["case_id"], doing, remedy)
+        return pack(row["case_id"], step(pickle.loads(row["value"])))
+    except CaseError as error:
+        reject = Reject.from_error(row["case_id"], stage, error)
+        return {**row, "value": b"", "reject": json.dumps(asdict(reject))}
+    except StorageError as error:
+        return {**row, "value": b"", "failure": str(error)}
+
+
+def ray_step(step: Callable[[Any], Any], *, counter: Any, doing: str, stage: str) -> Callable[[Row], Row]:
+    """`per_case` with this step, for `Dataset.map`. Ray names its tasks and their processes after the step.
+
+    step: a function, or a `functools.partial` of one
+    """
+
+    def guarded(row: Row) -> Row:
+        return per_case(row, step, counter=counter, doing=doing, stage=stage)
+
+    guarded.__name__ = (step.func if isinstance(step, functools.partial) else step).__name__
+    return guarded

@@ -1,0 +1,105 @@
+"""The cases to predict, prepared or from their own files: found, chosen by the run's split, and read."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from brats.data.case import Case, check_modalities
+from brats.data.cases import CaseFiles, find_cases
+from brats.data.dataset import is_prepared, read_case_table, slices_path
+from brats.data.preprocess import read_case
+from brats.data.rejects import Reject
+from brats.data.run_split import read_split
+from brats.data.slices import SliceFile
+from brats.errors import BratsError, CaseError, ConfigError, StorageError
+
+
+@dataclass(frozen=True, kw_only=True)
+class PreparedCase:
+    """A case of a prepared dataset: its file and the hash of its brain voxels."""
+
+    path: str
+    voxel_hash: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Item:
+    """A case to predict: where it is read from, and what the tables state about it.
+
+    split: of the run that made the model; None for a case that is not of the run
+    """
+
+    case_id: str
+    patient_id: str
+    split: str | None
+    source: CaseFiles | PreparedCase
+    source_bytes: int
+
+
+def find_items(data: str, model: str, modalities: Sequence[str], split: str) -> tuple[list[Item], list[Reject]]:
+    """The cases of a prepared dataset or of case folders, those of one split where asked, and what is unusable.
+
+    The split is that of the run whose model it is. Raises ConfigError when it is asked for and not known, and when
+    no case is left.
+    """
+    split_of = _run_split(model)
+    if split != "all" and split_of is None:
+        raise ConfigError(f"--split: {split} is known only for a run of train.py; {model} has no split.parquet")
+    splits = split_of or {}
+    items, rejects = _prepared_items(data, splits) if is_prepared(data) else _items_of(data, modalities, splits)
+    chosen = [item for item in items if split in ("all", item.split)]
+    rejects = [reject for reject in rejects if split in ("all", splits.get(reject.case_id))]
+    if not items and rejects:
+        raise BratsError(f"{data}: no usable case; the first of {len(rejects)} rejected: {rejects[0]}")
+    if not chosen:
+        raise ConfigError(f"{data}: none of its {len(items)} usable cases is in the {split} split of {model}")
+    return chosen, rejects
+
+
+def _run_split(model: str) -> dict[str, str] | None:
+    """The split of every case of the run that made the model; None for a bundle on its own."""
+    try:
+        rows = read_split(model)
+    except FileNotFoundError:
+        return None
+    return {row["case_id"]: row["split"] for row in rows}
+
+
+def _prepared_items(prepared: str, splits: dict[str, str]) -> tuple[list[Item], list[Reject]]:
+    items = [
+        Item(
+            case_id=row["case_id"],
+            patient_id=row["patient_id"],
+            split=splits.get(row["case_id"]),
+            source=PreparedCase(path=slices_path(prepared, row["case_id"]), voxel_hash=row["voxel_hash"]),
+            source_bytes=row["source_bytes"],
+        )
+        for row in read_case_table(prepared)
+    ]
+    return items, []
+
+
+def _items_of(root: str, modalities: Sequence[str], splits: dict[str, str]) -> tuple[list[Item], list[Reject]]:
+    found = find_cases(root, modalities)
+    items = [
+        Item(
+            case_id=files.case_id,
+            patient_id=files.patient_id,
+            split=splits.get(files.case_id),
+            source=files,
+            source_bytes=files.source_bytes(modalities),
+        )
+        for files in found.cases
+    ]
+    return items, list(found.rejects)
+
+
+def read_source(source: CaseFiles | PreparedCase, modalities: Sequence[str]) -> Case:
+    """The case, with these modalities. Raises CaseError; a transient one for an unreadable prepared file."""
+    if isinstance(source, CaseFiles):
+        return read_case(source, modalities)
+    try:
+        file = SliceFile(source.path)
+        check_modalities(file.intensities, modalities)
+        return file.read_case(modalities)
+    except (FileNotFoundError, StorageError) as error:
+        raise CaseError(source.path, str(error), transient=True) from error

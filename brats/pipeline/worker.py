@@ -1,0 +1,86 @@
+"""One worker of Ray Train: from its stream of batches to checkpoints and history."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from brats.cluster.placement import Placement, is_reserved, release, reserve
+from brats.config import TrainConfig
+from brats.data.batches import TrainingSet
+from brats.model.history import HistoryRow
+from brats.pipeline.stream import stream_name, worker_batches
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingTask:
+    """What the workers do, whoever and however many they are."""
+
+    config: TrainConfig
+    data: TrainingSet
+    val_paths: Sequence[str]
+
+
+@dataclass(frozen=True)
+class MissingGpus:
+    """Reservations of the GPUs that a placement lacks, so that training can tell when one has come."""
+
+    placement: Placement
+    groups: list[Any] = field(default_factory=list)
+
+    def one_is_here(self) -> bool:
+        """Whether a missing GPU has come. Reserved from the first call on: earlier it might be a worker's own."""
+        if self.placement.use_gpu and not self.groups:
+            self.groups.extend(reserve([self.placement.bundle]) for _ in range(self.placement.missing))
+        return any(is_reserved(group) for group in self.groups)
+
+    def release(self) -> None:
+        for group in self.groups:
+            release(group)
+
+
+def train_worker(spec: dict[str, Any]) -> None:
+    """The training loop that Ray Train runs in every worker.
+
+    spec: task, placement, and the queue that rank 0 puts the row of each finished epoch on
+    """
+    import ray.train
+    import ray.train.torch
+    import torch
+
+    from brats.model.distributed import Worker
+    from brats.model.precision import choose_precision
+    from brats.model.training import fit
+
+    task: TrainingTask = spec["task"]
+    placement: Placement = spec["placement"]
+    context = ray.train.get_context()
+    if placement.threads:
+        torch.set_num_threads(placement.threads)
+    device = ray.train.torch.get_device()
+    worker = Worker(
+        rank=context.get_world_rank(),
+        world_size=context.get_world_size(),
+        device=device,
+        precision=choose_precision(task.config.precision, device),
+    )
+    missing = MissingGpus(placement)
+
+    def on_epoch(row: HistoryRow) -> bool:
+        """Report the epoch; return whether to stop here, because more workers can join."""
+        if worker.rank:
+            return False
+        spec["queue"].put(row)
+        return missing.one_is_here()
+
+    try:
+        fit(
+            task.config,
+            worker,
+            data=task.data,
+            batches=worker_batches(ray.train.get_dataset_shard(stream_name(worker.rank))),
+            val_paths=task.val_paths,
+            run=task.config.out,
+            on_epoch=on_epoch,
+        )
+    finally:
+        missing.release()

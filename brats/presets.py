@@ -1,0 +1,33 @@
+"""Presets of a training run, and the defaults that it takes from the environment."""
+
+import os
+from collections.abc import Mapping
+from typing import Any
+
+PRESETS: dict[str, dict[str, Any]] = {
+    "brats": {},
+    "t1": {"modalities": ("t1",)},
+    "t1-t2-flair": {"modalities": ("t1", "t2", "flair")},
+    "demo": {
+        "encoder": "resnet18",
+        "decoder_channels": (128, 64, 32, 16, 8),
+        "epochs": 4,
+        "learning_rate": 2e-3,
+        "warmup_steps": 20,
+    },
+}
+
+
+def choose_preset(given: Mapping[str, Any]) -> str:
+    """The preset that the given options name or imply: without any data the demo, which makes phantoms."""
+    named: str = given.get("preset", "auto")
+    if named != "auto":
+        return named
+    return "brats" if given.get("data") or os.environ.get("BRATS_DATA") else "demo"
+
+
+def train_defaults(preset: str) -> dict[str, Any]:
+    """The values of a preset and the paths that the environment names, by field of `TrainConfig`."""
+    root = os.environ.get("BRATS_STORAGE") or "runs"
+    paths = {"data": os.environ.get("BRATS_DATA") or None, "out": os.path.join(root, preset)}
+    return {**PRESETS.get(preset, {}), **paths, "preset": preset}

@@ -1,0 +1,175 @@
+"""Statistics over cases: hand-computed summaries, the bootstrap by patient, and the table for the console."""
+
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from brats.labels import REGIONS
+from brats.score.metrics import METRICS
+from brats.score.summary import (
+    STATISTICS,
+    TINY_WT_ML,
+    bootstrap_mean_ci95,
+    describe,
+    format_summary,
+    summarise,
+)
+from brats.score.tables import CASES, NOTEBOOK
+
+NAMES = [metric.name for metric in METRICS]
+
+
+def case_rows(
+    case_id: str, *, dice: float, patient_id: str = "", wt_ml: float = 50, **et: Any
+) -> list[dict[str, Any]]:
+    """Rows of a case with the same scores for every region, but what `et` changes in the row of ET."""
+    usual: dict[str, Any] = dict.fromkeys(NAMES, 0.5) | {"dice": dice, "hd95_mm": 2.0}
+    counts = {"reference_ml": wt_ml, "predicted_ml": wt_ml, "n_reference_voxels": 9, "n_predicted_voxels": 9}
+    names = {"case_id": case_id, "patient_id": patient_id or case_id, "split": "test"}
+    rows = [{**names, "region": region, **usual, **counts} for region in REGIONS]
+    rows[-1].update(et)
+    return rows
+
+
+def summary_of(*cases: list[dict[str, Any]]) -> pa.Table:
+    rows = [row for case in cases for row in case]
+    return summarise(CASES.table(rows), NOTEBOOK.table([]))
+
+
+def found(summary: pa.Table, region: str, subset: str, metric: str = "dice") -> dict[str, Any]:
+    (row,) = (
+        row
+        for row in summary.to_pylist()
+        if (row["region"], row["subset"], row["metric"]) == (region, subset, metric)
+    )
+    return dict(row)
+
+
+def test_statistics_are_those_computed_by_hand() -> None:
+    row = describe(np.array([0.2, 0.4, 0.9]), np.array(["a", "b", "c"]))
+    assert (row["n"], row["mean"], row["median"]) == pytest.approx((3, 0.5, 0.4))
+    assert row["std"] == pytest.approx(np.sqrt((0.09 + 0.01 + 0.16) / 2))
+    assert (row["q25"], row["q75"]) == pytest.approx((0.3, 0.65))
+
+
+def test_nulls_are_left_out_and_n_says_so() -> None:
+    row = describe(np.array([np.nan, 0.25, 0.75]), np.array(["a", "b", "c"]))
+    assert (row["n"], row["mean"]) == (2, 0.5)
+
+
+@pytest.mark.parametrize("values", [[], [np.nan, np.nan]])
+def test_statistics_of_nothing_are_null(values: list[float]) -> None:
+    assert describe(np.array(values), np.array(["a"] * len(values))) == {"n": 0, **dict.fromkeys(STATISTICS)}
+
+
+def test_one_value_has_no_spread_and_no_interval() -> None:
+    row = describe(np.array([0.5]), np.array(["a"]))
+    assert (row["mean"], row["std"], row["ci95_low"], row["ci95_high"]) == (0.5, None, None, None)
+
+
+def test_visits_of_a_patient_are_resampled_together() -> None:
+    values = np.repeat([0.0, 1.0], 10)
+    # Two patients: a resample has twice the one, twice the other or both; its mean is 0, 1 or a half.
+    assert bootstrap_mean_ci95(values, np.repeat(["a", "b"], 10)) == (0, 1)
+    # Twenty patients: the mean of a resample is binomial, of standard deviation 0.11.
+    low, high = bootstrap_mean_ci95(values, np.arange(20))
+    assert low == pytest.approx(0.3, abs=0.051)
+    assert high == pytest.approx(0.7, abs=0.051)
+
+
+def test_one_patient_with_many_visits_has_no_interval() -> None:
+    assert bootstrap_mean_ci95(np.array([0.1, 0.5, 0.9]), np.array(["a", "a", "a"])) == (None, None)
+
+
+def test_a_resample_averages_cases_and_not_patients() -> None:
+    # 100 patients with three visits that score 1, 100 with one that scores 0: a mean of patients were 1/2.
+    values = np.array([1.0] * 300 + [0.0] * 100)
+    patients = np.array([*np.repeat(np.arange(100), 3), *range(100, 200)])
+    low, high = bootstrap_mean_ci95(values, patients)
+    assert low is not None
+    assert high is not None
+    assert 0.65 < low < 0.75 < high < 0.85
+
+
+def test_the_interval_of_many_patients_is_that_of_the_normal_approximation() -> None:
+    values = np.random.default_rng(1).normal(0.8, 0.1, 400)
+    low, high = bootstrap_mean_ci95(values, np.arange(400))
+    half_width = 1.96 * values.std() / 20
+    assert low == pytest.approx(values.mean() - half_width, abs=0.1 * half_width)
+    assert high == pytest.approx(values.mean() + half_width, abs=0.1 * half_width)
+
+
+def test_the_interval_does_not_depend_on_the_order_of_the_rows() -> None:
+    values, patients = np.array([0.1, 0.4, 0.6, 0.9, 0.7]), np.array(["a", "b", "b", "c", "d"])
+    turned = bootstrap_mean_ci95(values[::-1], patients[::-1])
+    assert turned == pytest.approx(bootstrap_mean_ci95(values, patients))
+
+
+def test_a_region_is_summarised_over_all_cases_and_over_those_that_have_it() -> None:
+    without_et = case_rows("b", dice=0.6, n_reference_voxels=0, sensitivity=None)
+    without_et[-1]["dice"] = 0.0
+    summary = summary_of(case_rows("a", dice=0.8), without_et)
+    assert found(summary, "WT", "all")["mean"] == pytest.approx(0.7)
+    assert (found(summary, "ET", "all")["n"], found(summary, "ET", "all")["mean"]) == (2, 0.4)
+    assert (found(summary, "ET", "present")["n"], found(summary, "ET", "present")["mean"]) == (1, 0.8)
+    assert found(summary, "ET", "all", "sensitivity")["n"] == 1
+
+
+def test_tiny_tumours_are_summarised_apart_by_the_reference_volume_of_wt() -> None:
+    summary = summary_of(
+        case_rows("tiny", dice=0.3, wt_ml=0.9 * TINY_WT_ML),
+        case_rows("at the limit", dice=0.7, wt_ml=TINY_WT_ML),
+        case_rows("large", dice=0.9, reference_ml=0.1),
+        case_rows("no tumour", dice=1.0, wt_ml=0),
+    )
+    for region in REGIONS:
+        assert (found(summary, region, "tiny")["n"], found(summary, region, "tiny")["mean"]) == (1, 0.3)
+        assert (found(summary, region, "not_tiny")["n"], found(summary, region, "not_tiny")["mean"]) == (2, 0.8)
+        assert found(summary, region, "all")["n"] == 4
+
+
+def test_every_metric_is_summarised_for_every_region_and_subset() -> None:
+    rows = summary_of(case_rows("a", dice=0.8)).to_pylist()
+    subsets = ("all", "present", "tiny", "not_tiny")
+    assert [(row["region"], row["subset"], row["metric"]) for row in rows] == [
+        (region, subset, name) for region in REGIONS for subset in subsets for name in NAMES
+    ]
+
+
+def test_a_summary_resamples_patients() -> None:
+    visits = [case_rows(f"a_{i}", dice=0.0, patient_id="a") for i in range(9)]
+    visits += [case_rows(f"b_{i}", dice=1.0, patient_id="b") for i in range(9)]
+    row = found(summary_of(*visits), "WT", "all")
+    assert (row["n"], row["mean"], row["ci95_low"], row["ci95_high"]) == (18, 0.5, 0, 1)
+
+
+def test_notebook_scores_are_summarised_under_their_own_convention() -> None:
+    names = {"case_id": "a", "metric": "accuracy", "averaging": "micro over 4 labels"}
+    summary = summarise(CASES.table(case_rows("a", dice=0.8)), NOTEBOOK.table([{**names, "value": 0.99}]))
+    row = found(summary, "all labels", "all", "accuracy")
+    assert (row["convention"], row["n"], row["mean"]) == ("notebook", 1, 0.99)
+    assert {row["convention"] for row in summary.to_pylist() if row["region"] != "all labels"} == {"brats"}
+
+
+def test_the_console_shows_regions_tiny_tumours_and_cases_with_et_in_aligned_lines() -> None:
+    summary = summary_of(
+        case_rows("a", dice=0.8),
+        case_rows("b", dice=0.6, n_reference_voxels=0),
+        case_rows("c", dice=0.1, wt_ml=0.5),
+    )
+    assert format_summary(summary).splitlines()[:-1] == [
+        "cases        n   Dice mean [95 % interval]   median   HD95 mm   sensitivity   precision",
+        "WT           3   0.500 [0.100, 0.800]         0.600       2.0         0.500       0.500",
+        "TC           3   0.500 [0.100, 0.800]         0.600       2.0         0.500       0.500",
+        "ET           3   0.500 [0.100, 0.800]         0.600       2.0         0.500       0.500",
+        "ET present   2   0.450 [0.100, 0.800]         0.450       2.0         0.500       0.500",
+        "WT tiny      1   0.100 [-, -]                 0.100       2.0         0.500       0.500",
+    ]
+
+
+def test_the_console_table_leaves_out_subsets_without_cases_and_fits_100_columns() -> None:
+    text = format_summary(summary_of(case_rows("a", dice=0.8), case_rows("b", dice=1.0, hd95_mm=373.13)))
+    assert "WT tiny" not in text
+    assert max(len(line) for line in text.splitlines()) <= 100
