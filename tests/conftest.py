@@ -12,6 +12,7 @@ from tests.support.s3 import FaultyProxy, S3Server
 
 # Ray's own 15 lets everything else go first: on a machine that others use, tests would take several times as long.
 os.environ.setdefault("RAY_worker_niceness", "0")
+os.environ.setdefault("RAY_raylet_start_wait_time_s", "120")  # for the same reason; 30 by itself
 
 
 @pytest.fixture(scope="session")

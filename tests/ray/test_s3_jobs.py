@@ -211,7 +211,7 @@ def test_real_cases_in_s3_are_prepared_as_on_disk(
         assert objects[f"out/slices/{path.name}"] == path.read_bytes(), path.name
 
 
-def test_the_five_files_of_a_case_are_fetched_at_once(s3_proxy: FaultyProxy, bucket: str) -> None:
+def test_five_files_of_a_case_are_fetched_at_once(s3_proxy: FaultyProxy, bucket: str) -> None:
     (files,) = find_cases(f"s3://{bucket}/cases/case_00").cases
     s3_proxy.forget()
     s3_proxy.meet_next(5)
@@ -230,12 +230,12 @@ def refused(done: subprocess.CompletedProcess[str], code: int) -> str:
     return done.stderr
 
 
-def test_a_wrong_bucket_is_named(jobs: Jobs, bucket: str) -> None:
+def test_wrong_bucket_is_named(jobs: Jobs, bucket: str) -> None:
     said = refused(jobs.run("prepare", "--data", "s3://nobody/cases", "--out", f"s3://{bucket}/x"), 2)
     assert "has no bucket 'nobody'; correct the path, or AWS_ENDPOINT_URL" in said
 
 
-def test_a_wrong_secret_is_said(jobs: Jobs, bucket: str, s3_server: S3Server) -> None:
+def test_wrong_secret_is_said(jobs: Jobs, bucket: str, s3_server: S3Server) -> None:
     user = s3_server.make_user("jobs", "s3:*")
     user["AWS_SECRET_ACCESS_KEY"] = SECRET
     with s3_server.checked_credentials():
@@ -245,9 +245,7 @@ def test_a_wrong_secret_is_said(jobs: Jobs, bucket: str, s3_server: S3Server) ->
     assert "correct AWS_SECRET_ACCESS_KEY" in said
 
 
-def test_a_bucket_that_may_only_be_read_is_said_before_any_work(
-    jobs: Jobs, bucket: str, s3_server: S3Server
-) -> None:
+def test_bucket_that_may_only_be_read_is_said_before_any_work(jobs: Jobs, bucket: str, s3_server: S3Server) -> None:
     user = s3_server.make_user("jobs-reader", "s3:GetObject", "s3:ListBucket")
     with s3_server.checked_credentials():
         said = refused(
@@ -256,13 +254,13 @@ def test_a_bucket_that_may_only_be_read_is_said_before_any_work(
     assert "allow s3:PutObject" in said
 
 
-def test_an_endpoint_that_is_down_is_said(jobs: Jobs) -> None:
+def test_endpoint_that_is_down_is_said(jobs: Jobs) -> None:
     environment = {**aws_environment("http://127.0.0.1:9"), "BRATS_S3_PATIENCE_S": "1"}
     said = refused(jobs.run("prepare", "--data", "s3://bucket/cases", "--out", "s3://bucket/x", **environment), 1)
     assert re.search(r"no whole answer from 127\.0\.0\.1:9 \(tried for [1-9] s\)", said)
 
 
-def test_a_store_that_damages_uploads_is_refused(jobs: Jobs, bucket: str, s3_server: S3Server) -> None:
+def test_store_that_damages_uploads_is_refused(jobs: Jobs, bucket: str, s3_server: S3Server) -> None:
     with FaultyProxy(s3_server.endpoint) as proxy:
         proxy.keeps_chunk_framing = True
         said = refused(

@@ -75,7 +75,7 @@ def test_arrays_of_a_batch_may_be_written_to(plan: EpochPlan) -> None:
     assert batch.slices.images.dtype == np.int16
 
 
-def test_a_step_carries_its_arrays_as_plain_bytes(plan: EpochPlan) -> None:
+def test_step_carries_its_arrays_as_plain_bytes(plan: EpochPlan) -> None:
     steps = len(plan.epoch(1))
     row = read_step({"id": steps}, plan, steps, 0, 1)
     assert (row["epoch"], row["step"]) == (2, 0)

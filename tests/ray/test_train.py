@@ -134,8 +134,16 @@ def test_fold_is_what_is_validated_on_and_the_rest_but_the_test_split_is_trained
         "val": set(cases.case_id[fold & ~tested]),
         "train": set(cases.case_id[~fold & ~tested]),
     }
-    options = {"split": "val", "precision": "fp32", "workers": 1}
-    predict(PredictConfig(model=str(tmp_path / "run"), data=str(prepared), out=str(tmp_path / "val"), **options))
+    predict(
+        PredictConfig(
+            model=str(tmp_path / "run"),
+            data=str(prepared),
+            out=str(tmp_path / "val"),
+            split="val",
+            precision="fp32",
+            workers=1,
+        )
+    )
     scores = pd.read_parquet(tmp_path / "val" / "metrics" / "cases.parquet")
     assert set(scores.case_id) == found["val"]
     (epoch,) = pd.read_parquet(tmp_path / "run" / "history.parquet").itertuples()

@@ -25,9 +25,13 @@ import pytest
 from tests.support import ROOT
 
 OBJECT_STORE_BYTES = 100 * 2**20  # of each machine: the least that Ray is happy with
-# Ray asks each machine every 3 s, and gives it up after 5 failures: 15 s of waiting for each that a test removes.
-# One that is only slow still has its 10 s for each answer.
-HEALTH = {"RAY_health_check_period_ms": "500"}
+SETTINGS = {
+    "RAY_AUTH_MODE": "disabled",
+    # Ray asks each machine every 3 s, and gives it up after 5 failures: 15 s of waiting for each one removed.
+    # One that is only slow still has its 10 s for each answer.
+    "RAY_health_check_period_ms": "500",
+    "RAY_raylet_start_wait_time_s": "120",  # Ray's own 30 are too few where other work is done beside the tests
+}
 PATIENCE_S = 400.0  # for anything that is waited for: these machines are slow when tests run side by side
 POLL_S = 0.02
 
@@ -114,7 +118,7 @@ def machines(
 ) -> Iterator[Machines]:
     """A cluster that is there inside, whose processes have these variables beside those of this one."""
     with pytest.MonkeyPatch.context() as patch:
-        for name, value in {"RAY_AUTH_MODE": "disabled", **HEALTH, **(environment or {})}.items():
+        for name, value in {**SETTINGS, **(environment or {})}.items():
             patch.setenv(name, value)
         cluster = Machines(n_machines, cpus)
         try:

@@ -85,7 +85,7 @@ def test_every_content_has_the_shape_of_the_box(brain: Brain) -> None:
     assert {content.dtype for content in brain.contents.values()} == {np.dtype(np.float32)}
 
 
-def test_a_larger_tumour_pushes_tissue_farther() -> None:
+def test_larger_tumour_pushes_tissue_farther() -> None:
     ventricles = []
     for radius_mm in (2.0, 25.0):
         rng = np.random.default_rng(2)
