@@ -88,3 +88,24 @@ def s3_proxy(s3_server: S3Server, s3_bucket: str, monkeypatch: pytest.MonkeyPatc
     with FaultyProxy(s3_server.endpoint) as proxy:
         monkeypatch.setenv("AWS_ENDPOINT_URL", proxy.endpoint)
         yield proxy
+
+
+@pytest.fixture
+def long_cases(s3_bucket: str, s3_proxy: FaultyProxy) -> str:
+    """A prepared dataset in S3 with two cases, "a" and "b", whose footers are of the size of real ones."""
+    import numpy as np
+
+    from brats.data.slices import open_slices
+    from tests.support.prepared import write_prepared
+    from tests.support.volumes import case_of
+
+    shape = (9, 8, 150)
+    for number, case_id in enumerate(("a", "b")):
+        voxels = np.random.default_rng(number).integers(1, 500, (4, *shape), np.int16)
+        voxels[:, ::8, ::7, ::149] = 0  # the corners, which name the background
+        flair, t1, t1ce, t2 = voxels
+        labels = np.ones(shape, np.uint8)
+        write_prepared(s3_bucket, [case_of(case_id, labels, flair=flair, t1=t1, t1ce=t1ce, t2=t2)])
+    s3_proxy.forget()
+    open_slices.cache_clear()
+    return s3_bucket

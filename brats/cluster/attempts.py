@@ -1,7 +1,7 @@
-"""How often a case was begun: one that takes its process with it, again and again, is not tried for ever.
+"""Attempts per case: a case that keeps killing its process is rejected, not retried for ever.
 
-Ray starts a task or an actor again as often as its process dies. That is right where its machine was lost. For a
-case that is too large for the memory it would never end.
+Ray restarts a task or an actor whenever its process dies. That is right where a machine was lost; for a case that
+is too large for the memory it would never end.
 """
 
 from collections import Counter
@@ -19,7 +19,7 @@ class Attempts:
         self._begun: Counter[tuple[str, str]] = Counter()
 
     def begin(self, case_id: str, doing: str) -> int:
-        """Count one more attempt; return how many that makes."""
+        """Count one more attempt; return the number so far."""
         self._begun[case_id, doing] += 1
         return self._begun[case_id, doing]
 
@@ -36,10 +36,10 @@ def start_counter() -> Any:
 def begin(counter: Any, case_id: str, doing: str, remedy: str) -> None:
     """Count an attempt at a case, in the process that is about to make it.
 
-    doing: what is done with the case, as `reading`; each is counted by itself
+    doing: the step, such as `reading`; each step is counted separately
 
-    Raises CaseError when `MOST_ATTEMPTS` processes have died of it: a transient one, so that a rerun, on larger
-    machines, tries the case again.
+    Raises CaseError once `MOST_ATTEMPTS` processes have died; a transient one, so that a rerun, on larger machines,
+    tries the case again.
     """
     import ray
 

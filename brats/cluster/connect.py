@@ -1,4 +1,4 @@
-"""Connect to Ray: to the cluster that `RAY_ADDRESS` names, else to one embedded in this process, ending with it."""
+"""Connect to Ray: to the cluster that `RAY_ADDRESS` names, else to one embedded in this process."""
 
 import importlib
 import logging
@@ -12,32 +12,32 @@ from contextlib import contextmanager, suppress
 from types import FrameType
 from typing import Any
 
-from brats.cluster.datasets import root_cause
+from brats.cluster.datasets import configure_datasets, root_cause
 from brats.cluster.quiet import keep_off_console, shorten_messages
 from brats.cluster.ray_internals import submitted_env_vars
 from brats.errors import BratsError, ConfigError
 
-# Ray reads these when it is imported or when its processes start; what the user has set stays as it is.
+# Ray reads these when it is imported or when its processes start; a value that the user has set is kept.
 QUIET = {
     "RAY_DATA_DISABLE_PROGRESS_BARS": "1",
     "RAY_TRAIN_ENABLE_STATE_TRACKING": "0",
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
     "RAY_CHDIR_TO_TRIAL_DIR": "0",
     "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "1",
-    "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0",  # a process more to wait for, whose notices are not used
+    "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0",  # one more process to wait for, whose notices are not used
     "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S": "300",  # a machine that has just started reads torch from a cold disk
     "TORCH_CPP_LOG_LEVEL": "ERROR",
 }
-# How the processes of Ray take memory. What a case or a training step gives back is kept for the next one, not
-# returned to the system and cleared anew: a quarter of the time of reading a case, 5 % of training on CPUs.
-# With large pages for large tensors, a tenth more of training.
+# How the processes of Ray allocate memory. What a case or a training step frees is kept for the next one, not
+# returned to the system and cleared again: that took a quarter of the time of reading a case and 5 % of training on
+# CPUs. Large pages for large tensors save another tenth of training.
 MEMORY = {
-    "MALLOC_ARENA_MAX": "1",  # threads take from the arena that keeps it
-    "MALLOC_MMAP_THRESHOLD_": str(2**25),  # the most that every glibc takes
+    "MALLOC_ARENA_MAX": "1",  # one arena for all threads, which keeps the memory
+    "MALLOC_MMAP_THRESHOLD_": str(2**25),  # the largest that every glibc accepts
     "MALLOC_TRIM_THRESHOLD_": str(2**30),  # what is kept at most
     "THP_MEM_ALLOC_ENABLE": "1",
 }
-# How to reach the store, without its secrets: Ray shows what is passed to the workers.
+# How to reach the store, but not its secrets: Ray shows in its logs what is passed to the workers.
 FORWARDED = (
     "AWS_ENDPOINT_URL",
     "AWS_ENDPOINT_URL_S3",
@@ -52,10 +52,11 @@ REACH_TIMEOUT_S = 10  # Ray itself tries for two minutes
 
 
 @contextmanager
-def connected(meanwhile: Sequence[str] = ()) -> Iterator[None]:
-    """Be connected to Ray inside. SIGTERM, with which Ray stops a submitted job, then acts like Ctrl-C.
+def connected(meanwhile: Sequence[str] = (), *, wait_minutes: float = 0) -> Iterator[None]:
+    """Connect to Ray for the duration of the block. SIGTERM, with which Ray stops a job, then acts like Ctrl-C.
 
-    meanwhile: large modules that the job needs later, imported while Ray starts, which is mostly waiting
+    meanwhile:    large modules that the job needs later, imported while Ray starts, which is mostly waiting
+    wait_minutes: how long the job waits for machines; its datasets may stand still as long
 
     Raises ConfigError, naming the setting, when the cluster cannot be reached or refuses this process.
     """
@@ -64,7 +65,6 @@ def connected(meanwhile: Sequence[str] = ()) -> Iterator[None]:
     importing = threading.Thread(target=_import, args=(meanwhile,), daemon=True)
     importing.start()
     import ray
-    from ray.data import DataContext
 
     if ray.is_initialized():
         yield
@@ -73,9 +73,7 @@ def connected(meanwhile: Sequence[str] = ()) -> Iterator[None]:
     importing.join()
     keep_off_console("ray", "ray.data", "ray.train")
     shorten_messages()
-    context = DataContext.get_current()
-    context.enable_progress_bars = False
-    context.print_on_execution_start = False
+    configure_datasets(wait_minutes)
     if threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGTERM, _interrupt)  # after ray.init, which installs one of its own
     try:
@@ -86,7 +84,7 @@ def connected(meanwhile: Sequence[str] = ()) -> Iterator[None]:
 
 def _import(modules: Sequence[str]) -> None:
     for name in modules:
-        with suppress(Exception):  # which importing it again, where it is used, raises again
+        with suppress(Exception):  # raised again where the module is used
             importlib.import_module(name)
 
 
@@ -109,33 +107,41 @@ def init(address: str) -> None:
         options = {"runtime_env": {"env_vars": settings}}  # embedded workers inherit them
     try:
         ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR, **options)
-    except ray.exceptions.AuthenticationError as error:
-        raise ConfigError(
+    except (Exception, SystemExit) as error:
+        explained = explain_start(error, address)
+        if explained is None:
+            raise
+        raise explained from error
+
+
+def explain_start(error: BaseException, address: str) -> BratsError | None:
+    """The error of a failed `ray.init` in one line for the user; None for a bug of this project or of Ray."""
+    from ray.exceptions import AuthenticationError
+
+    if isinstance(error, AuthenticationError):
+        return ConfigError(
             f"RAY_ADDRESS={address}: the cluster asks for a token that this process does not have; set "
             "RAY_AUTH_MODE=token, and RAY_AUTH_TOKEN_PATH to a file with the cluster's token"
-        ) from error
-    except RuntimeError as error:
-        if "Version mismatch" not in str(error):
-            raise BratsError(f"Ray did not start: {root_cause(error)}; run the same command again") from error
+        )
+    if isinstance(error, RuntimeError) and "Version mismatch" in str(error):
         versions = re.findall(r"(?:Ray|Python): (\S+)", str(error))
-        raise ConfigError(
+        return ConfigError(
             f"RAY_ADDRESS={address}: the cluster runs Ray {versions[0]} on Python {versions[1]}, but this process "
             f"Ray {versions[2]} on Python {versions[3]}; install the same versions here, or use `ray job submit`"
-        ) from error
-    except (ConnectionError, SystemExit) as error:
+        )
+    if isinstance(error, ConnectionError | SystemExit):
         if address == "auto":
-            raise ConfigError("RAY_ADDRESS=auto: no Ray runs on this machine; start one, or unset it") from error
-        raise ConfigError(
-            f"RAY_ADDRESS={address}: something answers there, but does not let this process in; check that it is "
-            "Ray's own address (port 6379 unless chosen otherwise), and that RAY_AUTH_TOKEN_PATH or RAY_AUTH_TOKEN "
-            "is the token of this cluster"
-        ) from error
-    except Exception as error:
-        # Ray raises bare ones, such as on a machine too busy to start it in time. No `except` catches those alone;
-        # any other is a mistake of ours or Ray's, and is not to be taken for a start that failed.
-        if type(error) is not Exception:
-            raise
-        raise BratsError(f"Ray did not start: {root_cause(error)}; run the same command again") from error
+            return ConfigError("RAY_ADDRESS=auto: no Ray runs on this machine; start one, or unset RAY_ADDRESS")
+        return ConfigError(
+            f"RAY_ADDRESS={address}: something answers there, but refuses this process; check that it is Ray's own "
+            "address (port 6379 unless chosen otherwise), and that RAY_AUTH_TOKEN_PATH or RAY_AUTH_TOKEN is the "
+            "token of this cluster"
+        )
+    # Ray raises bare exceptions too, as on a machine too busy to start it in time. Of their kind only those: any
+    # other exception is a bug, and must not be taken for a start that failed.
+    if isinstance(error, RuntimeError) or type(error) is Exception:
+        return BratsError(f"Ray did not start: {root_cause(error)}; run the same command again")
+    return None
 
 
 def check_reachable(address: str) -> None:

@@ -1,4 +1,4 @@
-"""Running Ray datasets, of cases above all: rows as they are done, and the errors of Ray in one line."""
+"""Running Ray datasets: their settings, one outcome per case, and the errors of Ray in one line."""
 
 import re
 from collections.abc import Callable, Iterable, Mapping
@@ -7,6 +7,23 @@ from typing import Any
 from brats.cluster.per_case import pack, unpack
 from brats.console import Progress
 from brats.errors import ClusterError, StorageError
+
+# After how long without progress Ray ends a dataset.
+NO_PROGRESS_CASES_S = 600.0  # one of cases, unless the job waits longer than this for machines
+NO_PROGRESS_TRAINING_S = 3600.0  # one of training batches: while the workers validate, none is taken
+
+
+def configure_datasets(wait_minutes: float) -> None:
+    """Configure the datasets of this process: no progress bars, and how long one may make no progress.
+
+    wait_minutes: how long the job waits for machines
+    """
+    from ray.data import DataContext
+
+    context = DataContext.get_current()
+    context.enable_progress_bars = False
+    context.print_on_execution_start = False
+    context.execution_no_progress_timeout_s = max(NO_PROGRESS_CASES_S, 60 * wait_minutes)
 
 
 def rows_of(dataset: Any) -> Iterable[dict[str, Any]]:
@@ -31,10 +48,10 @@ def from_cases(values: Mapping[str, Any]) -> Any:
 def run_cases(dataset: Any, stage: str, n_cases: int, take: Callable[[str, Any], None]) -> None:
     """Run a per-case dataset to its end, showing the progress.
 
-    take: called on the driver with the id of each case, in the order they finish, and its value or its `Reject`;
-          it may store something
+    take: called on the driver with the id of each case, as it finishes, and its value or its `Reject`; may raise
+          StorageError where it stores something
 
-    Raises StorageError, the first, when a result could not be stored, after all the other cases are done.
+    Raises the first StorageError after all the other cases are done.
     """
     progress = Progress(stage, n_cases, "cases")
     failure: StorageError | None = None
@@ -59,4 +76,4 @@ def root_cause(error: BaseException) -> str:
     while (inner := getattr(error, "cause", None) or error.__cause__) is not None:
         error = inner
     text = str(error).strip().splitlines()
-    return f"{type(error).__name__}: {text[-1] if text else 'no further word'}"
+    return f"{type(error).__name__}: {text[-1] if text else 'no message'}"

@@ -1,4 +1,4 @@
-"""A GPU that cannot be used is an error that names its driver, not a reason to compute on the CPU."""
+"""Check that torch can use the GPU that Ray sees: if not, that is an error, not a reason to use the CPU."""
 
 import subprocess
 
@@ -20,7 +20,7 @@ def driver_version() -> str:
     """The version of the NVIDIA driver of this machine, or "not installed"."""
     command = ["nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader"]
     try:
-        said = subprocess.run(command, capture_output=True, text=True, timeout=20, check=True).stdout
+        output = subprocess.run(command, capture_output=True, text=True, timeout=20, check=True).stdout
     except (OSError, subprocess.SubprocessError):
         return "not installed"
-    return said.strip().partition("\n")[0] or "not installed"
+    return output.strip().partition("\n")[0] or "not installed"

@@ -1,9 +1,9 @@
-"""A Ray step that takes one case at a time: what goes wrong stays with its case, and attempts are counted.
+"""The wrapper of every Ray step that takes one case at a time: errors stay with their case, attempts are counted.
 
 A row of a per-case dataset is one case:
 
     case_id
-    value    what the steps so far made of it, pickled; b"" once it is rejected or has failed
+    value    the result of the steps so far, pickled; b"" once the case is rejected or has failed
     reject   why the case cannot be used: a `Reject` as JSON, or ""
     failure  why its result could not be stored, or ""
 """
@@ -19,8 +19,8 @@ from brats.cluster import attempts
 from brats.data.rejects import Reject
 from brats.errors import CaseError, StorageError
 
-# Of a task that takes one case from file to file. Two for each core: one works while the result of the other is
-# reported and its successor sent. With one for each core, the cores stood still for a third of the time.
+# Of a task that takes one case from file to file. Two tasks per core: one works while the result of the other is
+# reported and its successor sent. With one per core, the cores were idle for a third of the time.
 CASE_CPUS = 0.5
 CASE_MEMORY_BYTES = 2**30  # that Ray sets aside for a task which reads a case; BraTS in int16 peaks at 0.24 GB
 
@@ -51,8 +51,9 @@ def per_case(
     """The row of a case after one more step, from value to value. A case without a value passes unchanged.
 
     counter: the job's count of the attempts, of `attempts.start_counter`
-    doing:   what the step does, as `reading`, for the reason of a case that kills its process
+    doing:   the step as a verb, such as `reading`, for the reason why a case that kills its process is rejected
     stage:   of the reject that a CaseError becomes; a StorageError becomes a failure
+    remedy:  for a case that kills its process
     """
     if row["reject"] or row["failure"]:
         return row

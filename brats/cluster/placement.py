@@ -13,8 +13,9 @@ from brats.errors import BratsError, ConfigError
 
 POLL_S = 1.0
 REPORT_FIRST_S, REPORT_EVERY_S = 5.0, 30.0
-RELEASE_S = 20.0  # within which Ray gives back what a job that has just ended held
-FEEDING_CPUS = 0.5  # of a task that reads for training workers, which they leave free for one at least
+RELEASE_S = 20.0  # for Ray to free what a job that has just ended held
+FEEDING_CPUS = 0.5  # that a task which reads for training workers reserves, and that they leave for one of them
+LEAST_CPUS = 0.5  # that a worker reserves where CPUs are few
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -138,13 +139,13 @@ def _fits(workers: int, cpus_each: float, machines: Sequence[Machine], use_gpu: 
 
 
 def _cpus_each(workers: int, machines: Sequence[Machine], use_gpu: bool) -> float:
-    """CPUs that one worker reserves: a whole one where there are as many."""
-    return 1.0 if _fits(workers, 1.0, machines, use_gpu) else 0.5
+    """CPUs that one worker reserves: one where there are enough, else the least."""
+    return 1.0 if _fits(workers, 1.0, machines, use_gpu) else LEAST_CPUS
 
 
 def _most_workers(goal: int, machines: Sequence[Machine], use_gpu: bool) -> int:
-    """The most workers, up to the goal, that fit, with half a CPU each if need be."""
-    return max((n for n in range(1, goal + 1) if _fits(n, 0.5, machines, use_gpu)), default=0)
+    """The most workers, up to the goal, that fit, with the least CPUs each if need be."""
+    return max((n for n in range(1, goal + 1) if _fits(n, LEAST_CPUS, machines, use_gpu)), default=0)
 
 
 def _place(

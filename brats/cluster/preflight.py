@@ -17,8 +17,7 @@ from brats.cluster.placement import Placement, place_workers
 from brats.errors import BratsError, ConfigError, StorageError
 
 FREE_DISK_BYTES = 2**30  # where Ray keeps its logs and what does not fit into memory
-NO_PROGRESS_S = 600.0  # a dataset that stands still this long, or as long as machines are waited for, ends
-ANSWER_S = 90.0  # within which a machine must answer; its first Python process reads from a cold disk
+ANSWER_S = 90.0  # for a machine to answer; its first Python process reads from a cold disk
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,9 +34,6 @@ def check_cluster(inputs: Mapping[str, str | None], out: str, *, wait_minutes: f
     inputs: what every machine reads, by the option that names it; None where the job makes its own
     out:    what every machine writes to
     """
-    from ray.data import DataContext
-
-    DataContext.get_current().execution_no_progress_timeout_s = max(NO_PROGRESS_S, 60 * wait_minutes)
     out = storage.absolute(out)
     read = {option: storage.absolute(path) for option, path in inputs.items() if path is not None}
     place_workers("cpu", 1, cpu_workers=1, wait_minutes=wait_minutes)  # a cluster may have scaled to nothing
@@ -181,7 +177,7 @@ def _complaint(probe: str, inputs: Mapping[str, str]) -> str:
     shared = "a folder that all machines share, or an s3:// URL"
     try:
         if storage.read_bytes(probe) != probe.encode():
-            return f"--out: reads something else in {out} than was written there; name {shared}"
+            return f"--out: {out} holds something else here than the driver wrote there; name {shared}"
         for option, path in inputs.items():
             if not storage.exists(path):
                 return f"{option}: {path} is not there; name {shared}"

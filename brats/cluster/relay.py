@@ -8,17 +8,17 @@ from typing import Any
 
 @contextmanager
 def relayed(show: Callable[[Any], None]) -> Iterator[Any]:
-    """A queue whose items, none of them None, put by any process of the cluster, are shown here as they come."""
+    """A queue for any process of the cluster: its items, none of them None, are shown here as they arrive."""
     import ray
     from ray.util.queue import Queue
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-    # On this machine: any other may be lost, and the workers that use the queue with it.
+    # On this machine: if another were lost, the workers that use its queue would fail too.
     here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
     queue = Queue(actor_options={"num_cpus": 0, "scheduling_strategy": here})
 
     def drain() -> None:
-        with suppress(ray.exceptions.RayError):  # the queue is lost with its machine, which is this one
+        with suppress(ray.exceptions.RayError):  # the queue was killed: nothing more will arrive
             while (item := queue.get()) is not None:
                 show(item)
 
@@ -28,6 +28,6 @@ def relayed(show: Callable[[Any], None]) -> Iterator[Any]:
         yield queue
     finally:
         with suppress(ray.exceptions.RayError):
-            queue.put(None)  # the end
+            queue.put(None)  # ends the loop of `drain`
         thread.join(timeout=10)
         queue.shutdown(force=True)

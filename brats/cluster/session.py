@@ -22,6 +22,6 @@ def ready(
     Raises a BratsError, one line that names the setting, the path or the machine, where something is amiss.
     """
     storage.check_roundtrip(out)
-    with native_log_hidden(), connected(imports):
+    with native_log_hidden(), connected(imports, wait_minutes=wait_minutes):
         check_cluster(inputs, out, wait_minutes=wait_minutes)
         yield

@@ -18,7 +18,7 @@ from brats.data.rejects import Reject
 from brats.data.volume import check_same_grid, from_ras, read_labels
 from brats.errors import ConfigError
 from brats.saved_config import SavedConfig
-from brats.score.parts import Part, write_part
+from brats.score.parts import Part, check_parts, write_part
 from brats.score.results import Results, write_results
 from brats.score.tables import score_rows
 from brats.storage import FileInfo
@@ -39,18 +39,18 @@ class Pair:
 def evaluate(config: EvaluateConfig) -> Results:
     """Score every case that has both a reference and a prediction; then rebuild the tables.
 
-    A reference without a prediction is a reject: leaving it out silently would flatter the means. Raises
-    ConfigError when nothing fits together.
+    A reference without a prediction is a reject: leaving it out silently would flatter the means.
+
+    Raises ConfigError when no prediction has a reference.
     """
     out = storage.absolute(config.out)
     pairs, rejects = find_pairs(storage.absolute(config.predictions), storage.absolute(config.references))
+    check_parts(out)
     SavedConfig.of("evaluate", config).claim(out)
     say("evaluate", f"{len(pairs)} cases")
-    _score_pairs(
-        {pair.case.case_id: pair for pair in pairs}, out
-    )  # all of them, each time: masks of equal size may differ
-    case_ids = {pair.case.case_id for pair in pairs}
-    return write_results(out, case_ids, rejects, config=asdict(config), strict=config.strict)
+    by_id = {pair.case.case_id: pair for pair in pairs}
+    _score_pairs(by_id, out)  # all of them, each time: masks of equal size may differ
+    return write_results(out, by_id.keys(), rejects, config=asdict(config), strict=config.strict)
 
 
 def find_pairs(predictions: str, references: str) -> tuple[list[Pair], list[Reject]]:
@@ -81,7 +81,7 @@ def _stem(name: str) -> str:
 
 
 def _score_pairs(pairs: Mapping[str, Pair], out: str) -> None:
-    """Score every pair on the cluster. Its part is written by the step; that of a reject here."""
+    """Score every pair on the cluster. The step writes its part; the driver that of a reject."""
 
     def take(case_id: str, outcome: Any) -> None:
         if isinstance(outcome, Reject):
@@ -104,7 +104,7 @@ def score_pair(pair: Pair, out: str) -> None:
 def score(pair: Pair) -> Part:
     """The metric rows of a pair. Raises CaseError when a file cannot be read, or the two do not fit together."""
     case, segmentation = pair.case, pair.case.segmentation
-    assert segmentation is not None  # find_pairs leaves out what has no reference
+    assert segmentation is not None  # find_pairs leaves out cases without a reference
     reference, grid = read_labels(segmentation, case.layout)
     predicted, predicted_grid = read_labels(pair.prediction, case.layout)
     check_same_grid(segmentation, grid, pair.prediction, predicted_grid)

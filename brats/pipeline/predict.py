@@ -40,7 +40,7 @@ def predict(config: PredictConfig) -> Results:
 
     model, data, out = (storage.absolute(path) for path in (config.model, config.data, config.out))
     bundle = find_bundle(model)
-    _, card = load_bundle(bundle)  # here too, so that a broken bundle is refused before anything is read
+    _, card = load_bundle(bundle)  # here too, to refuse a broken bundle before anything is read
     items, found_rejects = find_items(data, model, card.inputs.modalities, config.split)
     weights = hashlib.sha256(storage.read_bytes(weights_path(bundle))).hexdigest()[:16]
     config = dataclasses.replace(config, model=bundle, data=data, out=out)
@@ -87,7 +87,7 @@ def _warn_of_training_cases(items: Collection[Item], trained_on: Mapping[str, Ma
 def _predict_items(
     todo: Sequence[Item], config: PredictConfig, modalities: Sequence[str], placement: Placement
 ) -> None:
-    """Stream the cases through reading, the network, and scoring with writing.
+    """Stream the cases through reading, the network, and scoring and writing.
 
     Raises StorageError, after the others are done, when a case could not be written.
     """
@@ -128,7 +128,7 @@ def predictor_cpus(placement: Placement, machines: Sequence[Machine]) -> float:
     """CPUs that a predictor reserves: so few that all of them leave half of the smallest machine free.
 
     Ray starts the predictors of a lost machine again on those that remain, however full that makes them. Without a
-    CPU for the tasks that read and score, all would wait for ever. On GPUs they wait for another GPU instead.
+    CPU for the tasks that read and score, the job would hang. On GPUs they wait for another GPU instead.
     """
     if placement.use_gpu:
         return placement.cpus

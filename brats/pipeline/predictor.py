@@ -1,4 +1,4 @@
-"""The network at work in a Ray actor: it stays loaded, and turns one case after the other into label maps."""
+"""The network in a Ray actor: loaded once, it turns case after case into label maps."""
 
 import dataclasses
 from typing import Any, TypeVar
@@ -39,7 +39,7 @@ class Predictor:
         )
 
     def predict(self, read: tuple[T, Case]) -> tuple[T, Case, Labels]:
-        """Add the label map (Z, H, W) of a case; the images, done with, stay behind."""
+        """Add the label map (Z, H, W) of a case and drop its images, which no later step needs."""
         item, case = read
         return item, dataclasses.replace(case, images={}), self.labels(case)
 
@@ -62,6 +62,6 @@ class Predictor:
             else:
                 self._batch_size = batch_size
                 return predicted
-            # Out here, where the error and the tensors that it holds on to are gone.
+            # After the `except` block, where the error and the tensors that it refers to are gone.
             torch.cuda.empty_cache()
             batch_size = -(-batch_size // 2)

@@ -32,7 +32,7 @@ class Prepared:
     rejects: list[Reject]
 
     def summary(self) -> str:
-        """What came out, for the console."""
+        """The result, for the console."""
         counts = {split: sum(row["split"] == split for row in self.cases) for split in ("train", "val", "test")}
         unlabelled = sum(row["split"] is None for row in self.cases)
         parts = [f"{count} {split}" for split, count in counts.items()]
@@ -51,7 +51,7 @@ class Prepared:
 
 
 def prepare(config: PrepareConfig) -> Prepared:
-    """Prepare every case below `config.data` into `config.out`; what is already there is not done again.
+    """Prepare every case below `config.data` into `config.out`, except those already prepared.
 
     Raises BratsError when no case is usable or, with `strict`, when one was rejected.
     """
@@ -87,7 +87,7 @@ def prepare(config: PrepareConfig) -> Prepared:
 
 
 def known_cases(out: str) -> dict[str, dict[str, Any]]:
-    """Rows of the cases already prepared, by case id: from the table, or from the file where a run broke off."""
+    """Rows of the prepared cases by case id, from the table or, after an interrupted run, from its file."""
     try:
         written = {file.name.removesuffix(".parquet") for file in storage.list_files(slices_dir(out))}
     except FileNotFoundError:
@@ -101,7 +101,7 @@ def known_cases(out: str) -> dict[str, dict[str, Any]]:
 
 
 def _is_done(files: CaseFiles, config: PrepareConfig, row: dict[str, Any] | None) -> bool:
-    """Whether a case is prepared, from files of this size. A rejected one is tried again: it may be mended."""
+    """Whether a case is prepared, from files of this size. A reject is tried again: it may have been repaired."""
     return row is not None and row["source_bytes"] == files.source_bytes(config.modalities)
 
 

@@ -8,6 +8,7 @@ import functools
 from collections.abc import Iterator
 from typing import Any
 
+from brats.cluster.datasets import NO_PROGRESS_TRAINING_S
 from brats.cluster.placement import FEEDING_CPUS
 from brats.cluster.ray_internals import throttle
 from brats.data.batches import TrainingSet, WorkerBatch
@@ -15,7 +16,6 @@ from brats.data.epoch import EpochPlan, PlannedBatch
 
 BLOCK_STEPS = 8  # optimiser steps whose slices one reading task brings
 PREFETCH_STEPS = 4  # steps that wait ready in the worker
-NO_PROGRESS_S = 3600  # without a batch taken or made; while workers validate, none is
 
 
 def stream_name(rank: int) -> str:
@@ -32,7 +32,7 @@ def rank_stream(data: TrainingSet, rank: int, world_size: int, *, epochs: range)
         read_step, fn_kwargs={"data": data, "rank": rank, "world_size": world_size}, num_cpus=FEEDING_CPUS
     )
     throttle(dataset)
-    dataset.context.execution_no_progress_timeout_s = NO_PROGRESS_S
+    dataset.context.execution_no_progress_timeout_s = NO_PROGRESS_TRAINING_S
     return dataset
 
 

@@ -1,27 +1,22 @@
-"""What is known of one predicted case, written last of all it has: `parts/<case_id>.parquet`.
+"""The result of one case, its metric rows or its reject: `parts/<case_id>.json`.
 
-A part marks its case as done and holds its rows of every metric table, or its reject. The final tables are rebuilt
-from the parts, so that a run that broke off and went on ends with the tables of an unbroken one.
+A part is written last, so its presence marks the case as done. The final tables are rebuilt from the parts, so that
+a run that was interrupted and resumed ends with the tables of an uninterrupted one.
 """
 
+import dataclasses
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
-
-import pyarrow as pa
 
 from brats import storage
 from brats.data.rejects import Reject
+from brats.errors import StorageError
+from brats.score.tables import Row
 
-Row = Mapping[str, Any]
-
-PART = storage.TableKind(
-    name="part",
-    schema=pa.schema([("kind", pa.string()), ("row", pa.string())]),
-    conventions={"kind": "source, reject, or the metric table the row belongs to", "row": "the row as JSON"},
-)
+FORMAT = "brats-ray part 2"  # 1 were Parquet files
 READERS = 8  # parts read at a time; on S3 their latencies overlap
 
 
@@ -44,36 +39,83 @@ def is_done(part: Part | None, source_bytes: int) -> bool:
     return part.reject is None or not part.reject.transient
 
 
+def parts_dir(out: str) -> str:
+    return storage.join(out, "parts")
+
+
+def part_path(out: str, case_id: str) -> str:
+    return storage.join(parts_dir(out), f"{case_id}.json")
+
+
 def write_part(out: str, part: Part) -> None:
-    rows: list[tuple[str, Row]] = [("source", {"case_id": part.case_id, "source_bytes": part.source_bytes})]
-    rows += [("reject", asdict(part.reject))] if part.reject else []
-    for kind in ("cases", "slices", "notebook"):
-        rows += [(kind, row) for row in getattr(part, kind)]
-    columns = {"kind": [kind for kind, _ in rows], "row": [json.dumps(row) for _, row in rows]}
-    path = storage.join(out, "parts", f"{part.case_id}.parquet")
-    storage.write_table(path, PART, pa.table(columns, schema=PART.schema))
+    """Write a part whole. An undefined value of a row is None; raises ValueError for NaN, which JSON has not."""
+    document = {
+        "format": FORMAT,
+        "case_id": part.case_id,
+        "source_bytes": part.source_bytes,
+        "reject": dataclasses.asdict(part.reject) if part.reject else None,
+        "cases": list(part.cases),
+        "slices": list(part.slices),
+        "notebook": list(part.notebook),
+    }
+    storage.write_bytes(part_path(out, part.case_id), json.dumps(document, allow_nan=False).encode())
 
 
 def read_parts(out: str) -> dict[str, Part]:
-    """Every part by case id, in the order of the ids."""
-    try:
-        files = storage.list_files(storage.join(out, "parts"))
-    except FileNotFoundError:
-        return {}
-    paths = [file.path for file in files if file.name.endswith(".parquet") and not file.name.startswith(".")]
+    """Every part by case id, in the order of the ids.
+
+    Raises StorageError for a part that is damaged or of another version of this program.
+    """
     with ThreadPoolExecutor(READERS) as pool:
-        parts = list(pool.map(_read_part, paths))
+        parts = list(pool.map(_read_part, _find_parts(out)))
     return {part.case_id: part for part in sorted(parts, key=lambda part: part.case_id)}
 
 
+def check_parts(out: str) -> None:
+    """Raise StorageError for parts of an earlier version: called before a job does work that it could not keep."""
+    _find_parts(out)
+
+
+def _find_parts(out: str) -> list[str]:
+    try:
+        files = storage.list_files(parts_dir(out))
+    except FileNotFoundError:
+        return []
+    files = [file for file in files if not file.name.startswith(".")]
+    for file in files:
+        if file.name.endswith(".parquet"):
+            raise StorageError(
+                f"{file.path}: a result in Parquet, of an earlier version of brats-ray; choose another --out, or "
+                f"remove {parts_dir(out)} and run again, which scores its cases anew"
+            )
+    return [file.path for file in files if file.name.endswith(".json")]
+
+
 def _read_part(path: str) -> Part:
-    rows: dict[str, list[Any]] = {"source": [], "reject": [], "cases": [], "slices": [], "notebook": []}
-    for entry in storage.read_table(path, PART).to_pylist():
-        rows[entry["kind"]].append(json.loads(entry["row"]))
-    return Part(
-        **rows["source"][0],
-        reject=Reject(**rows["reject"][0]) if rows["reject"] else None,
-        cases=rows["cases"],
-        slices=rows["slices"],
-        notebook=rows["notebook"],
+    content = storage.read_bytes(path)
+    try:
+        document = json.loads(content)
+        _check_fields(document, {"format"})
+        if (found := document.pop("format")) == FORMAT:
+            return _to_part(document)
+    except (TypeError, ValueError) as error:  # not JSON, or JSON of something else
+        raise StorageError(
+            f"{path}: damaged, not the whole result of a case ({error}); remove it and run again"
+        ) from error
+    raise StorageError(
+        f"{path}: of the format {found!r}, this program reads {FORMAT!r}; choose another --out, or use the version "
+        "of brats-ray that wrote it"
     )
+
+
+def _to_part(document: dict[str, Any]) -> Part:
+    _check_fields(document, {item.name for item in dataclasses.fields(Part)})
+    reject = document.pop("reject")
+    return Part(reject=Reject(**reject) if reject else None, **document)
+
+
+def _check_fields(document: Any, names: set[str]) -> None:
+    if not isinstance(document, dict):
+        raise ValueError("not a JSON object")
+    if missing := names - document.keys():
+        raise ValueError(f"it lacks {', '.join(sorted(missing))}")

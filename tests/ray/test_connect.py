@@ -55,7 +55,7 @@ This process on node was started with:
 
 
 @pytest.mark.parametrize(
-    ("raised", "said", "kind"),
+    ("raised", "message", "kind"),
     [
         (
             RuntimeError(VERSIONS),
@@ -68,12 +68,12 @@ This process on node was started with:
             "that RAY_AUTH_TOKEN_PATH or RAY_AUTH_TOKEN is the token of this",
             ConfigError,
         ),
-        (SystemExit(15), "does not let this process in", ConfigError),  # what Ray does after two minutes
+        (SystemExit(15), "answers there, but refuses this process", ConfigError),  # what Ray does after two minutes
         (Exception("The current node timed out"), "Ray did not start: Exception: The current node", BratsError),
     ],
 )
-def test_cluster_that_lets_nobody_in_is_said_in_one_line(
-    raised: BaseException, said: str, kind: type[Exception], monkeypatch: pytest.MonkeyPatch
+def test_cluster_that_refuses_this_process_is_explained_in_one_line(
+    raised: BaseException, message: str, kind: type[Exception], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fail(**_: object) -> None:
         raise raised
@@ -81,12 +81,12 @@ def test_cluster_that_lets_nobody_in_is_said_in_one_line(
     monkeypatch.setattr(ray, "init", fail)
     with socket.create_server(("127.0.0.1", 0)) as server, pytest.raises(kind) as caught:
         cluster.init(f"127.0.0.1:{server.getsockname()[1]}")
-    assert said in str(caught.value)
+    assert message in str(caught.value)
     assert "\n" not in str(caught.value)
 
 
 @pytest.mark.parametrize("raised", [TypeError("unexpected keyword argument"), KeyError("node")], ids=repr)
-def test_a_mistake_behind_ray_s_start_is_not_masked(raised: Exception, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_bug_behind_ray_s_start_is_not_masked(raised: Exception, monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(**_: object) -> None:
         raise raised
 
@@ -96,7 +96,7 @@ def test_a_mistake_behind_ray_s_start_is_not_masked(raised: Exception, monkeypat
     assert caught.value is raised
 
 
-def test_a_bare_exception_of_ray_s_start_is_said_in_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_bare_exception_of_ray_s_start_is_explained_in_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(**_: object) -> None:
         raise Exception("The current node timed out\nduring startup")
 
@@ -107,17 +107,17 @@ def test_a_bare_exception_of_ray_s_start_is_said_in_one_line(monkeypatch: pytest
         cluster.init("auto")
 
 
-def test_what_was_submitted_for_the_workers_is_not_told_twice(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_variable_submitted_for_the_workers_is_not_set_twice(monkeypatch: pytest.MonkeyPatch) -> None:
     """Ray refuses to merge two values of one variable."""
-    told: dict[str, dict[str, str]] = {}
-    monkeypatch.setattr("ray.init", lambda **options: told.update(options["runtime_env"]))
+    passed: dict[str, dict[str, str]] = {}
+    monkeypatch.setattr("ray.init", lambda **options: passed.update(options["runtime_env"]))
     monkeypatch.setenv("MALLOC_ARENA_MAX", "4")
     monkeypatch.setenv("AWS_REGION", "eu-west-1")
     submitted = {"runtime_env": {"env_vars": {"MALLOC_ARENA_MAX": "4"}}}
     monkeypatch.setenv("RAY_JOB_CONFIG_JSON_ENV_VAR", json.dumps(submitted))
     cluster.init("auto")
-    assert told["env_vars"]["AWS_REGION"] == "eu-west-1"
-    assert "MALLOC_ARENA_MAX" not in told["env_vars"]
+    assert passed["env_vars"]["AWS_REGION"] == "eu-west-1"
+    assert "MALLOC_ARENA_MAX" not in passed["env_vars"]
 
 
 def test_at_least_two_cpus_are_declared(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,9 +4,17 @@ from typing import Any
 
 import pytest
 import ray.data
+from ray.data import DataContext
 
 from brats.cluster.attempts import start_counter
-from brats.cluster.datasets import from_cases, root_cause, rows_of, run_cases
+from brats.cluster.datasets import (
+    NO_PROGRESS_CASES_S,
+    configure_datasets,
+    from_cases,
+    root_cause,
+    rows_of,
+    run_cases,
+)
 from brats.cluster.per_case import ray_step
 from brats.errors import BratsError, CaseError, Reject, StorageError
 
@@ -74,6 +82,20 @@ def test_error_in_a_task_reaches_the_user_in_one_line(capfd: pytest.CaptureFixtu
         list(rows_of(dataset))
     printed = capfd.readouterr()
     assert printed.out == printed.err == ""
+
+
+def test_datasets_print_nothing_and_may_stand_still_as_long_as_machines_are_waited_for() -> None:
+    before = DataContext.get_current()
+    DataContext._set_current(before.copy())
+    try:
+        for wait_minutes, expected_s in ((0, NO_PROGRESS_CASES_S), (30, 1800)):
+            configure_datasets(wait_minutes)
+            context = DataContext.get_current()
+            assert not context.enable_progress_bars
+            assert not context.print_on_execution_start
+            assert context.execution_no_progress_timeout_s == expected_s
+    finally:
+        DataContext._set_current(before)
 
 
 def test_root_cause_is_the_innermost_reason_in_one_line() -> None:

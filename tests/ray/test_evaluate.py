@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 
 from brats.config import EvaluateConfig
-from brats.errors import ConfigError
+from brats.errors import ConfigError, StorageError
 from brats.pipeline.evaluate import Pair, evaluate
 from brats.score.results import Results
 from tests.support.synthetic import file_path, save, write_case
@@ -79,6 +79,14 @@ def test_nothing_that_fits_together_is_an_error(root: Path) -> None:
 def test_missing_folder_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"--predictions: .*masks does not exist"):
         run(tmp_path)
+
+
+def test_parts_of_an_earlier_version_are_refused_before_anything_is_scored(root: Path) -> None:
+    (root / "out" / "parts").mkdir(parents=True)
+    (root / "out" / "parts" / "case_0.parquet").write_bytes(b"PAR1")
+    with pytest.raises(StorageError, match=r"case_0\.parquet: a result in Parquet, of an earlier version"):
+        run(root)
+    assert [path.name for path in (root / "out").rglob("*") if path.is_file()] == ["case_0.parquet"]
 
 
 def test_pair_that_kills_its_process_is_a_transient_reject_while_the_others_are_scored(

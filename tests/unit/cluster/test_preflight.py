@@ -33,7 +33,9 @@ def test_machine_that_does_not_see_the_output_folder_says_so(tmp_path: Path) -> 
 
 def test_machine_with_another_folder_of_that_name_says_so(tmp_path: Path) -> None:
     (tmp_path / WRITTEN).write_text("of another job")
-    assert "reads something else" in report_machine(str(tmp_path / WRITTEN), {}).complaint
+    assert (
+        "holds something else here than the driver wrote" in report_machine(str(tmp_path / WRITTEN), {}).complaint
+    )
 
 
 def test_machine_that_does_not_see_what_is_to_be_read_says_so(tmp_path: Path) -> None:

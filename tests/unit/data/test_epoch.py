@@ -1,6 +1,7 @@
 """The plan of an epoch: what comes, how it is mixed, and that it depends on the seed and the epoch alone."""
 
 import os
+import pickle
 import subprocess
 import sys
 from collections import Counter
@@ -8,7 +9,8 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from brats.data.epoch import PlannedBatch, TrainingCase, plan_epoch, sample_slices, shard
+from brats.config import TrainConfig
+from brats.data.epoch import EpochPlan, PlannedBatch, TrainingCase, plan_epoch, sample_slices, shard
 
 
 def case(case_id: str, n_free_below: int, n_tumour: int, n_free_above: int) -> TrainingCase:
@@ -162,6 +164,44 @@ def test_other_epochs_and_other_seeds_give_other_orders() -> None:
 def test_every_epoch_has_the_same_number_of_steps(ratio: float) -> None:
     cases = realistic(11)
     assert len({len(plan(cases, epoch=epoch, ratio=ratio)) for epoch in range(5)}) == 1
+
+
+# The plan of a run
+
+
+def epoch_plan(n: int, **options: int | float) -> EpochPlan:
+    defaults = {"seed": 0, "batch_size": 16, "tumour_free_ratio": 0.25}
+    return EpochPlan(cases=tuple(realistic(n)), **{**defaults, **options})  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("seed", [0, 1, 7])
+@pytest.mark.parametrize(("n", "batch_size", "ratio"), [(1, 7, 0.25), (9, 16, 0.0), (17, 5, 0.25), (20, 16, 2.0)])
+def test_counts_of_a_plan_are_those_of_every_epoch(n: int, batch_size: int, ratio: float, seed: int) -> None:
+    of_run = epoch_plan(n, seed=seed, batch_size=batch_size, tumour_free_ratio=ratio)
+    for epoch in (1, 2, 5, 30):
+        sizes_of_batches = [len(batch.slices) for batch in of_run.epoch(epoch)]
+        assert of_run.steps_per_epoch == len(sizes_of_batches)
+        assert of_run.slices_per_epoch == sum(sizes_of_batches)
+        assert of_run.smallest_batch == min(sizes_of_batches)
+
+
+def test_plan_of_a_run_is_of_its_training_cases_and_its_configuration() -> None:
+    split = [
+        {"case_id": "a", "split": "train", "tumour_per_slice": [0, 5, 0]},
+        {"case_id": "b", "split": "val", "tumour_per_slice": [9]},
+        {"case_id": "c", "split": "test", "tumour_per_slice": [9]},
+        {"case_id": "d", "split": "train", "tumour_per_slice": [2]},
+    ]
+    config = TrainConfig(seed=3, batch_size=2, tumour_free_ratio=1.0)
+    of_run = EpochPlan.of(config, split)
+    cases = [TrainingCase("a", (0, 5, 0)), TrainingCase("d", (2,))]
+    assert of_run.cases == tuple(cases)
+    assert of_run.epoch(4) == plan(cases, seed=3, epoch=4, batch_size=2, ratio=1.0)
+
+
+def test_copy_of_a_plan_in_another_process_finds_what_is_kept_for_it() -> None:
+    of_run = epoch_plan(3)
+    assert {of_run: "kept"}[pickle.loads(pickle.dumps(of_run))] == "kept"
 
 
 # Workers

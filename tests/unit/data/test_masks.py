@@ -1,6 +1,5 @@
 """Predicted masks in Parquet: on the source's grid, in its axes, as the NIfTI file of the same prediction."""
 
-import itertools
 from pathlib import Path
 
 import nibabel as nib
@@ -17,29 +16,24 @@ from brats.data.preprocess import read_case
 from brats.data.volume import nifti_bytes
 from brats.errors import StorageError
 from brats.labels import ED, ET, NCR, Labels
+from tests.support.volumes import ORIENTATIONS, oriented_affine
 
 SHAPE = (9, 8, 7)
 BOX = (slice(2, 6), slice(1, 6), slice(3, 6))  # of the brain, in source axes
-ORIENTATIONS = [
-    (order, flips) for order in itertools.permutations(range(3)) for flips in itertools.product((1, -1), repeat=3)
-]
 
 
 def case_in(folder: Path, order: tuple[int, ...] = (0, 1, 2), flips: tuple[int, ...] = (-1, -1, 1)) -> Case:
-    """A case whose source axis i runs along RAS+ axis order[i] in the direction flips[i]."""
-    affine = np.zeros((4, 4))
-    affine[3, 3] = 1
-    for source, (ras, flip) in enumerate(zip(order, flips, strict=True)):
-        affine[ras, source] = flip
+    """A case read from a file in one of `ORIENTATIONS`."""
     voxels = np.zeros(SHAPE, np.int16)
     voxels[BOX] = np.arange(1, 61).reshape(4, 5, 3)
-    nib.save(nib.Nifti1Image(voxels, affine), folder / "case_flair.nii.gz")
+    nib.save(nib.Nifti1Image(voxels, oriented_affine(order, flips)), folder / "case_flair.nii.gz")
     return read_case(find_cases(str(folder), ("flair",)).cases[0], ("flair",))
 
 
 def prediction(case: Case) -> Labels:
-    """Labels of every kind all over the crop, without any symmetry."""
-    return np.random.default_rng(0).integers(0, 4, case.images["flair"].shape).astype(np.uint8)
+    """Labels of every kind all over the crop, without any symmetry, on the source's grid."""
+    predicted = np.random.default_rng(0).integers(0, 4, case.images["flair"].shape).astype(np.uint8)
+    return case.on_source_grid(predicted)
 
 
 def load(path: Path, content: bytes) -> Labels:
@@ -55,8 +49,8 @@ def test_slice_k_is_slice_k_of_the_nifti_file_of_the_same_prediction(
 ) -> None:
     case = case_in(tmp_path, order, flips)
     predicted = prediction(case)
-    write_masks(str(tmp_path), case, predicted)
-    nifti = load(tmp_path / "x.nii.gz", nifti_bytes(case.uncropped(predicted), case.grid, case.layout))
+    write_masks(str(tmp_path), "case", predicted)
+    nifti = load(tmp_path / "x.nii.gz", nifti_bytes(predicted, case.grid, case.layout))
     frame = pd.read_parquet(masks_path(str(tmp_path), case.case_id))
     assert frame["slice_index"].tolist() == list(range(7))
     for k, height, width, mask in frame[["slice_index", "height", "width", "mask"]].itertuples(index=False):
@@ -66,24 +60,23 @@ def test_slice_k_is_slice_k_of_the_nifti_file_of_the_same_prediction(
 
 def test_a_mask_lies_where_the_brain_lies_in_the_source(tmp_path: Path) -> None:
     case = case_in(tmp_path)
-    write_masks(str(tmp_path), case, np.full(case.images["flair"].shape, ED, np.uint8))
+    write_masks(str(tmp_path), "case", case.on_source_grid(np.full(case.images["flair"].shape, ED, np.uint8)))
     expected = np.zeros(SHAPE, np.uint8)
     expected[BOX] = ED
     np.testing.assert_array_equal(read_masks(masks_path(str(tmp_path), "case")), expected)
 
 
 def test_masks_read_back_are_the_prediction_in_source_axes(tmp_path: Path) -> None:
-    case = case_in(tmp_path)  # stored LPS: x and y run the other way in RAS+
-    predicted = prediction(case)
-    write_masks(str(tmp_path), case, predicted)
+    predicted = prediction(case_in(tmp_path))
+    write_masks(str(tmp_path), "case", predicted)
     masks = read_masks(masks_path(str(tmp_path), "case"))
-    np.testing.assert_array_equal(masks[::-1, ::-1], case.uncropped(predicted))
+    np.testing.assert_array_equal(masks, predicted)
     assert set(np.unique(masks)) == {0, NCR, ED, ET}
 
 
 def test_the_file_says_how_a_mask_is_decoded(tmp_path: Path) -> None:
     case = case_in(tmp_path)
-    write_masks(str(tmp_path), case, prediction(case))
+    write_masks(str(tmp_path), "case", prediction(case))
     path = masks_path(str(tmp_path), "case")
     assert path == storage.join(str(tmp_path), "masks", "case.parquet")
     table = storage.read_table(path, MASK)

@@ -1,7 +1,6 @@
 """Volumes in RAS+: orientation and back, checks of values, labels, and masks on the source's grid."""
 
 import gzip
-import itertools
 import json
 from pathlib import Path
 from typing import Any
@@ -17,13 +16,10 @@ from brats.data.volume import Grid, check_same_grid, from_ras, nifti_bytes, read
 from brats.errors import CaseError
 from brats.labels import ED, ET, NCR
 from brats.storage import FileInfo
+from tests.support.volumes import ORIENTATIONS, oriented_affine
 
 VOXELS = np.arange(24, dtype=np.int16).reshape(2, 3, 4)
 BRATS_AFFINE = np.array([[-1.0, 0, 0, 0], [0, -1, 0, 239], [0, 0, 1, 0], [0, 0, 0, 1]])  # stored LPS
-
-ALL_ORIENTATIONS = [
-    (order, flips) for order in itertools.permutations(range(3)) for flips in itertools.product((1, -1), repeat=3)
-]
 
 
 def save(path: Path, voxels: npt.NDArray[Any] = VOXELS, affine: Any = BRATS_AFFINE) -> FileInfo:
@@ -39,16 +35,6 @@ def load(path: str) -> nib.Nifti1Image:
 
 def grid_of(file: FileInfo) -> Grid:
     return read_volume(file).grid
-
-
-def affine_of(order: tuple[int, ...], flips: tuple[int, ...]) -> npt.NDArray[np.float64]:
-    """Source axis i runs along RAS+ axis order[i], in the direction flips[i], with spacing 1, 2 or 4 mm."""
-    affine = np.eye(4)
-    affine[:3, :3] = 0
-    for source, (ras, flip) in enumerate(zip(order, flips, strict=True)):
-        affine[ras, source] = flip * 2**source
-    affine[:3, 3] = (10, -20, 30)
-    return affine
 
 
 def rotation(degrees: float) -> npt.NDArray[np.float64]:
@@ -76,18 +62,19 @@ def test_an_ras_file_is_left_as_it_is(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("degrees", [0, 20])
-@pytest.mark.parametrize(("order", "flips"), ALL_ORIENTATIONS)
+@pytest.mark.parametrize(("order", "flips"), ORIENTATIONS)
 def test_every_orientation_is_turned_as_nibabel_does_and_back(
     tmp_path: Path, order: tuple[int, ...], flips: tuple[int, ...], degrees: float
 ) -> None:
-    file = save(tmp_path / "x.nii", affine=rotation(degrees) @ affine_of(order, flips))
+    file = save(tmp_path / "x.nii", affine=rotation(degrees) @ oriented_affine(order, flips))
     volume = read_volume(file)
     grid = volume.grid
     expected = nib.as_closest_canonical(load(file.path))
     np.testing.assert_array_equal(volume.voxels, np.asarray(expected.dataobj))
     np.testing.assert_allclose(grid.ras_affine, expected.affine, atol=1e-12)
     assert grid.ras_shape == volume.voxels.shape
-    assert grid.spacing_mm == pytest.approx([2.0 ** order.index(axis) for axis in range(3)], abs=1e-6)
+    assert grid.spacing_xyz_mm == pytest.approx([2.0 ** order.index(axis) for axis in range(3)], abs=1e-6)
+    assert grid.spacing_shw_mm == pytest.approx([4, 1, 2], abs=1e-6)  # of slices along the file's third axis
     np.testing.assert_array_equal(from_ras(volume.voxels, grid), VOXELS)
     np.testing.assert_array_equal(to_ras(VOXELS, grid), volume.voxels)
 
@@ -99,7 +86,7 @@ def test_turning_copies_nothing(tmp_path: Path) -> None:
 
 
 def test_a_grid_survives_json_exactly(tmp_path: Path) -> None:
-    affine = rotation(33.3) @ affine_of((2, 0, 1), (1, -1, 1))
+    affine = rotation(33.3) @ oriented_affine((2, 0, 1), (1, -1, 1))
     grid = grid_of(save(tmp_path / "x.nii", affine=affine))
     assert Grid.from_json(json.loads(json.dumps(grid.to_json()))) == grid
 
@@ -201,7 +188,7 @@ def test_a_4_in_a_2023_file_is_explained(tmp_path: Path) -> None:
 
 def headers() -> dict[str, nib.Nifti1Header]:
     """Headers that place a volume in space in each of the ways NIfTI has."""
-    affine = rotation(20) @ affine_of((1, 2, 0), (-1, 1, 1))
+    affine = rotation(20) @ oriented_affine((1, 2, 0), (-1, 1, 1))
     by_name = {name: nib.Nifti1Header() for name in ("sform", "qform", "both", "neither")}
     by_name["sform"].set_sform(affine, code=4)
     by_name["qform"].set_qform(affine, code=1)
@@ -219,7 +206,8 @@ def test_a_written_mask_overlays_its_source(tmp_path: Path, name: str) -> None:
     path = str(tmp_path / "x_seg.nii.gz")
     source = load(path)
     labels, grid = read_labels(FileInfo(path, 0), "brats2018")
-    content = nifti_bytes(labels, Grid.from_json(json.loads(json.dumps(grid.to_json()))), "brats2018")
+    grid = Grid.from_json(json.loads(json.dumps(grid.to_json())))
+    content = nifti_bytes(from_ras(labels, grid), grid, "brats2018")
     written = nib.Nifti1Image.from_bytes(gzip.decompress(content))
     np.testing.assert_array_equal(np.asarray(written.dataobj), codes_2020())
     np.testing.assert_array_equal(written.affine, source.affine)
@@ -238,7 +226,7 @@ def test_a_written_mask_has_the_codes_of_its_layout(tmp_path: Path, layout: str,
     grid = grid_of(save(tmp_path / "x.nii"))
     labels = np.zeros((2, 3, 4), np.uint8)
     labels[0, 0] = [0, NCR, ED, ET]
-    written = nib.Nifti1Image.from_bytes(gzip.decompress(nifti_bytes(labels, grid, layout)))
+    written = nib.Nifti1Image.from_bytes(gzip.decompress(nifti_bytes(from_ras(labels, grid), grid, layout)))
     assert np.asarray(written.dataobj)[1, 2].tolist() == [0, 1, 2, code_of_et]
     assert written.get_data_dtype() == np.uint8
 
@@ -295,7 +283,7 @@ def test_every_real_image_equals_what_nibabel_reads(real_data_dir: str) -> None:
             assert volume.voxels.dtype == stored.dtype
             np.testing.assert_array_equal(volume.voxels, stored)
             np.testing.assert_array_equal(volume.grid.ras_affine, expected.affine)
-            assert list(volume.grid.spacing_mm) == [1, 1, 1]
+            assert list(volume.grid.spacing_xyz_mm) == [1, 1, 1]
             assert list(volume.grid.shape) == [240, 240, 155]
 
 
@@ -314,7 +302,8 @@ def test_every_real_reference_mask_is_written_as_it_was_read(real_data_dir: str)
         assert case.segmentation is not None
         source = load(case.segmentation.path)
         labels, grid = read_labels(case.segmentation, case.layout)
-        written = nib.Nifti1Image.from_bytes(gzip.decompress(nifti_bytes(labels, grid, case.layout)))
+        content = nifti_bytes(from_ras(labels, grid), grid, case.layout)
+        written = nib.Nifti1Image.from_bytes(gzip.decompress(content))
         np.testing.assert_array_equal(np.asarray(written.dataobj), np.asarray(source.dataobj))
         np.testing.assert_array_equal(from_ras(LAYOUTS[case.layout].encode(labels), grid), source.dataobj)
         np.testing.assert_array_equal(written.affine, source.affine)

@@ -1,11 +1,15 @@
 """The part of a case: written, read, and when it counts as done."""
 
+import json
+import math
+from collections.abc import Callable
 from pathlib import Path
 
-import pandas as pd
+import pytest
 
 from brats.data.rejects import Reject
-from brats.score.parts import Part, is_done, read_parts, write_part
+from brats.errors import StorageError
+from brats.score.parts import Part, check_parts, is_done, read_parts, write_part
 
 ROW = {"case_id": "a", "region": "WT", "dice": 0.5, "sensitivity": None}
 
@@ -28,13 +32,83 @@ def test_no_folder_has_no_parts(tmp_path: Path) -> None:
 
 def test_unfinished_files_are_not_parts(tmp_path: Path) -> None:
     write_part(str(tmp_path), Part(case_id="a", source_bytes=1))
-    (tmp_path / "parts" / ".partial-x.parquet").write_bytes(b"half")
+    for name in (".partial-x", ".partial-x.json", ".partial-x.parquet"):
+        (tmp_path / "parts" / name).write_bytes(b"half")
     assert list(read_parts(str(tmp_path))) == ["a"]
 
 
-def test_pandas_reads_a_part(tmp_path: Path) -> None:
+def test_part_is_one_json_document(tmp_path: Path) -> None:
     write_part(str(tmp_path), Part(case_id="a", source_bytes=1, cases=[ROW]))
-    assert list(pd.read_parquet(tmp_path / "parts" / "a.parquet").kind) == ["source", "cases"]
+    assert json.loads((tmp_path / "parts" / "a.json").read_text()) == {
+        "format": "brats-ray part 2",
+        "case_id": "a",
+        "source_bytes": 1,
+        "reject": None,
+        "cases": [ROW],
+        "slices": [],
+        "notebook": [],
+    }
+
+
+def test_numbers_come_back_bit_for_bit(tmp_path: Path) -> None:
+    values = [0.1 + 0.2, 1 / 3, 5e-324, 1.7976931348623157e308, -0.0, 2.0, 373.13]
+    row = {"n": 2**53 + 1, "none": None, **{str(index): value for index, value in enumerate(values)}}
+    write_part(str(tmp_path), Part(case_id="a", source_bytes=2**40, cases=[row]))
+    part = read_parts(str(tmp_path))["a"]
+    assert [part.cases[0][str(index)].hex() for index in range(len(values))] == [value.hex() for value in values]
+    assert (part.cases[0]["n"], part.cases[0]["none"], part.source_bytes) == (2**53 + 1, None, 2**40)
+    assert type(part.cases[0]["5"]) is float
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+def test_value_that_json_has_not_is_refused_and_nothing_written(tmp_path: Path, value: float) -> None:
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        write_part(str(tmp_path), Part(case_id="a", source_bytes=1, cases=[{**ROW, "dice": value}]))
+    assert read_parts(str(tmp_path)) == {}
+
+
+@pytest.mark.parametrize("check", [read_parts, check_parts])
+def test_part_of_an_earlier_version_is_named_with_the_remedy(
+    tmp_path: Path, check: Callable[[str], object]
+) -> None:
+    write_part(str(tmp_path), Part(case_id="a", source_bytes=1))
+    (tmp_path / "parts" / "b.parquet").write_bytes(b"PAR1")
+    with pytest.raises(StorageError) as caught:
+        check(str(tmp_path))
+    assert str(caught.value) == (
+        f"{tmp_path}/parts/b.parquet: a result in Parquet, of an earlier version of brats-ray; choose another "
+        f"--out, or remove {tmp_path}/parts and run again, which scores its cases anew"
+    )
+
+
+def test_part_of_a_newer_format_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "parts").mkdir()
+    (tmp_path / "parts" / "a.json").write_text('{"format": "brats-ray part 3", "rows": {}}')
+    with pytest.raises(
+        StorageError, match=r"a\.json: of the format 'brats-ray part 3', this program reads .* part 2'"
+    ):
+        read_parts(str(tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        (b"", "Expecting value"),
+        (b'{"format": "brats-ray part 2", "case_id": "a", "sou', "Unterminated string"),
+        (b"\xff\xfe\x00", "decode"),
+        (b"[1, 2]", "not a JSON object"),
+        (b'{"case_id": "a"}', "it lacks format"),
+        (
+            b'{"format": "brats-ray part 2", "case_id": "a"}',
+            "it lacks cases, notebook, reject, slices, source_bytes",
+        ),
+    ],
+)
+def test_damaged_part_is_named(tmp_path: Path, content: bytes, reason: str) -> None:
+    (tmp_path / "parts").mkdir()
+    (tmp_path / "parts" / "a.json").write_bytes(content)
+    with pytest.raises(StorageError, match=rf"a\.json: damaged, .*{reason}.*; remove it and run again"):
+        read_parts(str(tmp_path))
 
 
 def test_case_is_done_unless_its_files_changed_or_its_reject_may_pass() -> None:
