@@ -28,7 +28,7 @@ from tests.support.fault_cluster import (
 )
 from tests.support.synthetic import write_case, write_cases
 
-pytestmark = [pytest.mark.ray, pytest.mark.slow]
+pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.timeout(1800)]  # `struck` counts as its first test
 
 N_CASES = 16
 PREDICTOR = "MapWorker(Map(Predictor))"

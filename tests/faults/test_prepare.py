@@ -27,7 +27,7 @@ from tests.support.fault_cluster import (
 from tests.support.s3 import FaultyProxy, S3Server
 from tests.support.synthetic import write_cases
 
-pytestmark = pytest.mark.ray
+pytestmark = [pytest.mark.ray, pytest.mark.timeout(1800)]  # `struck` counts as its first test
 
 N_CASES = 30
 STEP = "Map(prepare_case)"
