@@ -16,13 +16,13 @@ from dataclasses import dataclass
 from types import NoneType
 from typing import Any, Protocol, TypeVar, get_args, get_origin
 
-from brats.config import TrainConfig, option
+from brats.config import TrainConfig, option_name
 from brats.errors import BratsError, ConfigError
 from brats.presets import choose_preset, train_defaults
 
 DONE, FAILED, WRONG_COMMAND = 0, 1, 2
 HELP_WIDTH = 100  # at most: longer lines are hard to read
-NO_BREAK_SPACE = "\xa0"  # keeps "(default: 10)" on one line of the help
+NO_BREAK_SPACE = "\xa0"  # keeps "(default: 10)" together where lines are wrapped; printed as a plain one
 
 KINDS = {str: ("NAME", "a value"), int: ("N", "a whole number"), float: ("X", "a number")}
 """How the help and the errors name a value of a type."""
@@ -85,9 +85,8 @@ def _values(config_class: type, options: Sequence["Option"], arguments: Sequence
     """The values of the fields that are given, or that a preset or the environment sets."""
     texts = _split(options, arguments)
     if "help" in texts:
-        defaults = _defaults(config_class, texts)
-        help_text = _parser(options, inspect.getdoc(config_class) or "", defaults).format_help()
-        print(help_text.replace(NO_BREAK_SPACE, " "), end="")
+        parser = _parser(options, inspect.getdoc(config_class) or "", _defaults(config_class, texts))
+        print(parser.format_help().replace(NO_BREAK_SPACE, " "), end="")
         sys.exit(DONE)
     given = {each.name: each.value(texts[each.name]) for each in options if each.name in texts}
     defaults = _defaults(config_class, given)
@@ -118,7 +117,7 @@ class Option:
 
     @property
     def flag(self) -> str:
-        return option(f"no_{self.name}" if self.field.default is True else self.name)
+        return option_name(f"no_{self.name}" if self.field.default is True else self.name)
 
     @property
     def several(self) -> bool:
@@ -249,7 +248,7 @@ def _parser(
 
 
 def _add(group: Any, option: Option, default: Any) -> None:
-    """Add an option in both spellings; the one with underscores is not shown."""
+    """Add an option to a group of the parser, in both spellings; the help leaves out the one with underscores."""
     settings: dict[str, Any] = {"dest": option.name}
     text = option.text
     if option.kind is bool:
@@ -259,7 +258,7 @@ def _add(group: Any, option: Option, default: Any) -> None:
         if default is not None and default is not dataclasses.MISSING:
             values = default if option.several else (default,)
             words = [f"{value:g}" if isinstance(value, float) else str(value) for value in values]
-            text += f" (default: {' '.join(words)})".replace(" ", NO_BREAK_SPACE).replace(NO_BREAK_SPACE, " ", 1)
+            text += f" (default:{NO_BREAK_SPACE}{NO_BREAK_SPACE.join(words)})"
     shown, hidden = _spellings(option)
     group.add_argument(shown, help=text.replace("%", "%%"), **settings)
     if hidden != shown:

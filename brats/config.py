@@ -255,7 +255,7 @@ class ReportConfig:
         check_options(self)
 
 
-def option(name: str) -> str:
+def option_name(name: str) -> str:
     """The option that sets a field."""
     return "--" + name.replace("_", "-")
 
@@ -265,7 +265,7 @@ def check_options(config: Any) -> None:
     for item in dataclasses.fields(config):
         value = getattr(config, item.name)
         if item.metadata.get("path") and value == "":
-            raise ConfigError(f"{option(item.name)} must not be empty")
+            raise ConfigError(f"{option_name(item.name)} must not be empty")
         limits = item.metadata.get("limits")
         if limits and value is not None and (problem := limits.problem(value)):
-            raise ConfigError(f"{option(item.name)} {problem}")
+            raise ConfigError(f"{option_name(item.name)} {problem}")

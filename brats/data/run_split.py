@@ -41,6 +41,13 @@ def read_split(run: str) -> list[Row]:
     return rows
 
 
+def read_prepared(run: str) -> str:
+    """The path of the prepared dataset that a run was last started with."""
+    path = split_path(run)
+    prepared: str = storage.read_metadata(storage.read_table(path, SPLIT).schema, path, SPLIT)["prepared"]
+    return prepared
+
+
 def freeze_split(config: TrainConfig, run: str, prepared: str) -> list[Row]:
     """The labelled cases of this run with their splits, as `RUN/split.parquet` keeps them from its first start.
 
@@ -56,6 +63,8 @@ def freeze_split(config: TrainConfig, run: str, prepared: str) -> list[Row]:
         storage.write_table(split_path(run), SPLIT, SPLIT.table(split), prepared=prepared)
     for row in split:
         _check_case(row, cases.get(row["case_id"]), config, run, prepared)
+    if read_prepared(run) != prepared:  # the dataset was moved
+        storage.write_table(split_path(run), SPLIT, SPLIT.table(split), prepared=prepared)
     return split
 
 

@@ -105,6 +105,7 @@ def read_card(folder: str) -> ModelCard:
     if content.get("format") != FORMAT:
         raise BundleError(f"{path}: format {content.get('format')!r}, this program reads {FORMAT!r}")
     missing = [item.name for item in fields(ModelCard) if item.name not in content]
+    missing += [item.name for item in fields(InputSpec) if item.name not in content.get("inputs", {})]
     if missing:
         raise BundleError(f"{path}: lacks {', '.join(missing)}")
     values = {item.name: _tuple(content[item.name]) for item in fields(ModelCard)}
@@ -119,8 +120,8 @@ def read_card(folder: str) -> ModelCard:
 
 def _with_inputs(content: dict[str, Any]) -> dict[str, Any]:
     """A card of `FORMAT_WITHOUT_INPUTS` in today's form."""
-    inputs = {name: content.get(name) for name in ("modalities", "divisor")}
-    return {**content, "format": FORMAT, "inputs": inputs} if None not in inputs.values() else content
+    inputs = {name: content[name] for name in ("modalities", "divisor") if name in content}
+    return {**content, "format": FORMAT, "inputs": inputs}
 
 
 def _tuple(value: Any) -> Any:

@@ -1,7 +1,8 @@
-"""The pictures of a run, drawn again from the files it wrote."""
+"""Pictures of a run, drawn from the files that it wrote."""
 
 from brats import storage
 from brats.config import ReportConfig
+from brats.data.run_split import read_prepared, test_dir
 from brats.errors import ConfigError
 from brats.model.history import history_path
 from brats.report.figures import draw_cases, draw_distributions, draw_learning_curves, figures_dir
@@ -13,20 +14,18 @@ def report(config: ReportConfig) -> list[str]:
 
     Returns the paths of the pictures. Raises ConfigError for a folder that is not a run.
     """
-    run = storage.absolute(config.run)
-    figures = storage.absolute(config.out) if config.out else figures_dir(run)
+    run = config.run
+    figures = config.out or figures_dir(run)
     if not storage.exists(history_path(run)):
         raise ConfigError(f"--run: {run} has no history.parquet; give the --out of a finished train.py")
     pictures = [draw_learning_curves(run, figures)]
-    predictions = storage.join(run, "test")
+    predictions = test_dir(run)
     if storage.exists(metrics_path(predictions, "cases")):
-        prepared = storage.read_json(storage.join(predictions, "config.json"))["execution"]["data"]
+        prepared = read_prepared(run)
         try:
             pictures += draw_cases(predictions, figures, prepared)
         except FileNotFoundError as error:
-            raise ConfigError(
-                f"{prepared}: the prepared cases of {run} are not there any more ({error})"
-            ) from error
+            raise ConfigError(f"{prepared}: the prepared cases of {run} are gone ({error})") from error
         distributions = draw_distributions(predictions, figures)
         pictures += [distributions] if distributions else []
     return pictures

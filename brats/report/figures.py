@@ -1,4 +1,4 @@
-"""Pictures of a run: learning curves, cases with their outlines, distributions of scores. Drawn from files only.
+"""Pictures of a run, drawn from its files: learning curves, cases with their outlines, distributions of scores.
 
 Axes: `Z H W` slices of a crop, H = X and W = Y in RAS+.
 """
@@ -67,7 +67,7 @@ def draw_distributions(predictions: str, figures: str) -> str | None:
 
 
 def read_prediction(predictions: str, case: Case) -> Labels:
-    """The predicted label map of a case, (Z, H, W): the part that is the case's crop."""
+    """The predicted label map of a case, (Z, H, W): cut to the crop of the case."""
     return crop(to_ras(read_masks(masks_path(predictions, case.case_id)), case.grid), case.box)
 
 
@@ -140,7 +140,7 @@ def plot_distributions(metrics: pd.DataFrame) -> Figure:
 
 
 def _draw_distribution(axes: Axes, metrics: pd.DataFrame, column: str, n_decimals: int, unit: str) -> None:
-    """One column of points for each region. A case has the same place in all, so that it can be followed."""
+    """One column of points for each region. A case has the same place in each, so that it can be followed."""
     values = metrics.pivot(index="case_id", columns="region", values=column).reindex(columns=list(REGIONS))
     places = ((np.arange(len(values)) + 0.5) / len(values) - 0.5) * 0.5
     ticks = []

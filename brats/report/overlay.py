@@ -26,8 +26,8 @@ MODALITY_NAMES = {"flair": "FLAIR", "t1": "T1", "t1ce": "T1ce", "t2": "T2"}
 
 WINDOW_PERCENTILES = (1, 99.5)  # of the values inside the brain; what is darker or brighter is clipped
 LETTER_ROOM_MM = 10  # around the crop, for the letters of the directions
-FIELD_MARGIN_MM = 10  # of healthy tissue shown around the tumour
-MIN_FIELD_MM = 30  # shown around the smallest tumour
+VIEW_MARGIN_MM = 10  # of healthy tissue shown around the tumour
+MIN_VIEW_MM = 30  # shown around the smallest tumour
 
 REFERENCE_LINE: dict[str, Any] = {"linestyle": "solid", "linewidth": 1.9}
 PREDICTION_LINE: dict[str, Any] = {"linestyle": (0, (3, 2.5)), "linewidth": 1.1}
@@ -39,8 +39,8 @@ OUTLINE_LEVELS = dict(zip(REGIONS, np.linspace(0.1, 0.9, len(REGIONS)), strict=T
 _WIDTH_IN, _DPI = 10, 160
 
 
-class Field(NamedTuple):
-    """The part of a slice that a panel shows. In pixels, of which number k reaches from k - 0.5 to k + 0.5."""
+class View(NamedTuple):
+    """What a panel shows of a slice, in pixels; pixel k reaches from k - 0.5 to k + 0.5."""
 
     left: float
     right: float
@@ -71,7 +71,7 @@ def to_display(plane: Array) -> Array:
 
 
 def grey_levels(image: Array, intensity: Intensity, index: int) -> npt.NDArray[np.float64]:
-    """Slice `index` of an image (Z, H, W) of stored numbers as grey levels (H, W) from 0 to 1; background is 0.
+    """Slice `index` of an image (Z, H, W) of raw values as grey levels (H, W) from 0 to 1; background is 0.
 
     One window serves the whole crop, so that slices of one case compare.
     """
@@ -82,13 +82,13 @@ def grey_levels(image: Array, intensity: Intensity, index: int) -> npt.NDArray[n
     return np.where(inside[index], levels, 0)
 
 
-def whole_field(shape: tuple[int, ...], row_mm: float, column_mm: float) -> Field:
+def whole_view(shape: tuple[int, ...], row_mm: float, column_mm: float) -> View:
     """All of a slice of this shape (rows, columns), with room for the letters of the directions around it."""
     across, down = LETTER_ROOM_MM / column_mm, LETTER_ROOM_MM / row_mm
-    return Field(-0.5 - across, shape[1] - 0.5 + across, shape[0] - 0.5 + down, -0.5 - down)
+    return View(-0.5 - across, shape[1] - 0.5 + across, shape[0] - 0.5 + down, -0.5 - down)
 
 
-def tumour_field(tumour: Mask, row_mm: float, column_mm: float) -> Field:
+def tumour_view(tumour: Mask, row_mm: float, column_mm: float) -> View:
     """A square, in mm, around the tumour (rows, columns), or around everything where there is none.
 
     It is kept inside the slice where it fits.
@@ -96,14 +96,14 @@ def tumour_field(tumour: Mask, row_mm: float, column_mm: float) -> Field:
     shown = tumour if tumour.any() else np.ones_like(tumour)
     rows, columns = np.flatnonzero(shown.any(axis=1)), np.flatnonzero(shown.any(axis=0))
     extent_mm = max(np.ptp(rows) * row_mm + row_mm, np.ptp(columns) * column_mm + column_mm)
-    side_mm = max(extent_mm + 2 * FIELD_MARGIN_MM, MIN_FIELD_MM)
-    top, bottom = _span(rows, side_mm / row_mm, tumour.shape[0])
-    left, right = _span(columns, side_mm / column_mm, tumour.shape[1])
-    return Field(left, right, bottom, top)
+    side_mm = max(extent_mm + 2 * VIEW_MARGIN_MM, MIN_VIEW_MM)
+    top, bottom = _edges_around(rows, side_mm / row_mm, tumour.shape[0])
+    left, right = _edges_around(columns, side_mm / column_mm, tumour.shape[1])
+    return View(left, right, bottom, top)
 
 
-def _span(used: npt.NDArray[np.intp], length: float, n_pixels: int) -> tuple[float, float]:
-    """The edges of a span of `length` pixels around the used ones, moved inside the `n_pixels` where it fits."""
+def _edges_around(used: npt.NDArray[np.intp], length: float, n_pixels: int) -> tuple[float, float]:
+    """The edges of a stretch of `length` pixels around the used ones, moved inside the `n_pixels` where it fits."""
     room = n_pixels - length
     start = min(max((used[0] + used[-1] + 1 - length) / 2, 0), room) if room > 0 else room / 2
     return start - 0.5, start - 0.5 + length
@@ -119,14 +119,14 @@ def plot_case(case: Case, predicted: Labels, scores: pd.DataFrame, heading: str)
     index = choose_slice(case.labels, predicted)
     reference, prediction = to_display(case.labels[index]), to_display(predicted[index])
     _, column_mm, row_mm = case.spacing_zhw_mm
-    whole = whole_field(reference.shape, row_mm, column_mm)
-    enlarged = tumour_field((reference > 0) | (prediction > 0), row_mm, column_mm)
+    whole = whole_view(reference.shape, row_mm, column_mm)
+    enlarged = tumour_view((reference > 0) | (prediction > 0), row_mm, column_mm)
     figure, panels = _case_panels(len(case.images), whole.height * row_mm / (whole.width * column_mm))
     for name, overview, detail in zip(case.images, *panels, strict=True):
         levels = to_display(grey_levels(case.images[name], case.intensities[name], index))
-        for axes, field in ((overview, whole), (detail, enlarged)):
+        for axes, view in ((overview, whole), (detail, enlarged)):
             axes.imshow(levels, cmap="gray", vmin=0, vmax=1, aspect=row_mm / column_mm)
-            axes.set(xlim=field[:2], ylim=field[2:])
+            axes.set(xlim=view[:2], ylim=view[2:])
             axes.set_axis_off()
             _draw_directions(axes)
         overview.set_title(MODALITY_NAMES.get(name, name), color="white")

@@ -1,9 +1,9 @@
-"""Scores of a predicted label map against its reference: per case in 3-D, per slice, and the notebooks' way.
+"""Scores of a predicted label map against its reference: per case in 3-D, per slice, and as notebooks do it.
 
 Axes: `S H W` slices of a label map, `L` labels 0 (background), NCR, ED, ET.
 
-All overlaps come from one table: how many voxels have which label in the reference and which in the
-prediction. Label maps may be crops of a volume in which everything outside is background in both.
+All overlaps come from one count: how many voxels have which label in the reference and which in the prediction.
+Label maps may be crops of a volume in which everything outside is background in both.
 """
 
 from collections.abc import Callable
@@ -30,6 +30,23 @@ MICRO, MACRO = f"micro over {LABELS.size} labels", f"macro over {LABELS.size} la
 
 Counts = npt.NDArray[np.int64]
 """Numbers of voxels (..., L, L) by their label in the reference, then by their label in the prediction."""
+
+
+@dataclass(frozen=True)
+class Overlap:
+    """Two label maps of a case side by side, counted once: what every score is computed from.
+
+    reference, predicted: the box (S H W) of the maps that holds all tumour of both
+    spacing_mm:           of their axes
+    slice_counts:         (S, L, L), of every slice of the maps, in and beside the box
+    counts:               (L, L), of the full volume
+    """
+
+    reference: Labels
+    predicted: Labels
+    spacing_mm: Spacing
+    slice_counts: Counts
+    counts: Counts
 
 
 @dataclass(frozen=True)
@@ -120,23 +137,6 @@ class NotebookMetric(TypedDict):
     value: float
 
 
-@dataclass(frozen=True)
-class Overlap:
-    """Two label maps of a case side by side, counted once: what every score is computed from.
-
-    reference, predicted: the box (S H W) of the maps that holds all tumour of both
-    spacing_mm:           of their axes
-    slice_counts:         (S, L, L), of every slice of the maps, in and beside the box
-    counts:               (L, L), of the full volume
-    """
-
-    reference: Labels
-    predicted: Labels
-    spacing_mm: Spacing
-    slice_counts: Counts
-    counts: Counts
-
-
 def count_overlap(reference: Labels, predicted: Labels, spacing_mm: Spacing, n_outside: int = 0) -> Overlap:
     """Count the label pairs of a case, in label maps (S, H, W) that may be crops of its volume.
 
@@ -177,9 +177,9 @@ def slice_metrics(overlap: Overlap) -> list[SliceMetrics]:
     """
     columns = []
     for region in REGIONS:
-        both, n_reference, n_predicted = _region_counts(overlap.slice_counts, region)
-        n_either = n_reference + n_predicted
-        dice = np.divide(2 * both, n_either, out=np.ones(len(both)), where=n_either > 0)
+        n_both, n_reference, n_predicted = _region_counts(overlap.slice_counts, region)
+        n_sum = n_reference + n_predicted
+        dice = np.divide(2 * n_both, n_sum, out=np.ones(len(n_sum)), where=n_sum > 0)
         columns.append(zip(dice.tolist(), n_reference.tolist(), n_predicted.tolist(), strict=True))
     return [
         SliceMetrics(
@@ -238,13 +238,13 @@ def _region_counts(counts: Counts, region: str) -> tuple[Counts, Counts, Counts]
 
 
 def _region_overlap(overlap: Overlap, region: str) -> RegionOverlap:
-    both, n_reference, n_predicted = (int(count) for count in _region_counts(overlap.counts, region))
+    n_both, n_reference, n_predicted = (int(count) for count in _region_counts(overlap.counts, region))
     reference, predicted = (region_mask(labels, region) for labels in (overlap.reference, overlap.predicted))
     return RegionOverlap(
         n_voxels=int(overlap.counts.sum()),
         n_reference=n_reference,
         n_predicted=n_predicted,
-        n_both=both,
+        n_both=n_both,
         distances=surface_distances(reference, predicted, overlap.spacing_mm),
     )
 

@@ -14,9 +14,9 @@ from typing import Any
 from brats import storage
 from brats.data.rejects import Reject
 from brats.errors import StorageError
-from brats.score.tables import Row
+from brats.score.tables import MetricRow
 
-FORMAT = "brats-ray part 2"  # 1 were Parquet files
+FORMAT = "brats-ray part 2"  # those of format 1 were Parquet files
 READERS = 8  # parts read at a time; on S3 their latencies overlap
 
 
@@ -27,9 +27,9 @@ class Part:
     case_id: str
     source_bytes: int
     reject: Reject | None = None
-    cases: Sequence[Row] = ()
-    slices: Sequence[Row] = ()
-    notebook: Sequence[Row] = ()
+    cases: Sequence[MetricRow] = ()
+    slices: Sequence[MetricRow] = ()
+    notebook: Sequence[MetricRow] = ()
 
 
 def is_done(part: Part | None, source_bytes: int) -> bool:
@@ -48,7 +48,7 @@ def part_path(out: str, case_id: str) -> str:
 
 
 def write_part(out: str, part: Part) -> None:
-    """Write a part whole. An undefined value of a row is None; raises ValueError for NaN, which JSON has not."""
+    """Write a part whole. Undefined values are None; raises ValueError for NaN and infinity, which JSON lacks."""
     document = {
         "format": FORMAT,
         "case_id": part.case_id,

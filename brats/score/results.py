@@ -11,7 +11,7 @@ from brats.data.rejects import Reject, check_rejects, write_rejects
 from brats.errors import BratsError
 from brats.score.parts import read_parts
 from brats.score.summary import SUMMARY, format_summary, summarise
-from brats.score.tables import CASES, NOTEBOOK, SLICES, Row, TableName, metrics_dir, metrics_path
+from brats.score.tables import CASES, NOTEBOOK, SLICES, MetricRow, TableName, metrics_dir, metrics_path
 
 
 @dataclass(frozen=True)
@@ -59,7 +59,12 @@ def write_results(
 
 
 def write_metric_tables(
-    out: str, *, cases: Sequence[Row], slices: Sequence[Row], notebook: Sequence[Row], config: Mapping[str, Any]
+    out: str,
+    *,
+    cases: Sequence[MetricRow],
+    slices: Sequence[MetricRow],
+    notebook: Sequence[MetricRow],
+    config: Mapping[str, Any],
 ) -> pa.Table:
     """Write the four tables of `out`/metrics from the rows of all cases. Returns the summary."""
     cases_table, notebook_table = CASES.table(cases), NOTEBOOK.table(notebook)

@@ -80,8 +80,8 @@ def describe(values: Floats, patients: npt.NDArray[Any]) -> dict[str, float | No
 
     patients: (N,), the patient of each case; one patient may have several
     """
-    known = ~np.isnan(values)
-    values, patients = values[known], patients[known]
+    defined = ~np.isnan(values)
+    values, patients = values[defined], patients[defined]
     if not values.size:
         return {"n": 0, **dict.fromkeys(STATISTICS)}
     q25, median, q75 = (float(value) for value in np.quantile(values, (0.25, 0.5, 0.75)))

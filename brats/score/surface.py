@@ -1,6 +1,6 @@
 """Distances between the surfaces of two masks, and HD95, which is read from them.
 
-Axes: `X Y Z` the voxel axes of the masks, in any order as long as the spacing has the same one.
+Axes: `X Y Z` the voxel axes of the masks, in any order; the spacing is in the same order.
 
 The definition is that of google-deepmind/surface-distance. Wherever the eight voxels around a voxel corner
 are not all alike, there is one surface element. It sits at that corner, and its area is that of the
@@ -36,8 +36,8 @@ class AreaWithin:
     areas_mm2:    (N,), the area within each of these distances
     total_mm2:    the area of the whole surface; 0 where its mask is empty
 
-    It ends where PERCENTILE of the area is reached, because farther elements cost most of the search; N is 0
-    where a mask is empty.
+    It may end where PERCENTILE of the area is reached, because elements farther away cost most of the search: a
+    metric that reads more lets `_area_within` go on. N is 0 where a mask is empty.
     """
 
     distances_mm: Floats

@@ -11,7 +11,9 @@ from brats.labels import REGIONS, TISSUES, Labels
 from brats.score.metrics import MACRO, METRICS, MICRO, case_metrics, count_overlap, notebook_metrics, slice_metrics
 from brats.score.surface import Spacing
 
-Row = Mapping[str, Any]
+MetricRow = Mapping[str, Any]
+"""A row of a metric table, by column; its values fit JSON."""
+
 TableName = Literal["cases", "slices", "notebook", "summary"]
 CHANNELS = ", ".join(["background", *map(str.upper, TISSUES)])
 

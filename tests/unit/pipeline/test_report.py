@@ -1,19 +1,22 @@
-"""Drawing a run's pictures again from its files."""
+"""Drawing the pictures of a run from its files."""
 
 from pathlib import Path
 
 import pytest
 
 from brats import storage
-from brats.config import ReportConfig
-from brats.data.dataset import slices_path
+from brats.config import ReportConfig, TrainConfig
+from brats.data.dataset import CASES, cases_path, slices_path
 from brats.data.items import Item, PreparedCase
+from brats.data.run_split import SPLIT, freeze_split, read_prepared, read_split, split_path
 from brats.data.slices import encode_case
 from brats.errors import ConfigError
 from brats.model.history import HISTORY, write_history
 from brats.pipeline.predict import write_case
 from brats.pipeline.report import report
 from brats.score.results import write_results
+from brats.score.tables import CASES as CASE_METRICS
+from brats.score.tables import metrics_path
 from tests.support.prepared import tiny_case
 
 
@@ -37,7 +40,7 @@ def test_run_with_predictions_has_cases_and_distributions_too(tmp_path: Path) ->
     item = Item(case_id="a", patient_id="p", split="test", source=source, source_bytes=1)
     write_case(predictions, item, case, case.labels, nifti=False)
     write_results(predictions, {"a"}, [], config={}, strict=False)
-    storage.write_json(storage.join(predictions, "config.json"), {"execution": {"data": prepared}})
+    storage.write_table(split_path(str(tmp_path)), SPLIT, SPLIT.table([]), prepared=prepared)
     pictures = report(ReportConfig(run=str(tmp_path), out=str(tmp_path / "elsewhere")))
     assert sorted(Path(path).name for path in pictures) == [
         "case_best.png",
@@ -46,6 +49,26 @@ def test_run_with_predictions_has_cases_and_distributions_too(tmp_path: Path) ->
     ]
     assert all(Path(path).parent == tmp_path / "elsewhere" for path in pictures)
     assert all(Path(path).exists() for path in pictures)
+
+
+def test_cases_are_read_from_where_the_dataset_was_moved(tmp_path: Path) -> None:
+    row = {"patient_id": "p", "modalities": ["t1"], "source_bytes": 1, "fold": None}
+    rows = [{**row, "case_id": split, "split": split} for split in ("train", "val")]
+    run = str(tmp_path / "run")
+    for prepared in (str(tmp_path / "first"), str(tmp_path / "moved")):
+        storage.write_table(cases_path(prepared), CASES, CASES.table(rows))
+        split = freeze_split(TrainConfig(modalities=("t1",), out=run), run, prepared)
+        assert read_prepared(run) == prepared
+        assert read_split(run) == split
+
+
+def test_missing_prepared_cases_are_named(tmp_path: Path) -> None:
+    write_run(tmp_path)
+    row = {"case_id": "a", "region": "WT", "dice": 0.5}
+    storage.write_table(metrics_path(str(tmp_path / "test"), "cases"), CASE_METRICS, CASE_METRICS.table([row]))
+    storage.write_table(split_path(str(tmp_path)), SPLIT, SPLIT.table([]), prepared=str(tmp_path / "gone"))
+    with pytest.raises(ConfigError, match=r"gone: the prepared cases of .* are gone"):
+        report(ReportConfig(run=str(tmp_path)))
 
 
 def test_folder_that_is_no_run_is_named(tmp_path: Path) -> None:

@@ -16,13 +16,13 @@ from matplotlib.figure import Figure
 from brats.data.case import Intensity
 from brats.labels import ED, ET, NCR, REGIONS
 from brats.report.overlay import (
-    Field,
+    View,
     choose_slice,
     draw_outlines,
     grey_levels,
     plot_case,
     to_display,
-    tumour_field,
+    tumour_view,
 )
 from tests.support.drawing import LPS, make_case, reference_of
 
@@ -92,28 +92,28 @@ def test_a_negative_slope_turns_dark_to_bright() -> None:
     assert levels[3] == 0
 
 
-def test_the_enlarged_field_is_a_square_with_10_mm_around_the_tumour() -> None:
+def test_the_enlarged_view_is_a_square_with_10_mm_around_the_tumour() -> None:
     tumour = np.zeros((200, 100), bool)
     tumour[60:100, 40:45] = True  # 40 mm by 10 mm; its centre is at row 79.5, column 42
-    field = tumour_field(tumour, row_mm=1, column_mm=2)
-    assert field == Field(left=42 - 15, right=42 + 15, bottom=79.5 + 30, top=79.5 - 30)
+    view = tumour_view(tumour, row_mm=1, column_mm=2)
+    assert view == View(left=42 - 15, right=42 + 15, bottom=79.5 + 30, top=79.5 - 30)
 
 
-def test_the_enlarged_field_shows_30_mm_of_a_tiny_tumour() -> None:
+def test_the_enlarged_view_shows_30_mm_of_a_tiny_tumour() -> None:
     tumour = np.zeros((100, 100), bool)
     tumour[50, 50] = True
-    assert tumour_field(tumour, 1, 1) == Field(left=35, right=65, bottom=65, top=35)
+    assert tumour_view(tumour, 1, 1) == View(left=35, right=65, bottom=65, top=35)
 
 
-def test_the_enlarged_field_stays_inside_the_slice() -> None:
+def test_the_enlarged_view_stays_inside_the_slice() -> None:
     tumour = np.zeros((100, 100), bool)
     tumour[0, 99] = True
-    assert tumour_field(tumour, 1, 1) == Field(left=69.5, right=99.5, bottom=29.5, top=-0.5)
+    assert tumour_view(tumour, 1, 1) == View(left=69.5, right=99.5, bottom=29.5, top=-0.5)
 
 
-def test_without_tumour_the_enlarged_field_holds_the_whole_slice_centred() -> None:
-    field = tumour_field(np.zeros((100, 50), bool), 1, 1)
-    assert field == Field(left=-35.5, right=84.5, bottom=109.5, top=-10.5)
+def test_without_tumour_the_enlarged_view_holds_the_whole_slice_centred() -> None:
+    view = tumour_view(np.zeros((100, 50), bool), 1, 1)
+    assert view == View(left=-35.5, right=84.5, bottom=109.5, top=-10.5)
 
 
 # Outlines
