@@ -6,9 +6,11 @@ from ray.train import WorkerGroupError
 
 from brats.cluster.placement import Placement
 from brats.config import TrainConfig
-from brats.data.epoch import PlannedBatch
+from brats.data.batches import InputSpec, TrainingSet
+from brats.data.epoch import EpochPlan, TrainingCase
 from brats.errors import ConfigError
 from brats.pipeline.fit import announce, check_batches, show_epoch, worker_failure
+from brats.pipeline.worker import TrainingTask
 
 ROW = {
     "epoch": 2,
@@ -22,6 +24,12 @@ ROW = {
 }
 
 
+def plan_of_slices(n: int) -> EpochPlan:
+    """The plan of one case with tumour in all of its slices, 16 a step."""
+    case = TrainingCase("a", (1,) * n)
+    return EpochPlan(cases=(case,), seed=0, batch_size=16, tumour_free_ratio=0)
+
+
 def test_line_of_an_epoch_has_loss_dice_speed_and_time_left(capsys: pytest.CaptureFixture[str]) -> None:
     show_epoch(TrainConfig(out="run", epochs=5), ROW)
     assert capsys.readouterr().out == (
@@ -31,9 +39,11 @@ def test_line_of_an_epoch_has_loss_dice_speed_and_time_left(capsys: pytest.Captu
 
 def test_announcement_names_network_workers_and_work(capsys: pytest.CaptureFixture[str]) -> None:
     placement = Placement(workers=1, use_gpu=True, cpus=1, threads=0)
-    announce(TrainConfig(out="run", modalities=("t1",)), placement, 3, 640, 40)
+    data = TrainingSet(prepared="", plan=plan_of_slices(40), inputs=InputSpec(modalities=("t1",)), size=(32, 32))
+    config = TrainConfig(out="run", modalities=("t1",))
+    announce(TrainingTask(config=config, data=data, val_paths=[]), placement, 3)
     said = capsys.readouterr().out
-    assert "U-Net resnet34 on t1; 1 GPU worker; 30 epochs of 640 slices in 40 steps, resuming after epoch 3" in said
+    assert "U-Net resnet34 on t1; 1 GPU worker; 30 epochs of 40 slices in 3 steps, resuming after epoch 3" in said
 
 
 def test_failed_worker_is_named_with_its_reason() -> None:
@@ -47,7 +57,6 @@ def test_worker_that_died_is_the_reason_not_those_that_waited_for_it() -> None:
 
 
 def test_batches_smaller_than_the_number_of_workers_are_refused() -> None:
-    batches = [PlannedBatch(1, 0, (("a", 0), ("a", 1)))]
-    check_batches(batches, 2)
+    check_batches(plan_of_slices(2), 2)
     with pytest.raises(ConfigError, match="2 slices for 3 workers; raise --batch-size or lower --workers"):
-        check_batches(batches, 3)
+        check_batches(plan_of_slices(2), 3)
