@@ -13,10 +13,8 @@ from pathlib import Path
 import pandas as pd
 import psutil
 import pytest
-import torch
 
-from brats.model.bundle import ModelCard, save_bundle
-from brats.model.unet import build_unet
+from tests.support.bundles import save_undecided_bundle
 from tests.support.fault_cluster import (
     POLL_S,
     Job,
@@ -30,7 +28,7 @@ from tests.support.fault_cluster import (
 )
 from tests.support.synthetic import write_case, write_cases
 
-pytestmark = [pytest.mark.ray, pytest.mark.slow]
+pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.timeout(1800)]  # `struck` counts as its first test
 
 N_CASES = 16
 PREDICTOR = "MapWorker(Map(Predictor))"
@@ -40,21 +38,7 @@ ALLOWED_BYTES = 1800 * 2**20  # of a predictor, for the player of the kernel: 1,
 
 @pytest.fixture(scope="module")
 def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A random network whose masks hold every label."""
-    folder = tmp_path_factory.mktemp("bundle")
-    torch.manual_seed(1)
-    network = build_unet(encoder="tu-test_resnet", n_modalities=2, decoder_channels=(8,) * 5)
-    torch.nn.init.zeros_(network.get_parameter("segmentation_head.0.bias"))
-    card = ModelCard(
-        encoder="tu-test_resnet",
-        decoder_channels=(8,) * 5,
-        modalities=("flair", "t1ce"),
-        epoch=1,
-        val_dice=0.5,
-        trained_on={},
-    )
-    save_bundle(str(folder), network.state_dict(), card)
-    return folder
+    return save_undecided_bundle(tmp_path_factory.mktemp("bundle"))
 
 
 @pytest.fixture(scope="module")

@@ -18,7 +18,7 @@ from tests.support.fault_cluster import Job, Machines, Struck, machines
 from tests.support.synthetic import write_cases
 from tests.support.training import OPTIONS, n_planned
 
-pytestmark = [pytest.mark.ray, pytest.mark.slow]
+pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.timeout(1800)]  # `struck` counts as its first test
 
 EPOCHS = 9
 WORKER = "RayTrainWorker"

@@ -11,10 +11,9 @@ import pandas as pd
 import pytest
 import torch
 
-from brats.model.bundle import ModelCard, save_bundle
 from tests.support import ROOT
+from tests.support.bundles import save_undecided_bundle
 from tests.support.fault_cluster import Job, Machines, machines, modified
-from tests.support.prepared import CONFIG, INPUTS, undecided_network
 from tests.support.synthetic import write_cases
 from tests.support.two_gpus import T4
 
@@ -116,15 +115,7 @@ N_CASES = 12
 
 @pytest.mark.slow
 def test_predicting_goes_on_with_the_gpu_that_is_left(tmp_path: Path, scaled: Machines) -> None:
-    card = ModelCard(
-        encoder=CONFIG.encoder,
-        decoder_channels=CONFIG.decoder_channels,
-        inputs=INPUTS,
-        epoch=1,
-        val_dice=0.5,
-        trained_on={},
-    )
-    save_bundle(str(tmp_path / "model"), undecided_network().state_dict(), card)
+    save_undecided_bundle(tmp_path / "model")
     case_ids = write_cases(tmp_path / "cases", N_CASES, shape=(96, 96, 48))
     paths = ["--model", str(tmp_path / "model"), "--data", str(tmp_path / "cases"), "--out", str(tmp_path / "out")]
     options = [*paths, "--precision", "fp32", "--wait-minutes", "0.3"]

@@ -6,14 +6,12 @@ from ray.train import WorkerGroupError
 
 from brats.cluster.placement import Placement
 from brats.config import TrainConfig
-from brats.data.batches import TrainingSet
-from brats.data.epoch import EpochPlan
+from brats.data.batches import InputSpec, TrainingSet
+from brats.data.epoch import EpochPlan, TrainingCase
 from brats.errors import ConfigError
 from brats.pipeline.fit import announce, check_batches, show_epoch, worker_failure
 from brats.pipeline.worker import TrainingTask
 
-# 20 slices with tumour, and a quarter as many of those without.
-CASE = {"case_id": "a", "split": "train", "height": 32, "width": 32, "tumour_per_slice": [1] * 20 + [0] * 10}
 ROW = {
     "epoch": 2,
     "train_loss": 0.51,
@@ -26,6 +24,12 @@ ROW = {
 }
 
 
+def plan_of_slices(n: int) -> EpochPlan:
+    """The plan of one case with tumour in all of its slices, 16 a step."""
+    case = TrainingCase("a", (1,) * n)
+    return EpochPlan(cases=(case,), seed=0, batch_size=16, tumour_free_ratio=0)
+
+
 def test_line_of_an_epoch_has_loss_dice_speed_and_time_left(capsys: pytest.CaptureFixture[str]) -> None:
     show_epoch(TrainConfig(out="run", epochs=5), ROW)
     assert capsys.readouterr().out == (
@@ -35,11 +39,11 @@ def test_line_of_an_epoch_has_loss_dice_speed_and_time_left(capsys: pytest.Captu
 
 def test_announcement_names_network_workers_and_work(capsys: pytest.CaptureFixture[str]) -> None:
     placement = Placement(workers=1, use_gpu=True, cpus=1, threads=0)
-    config = TrainConfig(out="run", modalities=("t1",), batch_size=8)
-    task = TrainingTask(config=config, data=TrainingSet.of(config, "prepared", [CASE]), val_paths=[])
-    announce(task, placement, 3)
+    data = TrainingSet(prepared="", plan=plan_of_slices(40), inputs=InputSpec(modalities=("t1",)), size=(32, 32))
+    config = TrainConfig(out="run", modalities=("t1",))
+    announce(TrainingTask(config=config, data=data, val_paths=[]), placement, 3)
     said = capsys.readouterr().out
-    assert "U-Net resnet34 on t1; 1 GPU worker; 30 epochs of 25 slices in 4 steps, resuming after epoch 3" in said
+    assert "U-Net resnet34 on t1; 1 GPU worker; 30 epochs of 40 slices in 3 steps, resuming after epoch 3" in said
 
 
 def test_failed_worker_is_named_with_its_reason() -> None:
@@ -53,7 +57,6 @@ def test_worker_that_died_is_the_reason_not_those_that_waited_for_it() -> None:
 
 
 def test_batches_smaller_than_the_number_of_workers_are_refused() -> None:
-    plan = EpochPlan.of(TrainConfig(out="run", batch_size=8), [CASE])  # 25 slices: 7, 6, 6, 6
-    check_batches(plan, 6)
-    with pytest.raises(ConfigError, match="6 slices for 7 workers; raise --batch-size or lower --workers"):
-        check_batches(plan, 7)
+    check_batches(plan_of_slices(2), 2)
+    with pytest.raises(ConfigError, match="2 slices for 3 workers; raise --batch-size or lower --workers"):
+        check_batches(plan_of_slices(2), 3)

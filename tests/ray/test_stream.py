@@ -3,13 +3,12 @@
 import numpy as np
 import pytest
 
-from brats.config import PrepareConfig, TrainConfig
 from brats.data.batches import TrainingSet, WorkerBatch
-from brats.data.dataset import read_case_table, slices_path
+from brats.data.dataset import slices_path
+from brats.data.epoch import EpochPlan, TrainingCase
 from brats.data.slices import SliceFile
-from brats.pipeline.prepare import prepare
 from brats.pipeline.stream import rank_stream, read_step, worker_batches
-from tests.support.synthetic import write_cases
+from tests.support.prepared import INPUTS, MODALITIES, SIZE, tiny_case, write_prepared
 
 pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("embedded_ray")]
 
@@ -18,12 +17,17 @@ N_EPOCHS = 3
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> TrainingSet:
-    root = tmp_path_factory.mktemp("stream")
-    write_cases(root / "cases", 12, shape=(32, 30, 14))
-    prepared = str(root / "prepared")
-    prepare(PrepareConfig(data=str(root / "cases"), out=prepared, test_fraction=0, val_fraction=0.1))
-    config = TrainConfig(out="run", modalities=("t1", "flair"), batch_size=8)
-    return TrainingSet.of(config, prepared, read_case_table(prepared))
+    """Twelve cases, 8 slices a step."""
+    prepared = str(tmp_path_factory.mktemp("prepared"))
+    cases = [tiny_case(f"case{seed}", seed=seed) for seed in range(12)]
+    write_prepared(prepared, cases)
+    training = []
+    for case in cases:
+        assert case.labels is not None
+        tumour_per_slice = (case.labels > 0).sum((1, 2)).tolist()
+        training.append(TrainingCase(case.case_id, tuple(tumour_per_slice)))
+    plan = EpochPlan(cases=tuple(training), seed=0, batch_size=8, tumour_free_ratio=0.25)
+    return TrainingSet(prepared=prepared, plan=plan, inputs=INPUTS, size=SIZE)
 
 
 def batches_of(data: TrainingSet, rank: int, world_size: int, *, n_done: int = 0) -> list[WorkerBatch]:
@@ -32,7 +36,7 @@ def batches_of(data: TrainingSet, rank: int, world_size: int, *, n_done: int = 0
     return list(worker_batches(dataset))
 
 
-def test_streams_of_two_ranks_together_are_the_plan_in_order(data: TrainingSet) -> None:
+def test_streams_of_two_workers_together_are_the_plan_in_order(data: TrainingSet) -> None:
     streams = [batches_of(data, rank, 2) for rank in range(2)]
     planned = [batch for epoch in range(1, N_EPOCHS + 1) for batch in data.plan.epoch(epoch)]
     assert len(streams[0]) == len(streams[1]) == len(planned)
@@ -45,13 +49,13 @@ def test_streams_of_two_ranks_together_are_the_plan_in_order(data: TrainingSet) 
         images = np.concatenate([shard.slices.images for shard in shards])
         assert len(labels) == len(batch.slices)
         for position, (case_id, row) in enumerate(batch.slices):
-            (t1, flair), mask = files[case_id].read_slice(row, ("t1", "flair"))
+            channels, mask = files[case_id].read_slice(row, MODALITIES)
             assert mask is not None
             height, width = mask.shape
             np.testing.assert_array_equal(labels[position, :height, :width], mask)
-            np.testing.assert_array_equal(images[position, 0, :height, :width], t1)
-            np.testing.assert_array_equal(images[position, 1, :height, :width], flair)
             assert not labels[position, height:].any()
+            for stored, streamed in zip(channels, images[position], strict=True):
+                np.testing.assert_array_equal(streamed[:height, :width], stored)
 
 
 def test_stream_after_a_finished_epoch_is_the_rest_of_the_whole(data: TrainingSet) -> None:
@@ -73,6 +77,7 @@ def test_arrays_of_a_batch_may_be_written_to(data: TrainingSet) -> None:
     assert batch.slices.images.dtype == np.int16
 
 
-def test_step_is_read_by_its_epoch_and_number(data: TrainingSet) -> None:
+def test_step_is_that_of_the_plan_and_carries_its_arrays_as_plain_bytes(data: TrainingSet) -> None:
     row = read_step({"epoch": 2, "step": 1}, data, 0, 1)
-    assert (row["epoch"], row["step"]) == (2, 1)
+    assert (row["epoch"], row["step"], row["n_global"]) == (2, 1, len(data.plan.epoch(2)[1].slices))
+    assert {type(value) for value in row.values()} == {int, str, bytes, list}

@@ -1,6 +1,6 @@
 """The training loop: schedule, gradients, resume, early stopping, divergence.
 
-Two workers together are in test_training_workers.py.
+Two workers together are in test_distributed.py.
 """
 
 import dataclasses

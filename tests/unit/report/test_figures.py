@@ -32,7 +32,7 @@ from brats.report.figures import (
     read_prediction,
 )
 from brats.score.tables import CASES, metrics_path
-from tests.unit.report.test_overlay import make_case, reference_of
+from tests.support.drawing import make_case, reference_of
 
 NAN = float("nan")
 PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
