@@ -11,6 +11,7 @@ import psutil
 import pytest
 import torch
 
+from brats.data.batches import InputSpec
 from brats.model.bundle import ModelCard, save_bundle
 from brats.model.unet import build_unet
 from tests.support.fault_cluster import POLL_S, Job, Machines, Watcher, rows
@@ -29,12 +30,12 @@ def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A random network whose masks hold every label."""
     folder = tmp_path_factory.mktemp("bundle")
     torch.manual_seed(1)
-    network = build_unet(encoder="tu-test_resnet", n_modalities=2, decoder_channels=(8,) * 5)
+    network = build_unet(encoder="tu-test_resnet", n_channels=2, decoder_channels=(8,) * 5)
     torch.nn.init.zeros_(network.get_parameter("segmentation_head.0.bias"))
     card = ModelCard(
         encoder="tu-test_resnet",
         decoder_channels=(8,) * 5,
-        modalities=("flair", "t1ce"),
+        inputs=InputSpec(modalities=("flair", "t1ce")),
         epoch=1,
         val_dice=0.5,
         trained_on={},

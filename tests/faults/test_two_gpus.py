@@ -13,7 +13,7 @@ import torch
 from brats.model.bundle import ModelCard, save_bundle
 from tests.support import ROOT
 from tests.support.fault_cluster import Job, machines
-from tests.support.prepared import CONFIG, MODALITIES, undecided_network
+from tests.support.prepared import CONFIG, INPUTS, undecided_network
 from tests.support.synthetic import write_case, write_cases
 from tests.support.two_gpus import T4
 
@@ -112,7 +112,7 @@ def test_predicting_goes_on_with_the_gpu_that_is_left(tmp_path: Path) -> None:
     card = ModelCard(
         encoder=CONFIG.encoder,
         decoder_channels=CONFIG.decoder_channels,
-        modalities=MODALITIES,
+        inputs=INPUTS,
         epoch=1,
         val_dice=0.5,
         trained_on={},

@@ -6,10 +6,11 @@ from ray.train import WorkerGroupError
 
 from brats.cluster.placement import Placement
 from brats.config import TrainConfig
-from brats.data.epoch import PlannedBatch
+from brats.data.batches import TrainingSet
 from brats.errors import ConfigError
-from brats.pipeline.fit import announce, check_batches, show_epoch, worker_failure
+from brats.pipeline.fit import TrainingTask, announce, check_batches, show_epoch, worker_failure
 
+CONFIG = TrainConfig(modalities=("t1",), batch_size=16)
 ROW = {
     "epoch": 2,
     "train_loss": 0.51,
@@ -22,6 +23,12 @@ ROW = {
 }
 
 
+def task_of(n_slices: int) -> TrainingTask:
+    """A training on one case with tumour in as many slices, and in no others."""
+    row = {"case_id": "a", "split": "train", "height": 40, "width": 36, "tumour_per_slice": [9] * n_slices}
+    return TrainingTask(config=CONFIG, data=TrainingSet.of(CONFIG, "/prepared", [row]), val_paths=())
+
+
 def test_line_of_an_epoch_has_loss_dice_speed_and_time_left(capsys: pytest.CaptureFixture[str]) -> None:
     show_epoch(TrainConfig(epochs=5), ROW)
     assert capsys.readouterr().out == (
@@ -31,7 +38,7 @@ def test_line_of_an_epoch_has_loss_dice_speed_and_time_left(capsys: pytest.Captu
 
 def test_announcement_names_network_workers_and_work(capsys: pytest.CaptureFixture[str]) -> None:
     placement = Placement(workers=1, use_gpu=True, cpus=1, threads=0)
-    announce(TrainConfig(modalities=("t1",)), placement, 3, 640, 40)
+    announce(task_of(640), placement, 3)
     said = capsys.readouterr().out
     assert "U-Net resnet34 on t1; 1 GPU worker; 30 epochs of 640 slices in 40 steps, resuming after epoch 3" in said
 
@@ -47,7 +54,7 @@ def test_worker_that_died_is_the_reason_not_those_that_waited_for_it() -> None:
 
 
 def test_batches_smaller_than_the_number_of_workers_are_refused() -> None:
-    batches = [PlannedBatch(1, 0, (("a", 0), ("a", 1)))]
-    check_batches(batches, 2)
+    plan = task_of(2).data.plan
+    check_batches(plan, 2)
     with pytest.raises(ConfigError, match="2 slices for 3 workers; raise --batch-size or lower --workers"):
-        check_batches(batches, 3)
+        check_batches(plan, 3)

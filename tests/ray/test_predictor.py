@@ -1,5 +1,6 @@
 """The network at work: batches that do not fit the GPU are halved, cases that never fit are rejected."""
 
+import dataclasses
 import json
 import pickle
 from pathlib import Path
@@ -14,7 +15,7 @@ from brats.cluster.placement import Placement
 from brats.config import PredictConfig
 from brats.model.bundle import ModelCard, save_bundle
 from brats.pipeline.predictor import Predictor
-from tests.support.prepared import CONFIG, MODALITIES, tiny_case, undecided_network
+from tests.support.prepared import CONFIG, INPUTS, tiny_case, undecided_network
 
 pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("embedded_ray", "one_thread")]
 
@@ -39,7 +40,7 @@ def predictor(folder: Path, batch_size: int, most: int) -> tuple[Predictor, Memo
     card = ModelCard(
         encoder=CONFIG.encoder,
         decoder_channels=CONFIG.decoder_channels,
-        modalities=MODALITIES,
+        inputs=INPUTS,
         epoch=1,
         val_dice=0.5,
         trained_on={},
@@ -48,8 +49,8 @@ def predictor(folder: Path, batch_size: int, most: int) -> tuple[Predictor, Memo
     config = PredictConfig(model=str(folder), data="data", out="out", batch_size=batch_size, precision="fp32")
     placement = Placement(workers=1, use_gpu=False, cpus=1, threads=0)
     made = Predictor(config, placement, start_counter())
-    memory = Memory(made._network, most)
-    made._network = memory
+    memory = Memory(made._segmenter.network, most)
+    made._segmenter = dataclasses.replace(made._segmenter, network=memory)
     return made, memory
 
 

@@ -13,10 +13,9 @@ import pandas as pd
 import pytest
 from safetensors.numpy import load_file
 
-from brats.config import PRESETS, PrepareConfig, TrainConfig
+from brats.config import PRESETS, TrainConfig
 from brats.errors import BratsError, ConfigError
 from brats.model.checkpoint import load_checkpoint
-from brats.pipeline.prepare import prepare
 from brats.pipeline.train import TrainedRun, train
 from tests.support import ROOT
 from tests.support.synthetic import write_case, write_cases
@@ -95,7 +94,7 @@ def test_model_card_names_the_cases_it_saw(finished: Path) -> None:
     card = json.loads((finished / "model" / "model.json").read_text())
     split = pd.read_parquet(finished / "split.parquet")
     assert set(card["trained_on"]) == set(split.case_id[split.split != "test"])
-    assert card["modalities"] == ["flair", "t1", "t1ce", "t2"]
+    assert card["inputs"]["modalities"] == ["flair", "t1", "t1ce", "t2"]
 
 
 def test_second_run_trains_and_predicts_nothing(
@@ -119,27 +118,9 @@ def test_other_configuration_in_the_same_folder_is_refused(finished: Path, cases
         run(cases, finished, learning_rate=0.1)
 
 
-def test_modality_that_was_not_prepared_is_named(cases: Path, tmp_path: Path) -> None:
-    prepare(PrepareConfig(data=str(cases), out=str(tmp_path / "t1"), modalities=("t1",)))
-    with pytest.raises(ConfigError, match=r"--modalities: .*prepared with t1, not flair"):
-        run(tmp_path / "t1", tmp_path / "run")
-
-
 def test_unknown_encoder_is_refused_before_any_work(finished: Path, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"--encoder: 'resnet1' is not known"):
         run(finished / "prepared", tmp_path / "run", encoder="resnet1", workers=1)
-
-
-def test_unknown_fold_names_those_there_are(finished: Path, tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match=r"--fold: 9 is not one of the folds \[0, 1, 2, 3, 4\]"):
-        run(finished / "prepared", tmp_path / "run", fold=9)
-
-
-def test_two_cases_are_too_few_and_said_so(tmp_path: Path) -> None:
-    for number in range(2):
-        write_case(str(tmp_path / "data"), f"case_{number}", seed=number)
-    with pytest.raises(ConfigError, match="2 labelled cases leave none for the val split"):
-        run(tmp_path / "data", tmp_path / "run")
 
 
 def test_loss_that_is_not_finite_stops_all_workers_with_one_line(finished: Path, tmp_path: Path) -> None:

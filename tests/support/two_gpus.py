@@ -32,9 +32,9 @@ def findings(cluster: Machines, out: str) -> dict[str, Any]:
     from brats.cluster.placement import is_reserved, place_workers, release, reserve
     from brats.cluster.preflight import ask_machines, check_gpus, settle
     from brats.config import TrainConfig
+    from brats.data.batches import TrainingSet
     from brats.errors import ConfigError
-    from brats.pipeline.fit import Work, make_trainer
-    from brats.pipeline.stream import EpochPlan
+    from brats.pipeline.fit import TrainingTask, make_trainer
 
     wait_for(lambda: _free_gpus() == 2, "two GPUs")
     both = place_workers("auto", 0, cpu_workers=2, wait_minutes=1)
@@ -47,12 +47,10 @@ def findings(cluster: Machines, out: str) -> dict[str, Any]:
         file.write(file.name)
     found["sights"] = [dataclasses.asdict(sight) for sight in ask_machines(f"{out}/.check", {"--data": out})]
 
-    plan = EpochPlan(
-        prepared=out, cases=(), modalities=("t1",), size=(32, 32), seed=0, batch_size=2, tumour_free_ratio=0
-    )
-    config = TrainConfig(out=out, epochs=1)
-    work = Work(config=config, plan=plan, val_paths=(), steps_per_epoch=1, slices_per_epoch=2)
-    found["worker"] = make_trainer(work, both, 0, probe, {}, backend="gloo").fit().return_value
+    config = TrainConfig(out=out, epochs=1, modalities=("t1",), batch_size=2)
+    row = {"case_id": "a", "split": "train", "height": 32, "width": 32, "tumour_per_slice": [1, 1]}
+    task = TrainingTask(config=config, data=TrainingSet.of(config, out, [row]), val_paths=())
+    found["worker"] = make_trainer(task, both, 0, probe, {}, backend="gloo").fit().return_value
 
     group = reserve([both.bundle] * 2)
     nodes = wait_for(lambda: is_reserved(group) and _nodes_of(group), "a place for two workers")
@@ -66,7 +64,7 @@ def findings(cluster: Machines, out: str) -> dict[str, Any]:
     with contextlib.redirect_stdout(said):
         rest = place_workers("auto", 2, cpu_workers=2, wait_minutes=30, lost=both)
     found["rest"], found["said_of_rest"] = dataclasses.asdict(rest), said.getvalue()
-    found["worker_left"] = make_trainer(work, rest, 0, probe, {}, backend="gloo").fit().return_value
+    found["worker_left"] = make_trainer(task, rest, 0, probe, {}, backend="gloo").fit().return_value
     wait_for(lambda: _free_gpus() == 1, "the GPU to be given back")
     blocker = ray.remote(num_gpus=1, num_cpus=0)(_Holder).remote()
     ray.get(blocker.ready.remote())

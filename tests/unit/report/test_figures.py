@@ -174,7 +174,7 @@ def write_predictions(tmp_path: Path, dice: dict[str, float]) -> tuple[str, str]
     for case_id in dice:
         case = make_case(case_id, ("t1", "t2"))
         storage.write_bytes(slices_path(str(prepared), case_id), encode_case(case)[0])
-        write_masks(str(predictions), case, reference_of(case))
+        write_masks(str(predictions), case_id, case.on_source_grid(reference_of(case)))
     write_metrics(
         predictions, [row for case_id, value in dice.items() for row in metric_rows(case_id, [value] * 3)]
     )
@@ -202,7 +202,7 @@ def test_drawing_again_gives_the_same_file(tmp_path: Path) -> None:
 
 def test_a_prediction_comes_back_from_the_source_axes_as_the_crop(tmp_path: Path) -> None:
     case = make_case()
-    write_masks(str(tmp_path), case, reference_of(case))
+    write_masks(str(tmp_path), case.case_id, case.on_source_grid(reference_of(case)))
     np.testing.assert_array_equal(read_prediction(str(tmp_path), case), reference_of(case))
 
 
