@@ -15,6 +15,7 @@ from brats import storage
 from brats.cluster.capacity import Machine
 from brats.cluster.placement import Placement
 from brats.config import PredictConfig, PrepareConfig
+from brats.data.batches import InputSpec
 from brats.data.dataset import read_case_table
 from brats.data.masks import MASK
 from brats.data.run_split import SPLIT
@@ -32,12 +33,12 @@ pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("embedded_ray")]
 def make_bundle(folder: Path, *, modalities: tuple[str, ...] = ("flair", "t1ce"), seed: int = 1) -> Path:
     """A small random network whose masks hold every label, so that nothing is trivially empty."""
     torch.manual_seed(seed)
-    network = build_unet(encoder="tu-test_resnet", n_modalities=len(modalities), decoder_channels=(8,) * 5)
+    network = build_unet(encoder="tu-test_resnet", n_channels=len(modalities), decoder_channels=(8,) * 5)
     torch.nn.init.zeros_(network.get_parameter("segmentation_head.0.bias"))
     card = ModelCard(
         encoder="tu-test_resnet",
         decoder_channels=(8,) * 5,
-        modalities=modalities,
+        inputs=InputSpec(modalities=modalities),
         epoch=1,
         val_dice=0.5,
         trained_on={"case_0": {"patient_id": "case_0", "voxel_hash": "0" * 32}},

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from brats import storage
-from brats.config import Modality, TrainConfig
+from brats.config import Modality, Precision, TrainConfig
 from brats.data.batches import InputSpec, TrainingSet, WorkerBatch
 from brats.data.case import Case
 from brats.data.cases import CaseFiles
@@ -18,6 +18,10 @@ from brats.data.preprocess import crop_case
 from brats.data.slices import encode_case, open_slices
 from brats.data.volume import Grid, Volume
 from brats.labels import Labels
+from brats.model.distributed import Worker, parallel
+from brats.model.inference import EQUAL_ODDS, Segmenter
+from brats.model.learner import Learner
+from brats.model.losses import LOSSES
 from brats.model.unet import build_unet
 from brats.storage import FileInfo
 from tests.support.synthetic import AFFINE, TISSUE_VALUES, make_labels
@@ -36,6 +40,9 @@ CONFIG = TrainConfig(
     micro_batch_size=4,
     warmup_steps=2,
 )
+CPU = torch.device("cpu")
+ALONE = Worker(rank=0, world_size=1, device=CPU, precision="fp32")
+NO_SCALER = torch.amp.GradScaler("cpu", enabled=False)
 
 
 def undecided_network(encoder: str = CONFIG.encoder) -> nn.Module:
@@ -44,6 +51,38 @@ def undecided_network(encoder: str = CONFIG.encoder) -> nn.Module:
     network = build_unet(encoder=encoder, n_channels=INPUTS.n_channels, decoder_channels=CONFIG.decoder_channels)
     nn.init.zeros_(network.get_parameter("segmentation_head.0.bias"))
     return network
+
+
+def segmenter_of(
+    network: nn.Module,
+    *,
+    inputs: InputSpec = INPUTS,
+    precision: Precision = "fp32",
+    thresholds: Sequence[float] = EQUAL_ODDS,
+) -> Segmenter:
+    """A network at work on a CPU; one that is in evaluation mode if it is to be."""
+    return Segmenter(network=network, inputs=inputs, device=CPU, precision=precision, thresholds=thresholds)
+
+
+def learner_of(
+    network: nn.Module,
+    *,
+    config: TrainConfig = CONFIG,
+    worker: Worker = ALONE,
+    optimiser: torch.optim.Optimizer | None = None,
+    scaler: torch.amp.GradScaler = NO_SCALER,
+) -> Learner:
+    """A network in training, by plain gradient descent unless an optimiser is given."""
+    return Learner(
+        config=config,
+        inputs=INPUTS,
+        worker=worker,
+        network=network,
+        model=parallel(network, worker),
+        optimiser=optimiser or torch.optim.SGD(network.parameters(), lr=123.0),  # every step sets its own
+        scaler=scaler,
+        loss=LOSSES[config.loss],
+    )
 
 
 def tiny_case(

@@ -1,5 +1,6 @@
 """Model bundles: written and read back the same, refused with a reason when they are not whole, never unpickled."""
 
+import dataclasses
 import json
 import pickle
 from collections.abc import Callable
@@ -12,18 +13,18 @@ import safetensors.torch
 import torch
 from torch import Tensor, nn
 
+from brats.data.batches import InputSpec
 from brats.errors import BundleError, CaseError, StorageError
 from brats.labels import Labels
 from brats.model.bundle import ModelCard, find_bundle, load_bundle, read_card, save_bundle
-from brats.model.inference import predict_labels
-from tests.support.prepared import CONFIG, MODALITIES, tiny_case, undecided_network
+from tests.support.prepared import CONFIG, INPUTS, MODALITIES, segmenter_of, tiny_case, undecided_network
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 CARD = ModelCard(
     encoder=CONFIG.encoder,
     decoder_channels=CONFIG.decoder_channels,
-    modalities=MODALITIES,
+    inputs=INPUTS,
     epoch=3,
     val_dice=0.75,
     trained_on={"case": {"patient_id": "p", "voxel_hash": "h"}},
@@ -39,16 +40,7 @@ def network() -> nn.Module:
 
 
 def predict(model: nn.Module, card: ModelCard) -> Labels:
-    return predict_labels(
-        model,
-        tiny_case(),
-        modalities=card.modalities,
-        thresholds=card.thresholds,
-        divisor=card.divisor,
-        batch_size=4,
-        device=torch.device("cpu"),
-        precision="fp32",
-    )
+    return segmenter_of(model, inputs=card.inputs, thresholds=card.thresholds).labels(tiny_case(), 4)
 
 
 @pytest.fixture
@@ -89,14 +81,13 @@ def test_a_loaded_network_predicts_exactly_as_the_one_saved(bundle: Path) -> Non
 
 def test_the_card_says_all_that_predicting_needs(bundle: Path) -> None:
     card = json.loads((bundle / "model.json").read_text())
-    assert card["format"] == "brats-ray model 1"
-    assert card["modalities"] == list(MODALITIES)
+    assert card["format"] == "brats-ray model 2"
+    assert card["inputs"] == {"modalities": list(MODALITIES), "divisor": 32}
     assert card["outputs"] == {
         "kind": "regions",
         "names": ["WT", "TC", "ET"],
         "thresholds": [0.5, 0.5, 0.5],
     }
-    assert card["divisor"] == 32
     assert "standard deviation" in card["normalisation"]
     assert card["trained_on"] == {"case": {"patient_id": "p", "voxel_hash": "h"}}
     assert set(card["versions"]) >= {"brats-ray", "torch", "segmentation-models-pytorch"}
@@ -154,7 +145,7 @@ def test_a_tensor_of_another_shape_is_named_with_both_shapes(bundle: Path) -> No
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"format": "brats-ray model 2"}, "format 'brats-ray model 2', this program reads 'brats-ray model 1'"),
+        ({"format": "brats-ray model 3"}, "format 'brats-ray model 3', this program reads 'brats-ray model 2'"),
         ({"format": None}, "format None"),
         (
             {"outputs": {"kind": "classes", "names": ["NCR", "ED", "ET"]}},
@@ -177,11 +168,38 @@ def test_a_card_that_this_program_cannot_follow_is_refused(
         load_bundle(str(bundle))
 
 
-def test_a_card_without_a_field_names_it(bundle: Path) -> None:
+def as_format_1(bundle: Path) -> None:
+    """Turn the card into one of before the network's input had a field of its own."""
     card = json.loads((bundle / "model.json").read_text())
-    del card["encoder"], card["divisor"]
+    del card["inputs"]
+    card |= {"format": "brats-ray model 1", "modalities": ["t1ce", "flair"], "divisor": 64}
     (bundle / "model.json").write_text(json.dumps(card))
-    with pytest.raises(BundleError, match=r"model.json: lacks encoder, divisor"):
+
+
+def test_a_card_of_format_1_is_read_with_its_modalities_and_divisor(bundle: Path) -> None:
+    as_format_1(bundle)
+    _, card = load_bundle(str(bundle))
+    assert card == dataclasses.replace(CARD, inputs=InputSpec(modalities=("t1ce", "flair"), divisor=64))
+
+
+def remove_from_card(bundle: Path, *names: str) -> None:
+    card = json.loads((bundle / "model.json").read_text())
+    (bundle / "model.json").write_text(json.dumps({key: card[key] for key in card if key not in names}))
+
+
+def test_a_card_without_a_field_names_it(bundle: Path) -> None:
+    remove_from_card(bundle, "encoder", "epoch")
+    with pytest.raises(BundleError, match=r"model.json: lacks encoder, epoch"):
+        read_card(str(bundle))
+
+
+def test_a_card_without_all_of_the_input_names_what_it_lacks(bundle: Path) -> None:
+    edit_card(bundle, inputs={"modalities": ["t1"]})
+    with pytest.raises(BundleError, match=r"model.json: lacks divisor$"):
+        read_card(str(bundle))
+    as_format_1(bundle)
+    remove_from_card(bundle, "encoder", "divisor")
+    with pytest.raises(BundleError, match=r"model.json: lacks encoder, divisor$"):
         read_card(str(bundle))
 
 
@@ -217,7 +235,7 @@ def test_a_bundle_half_written_is_no_bundle(bundle: Path, monkeypatch: pytest.Mo
 
 
 def test_data_without_a_modality_of_the_model_is_refused_by_name(bundle: Path) -> None:
-    edit_card(bundle, modalities=["flair", "t2"])
+    edit_card(bundle, inputs={"modalities": ["flair", "t2"], "divisor": 32})
     model, card = load_bundle(str(bundle))
     with pytest.raises(CaseError, match="no t2; the case has flair, t1ce"):
         predict(model, card)

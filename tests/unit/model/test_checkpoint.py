@@ -154,6 +154,21 @@ def test_a_file_of_another_program_is_refused(tmp_path: Path) -> None:
         load_checkpoint(str(tmp_path))
 
 
+def test_a_checkpoint_of_before_they_had_versions_is_read(tmp_path: Path) -> None:
+    path = saved(tmp_path, 0.5)
+    torch.save(checkpoint(0.5).__dict__, path)
+    loaded = load_checkpoint(str(tmp_path))
+    assert loaded is not None
+    assert torch.equal(loaded.weights["weight"], WEIGHT)
+
+
+def test_a_checkpoint_of_another_version_is_refused_by_name(tmp_path: Path) -> None:
+    path = saved(tmp_path, 0.5)
+    torch.save({"version": 99, **checkpoint(0.5).__dict__}, path)
+    with pytest.raises(StorageError, match=f"^{path}: a checkpoint of version 99, this program reads 1; use that"):
+        load_checkpoint(str(tmp_path))
+
+
 class Trap:
     """Writes a file when it is unpickled."""
 

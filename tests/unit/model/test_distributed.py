@@ -25,17 +25,23 @@ from brats.data.epoch import PlannedBatch
 from brats.errors import BratsError, DivergedError
 from brats.model import training
 from brats.model.checkpoint import load_checkpoint, saved_epochs
-from brats.model.distributed import Worker, all_reduce_sum, average_buffers, parallel
+from brats.model.distributed import Worker, all_reduce_sum, average_buffers
 from brats.model.history import read_history
-from brats.model.losses import bce_dice_loss
-from brats.model.training import accumulate_gradients, fit, prepare_batch
+from brats.model.inference import Segmenter
+from brats.model.inputs import training_tensors
+from brats.model.losses import Loss, bce_dice_loss
+from brats.model.training import fit
 from brats.model.validation import validate
 from tests.support.prepared import (
+    ALONE,
     CONFIG,
+    CPU,
     epochs,
-    fit_arguments,
+    learner_of,
     plan,
+    segmenter_of,
     tiny_case,
+    training_set,
     undecided_network,
     worker_batch,
     write_prepared,
@@ -43,16 +49,14 @@ from tests.support.prepared import (
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
-CPU = torch.device("cpu")
-NO_SCALER = torch.amp.GradScaler("cpu", enabled=False)
 THREES = dataclasses.replace(CONFIG, micro_batch_size=3)
 
 Findings = dict[str, Any]
 
 
-def gradients(model: nn.Module) -> dict[str, Tensor]:
-    named = model.named_parameters()
-    return {name.removeprefix("module."): value.grad.clone() for name, value in named if value.grad is not None}
+def gradients(network: nn.Module) -> dict[str, Tensor]:
+    named = network.named_parameters()
+    return {name: value.grad.clone() for name, value in named if value.grad is not None}
 
 
 def assert_same_gradient(found: dict[str, Tensor], expected: dict[str, Tensor]) -> None:
@@ -64,8 +68,12 @@ def assert_same_gradient(found: dict[str, Tensor], expected: dict[str, Tensor]) 
     assert difference.norm() < 1e-4 * whole.norm()
 
 
-def worker_at(rank: int, world_size: int = 2) -> Worker:
-    return Worker(rank=rank, world_size=world_size, device=CPU, precision="fp32")
+def worker_at(rank: int) -> Worker:
+    return Worker(rank=rank, world_size=2, device=CPU, precision="fp32")
+
+
+def validation(worker: Worker, paths: Sequence[str]) -> dict[str, float]:
+    return validate(segmenter_of(undecided_network()), bce_dice_loss, worker, paths)
 
 
 def own_paths(prepared: str) -> tuple[list[str], list[str]]:
@@ -94,8 +102,8 @@ def work(rank: int, folder: str) -> None:
         "uneven": step(worker, prepared, THREES, first_batch(train, 7)),
         "sum": all_reduce_sum([rank + 1, 10.5], worker),
         "buffers": averaged_buffers(worker),
-        "validation": validate(undecided_network().eval(), CONFIG, worker, val[rank::2]),
-        "idle validation": validate(undecided_network().eval(), CONFIG, worker, val[:1][rank::2]),
+        "validation": validation(worker, val[rank::2]),
+        "idle validation": validation(worker, val[:1][rank::2]),
         "run": runs(worker, prepared, train, val, folder),
     }
     torch.save(findings, f"{folder}/findings_{rank}.pt")
@@ -104,10 +112,10 @@ def work(rank: int, folder: str) -> None:
 
 def step(worker: Worker, prepared: str, config: TrainConfig, planned: PlannedBatch) -> Findings:
     """Loss and gradient of one global batch."""
-    model = parallel(undecided_network(), worker)
+    learner = learner_of(undecided_network(), config=config, worker=worker)
     batch = worker_batch(prepared, planned, worker.rank, 2)
-    loss = accumulate_gradients(model, NO_SCALER, config, worker, batch)
-    return {"n_slices": len(batch.slices.labels), "loss_sum": loss.item(), "gradients": gradients(model)}
+    loss = learner.accumulate_gradients(batch)
+    return {"n_slices": len(batch.labels), "loss_sum": loss.item(), "gradients": gradients(learner.network)}
 
 
 def averaged_buffers(worker: Worker) -> Findings:
@@ -119,14 +127,15 @@ def averaged_buffers(worker: Worker) -> Findings:
 
 
 def runs(worker: Worker, prepared: str, train: list[str], val: list[str], folder: str) -> Findings:
-    """A whole run, one interrupted and resumed, one that diverges on the second worker's share, and two others."""
+    """A whole run, one interrupted and resumed, one that diverges on the second worker's shard, and two others."""
     validated: list[tuple[list[str], dict[str, Tensor]]] = []
 
-    def observed(network: nn.Module, config: TrainConfig, worker: Worker, paths: Sequence[str]) -> dict[str, float]:
-        validated.append(([os.path.basename(path) for path in paths], copy.deepcopy(dict(network.named_buffers()))))
-        return validate(network, config, worker, paths)
+    def observed(segmenter: Segmenter, loss: Loss, worker: Worker, paths: Sequence[str]) -> dict[str, float]:
+        buffers = copy.deepcopy(dict(segmenter.network.named_buffers()))
+        validated.append(([os.path.basename(path) for path in paths], buffers))
+        return validate(segmenter, loss, worker, paths)
 
-    training.validate = observed
+    pytest.MonkeyPatch().setattr(training, "validate", observed)  # for the rest of this process
 
     def own(first: int = 1) -> Iterator[WorkerBatch]:
         return epochs(prepared, train, CONFIG, first=first, rank=worker.rank, world_size=2)
@@ -142,9 +151,11 @@ def runs(worker: Worker, prepared: str, train: list[str], val: list[str], folder
             return fit(
                 config,
                 worker,
+                data=training_set(prepared, train, config),
                 batches=own(done + 1) if batches is None else batches,
+                val_paths=val,
+                run=f"{folder}/{name}",
                 on_epoch=lambda _: False,
-                **fit_arguments(train, val, config, f"{folder}/{name}"),
             )
         except BratsError as error:
             return f"{type(error).__name__}: {error}"
@@ -206,22 +217,21 @@ def test_two_workers_have_the_gradient_of_one_with_two_micro_batches(
 ) -> None:
     prepared = str(folder / "prepared")
     train, _ = own_paths(prepared)
-    alone = undecided_network()
-    batch = worker_batch(prepared, first_batch(train, 8), 0, 1)
-    loss = accumulate_gradients(alone, NO_SCALER, CONFIG, worker_at(0, 1), batch).item()
-    expected = gradients(alone)
+    alone = learner_of(undecided_network())
+    loss = alone.accumulate_gradients(worker_batch(prepared, first_batch(train, 8), 0, 1)).item()
+    expected = gradients(alone.network)
     for found in findings:
         assert found["even"]["n_slices"] == 4
         assert_same_gradient(found["even"]["gradients"], expected)
     assert sum(found["even"]["loss_sum"] for found in findings) == pytest.approx(loss, rel=1e-5)
 
 
-def test_uneven_shares_and_micro_batches_weigh_as_many_slices_as_they_have(
+def test_uneven_shards_and_micro_batches_weigh_as_many_slices_as_they_have(
     findings: list[Findings], folder: Path
 ) -> None:
     prepared = str(folder / "prepared")
     train, _ = own_paths(prepared)
-    images, targets = prepare_batch(worker_batch(prepared, first_batch(train, 7), 0, 1), CONFIG.seed, CPU)
+    images, targets = training_tensors(worker_batch(prepared, first_batch(train, 7), 0, 1), CONFIG.seed, CPU)
     sizes = [3, 2, 2]  # one micro-batch of the first worker, two of the second
     assert [found["uneven"]["n_slices"] for found in findings] == [3, 4]
     alone, loss_sum = undecided_network(), 0.0
@@ -253,7 +263,7 @@ def test_the_batchnorm_statistics_of_all_workers_are_their_mean_afterwards(findi
 def test_validation_by_two_workers_is_that_of_one(findings: list[Findings], folder: Path) -> None:
     _, val = own_paths(str(folder / "prepared"))
     assert len(val) == 3
-    expected = validate(undecided_network().eval(), CONFIG, worker_at(0, 1), val)
+    expected = validation(ALONE, val)
     assert 0 < expected["val_dice"] < 1
     for found in findings:
         assert found["validation"] == pytest.approx(expected, rel=1e-6)
@@ -263,7 +273,7 @@ def test_a_worker_without_a_validation_case_reports_what_the_others_found(
     findings: list[Findings], folder: Path
 ) -> None:
     _, val = own_paths(str(folder / "prepared"))
-    expected = validate(undecided_network().eval(), CONFIG, worker_at(0, 1), val[:1])
+    expected = validation(ALONE, val[:1])
     for found in findings:
         assert found["idle validation"] == pytest.approx(expected, rel=1e-6)
 

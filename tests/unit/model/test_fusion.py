@@ -14,7 +14,7 @@ CPU = torch.device("cpu")
 def trained_unet(encoder: str) -> nn.Module:
     """A network whose BatchNorms have statistics and weights of their own."""
     torch.manual_seed(0)
-    network = build_unet(encoder=encoder, n_modalities=3, decoder_channels=(8,) * 5)
+    network = build_unet(encoder=encoder, n_channels=3, decoder_channels=(8,) * 5)
     for module in network.modules():
         if isinstance(module, nn.BatchNorm2d):
             nn.init.uniform_(module.weight, 0.5, 2)

@@ -1,8 +1,7 @@
-"""From a case to its label map: thresholds, padding, batches, number types, and nothing left behind."""
+"""From a case to probabilities and a label map: thresholds, batches, number types, and nothing left behind."""
 
 import itertools
-from collections.abc import Sequence
-from typing import Any
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
@@ -10,60 +9,27 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from brats.data.batches import InputSpec
 from brats.data.case import Case
 from brats.errors import CaseError
-from brats.labels import ED, ET, NCR, Labels
-from brats.model.inference import label_map, predict_labels, predict_logits, threshold_logits
-from tests.support.prepared import MODALITIES, tiny_case, undecided_network
+from brats.labels import ED, ET, NCR, REGIONS, Labels
+from brats.model.bundle import ModelCard, save_bundle
+from brats.model.inference import Segmenter, label_map, threshold_logits
+from tests.support.prepared import CONFIG, CPU, MODALITIES, segmenter_of, tiny_case, undecided_network
 
 pytestmark = pytest.mark.usefixtures("one_thread")
-
-CPU = torch.device("cpu")
-
-
-class Recorder(nn.Module):
-    """Keeps what it is given; its logits are the first channel."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.seen: list[Tensor] = []
-
-    def forward(self, images: Tensor) -> Tensor:
-        self.seen.append(images)
-        return images[:, :1].expand(-1, 3, -1, -1)
 
 
 def network() -> nn.Module:
     return undecided_network().eval()
 
 
-def logits_of(
-    model: nn.Module, case: Case, *, modalities: Sequence[str] = MODALITIES, batch_size: int = 4
-) -> list[Tensor]:
-    batches = predict_logits(
-        model, case, modalities=modalities, divisor=32, batch_size=batch_size, device=CPU, precision="fp32"
-    )
-    return list(batches)
+def logits_of(model: nn.Module, case: Case, *, batch_size: int = 4) -> list[Tensor]:
+    return list(segmenter_of(model).logits(case, batch_size))
 
 
-def labels_of(model: nn.Module, case: Case, *, batch_size: int = 4, divisor: int = 32) -> Labels:
-    return predict_labels(
-        model,
-        case,
-        modalities=MODALITIES,
-        thresholds=(0.5, 0.5, 0.5),
-        divisor=divisor,
-        batch_size=batch_size,
-        device=CPU,
-        precision="fp32",
-    )
-
-
-def normalised(case: Case, name: str) -> npt.NDArray[Any]:
-    """An image of the case as plain numpy normalises it."""
-    image = case.images[name].astype(np.float64)
-    brain = image != case.intensities[name].background
-    return np.where(brain, (image - image[brain].mean()) / image[brain].std(), 0)
+def labels_of(model: nn.Module, case: Case, *, batch_size: int = 4) -> Labels:
+    return segmenter_of(model).labels(case, batch_size)
 
 
 def test_a_later_region_wins_in_every_combination_of_regions() -> None:
@@ -84,34 +50,6 @@ def test_a_region_is_where_its_probability_exceeds_its_threshold() -> None:
 
 def test_exactly_the_threshold_is_not_above_it() -> None:
     assert threshold_logits(torch.zeros(1, 3, 1, 1), (0.5, 0.5, 0.5)).item() == 0
-
-
-def test_the_network_sees_each_slice_normalised_in_the_order_asked_for_and_zero_in_the_padding() -> None:
-    case, recorder = tiny_case(), Recorder()
-    order = tuple(reversed(MODALITIES))
-    logits_of(recorder, case, modalities=order)
-    seen = torch.cat(recorder.seen).numpy()
-    n_slices, height, width = case.images["flair"].shape
-    assert (height, width) == (40, 36)
-    assert seen.shape == (n_slices, 2, 64, 64)
-    for channel, name in enumerate(order):
-        np.testing.assert_allclose(seen[:, channel, :height, :width], normalised(case, name), atol=1e-4)
-    assert not seen[:, :, height:].any()
-    assert not seen[:, :, :, width:].any()
-
-
-def test_an_image_whose_background_is_not_zero_is_padded_with_its_background() -> None:
-    case = tiny_case(dtypes={"flair": np.float32})
-    flair = case.intensities["flair"]
-    shifted = {**case.images, "flair": case.images["flair"] - 7}
-    moved = type(flair)(**{**flair.__dict__, "background": -7.0, "mean": flair.mean - 7})
-    intensities = {**case.intensities, "flair": moved}
-    case = type(case)(**{**case.__dict__, "images": shifted, "intensities": intensities})
-    recorder = Recorder()
-    logits_of(recorder, case)
-    seen = torch.cat(recorder.seen).numpy()
-    np.testing.assert_allclose(seen[:, 0, :40, :36], normalised(case, "flair"), atol=1e-4)
-    assert not seen[:, :, 40:].any()
 
 
 def test_logits_come_for_every_slice_of_the_crop_and_nothing_beside() -> None:
@@ -147,31 +85,54 @@ def test_mixed_number_types_predict_as_one(dtype: npt.DTypeLike) -> None:
 
 def test_a_missing_modality_is_named() -> None:
     with pytest.raises(CaseError, match="no t1 and no t2; the case has flair, t1ce"):
-        logits_of(network(), tiny_case(), modalities=("flair", "t1", "t2"))
+        segmenter_of(network(), inputs=InputSpec(modalities=("flair", "t1", "t2"))).labels(tiny_case(), 4)
 
 
-def test_an_unwanted_modality_is_not_shown_to_the_network() -> None:
-    recorder = Recorder()
-    logits_of(recorder, tiny_case(), modalities=("t1ce",))
-    assert recorder.seen[0].shape[1] == 1
+@pytest.mark.parametrize("below", [0.2, 0.5, 0.8])
+def test_labels_are_where_the_probabilities_exceed_the_thresholds(below: float) -> None:
+    case, model = tiny_case(), network()
+    probabilities = segmenter_of(model).probabilities(case, 4)
+    assert probabilities.shape == (10, 3, 40, 36)
+    assert probabilities.dtype == torch.float32
+    limits = probabilities.transpose(0, 1).flatten(1).quantile(below, dim=1)  # of each region
+    above = probabilities > limits.reshape(1, 3, 1, 1)
+    assert above.float().mean((0, 2, 3)).tolist() == pytest.approx([1 - below] * 3, abs=0.01)
+    distance = (probabilities - limits.reshape(1, 3, 1, 1)).abs()
+    decided = (distance > 1e-6).all(dim=1).numpy()  # the others may be rounded either way
+    assert decided.mean() > 0.99
+    labels = segmenter_of(model, thresholds=limits.tolist()).labels(case, 4)
+    np.testing.assert_array_equal(labels[decided], label_map(above).numpy()[decided])
+
+
+def test_segmenter_of_a_bundle_has_its_inputs_and_thresholds_and_the_logits_of_its_network(tmp_path: Path) -> None:
+    inputs, thresholds = InputSpec(modalities=tuple(reversed(MODALITIES))), [0.3, 0.4, 0.6]
+    card = ModelCard(
+        encoder=CONFIG.encoder,
+        decoder_channels=CONFIG.decoder_channels,
+        inputs=inputs,
+        outputs={"kind": "regions", "names": list(REGIONS), "thresholds": thresholds},
+        epoch=1,
+        val_dice=0.5,
+        trained_on={},
+    )
+    save_bundle(str(tmp_path), network().state_dict(), card)
+    loaded = Segmenter.load(str(tmp_path), CPU, "fp32")
+    assert (loaded.inputs, list(loaded.thresholds), loaded.precision) == (inputs, thresholds, "fp32")
+    expected = segmenter_of(network(), inputs=inputs).probabilities(tiny_case(), 4)
+    torch.testing.assert_close(loaded.probabilities(tiny_case(), 4), expected, rtol=0, atol=1e-3)
 
 
 def test_bf16_stays_close_to_fp32() -> None:
     model, case = network(), tiny_case()
-    batches = predict_logits(
-        model, case, modalities=MODALITIES, divisor=32, batch_size=10, device=CPU, precision="bf16"
-    )
-    (rounded,), (exact,) = list(batches), logits_of(model, case, batch_size=10)
+    (rounded,) = segmenter_of(model, precision="bf16").logits(case, 10)
+    (exact,) = logits_of(model, case, batch_size=10)
     assert rounded.dtype == torch.float32
     assert not torch.equal(rounded, exact)
     torch.testing.assert_close(rounded, exact, rtol=0, atol=0.05 * float(exact.abs().max()))
 
 
 def test_between_two_batches_the_caller_is_not_in_inference_mode() -> None:
-    batches = predict_logits(
-        network(), tiny_case(), modalities=MODALITIES, divisor=32, batch_size=4, device=CPU, precision="fp32"
-    )
-    logits = next(batches)
+    logits = next(segmenter_of(network()).logits(tiny_case(), 4))
     assert torch.is_grad_enabled()
     assert not torch.is_inference_mode_enabled()
     assert not logits.requires_grad

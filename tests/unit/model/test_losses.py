@@ -3,6 +3,7 @@
 import math
 import warnings
 from collections.abc import Callable
+from typing import get_args
 
 import numpy as np
 import pytest
@@ -11,8 +12,9 @@ from segmentation_models_pytorch.losses import DiceLoss as SmpDiceLoss
 from torch import Tensor
 from torch.nn import functional
 
+from brats.config import LossName
 from brats.labels import REGIONS, region_mask
-from brats.model.losses import bce_dice_loss, region_targets
+from brats.model.losses import LOSSES, bce_dice_loss, region_targets
 
 
 def batch(seed: int = 0) -> tuple[Tensor, Tensor]:
@@ -104,3 +106,8 @@ def test_region_targets_are_the_region_masks_of_the_labels() -> None:
     assert targets.dtype == torch.float32
     expected = np.stack([region_mask(labels, region) for region in REGIONS], axis=1)
     np.testing.assert_array_equal(targets.numpy(), expected)
+
+
+def test_every_loss_that_may_be_asked_for_is_there() -> None:
+    assert set(LOSSES) == set(get_args(LossName))
+    assert LOSSES["bce-dice"] is bce_dice_loss

@@ -22,10 +22,9 @@ def without_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
 def batch(step: int = 0) -> WorkerBatch:
     pixels = np.full((2, 1, 4, 4), step, np.int16)
     ones = np.ones((2, 1), np.float32)
-    slices = SliceBatch(
-        images=pixels, labels=np.zeros((2, 4, 4), np.uint8), offset=ones, scale=ones, background=ones
-    )
-    return WorkerBatch(epoch=1, step=step, first=0, n_global=2, slices=slices)
+    slices = SliceBatch(images=pixels, offset=ones, scale=ones, background=ones)
+    labels = np.full((2, 4, 4), step, np.uint8)
+    return WorkerBatch(epoch=1, step=step, first=0, n_global=2, slices=slices, labels=labels)
 
 
 @pytest.mark.usefixtures("without_gpu")
@@ -42,6 +41,9 @@ def test_every_batch_comes_once_in_order_with_its_content() -> None:
             other.n_global,
         )
         np.testing.assert_array_equal(one.slices.images, other.slices.images)
+        np.testing.assert_array_equal(one.labels, other.labels)
+        assert not np.shares_memory(one.slices.images, other.slices.images)
+        assert not np.shares_memory(one.labels, other.labels)
 
 
 @pytest.mark.usefixtures("without_gpu")

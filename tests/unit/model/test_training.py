@@ -1,12 +1,9 @@
-"""The training loop: schedule, gradients, resume, early stopping, divergence.
-
-Two workers together are in test_distributed.py.
-"""
+"""The training loop: schedule, figures, resume, early stopping, divergence. Two workers are in test_distributed."""
 
 import dataclasses
 import itertools
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,39 +13,16 @@ import torch
 from torch import Tensor, nn
 
 from brats.config import Precision, TrainConfig
-from brats.data.batches import WorkerBatch
+from brats.data.batches import SliceBatch, WorkerBatch
 from brats.errors import BratsError, DivergedError
-from brats.model import training
-from brats.model.augment import draw_flips
+from brats.model import learner, training
 from brats.model.checkpoint import Checkpoint, load_checkpoint, save_checkpoint, saved_epochs
-from brats.model.distributed import Worker
 from brats.model.history import HISTORY, HistoryRow, read_history
-from brats.model.losses import bce_dice_loss
-from brats.model.training import (
-    accumulate_gradients,
-    check_finite,
-    finished,
-    fit,
-    learning_rate,
-    prepare_batch,
-    train_epoch,
-)
-from tests.support.prepared import (
-    CONFIG,
-    MODALITIES,
-    epochs,
-    fit_arguments,
-    plan,
-    tiny_case,
-    worker_batch,
-    write_prepared,
-)
+from brats.model.training import check_finite, finished, fit, learning_rate
+from tests.support.prepared import ALONE, CONFIG, NO_SCALER, epochs, tiny_case, training_set, write_prepared
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
-CPU = torch.device("cpu")
-ALONE = Worker(rank=0, world_size=1, device=CPU, precision="fp32")
-NO_SCALER = torch.amp.GradScaler("cpu", enabled=False)
 TIMES = ("elapsed_s", "train_s", "slices_per_s", "data_wait_s", "peak_memory_mb")
 
 
@@ -60,9 +34,6 @@ class Data:
 
     def batches(self, config: TrainConfig, first: int = 1) -> Iterator[WorkerBatch]:
         return epochs(self.prepared, self.train, config, first=first)
-
-    def batch(self, config: TrainConfig = CONFIG) -> WorkerBatch:
-        return next(self.batches(config))
 
 
 @pytest.fixture(scope="module")
@@ -80,15 +51,18 @@ def run_fit(
     *,
     batches: Iterable[WorkerBatch] | None = None,
     precision: Precision = "fp32",
+    on_epoch: Callable[[HistoryRow], bool] = lambda _: False,
 ) -> list[HistoryRow]:
     """Fit alone, from the batch after the last checkpoint."""
     done = max(saved_epochs(str(run)), default=0)
     return fit(
         config,
         dataclasses.replace(ALONE, precision=precision),
+        data=training_set(data.prepared, data.train, config),
         batches=iter(data.batches(config, done + 1) if batches is None else batches),
-        on_epoch=lambda _: False,
-        **fit_arguments(data.train, data.val, config, str(run)),
+        val_paths=data.val,
+        run=str(run),
+        on_epoch=on_epoch,
     )
 
 
@@ -105,7 +79,7 @@ def without_times(history: list[HistoryRow]) -> list[HistoryRow]:
 def with_dropout(**options: Any) -> nn.Module:
     """A network in place of `build_unet` that draws random numbers while it trains."""
     return nn.Sequential(
-        nn.Conv2d(options["n_modalities"], 8, 3, padding=1), nn.BatchNorm2d(8), nn.Dropout(0.5), nn.Conv2d(8, 3, 1)
+        nn.Conv2d(options["n_channels"], 8, 3, padding=1), nn.BatchNorm2d(8), nn.Dropout(0.5), nn.Conv2d(8, 3, 1)
     )
 
 
@@ -132,83 +106,6 @@ def test_the_last_step_has_next_to_no_learning_rate_but_some() -> None:
 def test_the_warm_up_takes_at_most_half_of_a_short_run() -> None:
     config = dataclasses.replace(CONFIG, learning_rate=1.0, warmup_steps=50)
     assert [learning_rate(config, step, 4) for step in range(4)] == pytest.approx([0.5, 1, 1, 0.5])
-
-
-# One step
-
-
-def small_network() -> nn.Module:
-    """With BatchNorm, and quick."""
-    torch.manual_seed(0)
-    return nn.Sequential(nn.Conv2d(2, 4, 3, padding=1), nn.BatchNorm2d(4), nn.ReLU(), nn.Conv2d(4, 3, 1))
-
-
-def gradients(network: nn.Module) -> list[Tensor]:
-    return [parameter.grad.clone() for parameter in network.parameters() if parameter.grad is not None]
-
-
-@pytest.mark.parametrize(("micro_batch_size", "sizes"), [(8, [8]), (7, [4, 4]), (3, [3, 3, 2]), (1, [1] * 8)])
-def test_each_micro_batch_weighs_as_many_slices_as_it_has(
-    data: Data, micro_batch_size: int, sizes: list[int]
-) -> None:
-    config, batch = dataclasses.replace(CONFIG, micro_batch_size=micro_batch_size), data.batch()
-    expected, network = small_network(), small_network()
-    images, targets = prepare_batch(batch, config.seed, CPU)
-    loss_sum = 0.0
-    for part, target in zip(images.split(sizes), targets.split(sizes), strict=True):
-        loss = bce_dice_loss(expected(part), target)
-        (loss * len(part) / 8).backward()
-        loss_sum += loss.item() * len(part)
-    found = accumulate_gradients(network, NO_SCALER, config, ALONE, batch)
-    assert found.item() == pytest.approx(loss_sum, rel=1e-6)
-    torch.testing.assert_close(gradients(network), gradients(expected), rtol=1e-5, atol=1e-7)
-
-
-def test_the_shares_of_two_workers_are_augmented_as_that_of_one(data: Data) -> None:
-    planned = plan(data.train, CONFIG, 1)[0]
-    whole = prepare_batch(worker_batch(data.prepared, planned, 0, 1), CONFIG.seed, CPU)
-    shares = [prepare_batch(worker_batch(data.prepared, planned, rank, 2), CONFIG.seed, CPU) for rank in (0, 1)]
-    for one, two in zip(whole, zip(*shares, strict=True), strict=True):
-        assert torch.equal(one, torch.cat(two))
-
-
-def test_images_and_targets_of_a_batch_are_flipped_together(data: Data) -> None:
-    """T1CE is brightest in ET and in WT flips or not: the two stay on top of each other."""
-    batch = data.batch()
-    flips = draw_flips(batch.n_global, seed=CONFIG.seed, epoch=batch.epoch, step=batch.step)
-    assert flips.any(axis=0).all()
-    images, targets = prepare_batch(batch, CONFIG.seed, CPU)
-    et = targets[:, 2].bool()
-    assert et.any()
-    t1ce = images[:, MODALITIES.index("t1ce")]
-    assert t1ce[et].min() > t1ce[~et].max() - 1
-    plain = torch.from_numpy(batch.slices.labels == 3)
-    assert not torch.equal(et, plain)
-    assert torch.equal(et.sum((1, 2)), plain.sum((1, 2)))
-
-
-def one_step(data: Data, config: TrainConfig) -> tuple[Tensor, dict[str, float]]:
-    """The change of all weights by one step of plain gradient descent, as one vector, and the epoch's figures."""
-    network = small_network()
-    before = nn.utils.parameters_to_vector(network.parameters()).detach().clone()
-    optimiser = torch.optim.SGD(network.parameters(), lr=123.0)
-    figures = train_epoch(network, optimiser, NO_SCALER, config, ALONE, iter([data.batch()]), 1, 1)
-    return nn.utils.parameters_to_vector(network.parameters()).detach() - before, figures
-
-
-def test_a_long_gradient_is_scaled_down_to_the_clip_norm(data: Data) -> None:
-    config = dataclasses.replace(CONFIG, epochs=1, clip_norm=1e-3, learning_rate=0.5)
-    change, figures = one_step(data, config)
-    assert figures["learning_rate"] == 0.5
-    assert change.norm().item() == pytest.approx(0.5 * 1e-3, rel=1e-3)
-
-
-def test_a_short_gradient_is_left_alone(data: Data) -> None:
-    change, _ = one_step(data, dataclasses.replace(CONFIG, epochs=1, clip_norm=1e6, learning_rate=0.5))
-    network = small_network()
-    accumulate_gradients(network, NO_SCALER, CONFIG, ALONE, data.batch())
-    expected = torch.cat([gradient.flatten() for gradient in gradients(network)])
-    torch.testing.assert_close(change, -0.5 * expected, rtol=1e-4, atol=1e-7)
 
 
 # Whole runs
@@ -270,24 +167,12 @@ def test_everyone_is_told_of_each_epoch_after_its_checkpoint_is_written(data: Da
         told.append((row["epoch"], saved_epochs(str(tmp_path))[-1]))
         return False
 
-    fit(
-        CONFIG,
-        ALONE,
-        batches=data.batches(CONFIG),
-        on_epoch=tell,
-        **fit_arguments(data.train, data.val, CONFIG, str(tmp_path)),
-    )
+    run_fit(data, tmp_path, on_epoch=tell)
     assert told == [(1, 1), (2, 2)]
 
 
 def test_training_ends_after_an_epoch_at_which_it_is_told_to_stop(data: Data, tmp_path: Path) -> None:
-    history = fit(
-        CONFIG,
-        ALONE,
-        batches=data.batches(CONFIG),
-        on_epoch=lambda row: bool(row["epoch"] == 1),
-        **fit_arguments(data.train, data.val, CONFIG, str(tmp_path)),
-    )
+    history = run_fit(data, tmp_path, on_epoch=lambda row: bool(row["epoch"] == 1))
     assert [row["epoch"] for row in history] == saved_epochs(str(tmp_path)) == [1]
 
 
@@ -308,7 +193,7 @@ def test_a_run_interrupted_in_an_epoch_ends_at_the_weights_of_an_uninterrupted_o
     data: Data, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, network: str
 ) -> None:
     if network == "with dropout":
-        monkeypatch.setattr(training, "build_unet", with_dropout)
+        monkeypatch.setattr(learner, "build_unet", with_dropout)
     config = dataclasses.replace(CONFIG, epochs=3)
     whole = run_fit(data, tmp_path / "whole", config)
     with pytest.raises(BratsError, match="the batches end before step 2 of epoch 2"):
@@ -357,7 +242,7 @@ def test_a_resumed_run_needs_no_pretrained_weights(
         asked.append(options["encoder_weights"])
         return with_dropout(**options)
 
-    monkeypatch.setattr(training, "build_unet", build)
+    monkeypatch.setattr(learner, "build_unet", build)
     config = dataclasses.replace(CONFIG, epochs=1, encoder_weights="imagenet")
     run_fit(data, tmp_path, config)
     run_fit(data, tmp_path, dataclasses.replace(config, epochs=2))
@@ -368,7 +253,7 @@ def test_a_resumed_run_needs_no_pretrained_weights(
 def test_a_run_resumes_in_another_precision(
     data: Data, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, first: Precision, then: Precision
 ) -> None:
-    monkeypatch.setattr(training, "build_unet", with_dropout)
+    monkeypatch.setattr(learner, "build_unet", with_dropout)
     run_fit(data, tmp_path, dataclasses.replace(CONFIG, epochs=1), precision=first)
     history = run_fit(data, tmp_path, precision=then)
     assert len(history) == 2
@@ -376,7 +261,7 @@ def test_a_run_resumes_in_another_precision(
 
 
 def test_the_scale_of_fp16_survives_a_resume(data: Data, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(training, "build_unet", with_dropout)
+    monkeypatch.setattr(learner, "build_unet", with_dropout)
     for n_epochs in (1, 2):
         run_fit(data, tmp_path, dataclasses.replace(CONFIG, epochs=n_epochs), precision="fp16")
     checkpoint = load_checkpoint(str(tmp_path))
@@ -420,7 +305,7 @@ def scripted_validation(monkeypatch: pytest.MonkeyPatch, *dice: float) -> None:
         }
 
     monkeypatch.setattr(training, "validate", validate)
-    monkeypatch.setattr(training, "build_unet", with_dropout)
+    monkeypatch.setattr(learner, "build_unet", with_dropout)
 
 
 def test_early_stopping_keeps_the_best_epoch_and_stays_stopped(
@@ -457,7 +342,7 @@ def poisoned(batch: WorkerBatch) -> WorkerBatch:
 def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_the_epoch_before(
     data: Data, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, precision: Precision
 ) -> None:
-    monkeypatch.setattr(training, "build_unet", with_dropout)
+    monkeypatch.setattr(learner, "build_unet", with_dropout)
     batches = list(data.batches(CONFIG))
     batches[5] = poisoned(batches[5])
     message = r"^epoch 2, step 3: the loss is no longer finite \(3 of the last 4 gradients are not\).*learning-rate"
@@ -471,7 +356,7 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_the_epoch_before(
 def test_a_loss_that_is_not_finite_stops_fp16_too_which_only_skips_its_step(
     data: Data, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(training, "build_unet", with_dropout)
+    monkeypatch.setattr(learner, "build_unet", with_dropout)
     batches = list(data.batches(CONFIG))
     batches[5] = poisoned(batches[5])
     with pytest.raises(DivergedError, match=r"^epoch 2: the mean loss is nan; .*--precision fp32"):
@@ -503,9 +388,11 @@ def test_fp16_overflows_are_borne_until_no_scale_is_left() -> None:
 
 
 def test_an_epoch_with_other_than_the_planned_slices_is_an_error(data: Data, tmp_path: Path) -> None:
-    arguments = fit_arguments(data.train, data.val, CONFIG, str(tmp_path)) | {"slices_per_epoch": 31}
-    with pytest.raises(BratsError, match="epoch 1: 30 slices came of 31 planned"):
-        fit(CONFIG, ALONE, batches=data.batches(CONFIG), on_epoch=lambda _: False, **arguments)
+    first, *others = data.batches(CONFIG)
+    columns = {field.name: getattr(first.slices, field.name)[:-1] for field in dataclasses.fields(SliceBatch)}
+    shortened = dataclasses.replace(first, slices=SliceBatch(**columns), labels=first.labels[:-1])
+    with pytest.raises(BratsError, match="epoch 1: 29 slices came of 30 planned"):
+        run_fit(data, tmp_path, batches=[shortened, *others])
     assert saved_epochs(str(tmp_path)) == []
 
 
@@ -521,7 +408,7 @@ def test_an_epoch_with_other_than_the_planned_slices_is_an_error(data: Data, tmp
 def test_batches_in_another_order_are_an_error(
     data: Data, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, order: list[int], message: str
 ) -> None:
-    monkeypatch.setattr(training, "build_unet", with_dropout)
+    monkeypatch.setattr(learner, "build_unet", with_dropout)
     batches = list(data.batches(CONFIG))
     with pytest.raises(BratsError, match=message):
         run_fit(data, tmp_path, batches=[batches[index] for index in order])

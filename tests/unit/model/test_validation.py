@@ -9,15 +9,12 @@ from torch import Tensor, nn
 
 from brats.data.case import Case
 from brats.labels import ED, ET, NCR, REGIONS
-from brats.model.inference import predict_labels
 from brats.model.losses import bce_dice_loss, region_targets
-from brats.model.validation import THRESHOLDS, validate_case
+from brats.model.validation import validate, validate_case
 from brats.score.metrics import case_metrics, count_overlap
-from tests.support.prepared import MODALITIES, SHAPE, tiny_case, write_prepared
+from tests.support.prepared import ALONE, SHAPE, segmenter_of, tiny_case, undecided_network, write_prepared
 
 pytestmark = pytest.mark.usefixtures("one_thread")
-
-CPU = torch.device("cpu")
 
 
 class Thresholds(nn.Module):
@@ -39,23 +36,14 @@ class Constant(nn.Module):
 
 def validated(network: nn.Module, case: Case, folder: Path) -> tuple[float, list[float]]:
     (path,) = write_prepared(str(folder), [case])
-    return validate_case(network, path, modalities=MODALITIES, device=CPU, precision="fp32")
+    return validate_case(segmenter_of(network), bce_dice_loss, path)
 
 
 def test_the_dice_is_that_of_the_scores_of_the_predicted_label_map(tmp_path: Path) -> None:
     case = tiny_case()
     assert case.labels is not None
-    predicted = predict_labels(
-        Thresholds(),
-        case,
-        modalities=MODALITIES,
-        thresholds=THRESHOLDS,
-        divisor=32,
-        batch_size=3,
-        device=CPU,
-        precision="fp32",
-    )
-    scores = case_metrics(count_overlap(case.labels, predicted, case.spacing_mm, case.n_outside))
+    predicted = segmenter_of(Thresholds()).labels(case, 3)
+    scores = case_metrics(count_overlap(case.labels, predicted, case.spacing_zhw_mm, case.n_outside))
     expected = [scores[region]["dice"] for region in REGIONS]
     assert all(0.05 < value < 0.95 for value in expected)
     _, dice = validated(Thresholds(), case, tmp_path)
@@ -90,3 +78,20 @@ def test_the_loss_takes_all_slices_together_without_the_padding(
     targets = region_targets(torch.from_numpy(case.labels))
     expected = bce_dice_loss(torch.full_like(targets, -2.0), targets).item()
     assert validated(Constant(-2), case, tmp_path)[0] == pytest.approx(expected, rel=1e-6)
+
+
+def test_figures_are_means_over_the_cases_of_the_loss_given_and_of_the_dice(tmp_path: Path) -> None:
+    paths = write_prepared(str(tmp_path), [tiny_case(f"val{seed}", seed=seed) for seed in range(2)])
+    segmenter = segmenter_of(undecided_network().train())
+    validated = validate(segmenter, mean_logit, ALONE, paths)
+    assert not segmenter.network.training
+    losses, dice = zip(*(validate_case(segmenter, mean_logit, path) for path in paths), strict=True)
+    assert validated["val_loss"] == pytest.approx(np.mean(losses))
+    of_regions = [validated[f"val_dice_{region.lower()}"] for region in REGIONS]
+    assert of_regions == pytest.approx(np.mean(dice, axis=0).tolist())
+    assert validated["val_dice"] == pytest.approx(np.mean(of_regions))
+
+
+def mean_logit(logits: Tensor, _: Tensor) -> Tensor:
+    """A loss that is no other's."""
+    return logits.mean()

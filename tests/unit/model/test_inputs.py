@@ -1,0 +1,207 @@
+"""The network's input: normalised as plain numpy does it, and the same numbers in training and in prediction."""
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+import torch
+from torch import Tensor
+
+from brats.data.batches import InputSpec, WorkerBatch
+from brats.data.case import Case
+from brats.data.epoch import PlannedBatch
+from brats.errors import CaseError
+from brats.labels import REGIONS, region_mask
+from brats.model import inputs
+from brats.model.augment import draw_flips
+from brats.model.inputs import case_tensors, normalise, training_tensors
+from tests.support.prepared import (
+    CONFIG,
+    CPU,
+    INPUTS,
+    MODALITIES,
+    SIZE,
+    plan,
+    tiny_case,
+    worker_batch,
+    write_prepared,
+)
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+
+@dataclasses.dataclass(frozen=True)
+class Data:
+    prepared: str
+    paths: list[str]
+
+    def planned(self) -> PlannedBatch:
+        return plan(self.paths, CONFIG, 1)[0]
+
+    def batch(self) -> WorkerBatch:
+        return worker_batch(self.prepared, self.planned(), 0, 1)
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Data:
+    prepared = str(tmp_path_factory.mktemp("prepared"))
+    return Data(prepared, write_prepared(prepared, [tiny_case(f"train{seed}", seed=seed) for seed in range(3)]))
+
+
+# The arithmetic
+
+
+@pytest.mark.parametrize("dtype", [np.int16, np.float32])
+def test_normalise_equals_plain_numpy_and_the_background_is_zero(dtype: type) -> None:
+    random = np.random.default_rng(0)
+    raw: npt.NDArray[Any] = random.integers(-50, 50, (2, 3, 8, 6)).astype(dtype)
+    offset, scale = random.normal(size=(2, 2, 3)).astype(np.float32) + 5
+    background = np.array([[0, 0, -7], [0, 3, 0]], np.float32)
+    expected = np.zeros(raw.shape, np.float32)
+    for b, c, h, w in np.ndindex(raw.shape):
+        if raw[b, c, h, w] != background[b, c]:
+            expected[b, c, h, w] = (raw[b, c, h, w] - offset[b, c]) / scale[b, c]
+    assert 0 < (expected == 0).sum() < expected.size / 10
+    columns = (torch.from_numpy(column) for column in (offset, scale, background))
+    values = normalise(torch.from_numpy(raw), *columns)
+    assert values.dtype == torch.float32
+    assert values.is_contiguous(memory_format=torch.channels_last)
+    np.testing.assert_allclose(values.numpy(), expected, rtol=1e-6, atol=1e-6)
+
+
+def test_normalise_leaves_the_raw_values_alone() -> None:
+    raw = torch.ones(1, 1, 2, 2)
+    column = torch.full((1, 1), 1.0)
+    normalise(raw, column, column, column)
+    assert torch.equal(raw, torch.ones(1, 1, 2, 2))
+
+
+def test_lowest_number_of_float32_as_background_becomes_0() -> None:
+    lowest = torch.finfo(torch.float32).min
+    column = torch.tensor([[5.0]]), torch.tensor([[0.5]]), torch.tensor([[lowest]])
+    values = normalise(torch.tensor([[[[lowest, 6.0, lowest, 5.0]]]]), *column)
+    assert values.flatten().tolist() == [0, 2, 0, 0]
+
+
+# Training
+
+
+def test_the_shards_of_two_workers_are_augmented_as_that_of_one(data: Data) -> None:
+    whole = training_tensors(data.batch(), CONFIG.seed, CPU)
+    shards = [worker_batch(data.prepared, data.planned(), rank, 2) for rank in (0, 1)]
+    halves = zip(*(training_tensors(shard, CONFIG.seed, CPU) for shard in shards), strict=True)
+    for one, two in zip(whole, halves, strict=True):
+        assert torch.equal(one, torch.cat(two))
+
+
+def test_images_and_targets_of_a_batch_are_flipped_together(data: Data) -> None:
+    """T1CE is brightest in ET and in WT flips or not: the two stay on top of each other."""
+    batch = data.batch()
+    flips = draw_flips(batch.n_global, seed=CONFIG.seed, epoch=batch.epoch, step=batch.step)
+    assert flips.any(axis=0).all()
+    images, targets = training_tensors(batch, CONFIG.seed, CPU)
+    et = targets[:, 2].bool()
+    assert et.any()
+    t1ce = images[:, MODALITIES.index("t1ce")]
+    assert t1ce[et].min() > t1ce[~et].max() - 1
+    plain = torch.from_numpy(batch.labels == 3)
+    assert not torch.equal(et, plain)
+    assert torch.equal(et.sum((1, 2)), plain.sum((1, 2)))
+
+
+# Whole cases
+
+
+def tensor_of(case: Case, spec: InputSpec = INPUTS, batch_size: int = 4) -> Tensor:
+    return torch.cat(list(case_tensors(case, spec, batch_size=batch_size, device=CPU)))
+
+
+def normalised(case: Case, name: str) -> npt.NDArray[Any]:
+    """An image of the case as plain numpy normalises it."""
+    image = case.images[name].astype(np.float64)
+    brain = image != case.intensities[name].background
+    return np.where(brain, (image - image[brain].mean()) / image[brain].std(), 0)
+
+
+def test_the_slices_of_a_case_come_normalised_in_the_order_of_the_channels_and_zero_in_the_padding() -> None:
+    case, order = tiny_case(), tuple(reversed(MODALITIES))
+    seen = tensor_of(case, InputSpec(modalities=order)).numpy()
+    n_slices, height, width = case.images["flair"].shape
+    assert (height, width) == (40, 36)
+    assert seen.shape == (n_slices, 2, 64, 64)
+    for channel, name in enumerate(order):
+        np.testing.assert_allclose(seen[:, channel, :height, :width], normalised(case, name), atol=1e-4)
+    assert not seen[:, :, height:].any()
+    assert not seen[:, :, :, width:].any()
+
+
+def test_an_image_whose_background_is_not_zero_is_padded_with_its_background() -> None:
+    case = tiny_case(dtypes={"flair": np.float32})
+    flair = case.intensities["flair"]
+    case = dataclasses.replace(
+        case,
+        images={**case.images, "flair": case.images["flair"] - 7},
+        intensities={
+            **case.intensities,
+            "flair": dataclasses.replace(flair, background=-7.0, mean=flair.mean - 7),
+        },
+    )
+    seen = tensor_of(case).numpy()
+    np.testing.assert_allclose(seen[:, 0, :40, :36], normalised(case, "flair"), atol=1e-4)
+    assert not seen[:, :, 40:].any()
+
+
+def test_the_divisor_is_that_of_the_input() -> None:
+    assert tensor_of(tiny_case(), InputSpec(modalities=MODALITIES, divisor=8)).shape == (10, 2, 40, 40)
+
+
+def test_slices_come_in_batches_in_the_memory_format_of_the_network() -> None:
+    batches = list(case_tensors(tiny_case(), INPUTS, batch_size=4, device=CPU))
+    assert [len(batch) for batch in batches] == [4, 4, 2]
+    assert all(batch.is_contiguous(memory_format=torch.channels_last) for batch in batches)
+
+
+def test_a_missing_modality_is_named_and_one_that_is_not_wanted_left_out() -> None:
+    with pytest.raises(CaseError, match="no t1 and no t2; the case has flair, t1ce"):
+        tensor_of(tiny_case(), InputSpec(modalities=("flair", "t1", "t2")))
+    only = tensor_of(tiny_case(), InputSpec(modalities=("t1ce",)))
+    assert torch.equal(only, tensor_of(tiny_case())[:, 1:])
+
+
+# Training and prediction
+
+
+@pytest.fixture
+def without_flips(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(inputs, "draw_flips", lambda n_slices, **_: np.zeros((n_slices, 2), bool))
+
+
+@pytest.mark.usefixtures("without_flips")
+@pytest.mark.parametrize("batch_size", [1, 64])
+def test_training_and_prediction_show_the_network_the_same_numbers_for_the_same_slice(
+    tmp_path: Path, batch_size: int
+) -> None:
+    """Bit for bit, though a training batch may be of another number type than the case."""
+    cases = {
+        "a": tiny_case("a", seed=1),
+        "b": tiny_case("b", seed=2, dtypes={"flair": np.float32}),
+        "c": tiny_case("c", seed=3, dtypes={"t1ce": np.uint16}),
+    }
+    write_prepared(str(tmp_path), list(cases.values()))
+    rows = [("a", 0), ("b", 4), ("a", 5), ("c", 9), ("b", 5)]
+    batch = worker_batch(str(tmp_path), PlannedBatch(epoch=1, step=0, slices=tuple(rows)), 0, 1)
+    assert batch.slices.images.dtype == np.float32
+    assert SIZE == (64, 64)
+    images, targets = training_tensors(batch, CONFIG.seed, CPU)
+    whole = {name: tensor_of(case, batch_size=batch_size) for name, case in cases.items()}
+    for position, (name, row) in enumerate(rows):
+        assert torch.equal(images[position], whole[name][row])
+        labels = cases[name].labels
+        assert labels is not None
+        np.testing.assert_array_equal(
+            targets[position, :, :40, :36].numpy(),
+            np.stack([region_mask(labels[row], region) for region in REGIONS]),
+        )
