@@ -51,7 +51,7 @@ def assert_same_batch(one: SliceBatch, other: SliceBatch) -> None:
 
 
 def test_input_has_a_channel_for_each_modality_of_the_configuration_in_its_order() -> None:
-    inputs = InputSpec.of(TrainConfig(modalities=("t2", "flair", "t1")))
+    inputs = InputSpec.of(TrainConfig(out="run", modalities=("t2", "flair", "t1")))
     assert (inputs.modalities, inputs.n_channels) == (("t2", "flair", "t1"), 3)
 
 
@@ -198,7 +198,7 @@ def test_a_training_set_plans_and_fits_the_training_cases_of_a_split() -> None:
         {"case_id": "b", "split": "val", "height": 500, "width": 500, "tumour_per_slice": [3]},
         {"case_id": "c", "split": "train", "height": 65, "width": 10, "tumour_per_slice": [7]},
     ]
-    data = TrainingSet.of(TrainConfig(modalities=("t1",)), "/prepared", rows)
+    data = TrainingSet.of(TrainConfig(out="run", modalities=("t1",)), "/prepared", rows)
     assert (data.prepared, data.inputs, data.size) == ("/prepared", InputSpec(modalities=("t1",)), (96, 96))
     assert [case.case_id for case in data.plan.cases] == ["a", "c"]
 

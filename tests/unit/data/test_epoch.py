@@ -192,7 +192,7 @@ def test_plan_of_a_run_is_of_its_training_cases_and_its_configuration() -> None:
         {"case_id": "c", "split": "test", "tumour_per_slice": [9]},
         {"case_id": "d", "split": "train", "tumour_per_slice": [2]},
     ]
-    config = TrainConfig(seed=3, batch_size=2, tumour_free_ratio=1.0)
+    config = TrainConfig(out="run", seed=3, batch_size=2, tumour_free_ratio=1.0)
     of_run = EpochPlan.of(config, split)
     cases = [TrainingCase("a", (0, 5, 0)), TrainingCase("d", (2,))]
     assert of_run.cases == tuple(cases)

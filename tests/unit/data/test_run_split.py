@@ -13,7 +13,7 @@ from brats.data.dataset import CASES, cases_path
 from brats.data.run_split import Row, check_same_cases, freeze_split, read_split, split_path
 from brats.errors import ConfigError
 
-CONFIG = TrainConfig(modalities=("t1", "flair"))
+CONFIG = TrainConfig(out="run", modalities=("t1", "flair"))
 SPLITS = {"a": ("train", 0), "b": ("train", 1), "c": ("val", 0), "d": ("test", None), "e": ("val", 1)}
 
 
@@ -85,7 +85,7 @@ def test_cases_that_are_split_anew_keep_their_split_in_the_run(tmp_path: Path) -
 def test_a_fold_validates_its_own_cases_trains_on_the_others_and_leaves_the_test_split(
     tmp_path: Path, fold: int, validated: set[str]
 ) -> None:
-    config = TrainConfig(modalities=CONFIG.modalities, fold=fold)
+    config = TrainConfig(out="run", modalities=CONFIG.modalities, fold=fold)
     splits = splits_of(freeze(tmp_path, write_dataset(tmp_path / "prepared"), config))
     assert {case_id for case_id, split in splits.items() if split == "val"} == validated
     assert {case_id for case_id, split in splits.items() if split == "train"} == {"a", "b", "c", "e"} - validated
@@ -93,7 +93,7 @@ def test_a_fold_validates_its_own_cases_trains_on_the_others_and_leaves_the_test
 
 
 def test_unknown_fold_names_those_there_are_and_freezes_nothing(tmp_path: Path) -> None:
-    config = TrainConfig(modalities=CONFIG.modalities, fold=9)
+    config = TrainConfig(out="run", modalities=CONFIG.modalities, fold=9)
     with pytest.raises(ConfigError, match=r"^--fold: 9 is not one of the folds \[0, 1\] of .*prepared$"):
         freeze(tmp_path, write_dataset(tmp_path / "prepared"), config)
     assert not storage.exists(split_path(str(tmp_path / "run")))
