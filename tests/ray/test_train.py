@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 from pathlib import Path
 
 import pandas as pd
@@ -102,14 +103,47 @@ def test_second_run_trains_and_predicts_nothing(
     assert (finished / "model" / "model.safetensors").stat().st_mtime_ns == model
 
 
-def test_more_epochs_go_on_where_the_run_ended_and_the_better_model_is_scored_anew(
-    finished: Path, tmp_path: Path
+@pytest.fixture(scope="module")
+def folded(finished: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An epoch of a run that validates on fold 2, its test split predicted."""
+    out = tmp_path_factory.mktemp("folded")
+    run(finished / "prepared", out, fold=2, epochs=1, workers=1)
+    return out
+
+
+def test_fold_is_what_is_validated_on_and_the_rest_but_the_test_split_is_trained_on(
+    finished: Path, folded: Path, tmp_path: Path
 ) -> None:
-    prepared, out = finished / "prepared", tmp_path / "run"
-    run(prepared, out, epochs=1, workers=1)
+    prepared = finished / "prepared"
+    cases = pd.read_parquet(prepared / "cases.parquet")
+    tested, fold = cases.split == "test", cases.fold == 2
+    assert 0 < fold.sum() < (~tested).sum()
+    split = pd.read_parquet(folded / "split.parquet")
+    found = {name: set(rows.case_id) for name, rows in split.groupby("split")}
+    assert found == {
+        "test": set(cases.case_id[tested]),
+        "val": set(cases.case_id[fold & ~tested]),
+        "train": set(cases.case_id[~fold & ~tested]),
+    }
+    config = PredictConfig(
+        model=str(folded), data=str(prepared), out=str(tmp_path), split="val", precision="fp32", workers=1
+    )
+    predict(config)
+    scores = pd.read_parquet(tmp_path / "metrics" / "cases.parquet")
+    assert set(scores.case_id) == found["val"]
+    (epoch,) = pd.read_parquet(folded / "history.parquet").itertuples()
+    for region, dice in scores.groupby("region").dice.mean().items():
+        assert getattr(epoch, f"val_dice_{region.lower()}") == pytest.approx(dice, abs=1e-6)
+
+
+def test_more_epochs_go_on_where_the_run_ended_and_the_better_model_is_scored_anew(
+    finished: Path, folded: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "run"
+    shutil.copytree(folded, out)
     (earlier,) = pd.read_parquet(out / "history.parquet").val_dice
     (out / "test" / "left_over").touch()
-    run(prepared, out, epochs=5, workers=1)
+    run(finished / "prepared", out, fold=2, epochs=5, workers=1)
     history = pd.read_parquet(out / "history.parquet")
     assert list(history.epoch) == [1, 2, 3, 4, 5]
     assert history.val_dice[0] == earlier < history.val_dice.max()
@@ -117,38 +151,6 @@ def test_more_epochs_go_on_where_the_run_ended_and_the_better_model_is_scored_an
     assert (card["epoch"], card["val_dice"]) == (history.val_dice.idxmax() + 1, history.val_dice.max())
     assert not (out / "test" / "left_over").exists()  # the scores of the earlier model went with it
     assert (out / "test" / "metrics" / "cases.parquet").exists()
-
-
-def test_fold_is_what_is_validated_on_and_the_rest_but_the_test_split_is_trained_on(
-    finished: Path, tmp_path: Path
-) -> None:
-    prepared = finished / "prepared"
-    run(prepared, tmp_path / "run", fold=2, epochs=1, workers=1, predict=False)
-    cases = pd.read_parquet(prepared / "cases.parquet")
-    tested, fold = cases.split == "test", cases.fold == 2
-    assert 0 < fold.sum() < (~tested).sum()
-    split = pd.read_parquet(tmp_path / "run" / "split.parquet")
-    found = {name: set(rows.case_id) for name, rows in split.groupby("split")}
-    assert found == {
-        "test": set(cases.case_id[tested]),
-        "val": set(cases.case_id[fold & ~tested]),
-        "train": set(cases.case_id[~fold & ~tested]),
-    }
-    predict(
-        PredictConfig(
-            model=str(tmp_path / "run"),
-            data=str(prepared),
-            out=str(tmp_path / "val"),
-            split="val",
-            precision="fp32",
-            workers=1,
-        )
-    )
-    scores = pd.read_parquet(tmp_path / "val" / "metrics" / "cases.parquet")
-    assert set(scores.case_id) == found["val"]
-    (epoch,) = pd.read_parquet(tmp_path / "run" / "history.parquet").itertuples()
-    for region, dice in scores.groupby("region").dice.mean().items():
-        assert getattr(epoch, f"val_dice_{region.lower()}") == pytest.approx(dice, abs=1e-6)
 
 
 def test_other_configuration_in_the_same_folder_is_refused(finished: Path, cases: Path) -> None:

@@ -34,7 +34,15 @@ def slices() -> Tensor:
 
 
 @pytest.mark.parametrize(
-    "encoder", ["resnet18", "tu-test_resnet", "efficientnet-b0", "mobilenet_v2", "densenet121"]
+    "encoder",
+    [
+        "resnet18",
+        "tu-test_resnet",
+        *(
+            pytest.param(name, marks=pytest.mark.medium)
+            for name in ("efficientnet-b0", "mobilenet_v2", "densenet121")
+        ),
+    ],
 )
 def test_logits_stay_the_same(encoder: str, slices: Tensor) -> None:
     network = trained_unet(encoder)
