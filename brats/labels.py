@@ -22,11 +22,13 @@ class Region:
     """A union of tissues that is segmented and scored as one, and its look in pictures.
 
     labels: of its tissues
+    label:  of its voxels that are in no later region, when label maps are made from regions
     colour: of its outlines and points, "#RRGGBB"
     marker: of its points, as matplotlib names it
     """
 
     labels: tuple[int, ...]
+    label: int
     full_name: str
     colour: str
     marker: str
@@ -35,9 +37,9 @@ class Region:
 # Okabe and Ito, "Color Universal Design", 2008: of their colours the three that stay furthest apart in
 # protanopia, deuteranopia and tritanopia. Yellow needs a dark edge where the background is white.
 REGIONS = {
-    "WT": Region(labels=(NCR, ED, ET), full_name="whole tumour", colour="#56B4E9", marker="o"),
-    "TC": Region(labels=(NCR, ET), full_name="tumour core", colour="#F0E442", marker="s"),
-    "ET": Region(labels=(ET,), full_name="enhancing tumour", colour="#D55E00", marker="^"),
+    "WT": Region(labels=(NCR, ED, ET), label=ED, full_name="whole tumour", colour="#56B4E9", marker="o"),
+    "TC": Region(labels=(NCR, ET), label=NCR, full_name="tumour core", colour="#F0E442", marker="s"),
+    "ET": Region(labels=(ET,), label=ET, full_name="enhancing tumour", colour="#D55E00", marker="^"),
 }
 """By name, in the order of the network's outputs, of tables and of pictures."""
 

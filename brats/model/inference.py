@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from brats.config import Precision
 from brats.data.batches import InputSpec
 from brats.data.case import Case
-from brats.labels import ED, ET, NCR, REGIONS, Labels
+from brats.labels import REGIONS, Labels
 from brats.model.bundle import load_bundle
 from brats.model.fusion import for_inference
 from brats.model.inputs import case_tensors
@@ -78,7 +78,8 @@ def threshold_logits(logits: Tensor, thresholds: Sequence[float]) -> Tensor:
 
 def label_map(regions: Tensor) -> Tensor:
     """Labels (B, H, W) uint8 of region masks (B, R, H, W): ED where WT, then NCR where TC, then ET where ET."""
-    wt, tc, et = regions.to(torch.uint8).unbind(1)
-    # Arithmetic instead of masks: it takes a tenth of the time on CPUs.
-    outside_et = tc * NCR + (1 - tc) * wt * ED
-    return et * ET + (1 - et) * outside_et
+    labels = torch.zeros_like(regions[:, 0], dtype=torch.uint8)
+    for mask, region in zip(regions.to(torch.uint8).unbind(1), REGIONS.values(), strict=True):
+        # Arithmetic instead of masks: it takes a tenth of the time on CPUs.
+        labels = mask * region.label + (1 - mask) * labels
+    return labels
