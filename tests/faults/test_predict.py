@@ -30,7 +30,7 @@ from tests.support.synthetic import write_case, write_cases
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.timeout(1800)]  # `struck` counts as its first test
 
-N_CASES = 16
+N_CASES = 24
 PREDICTOR = "MapWorker(Map(Predictor))"
 TABLES = ("cases", "slices", "notebook", "summary")
 ALLOWED_BYTES = 1800 * 2**20  # of a predictor, for the player of the kernel: 1,050 for small cases, the giant 2,700
@@ -104,8 +104,8 @@ def struck(bundle: Path, cases: Path, cluster: Machines, watcher: Watcher) -> St
     # Of three predictors one machine has two: on the other one they would take all of its CPUs.
     job = begin("predictor and machine lost", "--workers", "3")
     await_cases(job, run.out, 1)
-    cluster.workers(PREDICTOR)[0].kill()
-    job.wait_for_line("a process died")
+    job.wait_for(lambda: cluster.workers(f"{PREDICTOR}.submit"), "a predictor at work")[0].kill()
+    await_cases(job, run.out, 1)
     cluster.remove(max(cluster.nodes, key=lambda node: len(cluster.workers(PREDICTOR, node))))
     run.note("predictor and machine lost", job, job.end())
     return run

@@ -90,7 +90,7 @@ def test_model_card_names_the_cases_it_saw(finished: Path) -> None:
     card = json.loads((finished / "model" / "model.json").read_text())
     split = pd.read_parquet(finished / "split.parquet")
     assert set(card["trained_on"]) == set(split.case_id[split.split != "test"])
-    assert card["modalities"] == ["flair", "t1", "t1ce", "t2"]
+    assert card["inputs"]["modalities"] == ["flair", "t1", "t1ce", "t2"]
 
 
 def test_second_run_trains_and_predicts_nothing(
