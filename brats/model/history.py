@@ -37,7 +37,8 @@ HISTORY = storage.TableKind(
         ]
     ),
     conventions={
-        "train_loss": "mean over the slices of the epoch of the loss that `config` names",
+        "train_loss": "mean over the slices of the epoch of the loss in `config`; "
+        "bce-dice is binary cross-entropy plus soft Dice loss",
         "val_loss": "the same without augmentation; mean over validation cases, each taken as one batch",
         "val_dice": f"mean of {', '.join(REGIONS)}",
         ", ".join(map(dice_column, REGIONS)): "mean over validation cases of the 3-D Dice inside the crop; "

@@ -23,7 +23,7 @@ from brats.config import TrainConfig
 from brats.data.batches import WorkerBatch
 from brats.data.epoch import PlannedBatch
 from brats.errors import BratsError, DivergedError
-from brats.model import training
+from brats.model import learner, training
 from brats.model.checkpoint import load_checkpoint, saved_epochs
 from brats.model.distributed import Worker, all_reduce_sum, average_buffers
 from brats.model.history import read_history
@@ -168,7 +168,7 @@ def runs(worker: Worker, prepared: str, train: list[str], val: list[str], folder
         "diverged": run("diverged", poisoned(own(), position=5, when=worker.rank == 1)),
         "unused": run("unused", config=dataclasses.replace(CONFIG, encoder="efficientnet-b0", epochs=1)),
     }
-    pytest.MonkeyPatch().setattr(training, "build_unet", small_network)  # fp16 takes a CPU fifteen times as long
+    pytest.MonkeyPatch().setattr(learner, "build_unet", small_network)  # fp16 takes a CPU fifteen times as long
     exact = {"small": run("small")}
     return found | exact | {"fp16": run("fp16", worker=dataclasses.replace(worker, precision="fp16"))}
 
@@ -176,7 +176,7 @@ def runs(worker: Worker, prepared: str, train: list[str], val: list[str], folder
 def small_network(**options: Any) -> nn.Module:
     """A network in place of `build_unet`."""
     return nn.Sequential(
-        nn.Conv2d(options["n_modalities"], 8, 3, padding=1),
+        nn.Conv2d(options["n_channels"], 8, 3, padding=1),
         nn.BatchNorm2d(8),
         nn.ReLU(),
         nn.Conv2d(8, 3, 3, padding=1),
