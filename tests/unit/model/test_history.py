@@ -60,7 +60,7 @@ def test_the_file_says_what_its_columns_mean(tmp_path: Path) -> None:
     metadata = json.loads(pq.read_schema(history_path(str(tmp_path))).metadata[b"brats"])
     assert metadata["version"] == 1
     assert "binary cross-entropy" in metadata["conventions"]["train_loss"]
-    assert "both masks empty: 1" in metadata["conventions"]["val_dice_wt, _tc, _et"]
+    assert "both masks empty: 1" in metadata["conventions"]["val_dice_wt, val_dice_tc, val_dice_et"]
 
 
 def test_the_columns_are_those_of_the_schema() -> None:
