@@ -5,7 +5,7 @@ import re
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from brats import storage
 from brats.config import MODALITIES
@@ -48,13 +48,6 @@ class CaseFiles:
         """Size of the files that a case with these modalities is made from."""
         used = [self.images[name] for name in modalities] + [self.segmentation]
         return sum(file.size for file in used if file)
-
-    @classmethod
-    def from_json(cls, value: dict[str, Any]) -> "CaseFiles":
-        """The inverse of `dataclasses.asdict`, also after a passage through JSON text."""
-        images = {name: FileInfo(**file) for name, file in value["images"].items()}
-        segmentation = value["segmentation"] and FileInfo(**value["segmentation"])
-        return cls(**{**value, "images": images, "segmentation": segmentation})
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,7 +1,6 @@
 """Finding BraTS cases by the names of their files."""
 
-import json
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -295,13 +294,6 @@ def test_visits_are_cases_of_one_patient(tmp_path: Path) -> None:
         touch_case_2023(tmp_path / case_id, case_id)
     patients = [case.patient_id for case in find_cases(str(tmp_path)).cases]
     assert patients == ["BraTS-GLI-00005", "BraTS-GLI-00005", "BraTS-GLI-00006"]
-
-
-@pytest.mark.parametrize("without", ["", "t2 seg"])
-def test_case_files_survive_json(tmp_path: Path, without: str) -> None:
-    touch_case(tmp_path, "x", without=without)
-    (case,) = find_cases(str(tmp_path), modalities=()).cases
-    assert CaseFiles.from_json(json.loads(json.dumps(asdict(case)))) == case
 
 
 def test_the_source_bytes_are_those_of_the_files_in_use(tmp_path: Path) -> None:
