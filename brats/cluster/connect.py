@@ -71,9 +71,9 @@ def connected(meanwhile: Sequence[str] = (), *, wait_minutes: float = 0) -> Iter
         return
     init(os.environ.get("RAY_ADDRESS") or "local")
     importing.join()
+    configure_datasets(wait_minutes)  # before the next line: importing ray.data gives its logger a handler
     keep_off_console("ray", "ray.data", "ray.train")
     shorten_messages()
-    configure_datasets(wait_minutes)
     if threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGTERM, _interrupt)  # after ray.init, which installs one of its own
     try:
