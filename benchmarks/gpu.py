@@ -73,7 +73,7 @@ def variants(precision: Precision) -> list[Variant]:
 def training_step(
     variant: Variant, config: TrainConfig, device: torch.device, size: tuple[int, int]
 ) -> Callable[[], None]:
-    """One optimiser step of the product's loop, on tensors that are on the device already."""
+    """One optimiser step as the product takes it, written out so that parts of it can be varied."""
     torch.manual_seed(0)
     network = build_unet(
         encoder=config.encoder, n_channels=len(MODALITIES), decoder_channels=config.decoder_channels

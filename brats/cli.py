@@ -64,7 +64,7 @@ def _program() -> str:
 
 
 def parse(config_class: type[Config], arguments: Sequence[str]) -> Config:
-    """A configuration from command-line arguments: its paths absolute, its preset chosen.
+    """A configuration from command-line arguments: its preset chosen.
 
     Raises ConfigError, one line, where they are wrong; SystemExit(0) after printing --help.
     """
@@ -73,11 +73,6 @@ def parse(config_class: type[Config], arguments: Sequence[str]) -> Config:
         values = _values(config_class, options, arguments)
     except ConfigError as error:
         raise ConfigError(f"{error}; see {_program()} --help") from None
-    from brats import storage  # only now: --help needs none of what it loads
-
-    for each in options:
-        if each.is_path and values.get(each.name):
-            values[each.name] = storage.absolute(values[each.name])
     return config_class(**values)
 
 

@@ -18,6 +18,7 @@ MODALITIES: tuple[Modality, ...] = get_args(Modality)
 Device = Literal["auto", "cpu", "cuda"]
 Precision = Literal["auto", "fp32", "bf16", "fp16"]
 LossName = Literal["bce-dice"]
+LOSS_CONVENTIONS: dict[LossName, str] = {"bce-dice": "binary cross-entropy plus soft Dice loss"}
 Preset = Literal["auto", "demo", "brats", "t1", "t1-t2-flair"]
 
 
@@ -59,9 +60,13 @@ class Limits:
         return f"names {repeated[0]} twice" if self.distinct and repeated else ""
 
 
-def result(default: Any, limits: Limits = Limits()) -> Any:
-    """A field that shapes what a job produces."""
-    return field(default=default, metadata={"limits": limits})
+def result(default: Any, limits: Limits = Limits(), *, earlier: Any = None) -> Any:
+    """A field that shapes what a job produces.
+
+    earlier: what jobs did before there was this field, so that their outputs go on; None for a field of always
+    """
+    added_later = {} if earlier is None else {"earlier": earlier}
+    return field(default=default, metadata={"limits": limits, **added_later})
 
 
 def execution(default: Any, limits: Limits = Limits()) -> Any:
@@ -70,7 +75,7 @@ def execution(default: Any, limits: Limits = Limits()) -> Any:
 
 
 def path(default: Any = dataclasses.MISSING) -> Any:
-    """A folder or s3:// prefix, which shapes no result; the command line makes it absolute."""
+    """A folder or s3:// prefix, which shapes no result; `check_options` makes it absolute."""
     return field(default=default, metadata={"execution": True, "path": True})
 
 
@@ -136,7 +141,7 @@ class TrainConfig:
     """Pretrained encoder weights to start from, such as imagenet; needs the network once."""
     decoder_channels: tuple[int, ...] = result((256, 128, 64, 32, 16), Limits(n_values=5, at_least=1))
     """Channels of the decoder stages, deepest first."""
-    loss: LossName = "bce-dice"
+    loss: LossName = result("bce-dice", earlier="bce-dice")
     """What training minimises; bce-dice is binary cross entropy plus soft Dice."""
     epochs: int = execution(30, Limits(at_least=1))
     """Epochs in all; a finished run goes on when this is raised."""
@@ -261,11 +266,18 @@ def option_name(name: str) -> str:
 
 
 def check_options(config: Any) -> None:
-    """Raise ConfigError, one line, for the first field whose value is outside the limits that it states."""
+    """Make the paths of a configuration absolute, and check each field against the limits that it states.
+
+    Raises ConfigError, one line, for the first value that is outside.
+    """
+    from brats.storage import absolute  # only now: --help needs none of what it loads
+
     for item in dataclasses.fields(config):
         value = getattr(config, item.name)
         if item.metadata.get("path") and value == "":
             raise ConfigError(f"{option_name(item.name)} must not be empty")
+        if item.metadata.get("path") and value is not None:
+            object.__setattr__(config, item.name, absolute(value))  # while a frozen object is made
         limits = item.metadata.get("limits")
         if limits and value is not None and (problem := limits.problem(value)):
             raise ConfigError(f"{option_name(item.name)} {problem}")

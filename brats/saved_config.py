@@ -7,9 +7,6 @@ from typing import Any, Self
 from brats import storage
 from brats.errors import ConfigError
 
-# What fields that were added later stand for in configurations of before them, by job.
-BEFORE: dict[str, dict[str, Any]] = {"train": {"loss": "bce-dice"}}
-
 
 def result_fields(config: Any) -> dict[str, Any]:
     """The values of the fields that shape the result, as JSON holds them."""
@@ -20,13 +17,24 @@ def result_fields(config: Any) -> dict[str, Any]:
     }
 
 
+def earlier_values(config: Any) -> dict[str, Any]:
+    """What fields that were added later stand for in configurations saved before them."""
+    return {
+        item.name: item.metadata["earlier"] for item in dataclasses.fields(config) if "earlier" in item.metadata
+    }
+
+
 @dataclass(frozen=True, kw_only=True)
 class SavedConfig:
-    """Content of `config.json`: the values that shaped the output, and those of its latest run that did not."""
+    """Content of `config.json`: the values that shaped the output, and those of its latest run that did not.
+
+    earlier: values that a `config.json` of an earlier version leaves out; not saved
+    """
 
     job: str
     result: dict[str, Any]
     execution: dict[str, Any]
+    earlier: dict[str, Any]
 
     @classmethod
     def of(cls, job: str, config: Any, **result: Any) -> Self:
@@ -34,33 +42,39 @@ class SavedConfig:
         shaping = result_fields(config)
         everything = {item.name: _json_value(getattr(config, item.name)) for item in dataclasses.fields(config)}
         rest = {name: value for name, value in everything.items() if name not in shaping}
-        return cls(job=job, result={**shaping, **result}, execution=rest)
+        return cls(job=job, result={**shaping, **result}, execution=rest, earlier=earlier_values(config))
 
     def claim(self, out: str) -> None:
         """Write OUT/config.json, unless `check` fails."""
         self.check(out)
-        storage.write_json(config_path(out), dataclasses.asdict(self))
+        self.write(out)
 
-    def check(self, out: str) -> None:
-        """Raise ConfigError naming the fields that differ where OUT was shaped by other values.
+    def write(self, out: str) -> None:
+        storage.write_json(config_path(out), {"job": self.job, "result": self.result, "execution": self.execution})
+
+    def check(self, out: str, *, values: bool = True) -> None:
+        """Raise ConfigError where OUT holds the output of another job, or of other values, which are named.
 
         An output folder never mixes two runs.
+
+        values: whether to compare them too
         """
-        path = config_path(out)
-        if storage.exists(path):
-            found = storage.read_json(path)
-            if found.get("job") != self.job:
-                raise ConfigError(
-                    f"{out}: holds the output of {found.get('job')}, not of {self.job}; choose another --out"
-                )
-            theirs = {**BEFORE.get(self.job, {}), **found.get("result", {})}
-            different = [
-                f"{name} {theirs.get(name)!r} there, {self.result.get(name)!r} here"
-                for name in sorted({*self.result, *theirs})
-                if theirs.get(name) != self.result.get(name)
-            ]
-            if different:
-                raise ConfigError(f"{out}: holds a different run ({'; '.join(different)}); choose another --out")
+        try:
+            found = storage.read_json(config_path(out))
+        except FileNotFoundError:
+            return
+        if found.get("job") != self.job:
+            raise ConfigError(
+                f"{out}: holds the output of {found.get('job')}, not of {self.job}; choose another --out"
+            )
+        theirs = {**self.earlier, **found.get("result", {})}
+        different = [
+            f"{name} {theirs.get(name)!r} there, {self.result.get(name)!r} here"
+            for name in sorted({*self.result, *theirs})
+            if theirs.get(name) != self.result.get(name)
+        ]
+        if values and different:
+            raise ConfigError(f"{out}: holds a different run ({'; '.join(different)}); choose another --out")
 
 
 def config_path(out: str) -> str:

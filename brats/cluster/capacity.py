@@ -1,4 +1,4 @@
-"""What a cluster has, what of that is free, and what its autoscaler can add."""
+"""Capacity of the cluster: its machines, what is free of them, and what its autoscaler can add."""
 
 import os
 from collections.abc import Sequence

@@ -52,21 +52,22 @@ REACH_TIMEOUT_S = 10  # Ray itself tries for two minutes
 
 
 @contextmanager
-def connected(meanwhile: Sequence[str] = (), *, wait_minutes: float = 0) -> Iterator[None]:
+def connected(imports: Sequence[str] = (), *, wait_minutes: float = 0) -> Iterator[None]:
     """Connect to Ray for the duration of the block. SIGTERM, with which Ray stops a job, then acts like Ctrl-C.
 
-    meanwhile:    large modules that the job needs later, imported while Ray starts, which is mostly waiting
+    imports:      large modules that the job needs later, imported while Ray starts, which is mostly waiting
     wait_minutes: how long the job waits for machines; its datasets may stand still as long
 
     Raises ConfigError, naming the setting, when the cluster cannot be reached or refuses this process.
     """
     for name, value in {**QUIET, **MEMORY}.items():
         os.environ.setdefault(name, value)
-    importing = threading.Thread(target=_import, args=(meanwhile,), daemon=True)
+    importing = threading.Thread(target=_import, args=(imports,), daemon=True)
     importing.start()
     import ray
 
     if ray.is_initialized():
+        configure_datasets(wait_minutes)
         yield
         return
     init(os.environ.get("RAY_ADDRESS") or "local")

@@ -24,15 +24,15 @@ from brats.errors import CaseError, StorageError
 CASE_CPUS = 0.5
 CASE_MEMORY_BYTES = 2**30  # that Ray sets aside for a task which reads a case; BraTS in int16 peaks at 0.24 GB
 
-Row = dict[str, Any]
+CaseRow = dict[str, Any]
 
 
-def pack(case_id: str, value: Any) -> Row:
+def pack(case_id: str, value: Any) -> CaseRow:
     """The row of a case with this value."""
     return {"case_id": case_id, "value": pickle.dumps(value, protocol=5), "reject": "", "failure": ""}
 
 
-def unpack(row: Row) -> Any:
+def unpack(row: CaseRow) -> Any:
     """The value of a case, or its `Reject`. Raises StorageError when its result could not be stored."""
     if row["failure"]:
         raise StorageError(row["failure"])
@@ -40,14 +40,14 @@ def unpack(row: Row) -> Any:
 
 
 def per_case(
-    row: Row,
+    row: CaseRow,
     step: Callable[[Any], Any],
     *,
     counter: Any,
     doing: str,
     stage: str,
     remedy: str = "use machines with more memory",
-) -> Row:
+) -> CaseRow:
     """The row of a case after one more step, from value to value. A case without a value passes unchanged.
 
     counter: the job's count of the attempts, of `attempts.start_counter`
@@ -68,13 +68,13 @@ def per_case(
         return {**row, "value": b"", "failure": str(error)}
 
 
-def ray_step(step: Callable[[Any], Any], *, counter: Any, doing: str, stage: str) -> Callable[[Row], Row]:
+def ray_step(step: Callable[[Any], Any], *, counter: Any, doing: str, stage: str) -> Callable[[CaseRow], CaseRow]:
     """`per_case` with this step, for `Dataset.map`. Ray names its tasks and their processes after the step.
 
     step: a function, or a `functools.partial` of one
     """
 
-    def guarded(row: Row) -> Row:
+    def guarded(row: CaseRow) -> CaseRow:
         return per_case(row, step, counter=counter, doing=doing, stage=stage)
 
     guarded.__name__ = (step.func if isinstance(step, functools.partial) else step).__name__

@@ -50,7 +50,7 @@ class Placement:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Wish:
+class Request:
     """What a job asks for.
 
     workers:     0 for as many as fit
@@ -71,19 +71,21 @@ class Choice(NamedTuple):
     better: Placement | None
 
 
-def aim(capacity: Capacity, wish: Wish, held: Placement | None) -> Choice:
+def next_choice(capacity: Capacity, request: Request, held: Placement | None) -> Choice:
     """What to start with and what to wait for, of which there is one at least.
 
     held: a placement for which Ray holds the room: as good as free
 
     Raises ConfigError when the cluster cannot hold a single worker, now or later.
     """
-    if wish.lost:
-        wish = replace(wish, device=wish.lost.device, workers=wish.lost.workers + wish.lost.missing)
+    if request.lost:
+        request = replace(request, device=request.lost.device, workers=request.lost.workers + request.lost.missing)
     if held:
         capacity = replace(capacity, free=capacity.machines)
-        wish = replace(wish, device=held.device, workers=held.workers)
-    choice = choose(with_lost(capacity, wish.lost), wish.device, wish.workers, cpu_workers=wish.cpu_workers)
+        request = replace(request, device=held.device, workers=held.workers)
+    choice = choose(
+        with_lost(capacity, request.lost), request.device, request.workers, cpu_workers=request.cpu_workers
+    )
     if not choice.possible and not choice.better:
         raise ConfigError(
             f"no machine has a CPU to spare for a worker, and {FEEDING_CPUS:g} of one is needed for the tasks that "
@@ -103,7 +105,7 @@ def with_lost(capacity: Capacity, lost: Placement | None) -> Capacity:
 def choose(capacity: Capacity, device: Device, wanted: int, *, cpu_workers: int) -> Choice:
     """One worker per GPU where there are any or can be, else on CPUs; enough is left to the tasks that feed them.
 
-    wanted, cpu_workers: as of a `Wish`
+    wanted, cpu_workers: as of a `Request`
 
     Raises ConfigError when a GPU is asked for and there will be none.
     """
@@ -187,7 +189,7 @@ def release(group: Any) -> None:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Cluster:
+class ClusterAccess:
     """What waiting for workers needs of Ray and of the time; a test gives its own."""
 
     capacity: Callable[[], Capacity] = cluster_capacity
@@ -210,19 +212,19 @@ def place_workers(
 
     Raises ConfigError when the cluster cannot hold a single worker, BratsError when none came in time.
     """
-    wish = Wish(device=device, workers=wanted, cpu_workers=cpu_workers, lost=lost)
-    placement = wait_for_workers(wish, 60 * wait_minutes, Cluster())
+    request = Request(device=device, workers=wanted, cpu_workers=cpu_workers, lost=lost)
+    placement = wait_for_workers(request, 60 * wait_minutes, ClusterAccess())
     if not placement:
         raise BratsError(
             f"no room for a worker came up within {wait_minutes:g} minutes (--wait-minutes); see `ray status` for "
             "what holds the machines up, and run the same command again"
         )
-    for line in shortfalls(placement, wish):
+    for line in shortfalls(placement, request):
         say("cluster", line)
     return placement
 
 
-def wait_for_workers(wish: Wish, wait_s: float, cluster: Cluster) -> Placement | None:
+def wait_for_workers(request: Request, wait_s: float, cluster: ClusterAccess) -> Placement | None:
     """The workers there is room for once no more are to come or the time is over; None for none."""
     started, next_report_s = cluster.clock(), REPORT_FIRST_S
     asked: Placement | None = None
@@ -231,9 +233,9 @@ def wait_for_workers(wish: Wish, wait_s: float, cluster: Cluster) -> Placement |
         while True:
             capacity = cluster.capacity()
             held = asked if asked and cluster.is_reserved(group) else None
-            possible, better = aim(capacity, wish, held)
+            possible, better = next_choice(capacity, request, held)
             waited_s = cluster.clock() - started
-            left_s = (RELEASE_S if wish.lost and possible else wait_s) - waited_s
+            left_s = (RELEASE_S if request.lost and possible else wait_s) - waited_s
             if better is None or left_s <= 0:
                 return possible
             if asked is None:
@@ -248,13 +250,13 @@ def wait_for_workers(wish: Wish, wait_s: float, cluster: Cluster) -> Placement |
         cluster.release(group)
 
 
-def shortfalls(placement: Placement, wish: Wish) -> list[str]:
-    """What a placement lacks of the wish, for the user."""
+def shortfalls(placement: Placement, request: Request) -> list[str]:
+    """What a placement lacks of the request, for the user."""
     lines = []
-    wanted = wish.lost.workers + wish.lost.missing if wish.lost else wish.workers
+    wanted = request.lost.workers + request.lost.missing if request.lost else request.workers
     most = max(wanted, placement.workers + placement.missing)
     if placement.workers < most:
         lines.append(f"room for {placement.workers} of {most} workers; gradients accumulate")
-    if wish.device == "auto" and not placement.use_gpu and not wish.lost:
+    if request.device == "auto" and not placement.use_gpu and not request.lost:
         lines.append("no GPU here, and none to come: working on CPUs")
     return lines

@@ -34,8 +34,7 @@ def check_cluster(inputs: Mapping[str, str | None], out: str, *, wait_minutes: f
     inputs: what every machine reads, by the option that names it; None where the job makes its own
     out:    what every machine writes to
     """
-    out = storage.absolute(out)
-    read = {option: storage.absolute(path) for option, path in inputs.items() if path is not None}
+    read = {option: path for option, path in inputs.items() if path is not None}
     place_workers("cpu", 1, cpu_workers=1, wait_minutes=wait_minutes)  # a cluster may have scaled to nothing
     machines = alive()
     if all(node["Resources"].get("memory", 0) < CASE_MEMORY_BYTES for node in machines):

@@ -6,7 +6,7 @@ Axes: `B` slices of a batch, `C` channel, `H W` slice axes.
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass, fields
+from dataclasses import MISSING, dataclass, fields
 from typing import Any, Self
 
 import numpy as np
@@ -52,13 +52,17 @@ class InputSpec:
         height, width = (math.ceil(max(edges) / self.divisor) * self.divisor for edges in zip(*sizes, strict=True))
         return height, width
 
-    def to_json(self) -> dict[str, Any]:
-        return asdict(self)
+    @classmethod
+    def required_fields(cls) -> list[str]:
+        return [field.name for field in fields(cls) if field.default is MISSING]
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> Self:
-        """The inverse of `to_json`, also after a passage through JSON text."""
-        return cls(modalities=tuple(value["modalities"]), divisor=value["divisor"])
+        """The inverse of `dataclasses.asdict`, also after a passage through JSON text.
+
+        A field with a default may be missing, as in a model of before it was added.
+        """
+        return cls(**{**value, "modalities": tuple(value["modalities"])})
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -18,7 +18,7 @@ from brats.labels import Labels, count_tissues
 
 Array = npt.NDArray[Any]
 Description = dict[str, Any]
-"""What is known of a case beside its voxels, as JSON: of `Case.describe`."""
+"""The metadata of a case, as JSON: of `Case.describe`."""
 
 
 @dataclass(frozen=True, kw_only=True)

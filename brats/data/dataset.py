@@ -12,7 +12,7 @@ from brats.data.volume import Grid
 from brats.errors import BratsError, StorageError
 from brats.labels import REGIONS, TISSUES, count_regions
 
-CASES = storage.TableKind(
+PREPARED_CASES = storage.TableKind(
     name="prepared cases",
     schema=pa.schema(
         [
@@ -39,7 +39,7 @@ CASES = storage.TableKind(
     conventions={
         "split": "patients are split, not cases; null for cases without segmentation",
         "fold": "cross-validation fold of the patients outside the test split",
-        "shape, spacing_mm": "shape: of the source file, in its axes; spacing: of the RAS+ volume",
+        "shape, spacing_mm": "shape: of the source file, in its axes; spacing: X Y Z of the RAS+ volume",
         "first_slice, n_slices, height, width": "the crop: slices along z of the RAS+ volume, height x, width y",
         "tumour_per_slice": "tumour voxels in each slice of the crop",
         "voxel_hash": "of the brain voxels of the first modality: equal for one patient under two names",
@@ -70,7 +70,7 @@ def is_prepared(path: str) -> bool:
 def read_case_table(prepared: str) -> list[dict[str, Any]]:
     """The rows of `cases.parquet`. Raises BratsError where there is none."""
     try:
-        rows: list[dict[str, Any]] = storage.read_table(cases_path(prepared), CASES).to_pylist()
+        rows: list[dict[str, Any]] = storage.read_table(cases_path(prepared), PREPARED_CASES).to_pylist()
     except FileNotFoundError:
         raise BratsError(f"{prepared}: not a prepared dataset (it has no cases.parquet)") from None
     return rows
@@ -95,8 +95,11 @@ def case_row(case: Description) -> dict[str, Any]:
         "n_slices": box.shape[2],
         "height": box.shape[0],
         "width": box.shape[1],
-        **{f"n_voxels_{tissue}": tissues and tissues[tissue] for tissue in TISSUES},
-        **{f"volume_ml_{region.lower()}": regions and regions[region] * voxel_ml for region in REGIONS},
+        **{f"n_voxels_{tissue}": None if tissues is None else tissues[tissue] for tissue in TISSUES},
+        **{
+            f"volume_ml_{region.lower()}": None if regions is None else regions[region] * voxel_ml
+            for region in REGIONS
+        },
         "tumour_per_slice": case["tumour_per_slice"],
         "voxel_hash": case["voxel_hash"],
         "source_bytes": case["source_bytes"],

@@ -7,7 +7,7 @@ import numpy as np
 import pyarrow as pa
 
 from brats import storage
-from brats.labels import Labels
+from brats.labels import TISSUES, Labels
 
 MASK = storage.TableKind(
     name="mask",
@@ -23,13 +23,22 @@ MASK = storage.TableKind(
     conventions={
         "mask": "np.frombuffer(mask, 'uint8').reshape(height, width) is slice [:, :, slice_index] of the "
         "source volume; "
-        "labels 1 NCR, 2 ED, 3 ET"
+        f"labels {', '.join(f'{label} {tissue.upper()}' for tissue, label in TISSUES.items())}"
     },
 )
 
 
+def masks_dir(out: str) -> str:
+    return storage.join(out, "masks")
+
+
+def nifti_path(out: str, case_id: str) -> str:
+    """Where the mask of a case lies as NIfTI, where that was asked for."""
+    return storage.join(out, "nifti", f"{case_id}.nii.gz")
+
+
 def masks_path(out: str, case_id: str) -> str:
-    return storage.join(out, "masks", f"{case_id}.parquet")
+    return storage.join(masks_dir(out), f"{case_id}.parquet")
 
 
 def write_masks(out: str, case_id: str, volume: Labels) -> None:

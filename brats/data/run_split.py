@@ -1,13 +1,13 @@
 """The split of a run, `RUN/split.parquet`: its train, val and test cases, frozen at the first start."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pyarrow as pa
 
 from brats import storage
 from brats.config import TrainConfig
-from brats.data.dataset import CASES, read_case_table
+from brats.data.dataset import PREPARED_CASES, read_case_table
 from brats.errors import ConfigError
 
 COLUMNS = (
@@ -21,9 +21,11 @@ COLUMNS = (
     "voxel_hash",
     "source_bytes",
 )
-SPLIT = storage.TableKind(name="run split", schema=pa.schema([CASES.schema.field(name) for name in COLUMNS]))
+SPLIT = storage.TableKind(
+    name="run split", schema=pa.schema([PREPARED_CASES.schema.field(name) for name in COLUMNS])
+)
 
-Row = dict[str, Any]
+SplitRow = dict[str, Any]
 
 
 def split_path(run: str) -> str:
@@ -35,9 +37,9 @@ def test_dir(run: str) -> str:
     return storage.join(run, "test")
 
 
-def read_split(run: str) -> list[Row]:
+def read_split(run: str) -> list[SplitRow]:
     """The rows of a run's split. Raises FileNotFoundError before its first start and for a bundle on its own."""
-    rows: list[Row] = storage.read_table(split_path(run), SPLIT).to_pylist()
+    rows: list[SplitRow] = storage.read_table(split_path(run), SPLIT).to_pylist()
     return rows
 
 
@@ -48,11 +50,11 @@ def read_prepared(run: str) -> str:
     return prepared
 
 
-def freeze_split(config: TrainConfig, run: str, prepared: str) -> list[Row]:
-    """The labelled cases of this run with their splits, as `RUN/split.parquet` keeps them from its first start.
+def choose_split(config: TrainConfig, run: str, prepared: str) -> list[SplitRow]:
+    """The labelled cases of a run with their splits: those it was started with, else those of the dataset today.
 
-    Cases that join the dataset later do not change a run. Raises ConfigError when there is nobody to train on or
-    to validate on, when a case lacks a modality, and when a case of the run is not the one it was.
+    Cases that join the dataset later do not change a run. Raises ConfigError when no case is left to train on or to
+    validate on, when a case lacks a modality, and when a case of the run is not the one it was.
     """
     cases = {row["case_id"]: row for row in read_case_table(prepared)}
     if storage.exists(split_path(run)):
@@ -60,21 +62,22 @@ def freeze_split(config: TrainConfig, run: str, prepared: str) -> list[Row]:
     else:
         split = [{name: row[name] for name in COLUMNS} for row in cases.values() if row["split"]]
         _choose_fold(split, config.fold, prepared)
-        storage.write_table(split_path(run), SPLIT, SPLIT.table(split), prepared=prepared)
     for row in split:
         _check_case(row, cases.get(row["case_id"]), config, run, prepared)
-    if read_prepared(run) != prepared:  # the dataset was moved
-        storage.write_table(split_path(run), SPLIT, SPLIT.table(split), prepared=prepared)
     return split
 
 
+def freeze_split(run: str, split: Sequence[SplitRow], prepared: str) -> None:
+    """Write the split of a run at its first start, and again when its dataset was moved."""
+    if not storage.exists(split_path(run)) or read_prepared(run) != prepared:
+        storage.write_table(split_path(run), SPLIT, SPLIT.table(split), prepared=prepared)
+
+
 def check_same_cases(run: str, data: str, source_bytes: Mapping[str, int]) -> None:
-    """Raise ConfigError unless case folders still hold every case that the run was started with.
+    """Raise ConfigError unless case folders still hold every case that a run was started with.
 
     source_bytes: of the cases of the folder `data`, by case id
     """
-    if not storage.exists(split_path(run)):
-        return
     for row in read_split(run):
         if source_bytes.get(row["case_id"]) != row["source_bytes"]:
             raise ConfigError(
@@ -83,8 +86,8 @@ def check_same_cases(run: str, data: str, source_bytes: Mapping[str, int]) -> No
             )
 
 
-def _choose_fold(split: list[Row], fold: int | None, prepared: str) -> None:
-    """Validate on a cross-validation fold where one is asked for; nobody may be missing from train or val."""
+def _choose_fold(split: list[SplitRow], fold: int | None, prepared: str) -> None:
+    """Validate on a cross-validation fold where one is asked for; neither train nor val may be empty."""
     folds = sorted({row["fold"] for row in split if row["fold"] is not None})
     if fold is not None and fold not in folds:
         raise ConfigError(f"--fold: {fold} is not one of the folds {folds} of {prepared}")
@@ -98,7 +101,7 @@ def _choose_fold(split: list[Row], fold: int | None, prepared: str) -> None:
             )
 
 
-def _check_case(row: Row, case: Row | None, config: TrainConfig, run: str, prepared: str) -> None:
+def _check_case(row: SplitRow, case: SplitRow | None, config: TrainConfig, run: str, prepared: str) -> None:
     """Raise ConfigError where a case of the run is missing, has changed, or lacks a modality."""
     name = row["case_id"]
     if case is None:

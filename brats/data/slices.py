@@ -58,7 +58,9 @@ def encode_case(case: Case) -> tuple[memoryview, Description]:
     )
     counts = [None] * n_slices if labels is None else [count_tissues(plane) for plane in labels]
     for tissue in TISSUES:
-        columns[f"n_{tissue}"] = pa.array([count and count[tissue] for count in counts], pa.int32())
+        columns[f"n_{tissue}"] = pa.array(
+            [None if count is None else count[tissue] for count in counts], pa.int32()
+        )
     table = pa.table(columns)
     description = case.describe()
     schema = storage.with_metadata(table.schema, PREPARED_CASE, {"case": description})

@@ -22,6 +22,7 @@ from brats.model.unet import build_unet
 FORMAT = "brats-ray model 2"
 FORMAT_WITHOUT_INPUTS = "brats-ray model 1"  # had modalities and divisor in their place
 WEIGHTS, CARD = "model.safetensors", "model.json"
+EQUAL_ODDS = (0.5,) * len(REGIONS)  # thresholds where none have been chosen
 PACKAGES = ("torch", "segmentation-models-pytorch")  # that the network is made with
 NORMALISATION = (
     "each modality minus the mean, over the standard deviation, of its own non-background voxels of the case; "
@@ -31,7 +32,7 @@ NORMALISATION = (
 
 @dataclass(frozen=True, kw_only=True)
 class ModelCard:
-    """What `model.json` says.
+    """Content of `model.json`.
 
     inputs:     what the network sees: its channels, and the divisor of its slices
     outputs:    kind (regions: one sigmoid channel each), names and thresholds of the output channels
@@ -48,7 +49,7 @@ class ModelCard:
         default_factory=lambda: {
             "kind": "regions",
             "names": list(REGIONS),
-            "thresholds": [0.5] * len(REGIONS),
+            "thresholds": list(EQUAL_ODDS),
         }
     )
     epoch: int
@@ -105,7 +106,7 @@ def read_card(folder: str) -> ModelCard:
     if content.get("format") != FORMAT:
         raise BundleError(f"{path}: format {content.get('format')!r}, this program reads {FORMAT!r}")
     missing = [item.name for item in fields(ModelCard) if item.name not in content]
-    missing += [item.name for item in fields(InputSpec) if item.name not in content.get("inputs", {})]
+    missing += [name for name in InputSpec.required_fields() if name not in content.get("inputs", {})]
     if missing:
         raise BundleError(f"{path}: lacks {', '.join(missing)}")
     values = {item.name: _tuple(content[item.name]) for item in fields(ModelCard)}

@@ -53,14 +53,18 @@ def best_epoch(history: Sequence[HistoryRow]) -> int:
     return best
 
 
+def checkpoints_dir(run: str) -> str:
+    return storage.join(run, "checkpoints")
+
+
 def checkpoint_path(run: str, epoch: int) -> str:
-    return storage.join(run, "checkpoints", f"epoch_{epoch:05d}", "checkpoint.pt")
+    return storage.join(checkpoints_dir(run), f"epoch_{epoch:05d}", "checkpoint.pt")
 
 
 def saved_epochs(run: str) -> list[int]:
     """Epochs that have a checkpoint, ascending."""
     try:
-        files = storage.list_files(storage.join(run, "checkpoints"))
+        files = storage.list_files(checkpoints_dir(run))
     except FileNotFoundError:
         return []
     found = [re.search(r"/epoch_(\d{5})/checkpoint\.pt$", file.path) for file in files]
@@ -94,7 +98,10 @@ def load_checkpoint(run: str, epoch: int | None = None) -> Checkpoint | None:
     except DAMAGED as error:
         reason = str(error).partition("\n")[0]
         raise StorageError(f"{path}: not a whole checkpoint ({reason}); remove its folder to go on") from error
-    raise StorageError(f"{path}: a checkpoint of version {version}, this program reads {VERSION}; use that program")
+    raise StorageError(
+        f"{path}: a checkpoint of version {version}, this program reads {VERSION}; use the version of "
+        "brats-ray that wrote it"
+    )
 
 
 def _decode(data: bytes) -> dict[str, Any]:

@@ -7,7 +7,10 @@ import pandas as pd
 import pyarrow as pa
 
 from brats import storage
+from brats.config import LOSS_CONVENTIONS
 from brats.labels import REGIONS
+
+LOSSES = "; ".join(f"{name}: {convention}" for name, convention in LOSS_CONVENTIONS.items())
 
 HistoryRow = dict[str, Any]
 """The figures of an epoch."""
@@ -37,8 +40,7 @@ HISTORY = storage.TableKind(
         ]
     ),
     conventions={
-        "train_loss": "mean over the slices of the epoch of the loss in `config`; "
-        "bce-dice is binary cross-entropy plus soft Dice loss",
+        "train_loss": f"mean over the slices of the epoch of the loss in `config` ({LOSSES})",
         "val_loss": "the same without augmentation; mean over validation cases, each taken as one batch",
         "val_dice": f"mean of {', '.join(REGIONS)}",
         ", ".join(map(dice_column, REGIONS)): "mean over validation cases of the 3-D Dice inside the crop; "

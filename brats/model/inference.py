@@ -15,13 +15,10 @@ from brats.config import Precision
 from brats.data.batches import InputSpec
 from brats.data.case import Case
 from brats.labels import REGIONS, Labels
-from brats.model.bundle import load_bundle
+from brats.model.bundle import EQUAL_ODDS, load_bundle
 from brats.model.fusion import for_inference
 from brats.model.inputs import case_tensors
 from brats.model.precision import autocast, choose_precision
-
-EQUAL_ODDS = (0.5,) * len(REGIONS)
-"""Thresholds of a network whose own have not been chosen."""
 
 
 @dataclass(frozen=True, kw_only=True)

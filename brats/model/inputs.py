@@ -12,6 +12,7 @@ from torch import Tensor
 
 from brats.data.batches import InputSpec, SliceBatch, WorkerBatch, case_batches
 from brats.data.case import Case
+from brats.labels import Labels
 from brats.model.augment import draw_flips, flip
 from brats.model.losses import region_targets
 
@@ -32,6 +33,11 @@ def case_tensors(case: Case, inputs: InputSpec, *, batch_size: int, device: torc
     """
     for batch in case_batches(case, inputs, batch_size):
         yield _normalised(batch, to_device(batch.images, device))
+
+
+def case_targets(labels: Labels, device: torch.device) -> Tensor:
+    """Region targets (Z, R, H, W) of a case's labels (Z, H, W), on the device."""
+    return region_targets(to_device(labels, device))
 
 
 def to_device(array: npt.NDArray[Any], device: torch.device) -> Tensor:

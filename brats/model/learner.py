@@ -1,4 +1,4 @@
-"""What a rank trains: the network, its distributed wrapper, the optimiser and the loss scaler; and one step of it.
+"""Learner: a network in training, its distributed wrapper, optimiser and loss scaler, and one step of it.
 
 Axes: `B` batch, `C` channel, `R` region (WT, TC, ET), `H W` slice axes.
 """

@@ -15,6 +15,7 @@ from brats.labels import REGIONS
 from brats.model.distributed import Worker, all_reduce_sum
 from brats.model.history import dice_column
 from brats.model.inference import Segmenter, threshold_logits
+from brats.model.inputs import case_targets
 from brats.model.losses import Loss, region_targets
 
 BATCH_SIZE = 16
@@ -43,7 +44,7 @@ def validate_case(segmenter: Segmenter, loss: Loss, path: str) -> tuple[float, l
     case = open_slices(path).read_case(segmenter.inputs.modalities)
     assert case.labels is not None  # only labelled cases are split
     logits = torch.cat(list(segmenter.logits(case, BATCH_SIZE)))
-    targets = region_targets(torch.from_numpy(case.labels).to(segmenter.device))
+    targets = case_targets(case.labels, segmenter.device)
     predicted = region_targets(threshold_logits(logits, segmenter.thresholds))
     overlap = (predicted * targets).sum((0, 2, 3), dtype=torch.float64).tolist()
     total = (predicted + targets).sum((0, 2, 3), dtype=torch.float64).tolist()

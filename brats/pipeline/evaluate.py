@@ -43,8 +43,8 @@ def evaluate(config: EvaluateConfig) -> Results:
 
     Raises ConfigError when no prediction has a reference.
     """
-    out = storage.absolute(config.out)
-    pairs, rejects = find_pairs(storage.absolute(config.predictions), storage.absolute(config.references))
+    out = config.out
+    pairs, rejects = find_pairs(config.predictions, config.references)
     check_parts(out)
     SavedConfig.of("evaluate", config).claim(out)
     say("evaluate", f"{len(pairs)} cases")

@@ -25,7 +25,7 @@ from brats.console import duration, say
 from brats.data.batches import TrainingSet
 from brats.data.dataset import slices_path
 from brats.data.epoch import EpochPlan
-from brats.data.run_split import Row
+from brats.data.run_split import SplitRow
 from brats.errors import BratsError, ConfigError, DivergedError, StorageError, WorkersLostError
 from brats.labels import REGIONS
 from brats.model.history import HistoryRow, dice_column
@@ -35,7 +35,7 @@ from brats.pipeline.worker import TrainingTask, train_worker
 REGROW_MINUTES = 1.0  # for the room of a machine that has joined to be given from the reservation to the workers
 
 
-def fit_on_cluster(config: TrainConfig, prepared: str, split: Sequence[Row]) -> list[HistoryRow]:
+def fit_on_cluster(config: TrainConfig, prepared: str, split: Sequence[SplitRow]) -> list[HistoryRow]:
     """Train until the last epoch; return the history. After a lost worker it goes on from the last checkpoint."""
     from brats.model.training import finished
 
@@ -100,13 +100,15 @@ def run_workers(task: TrainingTask, placement: Placement, n_done: int) -> None:
                 raise failure from error
         raise WorkersLostError(worker_failure(error)) from error
     finally:
-        with suppress(StorageError):  # a store that is away is not what ended the training
+        with suppress(StorageError):  # an unreachable store is not what ended the training
             storage.remove(ray_folder(task.config))
 
 
 def ray_folder(config: TrainConfig) -> str:
     """Where Ray Train wants a folder that all machines share; we keep nothing there."""
-    return storage.join(config.out, "checkpoints", "ray")
+    from brats.model.checkpoint import checkpoints_dir
+
+    return storage.join(checkpoints_dir(config.out), "ray")
 
 
 def make_trainer(
@@ -120,7 +122,8 @@ def make_trainer(
 ) -> Any:
     """A TorchTrainer that runs `loop` in every worker, with the batches that are left after `n_done` epochs.
 
-    backend: of `torch.distributed`; None for NCCL on GPUs and gloo on CPUs
+    loop, settings: other than those of `train_worker` in tests that look at where workers are placed
+    backend:        of `torch.distributed`; None for NCCL on GPUs and gloo on CPUs
     """
     import ray.data
     from ray.train import DataConfig, FailureConfig, RunConfig, ScalingConfig

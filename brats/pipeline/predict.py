@@ -18,7 +18,7 @@ from brats.config import PredictConfig
 from brats.console import say
 from brats.data.case import Case
 from brats.data.items import Item, PreparedCase, find_items, read_source
-from brats.data.masks import write_masks
+from brats.data.masks import nifti_path, write_masks
 from brats.data.rejects import Reject
 from brats.data.volume import nifti_bytes
 from brats.labels import Labels
@@ -28,7 +28,7 @@ from brats.score import tables
 from brats.score.parts import Part, is_done, read_parts, write_part
 from brats.score.results import Results, write_results
 
-SCORING_CPUS = 0.25  # of the steps beside the network, so that they find room on a small machine
+BESIDE_NETWORK_CPUS = 0.25  # of the steps beside the network, so that they find room on a small machine
 
 
 def predict(config: PredictConfig) -> Results:
@@ -38,14 +38,14 @@ def predict(config: PredictConfig) -> Results:
     """
     from brats.model.bundle import find_bundle, load_bundle, weights_path
 
-    model, data, out = (storage.absolute(path) for path in (config.model, config.data, config.out))
-    bundle = find_bundle(model)
+    data, out = config.data, config.out
+    bundle = find_bundle(config.model)
     _, card = load_bundle(bundle)  # here too, to refuse a broken bundle before anything is read
-    items, found_rejects = find_items(data, model, card.inputs.modalities, config.split)
+    items, found_rejects = find_items(data, config.model, card.inputs.modalities, config.split)
     weights = hashlib.sha256(storage.read_bytes(weights_path(bundle))).hexdigest()[:16]
-    config = dataclasses.replace(config, model=bundle, data=data, out=out)
-    SavedConfig.of("predict", config, weights=weights).claim(out)
+    config = dataclasses.replace(config, model=bundle)
     parts = read_parts(out)
+    SavedConfig.of("predict", config, weights=weights).claim(out)
     todo = [
         item
         for item in items
@@ -62,7 +62,7 @@ def predict(config: PredictConfig) -> Results:
 
 def _lacks_nifti(part: Part, config: PredictConfig) -> bool:
     """Whether a case that is done still lacks the NIfTI mask that is asked for now."""
-    path = storage.join(config.out, "nifti", f"{part.case_id}.nii.gz")
+    path = nifti_path(config.out, part.case_id)
     return config.nifti and part.reject is None and not storage.exists(path)
 
 
@@ -108,7 +108,7 @@ def _predict_items(
         from_cases(by_id)
         .map(
             ray_step(reading, counter=counter, doing="reading", stage="read"),
-            num_cpus=SCORING_CPUS,
+            num_cpus=BESIDE_NETWORK_CPUS,
             memory=CASE_MEMORY_BYTES,
         )
         .map(
@@ -119,7 +119,7 @@ def _predict_items(
             num_gpus=1 if placement.use_gpu else 0,
             accelerator_type=placement.accelerator,
         )
-        .map(ray_step(scoring, counter=counter, doing="scoring", stage="predict"), num_cpus=SCORING_CPUS)
+        .map(ray_step(scoring, counter=counter, doing="scoring", stage="predict"), num_cpus=BESIDE_NETWORK_CPUS)
     )
     run_cases(dataset, "predict", len(todo), take)
 
@@ -152,7 +152,7 @@ def write_case(out: str, item: Item, case: Case, predicted: Labels, *, nifti: bo
     write_masks(out, case.case_id, volume)
     if nifti:
         content = nifti_bytes(volume, case.grid, case.layout)
-        storage.write_bytes(storage.join(out, "nifti", f"{case.case_id}.nii.gz"), content)
+        storage.write_bytes(nifti_path(out, case.case_id), content)
     write_part(out, score_case(item, case, predicted))
 
 

@@ -3,7 +3,7 @@
 import dataclasses
 from typing import Any, TypeVar
 
-from brats.cluster.per_case import Row, per_case
+from brats.cluster.per_case import CaseRow, per_case
 from brats.cluster.placement import Placement
 from brats.config import PredictConfig
 from brats.data.case import Case
@@ -33,7 +33,7 @@ class Predictor:
         self._segmenter = Segmenter.load(config.model, device, config.precision)
         self._batch_size = config.batch_size
 
-    def __call__(self, row: Row) -> Row:
+    def __call__(self, row: CaseRow) -> CaseRow:
         return per_case(
             row, self.predict, counter=self._counter, doing="predicting", stage="predict", remedy=REMEDY
         )

@@ -14,7 +14,15 @@ from brats.cluster.preflight import check_disk
 from brats.config import PrepareConfig
 from brats.console import say
 from brats.data.cases import CaseFiles, find_cases
-from brats.data.dataset import CASES, case_row, cases_path, is_prepared, read_case_table, slices_dir, slices_path
+from brats.data.dataset import (
+    PREPARED_CASES,
+    case_row,
+    cases_path,
+    is_prepared,
+    read_case_table,
+    slices_dir,
+    slices_path,
+)
 from brats.data.preprocess import read_case
 from brats.data.rejects import Reject, check_rejects, write_rejects
 from brats.data.slices import SliceFile, encode_case
@@ -55,7 +63,7 @@ def prepare(config: PrepareConfig) -> Prepared:
 
     Raises BratsError when no case is usable or, with `strict`, when one was rejected.
     """
-    data, out = storage.absolute(config.data), storage.absolute(config.out)
+    data, out = config.data, config.out
     found = find_cases(data, config.modalities)
     SavedConfig.of("prepare", config).claim(out)
     known = known_cases(out)
@@ -158,7 +166,7 @@ def _write_cases(config: PrepareConfig, out: str, known: dict[str, dict[str, Any
         own = assigned.get(row["case_id"])
         row["patient_id"] = patients[row["case_id"]]
         row["split"], row["fold"] = (own.split, own.fold) if own else (None, None)
-    table = CASES.table(rows)
-    if not is_prepared(out) or not storage.read_table(cases_path(out), CASES).equals(table):
-        storage.write_table(cases_path(out), CASES, table, config=asdict(config))
+    table = PREPARED_CASES.table(rows)
+    if not is_prepared(out) or not storage.read_table(cases_path(out), PREPARED_CASES).equals(table):
+        storage.write_table(cases_path(out), PREPARED_CASES, table, config=asdict(config))
     return rows

@@ -10,13 +10,15 @@ from brats.console import say
 from brats.data.batches import InputSpec
 from brats.data.cases import find_cases
 from brats.data.dataset import is_prepared
-from brats.data.run_split import Row, check_same_cases, freeze_split, test_dir
+from brats.data.masks import masks_dir
+from brats.data.run_split import SplitRow, check_same_cases, choose_split, freeze_split, split_path, test_dir
 from brats.pipeline.fit import fit_on_cluster
 from brats.pipeline.phantoms import make_phantoms
 from brats.pipeline.predict import predict
 from brats.pipeline.prepare import prepare
 from brats.pipeline.report import report
 from brats.saved_config import SavedConfig
+from brats.score.parts import check_parts
 from brats.score.results import Results
 
 
@@ -33,23 +35,29 @@ class TrainedRun:
         """Scores and where everything is, for the console."""
         from brats.model.bundle import bundle_dir
         from brats.model.history import history_path
+        from brats.report.figures import figures_dir
 
         lines = [self.scores.summary()] if self.scores else []
         lines.append(f"model    {bundle_dir(self.out)}")
-        lines += [f"masks    {storage.join(test_dir(self.out), 'masks')}"] if self.scores else []
+        lines += [f"masks    {masks_dir(test_dir(self.out))}"] if self.scores else []
         lines.append(f"history  {history_path(self.out)}")
-        lines.append(f"figures  {storage.join(self.out, 'figures')}")
+        lines.append(f"figures  {figures_dir(self.out)}")
         return "\n".join(lines)
 
 
 def train(config: TrainConfig) -> TrainedRun:
     """Run the whole job that `TrainConfig` describes, or what is left of it."""
     saved = SavedConfig.of("train", config)
-    saved.check(config.out)
+    saved.check(
+        config.out, values=storage.exists(split_path(config.out))
+    )  # a start that got nowhere claims nothing
+    if config.predict:
+        check_parts(test_dir(config.out))  # now, and not after hours of training
     check_network(config)
     prepared = prepare_data(config)
-    split = freeze_split(config, config.out, prepared)
-    saved.claim(config.out)
+    split = choose_split(config, config.out, prepared)
+    saved.write(config.out)
+    freeze_split(config.out, split, prepared)
     history = fit_on_cluster(config, prepared, split)
     export_model(config, split)
     scores = predict_test_split(config, prepared, split) if config.predict else None
@@ -61,8 +69,11 @@ def prepare_data(config: TrainConfig) -> str:
     if config.data is not None and is_prepared(config.data):
         return config.data
     data = config.data or make_phantoms(storage.join(config.out, "phantoms"))
-    found = find_cases(data, config.modalities).cases
-    check_same_cases(config.out, data, {files.case_id: files.source_bytes(config.modalities) for files in found})
+    if storage.exists(split_path(config.out)):
+        found = find_cases(data, config.modalities).cases
+        check_same_cases(
+            config.out, data, {files.case_id: files.source_bytes(config.modalities) for files in found}
+        )
     prepared = storage.join(config.out, "prepared")
     settings = PrepareConfig(
         data=data, out=prepared, modalities=config.modalities, seed=config.seed, strict=config.strict
@@ -84,7 +95,7 @@ def check_network(config: TrainConfig) -> None:
     )
 
 
-def export_model(config: TrainConfig, split: Sequence[Row]) -> None:
+def export_model(config: TrainConfig, split: Sequence[SplitRow]) -> None:
     """Write the bundle of the best epoch to RUN/model, unless it is there."""
     from brats.model.bundle import ModelCard, bundle_dir, exported_epoch, save_bundle
     from brats.model.checkpoint import best_epoch, load_checkpoint
@@ -114,7 +125,7 @@ def export_model(config: TrainConfig, split: Sequence[Row]) -> None:
     say("train", f"best epoch {epoch} of {len(last.history)}, validation Dice {card.val_dice:.3f}")
 
 
-def predict_test_split(config: TrainConfig, prepared: str, split: Sequence[Row]) -> Results | None:
+def predict_test_split(config: TrainConfig, prepared: str, split: Sequence[SplitRow]) -> Results | None:
     """Predict and score the test split into RUN/test; None where no case is in it."""
     if not any(row["split"] == "test" for row in split):
         say("predict", "nothing to do: no case is in the test split")

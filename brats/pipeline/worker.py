@@ -1,7 +1,7 @@
 """One worker of Ray Train: from its stream of batches to checkpoints and history."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from brats.cluster.placement import Placement, is_reserved, release, reserve
@@ -20,21 +20,21 @@ class TrainingTask:
     val_paths: Sequence[str]
 
 
-@dataclass(frozen=True)
 class MissingGpus:
     """Reservations of the GPUs that a placement lacks, so that training can tell when one has come."""
 
-    placement: Placement
-    groups: list[Any] = field(default_factory=list)
+    def __init__(self, placement: Placement) -> None:
+        self._placement = placement
+        self._groups: list[Any] = []
 
     def one_is_here(self) -> bool:
         """Whether a missing GPU has come. Reserved from the first call on: earlier it might be a worker's own."""
-        if self.placement.use_gpu and not self.groups:
-            self.groups.extend(reserve([self.placement.bundle]) for _ in range(self.placement.missing))
-        return any(is_reserved(group) for group in self.groups)
+        if self._placement.use_gpu and not self._groups:
+            self._groups.extend(reserve([self._placement.bundle]) for _ in range(self._placement.missing))
+        return any(is_reserved(group) for group in self._groups)
 
     def release(self) -> None:
-        for group in self.groups:
+        for group in self._groups:
             release(group)
 
 

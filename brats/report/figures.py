@@ -19,7 +19,7 @@ from brats.data.masks import masks_path, read_masks
 from brats.data.slices import SliceFile
 from brats.data.volume import to_ras
 from brats.labels import REGIONS, Labels
-from brats.model.history import read_history
+from brats.model.history import dice_column, read_history
 from brats.report.overlay import blank_figure, format_score, plot_case
 from brats.score.surface import HD95_ONE_EMPTY_MM
 from brats.score.tables import read_case_metrics
@@ -99,10 +99,10 @@ def plot_learning_curves(history: pd.DataFrame) -> Figure:
     loss.plot(epoch, history["train_loss"], "-o", color=TRAINING_COLOUR, label="training", **points)
     loss.plot(epoch, history["val_loss"], "--D", color=VALIDATION_COLOUR, label="validation", **points)
     highest = np.nanmax(history[["train_loss", "val_loss"]].to_numpy(float))
-    loss.set(title="Loss", ylabel="binary cross-entropy + Dice loss", ylim=(0, 1.05 * highest))
+    loss.set(title="Loss", ylabel="loss (0 is perfect)", ylim=(0, 1.05 * highest))
     for name, region in REGIONS.items():
         style = {"color": region.colour, "marker": region.marker, "label": f"{name} {region.full_name}", **points}
-        dice.plot(epoch, history[f"val_dice_{name.lower()}"], path_effects=edge, **style)
+        dice.plot(epoch, history[dice_column(name)], path_effects=edge, **style)
     dice.set(title="Validation cases", ylabel="mean Dice (1 is perfect)", ylim=(0, 1.02))
     scored = history[history["val_dice"].notna()]
     for axes in (loss, dice):

@@ -14,6 +14,7 @@ from typing import Any
 from brats import storage
 from brats.data.rejects import Reject
 from brats.errors import StorageError
+from brats.score.metrics import METRICS
 from brats.score.tables import MetricRow
 
 FORMAT = "brats-ray part 2"  # those of format 1 were Parquet files
@@ -31,10 +32,15 @@ class Part:
     slices: Sequence[MetricRow] = ()
     notebook: Sequence[MetricRow] = ()
 
+    @property
+    def is_complete(self) -> bool:
+        """Whether its rows have every metric; not those of a program that did not know one of them yet."""
+        return all(metric.name in row for row in self.cases for metric in METRICS)
+
 
 def is_done(part: Part | None, source_bytes: int) -> bool:
-    """Whether a case is done from files of this size, or was rejected for a reason that stays."""
-    if part is None or part.source_bytes != source_bytes:
+    """Whether a case is done, with every metric, from files of this size, or was rejected for a lasting reason."""
+    if part is None or part.source_bytes != source_bytes or not part.is_complete:
         return False
     return part.reject is None or not part.reject.transient
 
@@ -86,7 +92,7 @@ def _find_parts(out: str) -> list[str]:
         if file.name.endswith(".parquet"):
             raise StorageError(
                 f"{file.path}: a result in Parquet, of an earlier version of brats-ray; choose another --out, or "
-                f"remove {parts_dir(out)} and run again, which scores its cases anew"
+                f"remove {parts_dir(out)} and run again, which does its cases again"
             )
     return [file.path for file in files if file.name.endswith(".json")]
 

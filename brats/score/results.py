@@ -11,7 +11,7 @@ from brats.data.rejects import Reject, check_rejects, write_rejects
 from brats.errors import BratsError
 from brats.score.parts import read_parts
 from brats.score.summary import SUMMARY, format_summary, summarise
-from brats.score.tables import CASES, NOTEBOOK, SLICES, MetricRow, TableName, metrics_dir, metrics_path
+from brats.score.tables import CASE_METRICS, NOTEBOOK, SLICES, MetricRow, TableName, metrics_dir, metrics_path
 
 
 @dataclass(frozen=True)
@@ -67,10 +67,10 @@ def write_metric_tables(
     config: Mapping[str, Any],
 ) -> pa.Table:
     """Write the four tables of `out`/metrics from the rows of all cases. Returns the summary."""
-    cases_table, notebook_table = CASES.table(cases), NOTEBOOK.table(notebook)
+    cases_table, notebook_table = CASE_METRICS.table(cases), NOTEBOOK.table(notebook)
     summary = summarise(cases_table, notebook_table)
     tables: dict[TableName, tuple[storage.TableKind, pa.Table]] = {
-        "cases": (CASES, cases_table),
+        "cases": (CASE_METRICS, cases_table),
         "slices": (SLICES, SLICES.table(slices)),
         "notebook": (NOTEBOOK, notebook_table),
         "summary": (SUMMARY, summary),

@@ -24,7 +24,7 @@ def _definition(region: str) -> str:
     return region if union == region else f"{region} = {union}"
 
 
-CASES = storage.TableKind(
+CASE_METRICS = storage.TableKind(
     name="case metrics",
     schema=pa.schema(
         [
@@ -87,7 +87,7 @@ def metrics_path(out: str, table: TableName) -> str:
 
 def read_case_metrics(out: str) -> pd.DataFrame:
     """The rows of `metrics/cases.parquet`, nulls as NaN. Raises FileNotFoundError where there is none."""
-    metrics: pd.DataFrame = storage.read_table(metrics_path(out, "cases"), CASES).to_pandas()
+    metrics: pd.DataFrame = storage.read_table(metrics_path(out, "cases"), CASE_METRICS).to_pandas()
     return metrics
 
 

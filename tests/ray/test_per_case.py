@@ -12,7 +12,7 @@ import ray
 
 from brats.cluster.attempts import MOST_ATTEMPTS, start_counter
 from brats.cluster.datasets import from_cases, run_cases
-from brats.cluster.per_case import Row, pack, per_case, ray_step, unpack
+from brats.cluster.per_case import CaseRow, pack, per_case, ray_step, unpack
 from brats.data.rejects import Reject
 from brats.errors import CaseError, StorageError
 
@@ -24,7 +24,7 @@ def counter() -> Any:
     return start_counter()
 
 
-def after(row: Row, step: Any, counter: Any) -> Row:
+def after(row: CaseRow, step: Any, counter: Any) -> CaseRow:
     return per_case(row, step, counter=counter, doing="doubling", stage="read", remedy="use smaller numbers")
 
 

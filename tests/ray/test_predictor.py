@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from brats.cluster.attempts import start_counter
-from brats.cluster.per_case import Row, pack, unpack
+from brats.cluster.per_case import CaseRow, pack, unpack
 from brats.cluster.placement import Placement
 from brats.config import PredictConfig
 from brats.data.rejects import Reject
@@ -54,7 +54,7 @@ def predictor(folder: Path, batch_size: int, most: int) -> tuple[Predictor, Memo
     return made, memory
 
 
-def row(case_id: str = "case") -> Row:
+def row(case_id: str = "case") -> CaseRow:
     return pack(case_id, ("the item", tiny_case(case_id)))
 
 

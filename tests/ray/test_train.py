@@ -11,7 +11,7 @@ import ray
 from safetensors.numpy import load_file
 
 from brats.config import PredictConfig, PrepareConfig, TrainConfig
-from brats.errors import BratsError, ConfigError
+from brats.errors import BratsError, ConfigError, StorageError
 from brats.pipeline.predict import predict
 from brats.pipeline.prepare import prepare
 from brats.pipeline.train import TrainedRun, train
@@ -242,3 +242,12 @@ def test_start_that_got_nowhere_does_not_hold_the_folder(finished: Path, tmp_pat
         run(finished / "prepared", tmp_path / "run", fold=9)
     with pytest.raises(ConfigError, match="--fold: 8"):
         run(finished / "prepared", tmp_path / "run", fold=8)
+
+
+def test_results_of_an_earlier_version_are_refused_before_any_training(tmp_path: Path) -> None:
+    parts = tmp_path / "out" / "test" / "parts"
+    parts.mkdir(parents=True)
+    (parts / "a.parquet").write_bytes(b"PAR1")
+    with pytest.raises(StorageError, match=r"a\.parquet: a result in Parquet, of an earlier version"):
+        run(tmp_path / "cases", tmp_path / "out")
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["test"]

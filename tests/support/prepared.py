@@ -18,8 +18,9 @@ from brats.data.preprocess import crop_case
 from brats.data.slices import encode_case, open_slices
 from brats.data.volume import Grid, Volume
 from brats.labels import Labels
+from brats.model.bundle import EQUAL_ODDS
 from brats.model.distributed import Worker, parallel
-from brats.model.inference import EQUAL_ODDS, Segmenter
+from brats.model.inference import Segmenter
 from brats.model.learner import Learner
 from brats.model.losses import LOSSES
 from brats.model.unet import build_unet

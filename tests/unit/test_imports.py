@@ -5,6 +5,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Iterator
+from graphlib import TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -82,6 +83,20 @@ def test_imports_point_down_only(path: Path) -> None:
         if package == "brats":
             other = rest[0] if rest[0] in MAY_IMPORT else "base"
             assert other in allowed or rest[0] in allowed, f"{name(path)} imports {imported}"
+
+
+def test_no_module_imports_itself_by_way_of_others() -> None:
+    modules = {".".join(path.relative_to(ROOT).with_suffix("").parts): path for path in MODULES}
+    graph = {
+        module: {
+            name
+            for imported in imports(path, nested=False)
+            for name in (imported, imported.rpartition(".")[0])
+            if name in modules
+        }
+        for module, path in modules.items()
+    }
+    assert len(list(TopologicalSorter(graph).static_order())) == len(modules)  # raises CycleError, which names them
 
 
 @pytest.mark.parametrize("path", [*MODULES, *JOBS], ids=name)

@@ -1,5 +1,6 @@
 """Saved configurations: what shapes a result, and which output folders a job may go on in."""
 
+import dataclasses
 import json
 from pathlib import Path
 from typing import Any
@@ -83,9 +84,9 @@ def test_other_data_are_a_different_run(tmp_path: Path) -> None:
 
 
 def test_a_field_that_only_one_side_has_is_a_difference(tmp_path: Path) -> None:
-    SavedConfig(job="train", result={"seed": 0, "old": 1}, execution={}).claim(str(tmp_path))
+    SavedConfig(job="train", result={"seed": 0, "old": 1}, execution={}, earlier={}).claim(str(tmp_path))
     with pytest.raises(ConfigError, match="new None there, 2 here; old 1 there, None here"):
-        SavedConfig(job="train", result={"seed": 0, "new": 2}, execution={}).claim(str(tmp_path))
+        SavedConfig(job="train", result={"seed": 0, "new": 2}, execution={}, earlier={}).claim(str(tmp_path))
 
 
 def test_a_folder_of_another_job_is_refused(tmp_path: Path) -> None:
@@ -98,3 +99,21 @@ def test_a_config_of_another_program_is_refused(tmp_path: Path) -> None:
     storage.write_json(str(tmp_path / "config.json"), {"model": "other"})
     with pytest.raises(ConfigError, match="holds the output of None, not of train"):
         SavedConfig.of("train", TrainConfig(out="run")).claim(str(tmp_path))
+
+
+def test_configuration_of_before_a_field_was_added_goes_on(tmp_path: Path) -> None:
+    now = SavedConfig.of("train", TrainConfig(out="run"))
+    before = {name: value for name, value in now.result.items() if name != "loss"}
+    dataclasses.replace(now, result=before, earlier={}).write(str(tmp_path))
+    now.claim(str(tmp_path))
+    other = dataclasses.replace(now, earlier={"loss": "another"})
+    dataclasses.replace(now, result=before, earlier={}).write(str(tmp_path))
+    with pytest.raises(ConfigError, match="loss 'another' there, 'bce-dice' here"):
+        other.claim(str(tmp_path))
+
+
+def test_check_without_values_refuses_another_job_alone(tmp_path: Path) -> None:
+    SavedConfig.of("train", TrainConfig(out="run", seed=1)).write(str(tmp_path))
+    SavedConfig.of("train", TrainConfig(out="run", seed=2)).check(str(tmp_path), values=False)
+    with pytest.raises(ConfigError, match="holds the output of train, not of prepare"):
+        SavedConfig.of("prepare", prepare_config()).check(str(tmp_path), values=False)

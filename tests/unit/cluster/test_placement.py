@@ -10,9 +10,9 @@ from brats.cluster.capacity import Capacity, Machine
 from brats.cluster.placement import (
     FEEDING_CPUS,
     RELEASE_S,
-    Cluster,
+    ClusterAccess,
     Placement,
-    Wish,
+    Request,
     choose,
     shortfalls,
     wait_for_workers,
@@ -160,8 +160,8 @@ class PlayedCluster:
     def sleep(self, seconds: float) -> None:
         self.now_s += seconds
 
-    def wait(self, wish: Wish, wait_s: float = 60.0) -> Placement | None:
-        cluster = Cluster(
+    def wait(self, wish: Request, wait_s: float = 60.0) -> Placement | None:
+        cluster = ClusterAccess(
             capacity=self.capacity,
             reserve=self.reserve,
             is_reserved=lambda group: group == "group" and self.now_s >= self.reserved_s,
@@ -172,7 +172,7 @@ class PlayedCluster:
         return wait_for_workers(wish, wait_s, cluster)
 
 
-AUTO = Wish(device="auto", workers=0, cpu_workers=2)
+AUTO = Request(device="auto", workers=0, cpu_workers=2)
 TO_COME = capacity(HEAD, grown=[T4, T4])
 
 

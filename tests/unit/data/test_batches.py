@@ -3,6 +3,7 @@
 import dataclasses
 import json
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -72,7 +73,7 @@ def test_the_padded_size_holds_every_slice_and_is_a_multiple(
 
 def test_input_comes_back_from_json_text() -> None:
     inputs = InputSpec(modalities=("t1ce", "flair"), divisor=16)
-    assert InputSpec.from_json(json.loads(json.dumps(inputs.to_json()))) == inputs
+    assert InputSpec.from_json(json.loads(json.dumps(asdict(inputs)))) == inputs
 
 
 # Slices put together

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from brats import storage
-from brats.data.dataset import CASES, case_row, cases_path, is_prepared, read_case_table, slices_path
+from brats.data.dataset import PREPARED_CASES, case_row, cases_path, is_prepared, read_case_table, slices_path
 from brats.errors import BratsError, StorageError
 from tests.support.volumes import SHAPE, case_of, grid_of, image, labels_of
 
@@ -48,7 +48,7 @@ def test_the_row_of_a_case_without_tumour_has_zeros() -> None:
 def test_row_comes_back_from_the_table_with_the_columns_that_it_has(tmp_path: Path) -> None:
     row = case_row(case_of("a", labels_of(), flair=image(0, np.int16, 1, 99)).describe())
     assert not is_prepared(str(tmp_path))
-    storage.write_table(cases_path(str(tmp_path)), CASES, CASES.table([row]))
+    storage.write_table(cases_path(str(tmp_path)), PREPARED_CASES, PREPARED_CASES.table([row]))
     assert is_prepared(str(tmp_path))
     assert read_case_table(str(tmp_path)) == [{**row, "split": None, "fold": None}]
 

@@ -7,7 +7,7 @@ import pytest
 
 from brats import storage
 from brats.data.cases import CaseFiles
-from brats.data.dataset import CASES, case_row, cases_path
+from brats.data.dataset import PREPARED_CASES, case_row, cases_path
 from brats.data.items import PreparedCase, find_items, read_source
 from brats.data.run_split import COLUMNS, SPLIT, split_path
 from brats.data.slices import SliceFile
@@ -27,7 +27,7 @@ def prepared(tmp_path: Path) -> str:
     """A prepared dataset of the cases a and b, of one patient."""
     root = str(tmp_path / "prepared")
     paths = write_prepared(root, [tiny_case(case_id) for case_id in SPLITS])
-    storage.write_table(cases_path(root), CASES, CASES.table([described(path) for path in paths]))
+    storage.write_table(cases_path(root), PREPARED_CASES, PREPARED_CASES.table([described(path) for path in paths]))
     return root
 
 
@@ -37,7 +37,7 @@ def run(tmp_path: Path, prepared: str) -> str:
     root = str(tmp_path / "run")
     rows = [
         {**row, "split": SPLITS[row["case_id"]]}
-        for row in storage.read_table(cases_path(prepared), CASES).to_pylist()
+        for row in storage.read_table(cases_path(prepared), PREPARED_CASES).to_pylist()
     ]
     storage.write_table(
         split_path(root), SPLIT, SPLIT.table([{name: row[name] for name in COLUMNS} for row in rows])

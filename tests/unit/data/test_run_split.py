@@ -9,8 +9,8 @@ import pytest
 from brats import storage
 from brats.config import TrainConfig
 from brats.data import run_split
-from brats.data.dataset import CASES, cases_path
-from brats.data.run_split import Row, check_same_cases, freeze_split, read_split, split_path
+from brats.data.dataset import PREPARED_CASES, cases_path
+from brats.data.run_split import SplitRow, check_same_cases, choose_split, freeze_split, read_split, split_path
 from brats.errors import ConfigError
 
 CONFIG = TrainConfig(out="run", modalities=("t1", "flair"))
@@ -38,15 +38,18 @@ def write_dataset(
 ) -> str:
     """A table of cases with these splits and folds; every row changed alike."""
     rows = [case_row(case_id, split, fold, **changes) for case_id, (split, fold) in splits.items()]
-    storage.write_table(cases_path(str(prepared)), CASES, CASES.table(rows))
+    storage.write_table(cases_path(str(prepared)), PREPARED_CASES, PREPARED_CASES.table(rows))
     return str(prepared)
 
 
-def freeze(tmp_path: Path, prepared: str, config: TrainConfig = CONFIG) -> list[Row]:
-    return freeze_split(config, str(tmp_path / "run"), prepared)
+def freeze(tmp_path: Path, prepared: str, config: TrainConfig = CONFIG) -> list[SplitRow]:
+    run = str(tmp_path / "run")
+    split = choose_split(config, run, prepared)
+    freeze_split(run, split, prepared)
+    return split
 
 
-def splits_of(rows: list[Row]) -> dict[str, str]:
+def splits_of(rows: list[SplitRow]) -> dict[str, str]:
     return {row["case_id"]: row["split"] for row in rows}
 
 
@@ -118,10 +121,11 @@ def test_nobody_to_train_or_to_validate_on_is_an_error_that_freezes_nothing(
 # Held against the dataset
 
 
-def test_modality_that_was_not_prepared_is_named(tmp_path: Path) -> None:
+def test_modality_that_was_not_prepared_is_named_and_freezes_nothing(tmp_path: Path) -> None:
     prepared = write_dataset(tmp_path / "prepared", modalities=["t1", "t2"])
     with pytest.raises(ConfigError, match=r"^--modalities: .*prepared with t1, t2, not flair$"):
         freeze(tmp_path, prepared)
+    assert not storage.exists(split_path(str(tmp_path / "run")))
 
 
 def test_case_of_the_run_that_the_dataset_lacks_is_named(tmp_path: Path) -> None:
@@ -148,7 +152,6 @@ def test_case_of_the_run_that_was_made_anew_from_other_files_is_named(tmp_path: 
 def test_folders_with_the_cases_of_the_run_and_more_are_accepted(tmp_path: Path) -> None:
     freeze(tmp_path, write_dataset(tmp_path / "prepared"))
     check_same_cases(str(tmp_path / "run"), "/data", dict.fromkeys([*SPLITS, "new"], 100))
-    check_same_cases(str(tmp_path / "not started"), "/data", {})
 
 
 @pytest.mark.parametrize("found", [{}, {"c": 99}])

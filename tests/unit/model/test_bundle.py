@@ -194,13 +194,18 @@ def test_a_card_without_a_field_names_it(bundle: Path) -> None:
 
 
 def test_a_card_without_all_of_the_input_names_what_it_lacks(bundle: Path) -> None:
-    edit_card(bundle, inputs={"modalities": ["t1"]})
-    with pytest.raises(BundleError, match=r"model.json: lacks divisor$"):
+    edit_card(bundle, inputs={"divisor": 32})
+    with pytest.raises(BundleError, match=r"model.json: lacks modalities$"):
         read_card(str(bundle))
     as_format_1(bundle)
-    remove_from_card(bundle, "encoder", "divisor")
-    with pytest.raises(BundleError, match=r"model.json: lacks encoder, divisor$"):
+    remove_from_card(bundle, "encoder", "modalities")
+    with pytest.raises(BundleError, match=r"model.json: lacks encoder, modalities$"):
         read_card(str(bundle))
+
+
+def test_a_card_of_before_a_field_of_the_input_was_added_has_its_default(bundle: Path) -> None:
+    edit_card(bundle, inputs={"modalities": ["t1"]})
+    assert read_card(str(bundle)).inputs == InputSpec(modalities=("t1",))
 
 
 def test_a_card_that_is_not_json_is_refused(bundle: Path) -> None:

@@ -6,17 +6,16 @@ import pytest
 
 from brats import storage
 from brats.config import ReportConfig, TrainConfig
-from brats.data.dataset import CASES, cases_path, slices_path
+from brats.data.dataset import PREPARED_CASES, cases_path, slices_path
 from brats.data.items import Item, PreparedCase
-from brats.data.run_split import SPLIT, freeze_split, read_prepared, read_split, split_path
+from brats.data.run_split import SPLIT, choose_split, freeze_split, read_prepared, read_split, split_path
 from brats.data.slices import encode_case
 from brats.errors import ConfigError
 from brats.model.history import HISTORY, write_history
 from brats.pipeline.predict import write_case
 from brats.pipeline.report import report
 from brats.score.results import write_results
-from brats.score.tables import CASES as CASE_METRICS
-from brats.score.tables import metrics_path
+from brats.score.tables import CASE_METRICS, metrics_path
 from tests.support.prepared import tiny_case
 
 
@@ -56,8 +55,9 @@ def test_cases_are_read_from_where_the_dataset_was_moved(tmp_path: Path) -> None
     rows = [{**row, "case_id": split, "split": split} for split in ("train", "val")]
     run = str(tmp_path / "run")
     for prepared in (str(tmp_path / "first"), str(tmp_path / "moved")):
-        storage.write_table(cases_path(prepared), CASES, CASES.table(rows))
-        split = freeze_split(TrainConfig(modalities=("t1",), out=run), run, prepared)
+        storage.write_table(cases_path(prepared), PREPARED_CASES, PREPARED_CASES.table(rows))
+        split = choose_split(TrainConfig(modalities=("t1",), out=run), run, prepared)
+        freeze_split(run, split, prepared)
         assert read_prepared(run) == prepared
         assert read_split(run) == split
 

@@ -31,7 +31,7 @@ from brats.report.figures import (
     plot_learning_curves,
     read_prediction,
 )
-from brats.score.tables import CASES, metrics_path
+from brats.score.tables import CASE_METRICS, metrics_path
 from tests.support.drawing import make_case, reference_of
 
 NAN = float("nan")
@@ -55,7 +55,7 @@ def write_metrics(predictions: Path, rows: list[dict[str, Any]]) -> None:
         + [(name, pa.float64()) for name in ("dice", "hd95_mm")]
     )
     table = pa.Table.from_pylist(rows, schema=schema)
-    storage.write_table(metrics_path(str(predictions), "cases"), CASES, table)
+    storage.write_table(metrics_path(str(predictions), "cases"), CASE_METRICS, table)
 
 
 def make_history(val_dice: Sequence[float]) -> pd.DataFrame:

@@ -9,6 +9,7 @@ import pytest
 
 from brats.data.rejects import Reject
 from brats.errors import StorageError
+from brats.score.metrics import METRICS
 from brats.score.parts import Part, check_parts, is_done, read_parts, write_part
 
 ROW = {"case_id": "a", "region": "WT", "dice": 0.5, "sensitivity": None}
@@ -77,7 +78,7 @@ def test_part_of_an_earlier_version_is_named_with_the_remedy(
         check(str(tmp_path))
     assert str(caught.value) == (
         f"{tmp_path}/parts/b.parquet: a result in Parquet, of an earlier version of brats-ray; choose another "
-        f"--out, or remove {tmp_path}/parts and run again, which scores its cases anew"
+        f"--out, or remove {tmp_path}/parts and run again, which does its cases again"
     )
 
 
@@ -119,3 +120,10 @@ def test_case_is_done_unless_its_files_changed_or_its_reject_may_pass() -> None:
     assert not is_done(Part(case_id="a", source_bytes=5), 6)
     assert is_done(Part(case_id="a", source_bytes=5, reject=staying), 5)
     assert not is_done(Part(case_id="a", source_bytes=5, reject=passing), 5)
+
+
+def test_case_scored_before_a_metric_was_added_is_not_done() -> None:
+    row: dict[str, object] = {"case_id": "a", **{metric.name: 0.5 for metric in METRICS}}
+    assert is_done(Part(case_id="a", source_bytes=5, cases=[row]), 5)
+    del row["iou"]
+    assert not is_done(Part(case_id="a", source_bytes=5, cases=[row]), 5)

@@ -16,11 +16,11 @@ from brats.pipeline.predict import score_case
 from brats.score.parts import Part, write_part
 from brats.score.results import write_results
 from brats.score.summary import SUMMARY
-from brats.score.tables import CASES, NOTEBOOK, SLICES, score_rows
+from brats.score.tables import CASE_METRICS, NOTEBOOK, SLICES, score_rows
 from tests.support.prepared import tiny_case
 
 IDS = {"a", "b", "bad"}
-KINDS = {"cases": CASES, "slices": SLICES, "notebook": NOTEBOOK, "summary": SUMMARY}
+KINDS = {"cases": CASE_METRICS, "slices": SLICES, "notebook": NOTEBOOK, "summary": SUMMARY}
 REJECT = Reject(case_id="bad", path="bad_t1.nii.gz", stage="read", reason="the file is empty")
 
 

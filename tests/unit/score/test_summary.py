@@ -16,7 +16,7 @@ from brats.score.summary import (
     format_summary,
     summarise,
 )
-from brats.score.tables import CASES, NOTEBOOK
+from brats.score.tables import CASE_METRICS, NOTEBOOK
 
 NAMES = [metric.name for metric in METRICS]
 
@@ -35,7 +35,7 @@ def case_rows(
 
 def summary_of(*cases: list[dict[str, Any]]) -> pa.Table:
     rows = [row for case in cases for row in case]
-    return summarise(CASES.table(rows), NOTEBOOK.table([]))
+    return summarise(CASE_METRICS.table(rows), NOTEBOOK.table([]))
 
 
 def found(summary: pa.Table, region: str, subset: str, metric: str = "dice") -> dict[str, Any]:
@@ -147,7 +147,7 @@ def test_a_summary_resamples_patients() -> None:
 
 def test_notebook_scores_are_summarised_under_their_own_convention() -> None:
     names = {"case_id": "a", "metric": "accuracy", "averaging": "micro over 4 labels"}
-    summary = summarise(CASES.table(case_rows("a", dice=0.8)), NOTEBOOK.table([{**names, "value": 0.99}]))
+    summary = summarise(CASE_METRICS.table(case_rows("a", dice=0.8)), NOTEBOOK.table([{**names, "value": 0.99}]))
     row = found(summary, "all labels", "all", "accuracy")
     assert (row["convention"], row["n"], row["mean"]) == ("notebook", 1, 0.99)
     assert {row["convention"] for row in summary.to_pylist() if row["region"] != "all labels"} == {"brats"}

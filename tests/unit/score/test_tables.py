@@ -10,9 +10,9 @@ import pytest
 from brats import storage
 from brats.labels import ED, ET, NCR, REGIONS
 from brats.score.metrics import METRICS
-from brats.score.tables import CASES, NOTEBOOK, SLICES, metrics_path, read_case_metrics, score_rows
+from brats.score.tables import CASE_METRICS, NOTEBOOK, SLICES, metrics_path, read_case_metrics, score_rows
 
-KINDS = {"cases": CASES, "slices": SLICES, "notebook": NOTEBOOK}
+KINDS = {"cases": CASE_METRICS, "slices": SLICES, "notebook": NOTEBOOK}
 
 
 def rows_of_case() -> dict[str, list[dict[str, Any]]]:
@@ -53,14 +53,14 @@ def test_rows_of_a_case_hold_its_scores_in_the_full_volume() -> None:
 
 
 def test_conventions_state_every_metric_and_what_each_region_unites() -> None:
-    assert {metric.name: metric.convention for metric in METRICS}.items() <= CASES.conventions.items()
-    assert CASES.conventions["region"].startswith("WT = NCR + ED + ET, TC = NCR + ET, ET;")
+    assert {metric.name: metric.convention for metric in METRICS}.items() <= CASE_METRICS.conventions.items()
+    assert CASE_METRICS.conventions["region"].startswith("WT = NCR + ED + ET, TC = NCR + ET, ET;")
     assert NOTEBOOK.conventions["averaging"].endswith("background, NCR, ED, ET")
 
 
 def test_case_metrics_are_read_with_nulls_as_nan(tmp_path: Path) -> None:
     rows = [{**row, "precision": None} for row in rows_of_case()["cases"]]
-    storage.write_table(metrics_path(str(tmp_path), "cases"), CASES, CASES.table(rows))
+    storage.write_table(metrics_path(str(tmp_path), "cases"), CASE_METRICS, CASE_METRICS.table(rows))
     metrics = read_case_metrics(str(tmp_path))
     assert list(metrics["region"]) == list(REGIONS)
     assert metrics["dice"].tolist() == pytest.approx([0.8, 2 / 3, 0])
