@@ -6,7 +6,7 @@ RUN := $(VENV)/bin
 FLOOR := 95
 ROOMS := data model score storage
 
-.PHONY: install demo lint check test test-slow coverage bench bench-gpu
+.PHONY: install demo lint check test test-slow coverage faults bench bench-gpu
 
 install: $(VENV)/.installed
 
@@ -34,13 +34,17 @@ test: install
 test-slow: install
 	$(RUN)/pytest -m slow
 
-# Every test, once, and the lines of brats/ and jobs/ that they leave out.
+# The unit tests and those on an embedded Ray, and the lines of brats/ and jobs/ that they leave out.
 coverage: install
-	$(RUN)/pytest -r s --durations=25 --cov --cov-report=term
+	$(RUN)/pytest -r s --durations=25 --cov --cov-report=term tests/unit tests/ray
 	@for room in $(ROOMS); do \
 	  printf 'brats/%s: at least $(FLOOR) %% must be covered, found ' $$room; \
 	  $(RUN)/coverage report --include="brats/$$room/*" --format=total --fail-under=$(FLOOR) || failed=1; \
 	done; exit $${failed:-0}
+
+# Machines, workers and drivers killed; `ray up` and `ray job submit`; what the documents say.
+faults: install
+	$(RUN)/pytest -r s --durations=25 tests/faults tests/deploy
 
 # The packages measured beside this one are an extra: pip install .[bench]
 bench: install

@@ -128,8 +128,8 @@ def test_interrupted_run_does_the_missing_case_and_ends_with_the_same_tables(
 ) -> None:
     out = tmp_path / "out"
     shutil.copytree(predicted, out)
-    for part in ("parts", "masks"):
-        os.remove(out / part / "case_2.parquet")
+    for name in ("parts/case_2.json", "masks/case_2.parquet"):
+        os.remove(out / name)
     shutil.rmtree(out / "metrics")
     kept = {path: path.stat().st_mtime_ns for path in (out / "masks").iterdir()}
     run(bundle, cases, out, nifti=True)

@@ -165,7 +165,9 @@ def test_a_checkpoint_of_before_they_had_versions_is_read(tmp_path: Path) -> Non
 def test_a_checkpoint_of_another_version_is_refused_by_name(tmp_path: Path) -> None:
     path = saved(tmp_path, 0.5)
     torch.save({"version": 99, **checkpoint(0.5).__dict__}, path)
-    with pytest.raises(StorageError, match=f"^{path}: a checkpoint of version 99, this program reads 1; use that"):
+    with pytest.raises(
+        StorageError, match=f"^{path}: a checkpoint of version 99, this program reads 1; use the version of"
+    ):
         load_checkpoint(str(tmp_path))
 
 

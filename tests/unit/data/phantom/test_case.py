@@ -229,7 +229,7 @@ def test_written_cases_are_found_complete(dataset: str) -> None:
 
 def test_making_phantoms_loads_neither_scikit_learn_nor_torch() -> None:
     code = (
-        "import sys; from brats.data import phantom; phantom.load_template(); "
+        "import sys; from brats.data.phantom.anatomy import load_template; load_template(); "
         "print({'sklearn', 'pandas', 'torch'} & {*sys.modules})"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
