@@ -2,6 +2,7 @@
 
 import dataclasses
 import sys
+from pathlib import Path
 from typing import Any
 
 from brats.cli import run_job
@@ -9,9 +10,8 @@ from brats.cluster.placement import Placement
 from brats.config import PredictConfig
 from brats.pipeline import predict
 from brats.pipeline.predictor import Predictor
-from tests.support import ROOT
 
-sys.path.insert(0, str(ROOT / "jobs"))
+sys.path.insert(0, str(Path(__file__).parents[2] / "jobs"))
 from predict import main as predict_job
 
 
