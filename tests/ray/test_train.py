@@ -219,7 +219,7 @@ def test_report_draws_the_pictures_of_a_run_and_names_them(finished: Path, tmp_p
 
 @pytest.mark.real
 def test_short_run_on_real_cases_lowers_the_loss_and_predicts(real_data_dir: str, tmp_path: Path) -> None:
-    for case_id in sorted(os.listdir(real_data_dir))[:4]:
+    for case_id in sorted(os.listdir(real_data_dir))[:6]:
         (tmp_path / "cases").mkdir(exist_ok=True)
         (tmp_path / "cases" / case_id).symlink_to(Path(real_data_dir) / case_id)
     options = {**PRESETS["demo"], "epochs": 2, "precision": "auto"}
