@@ -13,9 +13,9 @@ from brats.cluster.per_case import CaseRow, pack, unpack
 from brats.cluster.placement import Placement
 from brats.config import PredictConfig
 from brats.data.rejects import Reject
-from brats.model.bundle import ModelCard, save_bundle
 from brats.pipeline.predictor import Predictor
-from tests.support.prepared import CONFIG, INPUTS, tiny_case, undecided_network
+from tests.support.bundles import save_undecided_bundle
+from tests.support.prepared import tiny_case
 
 pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("embedded_ray", "one_thread")]
 
@@ -37,15 +37,7 @@ class Memory(nn.Module):
 
 
 def predictor(folder: Path, batch_size: int, most: int) -> tuple[Predictor, Memory]:
-    card = ModelCard(
-        encoder=CONFIG.encoder,
-        decoder_channels=CONFIG.decoder_channels,
-        inputs=INPUTS,
-        epoch=1,
-        val_dice=0.5,
-        trained_on={},
-    )
-    save_bundle(str(folder), undecided_network().state_dict(), card)
+    save_undecided_bundle(folder)
     config = PredictConfig(model=str(folder), data="data", out="out", batch_size=batch_size, precision="fp32")
     placement = Placement(workers=1, use_gpu=False, cpus=1, threads=0)
     made = Predictor(config, placement, start_counter())
