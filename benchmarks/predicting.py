@@ -35,7 +35,7 @@ from brats import storage
 from brats.config import MODALITIES, Precision
 from brats.data.batches import InputSpec
 from brats.data.cases import CaseFiles
-from brats.data.layouts import LAYOUTS
+from brats.data.codings import CODINGS
 from brats.data.preprocess import read_case
 from brats.data.volume import nifti_bytes, read_labels
 from brats.labels import REGIONS
@@ -66,7 +66,7 @@ def our_way(network: nn.Module, inputs: InputSpec, precision: Precision) -> Side
     def run(files: CaseFiles, path: Path) -> None:
         case = read_case(files, inputs.modalities)
         volume = case.on_source_grid(segmenter.labels(case, BATCH_SIZE))
-        storage.write_bytes(str(path), nifti_bytes(volume, case.grid, case.layout))
+        storage.write_bytes(str(path), nifti_bytes(volume, case.grid, case.coding))
 
     return run
 
@@ -95,7 +95,7 @@ def notebook_way(network: nn.Module) -> Side:
         turn = nib.orientations.ornt_transform(
             nib.orientations.axcodes2ornt("RAS"), nib.io_orientation(first.affine)
         )
-        codes = LAYOUTS[files.layout].encode(nib.orientations.apply_orientation(labels, turn))
+        codes = CODINGS[files.coding].encode(nib.orientations.apply_orientation(labels, turn))
         nib.save(nib.Nifti1Image(codes, first.affine), path)
 
     return run
@@ -141,7 +141,7 @@ def monai_way(network: nn.Module, precision: Precision) -> Side:
         )
         whole = transform.inverse({"image": labels})["image"]
         codes = data.MetaTensor(
-            torch.from_numpy(LAYOUTS[files.layout].encode(whole.as_tensor().to(torch.uint8).numpy())),
+            torch.from_numpy(CODINGS[files.coding].encode(whole.as_tensor().to(torch.uint8).numpy())),
             meta=whole.meta,
         )
         save = transforms.SaveImage(output_ext=".nii.gz", output_dtype=np.uint8, resample=False, print_log=False)
@@ -158,8 +158,8 @@ def _channels_last(network: nn.Module) -> Callable[[Tensor], Tensor]:
 def dice_of(files: CaseFiles, path: Path) -> list[float]:
     """Dice of WT, TC and ET of a written mask."""
     assert files.segmentation is not None
-    reference, grid = read_labels(files.segmentation, files.layout)
-    predicted, _ = read_labels(FileInfo(str(path), path.stat().st_size), files.layout)
+    reference, grid = read_labels(files.segmentation, files.coding)
+    predicted, _ = read_labels(FileInfo(str(path), path.stat().st_size), files.coding)
     found = case_metrics(count_overlap(reference, predicted, grid.spacing_xyz_mm))
     return [found[region]["dice"] for region in REGIONS]
 

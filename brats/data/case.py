@@ -96,6 +96,7 @@ class Case:
     case_id: str
     patient_id: str
     layout: str
+    coding: str
     grade: str
     images: Mapping[str, Array]
     labels: Labels | None
@@ -153,6 +154,7 @@ class Case:
             "case_id": self.case_id,
             "patient_id": self.patient_id,
             "layout": self.layout,
+            "coding": self.coding,
             "grade": self.grade,
             "modalities": list(self.images),
             "intensities": {name: asdict(self.intensities[name]) for name in self.images},
@@ -171,6 +173,7 @@ class Case:
             case_id=value["case_id"],
             patient_id=value["patient_id"],
             layout=value["layout"],
+            coding=value["coding"],
             grade=value["grade"],
             images=images,
             labels=labels,

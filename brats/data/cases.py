@@ -37,7 +37,9 @@ class CaseFiles:
     case_id: str
     patient_id: str
     layout: str
-    """The naming its files follow, which decides the codes of its segmentation: a key of `layouts.LAYOUTS`."""
+    """The naming its files follow: a key of `layouts.LAYOUTS`."""
+    coding: str
+    """Of its segmentation: a key of `codings.CODINGS`."""
     images: dict[str, FileInfo]
     """Every modality found, in the order of `MODALITIES`."""
     segmentation: FileInfo | None
@@ -94,6 +96,7 @@ def find_cases(root: str, modalities: Sequence[str] = MODALITIES) -> FoundCases:
                 case_id=case_id,
                 patient_id=patient_id,
                 layout=own[0].layout,
+                coding=LAYOUTS[own[0].layout].coding.name,
                 images={modality: found[modality] for modality in MODALITIES if modality in found},
                 segmentation=found.get(SEGMENTATION),
                 grade=grades.get(patient_id, own[0].grade),

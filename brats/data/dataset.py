@@ -14,6 +14,7 @@ from brats.labels import REGIONS, TISSUES, count_regions
 
 PREPARED_CASES = storage.TableKind(
     name="prepared cases",
+    version=2,
     schema=pa.schema(
         [
             ("case_id", pa.string()),
@@ -21,6 +22,7 @@ PREPARED_CASES = storage.TableKind(
             ("split", pa.string()),
             ("fold", pa.int16()),
             ("layout", pa.string()),
+            ("coding", pa.string()),
             ("grade", pa.string()),
             ("modalities", pa.list_(pa.string())),
             ("shape", pa.list_(pa.int32())),
@@ -87,6 +89,7 @@ def case_row(case: Description) -> dict[str, Any]:
         "case_id": case["case_id"],
         "patient_id": case["patient_id"],
         "layout": case["layout"],
+        "coding": case["coding"],
         "grade": case["grade"],
         "modalities": case["modalities"],
         "shape": list(grid.shape),

@@ -27,7 +27,7 @@ def read_case(files: CaseFiles, modalities: Sequence[str]) -> Case:
     workers = len(wanted) + 1 if any(is_remote(file.path) for file in wanted) else 1
     with ThreadPoolExecutor(workers) as pool:  # on S3 the latencies of the files of a case overlap
         reading = [pool.submit(read_volume, file) for file in wanted]
-        segmented = files.segmentation and pool.submit(read_labels, files.segmentation, files.layout)
+        segmented = files.segmentation and pool.submit(read_labels, files.segmentation, files.coding)
         volumes = dict(zip(modalities, (future.result() for future in reading), strict=True))
         labels, labels_grid = segmented.result() if segmented else (None, None)
     first, *others = modalities
@@ -52,6 +52,7 @@ def crop_case(files: CaseFiles, volumes: Mapping[str, Volume], labels: Labels | 
         case_id=files.case_id,
         patient_id=files.patient_id,
         layout=files.layout,
+        coding=files.coding,
         grade=files.grade,
         images=images,
         labels=None if labels is None else crop(labels, box),

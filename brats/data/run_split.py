@@ -22,7 +22,7 @@ COLUMNS = (
     "source_bytes",
 )
 SPLIT = storage.TableKind(
-    name="run split", schema=pa.schema([PREPARED_CASES.schema.field(name) for name in COLUMNS])
+    name="run split", version=2, schema=pa.schema([PREPARED_CASES.schema.field(name) for name in COLUMNS])
 )
 
 SplitRow = dict[str, Any]

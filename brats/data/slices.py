@@ -23,7 +23,7 @@ from brats.labels import TISSUES, Labels, count_tissues
 ZSTD_LEVEL = 1  # measured on real cases: higher levels gain 1 % of size for three times the time
 FOOTER_BYTES = 128 * 1024  # read with the opening; the footer of a real case takes 86 kB
 # Its columns follow from the modalities of the case.
-PREPARED_CASE = storage.TableKind(name="prepared case", schema=pa.schema([]))
+PREPARED_CASE = storage.TableKind(name="prepared case", version=2, schema=pa.schema([]))
 
 
 def to_planes(array: Array) -> bytes:

@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 from nibabel import orientations
 
-from brats.data.layouts import LAYOUTS
+from brats.data.codings import CODINGS
 from brats.data.nifti import Header, encode_nifti, read_nifti
 from brats.errors import CaseError, UnknownLabelError
 from brats.labels import Labels
@@ -114,30 +114,30 @@ def read_volume(file: FileInfo) -> Volume:
     return Volume(voxels=voxels, slope=header.slope, inter=header.inter, grid=grid)
 
 
-def read_labels(file: FileInfo, layout: str) -> tuple[Labels, Grid]:
-    """Read a segmentation in the codes of `layout`: labels (X, Y, Z) in RAS+, and the file's grid.
+def read_labels(file: FileInfo, coding: str) -> tuple[Labels, Grid]:
+    """Read a segmentation in the codes of `coding`: labels (X, Y, Z) in RAS+, and the file's grid.
 
     Any dtype will do, as long as every value, scaled as the header says, is exactly a code. No tumour
-    at all is fine. Raises CaseError for a file that `read_nifti` refuses, and for a value that the layout
-    does not define.
+    at all is fine. Raises CaseError for a file that `read_nifti` refuses, and for a value that the
+    coding does not define.
     """
     raw, header = read_nifti(file)
     codes = raw if (header.slope, header.inter) == (1, 0) else header.slope * raw + header.inter
     try:
-        labels = LAYOUTS[layout].decode(codes)
+        labels = CODINGS[coding].decode(codes)
     except UnknownLabelError as error:
         raise CaseError(file.path, str(error)) from error
     grid = _grid(header)
     return to_ras(labels.reshape(grid.shape, order="F"), grid), grid
 
 
-def nifti_bytes(labels: Labels, grid: Grid, layout: str) -> bytes:
-    """The .nii.gz file (uint8, codes of `layout`) of a label map in the source axes of `grid`.
+def nifti_bytes(labels: Labels, grid: Grid, coding: str) -> bytes:
+    """The .nii.gz file (uint8, codes of `coding`) of a label map in the source axes of `grid`.
 
     Shape, affine, qform and sform with their codes, voxel sizes and units are the source's. Free-text fields
     stay empty, and the same labels give the same bytes.
     """
-    return encode_nifti(LAYOUTS[layout].encode(labels), grid.header)
+    return encode_nifti(CODINGS[coding].encode(labels), grid.header)
 
 
 def check_same_grid(file: FileInfo, grid: Grid, other_file: FileInfo, other_grid: Grid) -> None:

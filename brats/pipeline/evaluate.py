@@ -105,8 +105,8 @@ def score(pair: Pair) -> Part:
     """The metric rows of a pair. Raises CaseError when a file cannot be read, or the two do not fit together."""
     case, segmentation = pair.case, pair.case.segmentation
     assert segmentation is not None  # find_pairs leaves out cases without a reference
-    reference, grid = read_labels(segmentation, case.layout)
-    predicted, predicted_grid = read_labels(pair.prediction, case.layout)
+    reference, grid = read_labels(segmentation, case.coding)
+    predicted, predicted_grid = read_labels(pair.prediction, case.coding)
     check_same_grid(segmentation, grid, pair.prediction, predicted_grid)
     rows: dict[str, Any] = score_rows(
         case_id=case.case_id,

@@ -151,7 +151,7 @@ def write_case(out: str, item: Item, case: Case, predicted: Labels, *, nifti: bo
     volume = case.on_source_grid(predicted)
     write_masks(out, case.case_id, volume)
     if nifti:
-        content = nifti_bytes(volume, case.grid, case.layout)
+        content = nifti_bytes(volume, case.grid, case.coding)
         storage.write_bytes(nifti_path(out, case.case_id), content)
     write_part(out, score_case(item, case, predicted))
 

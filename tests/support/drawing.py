@@ -42,6 +42,7 @@ def make_case(case_id: str = "a", modalities: Sequence[str] = MODALITIES) -> Cas
         case_id=case_id,
         patient_id=case_id,
         layout="brats2018",
+        coding="brats2018",
         images={name: FileInfo(f"{case_id}_{name}.nii.gz", 1) for name in modalities},
         segmentation=None,
         grade="",

@@ -111,6 +111,7 @@ def tiny_case(
         case_id=case_id,
         patient_id=case_id,
         layout="brats2018",
+        coding="brats2018",
         images={name: FileInfo(f"{case_id}_{name}.nii", 1) for name in MODALITIES},
         segmentation=None,
         grade="",

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from brats.config import MODALITIES
-from brats.data.layouts import LAYOUTS
+from brats.data.codings import CODINGS
 from brats.labels import ED, ET, NCR, Labels
 
 AFFINE = np.array([[-1.0, 0, 0, 0], [0, -1.0, 0, 239], [0, 0, 1.0, 0], [0, 0, 0, 1]])  # as BraTS stores it
@@ -43,7 +43,7 @@ def write_case(
         image[brain] = (values + random.normal(0, 20, shape))[brain].clip(1)
         save(image, file_path(folder, case_id, modality, edition))
     if labelled:
-        codes = LAYOUTS["brats2018" if edition < 2023 else "brats2023"].encode(labels)
+        codes = CODINGS["brats2018" if edition < 2023 else "brats2023"].encode(labels)
         save(codes, file_path(folder, case_id, "seg", edition))
     return folder
 

@@ -62,6 +62,7 @@ def files_of(modalities: Iterable[str], case_id: str = "case") -> CaseFiles:
         case_id=case_id,
         patient_id=f"patient of {case_id}",
         layout="brats2018",
+        coding="brats2018",
         images={name: FileInfo(f"/data/{case_id}_{name}.nii.gz", 10) for name in modalities},
         segmentation=FileInfo(f"/data/{case_id}_seg.nii.gz", 5),
         grade="LGG",

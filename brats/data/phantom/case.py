@@ -17,7 +17,7 @@ from isal import igzip
 from scipy import ndimage
 
 from brats import storage
-from brats.data.layouts import LAYOUTS
+from brats.data.codings import BRATS_2018
 from brats.data.phantom.anatomy import Brain, Field, draw_pose, load_template, make_brain, smooth_field
 from brats.data.phantom.tumour import Kind, Tumour, design_tumour, grow_tumour
 from brats.labels import ED, ET, NCR, Labels
@@ -169,7 +169,7 @@ def write_phantom(root: str, index: int, seed: int) -> str:
     for modality, image in phantom.images.items():
         path = storage.join(root, name, f"{name}_{modality}.nii.gz")
         storage.write_bytes(path, igzip.compress(_nifti_bytes(image), GZIP_LEVEL, mtime=0))
-    codes = _nifti_bytes(LAYOUTS["brats2018"].encode(phantom.labels))
+    codes = _nifti_bytes(BRATS_2018.encode(phantom.labels))
     if index == ODD_NAME_INDEX:
         storage.write_bytes(storage.join(root, name, ODD_NAME), codes)
     else:

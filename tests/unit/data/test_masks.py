@@ -10,7 +10,7 @@ import pytest
 from brats import storage
 from brats.data.case import Case
 from brats.data.cases import find_cases
-from brats.data.layouts import LAYOUTS
+from brats.data.codings import CODINGS
 from brats.data.masks import MASK, masks_path, read_masks, write_masks
 from brats.data.preprocess import read_case
 from brats.data.volume import nifti_bytes
@@ -50,12 +50,12 @@ def test_slice_k_is_slice_k_of_the_nifti_file_of_the_same_prediction(
     case = case_in(tmp_path, order, flips)
     predicted = prediction(case)
     write_masks(str(tmp_path), "case", predicted)
-    nifti = load(tmp_path / "x.nii.gz", nifti_bytes(predicted, case.grid, case.layout))
+    nifti = load(tmp_path / "x.nii.gz", nifti_bytes(predicted, case.grid, case.coding))
     frame = pd.read_parquet(masks_path(str(tmp_path), case.case_id))
     assert frame["slice_index"].tolist() == list(range(7))
     for k, height, width, mask in frame[["slice_index", "height", "width", "mask"]].itertuples(index=False):
         labels = np.frombuffer(mask, np.uint8).reshape(height, width)
-        np.testing.assert_array_equal(LAYOUTS[case.layout].encode(labels), nifti[:, :, k])
+        np.testing.assert_array_equal(CODINGS[case.coding].encode(labels), nifti[:, :, k])
 
 
 def test_a_mask_lies_where_the_brain_lies_in_the_source(tmp_path: Path) -> None:

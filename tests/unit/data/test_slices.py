@@ -223,7 +223,7 @@ def test_another_schema_version_is_refused(monkeypatch: pytest.MonkeyPatch, tmp_
     monkeypatch.setattr(slices, "PREPARED_CASE", newer)
     path = write(str(tmp_path), case_of(flair=image(0, np.int16, 1, 99)))
     monkeypatch.undo()
-    with pytest.raises(StorageError, match=r"case\.parquet: 'prepared case' of version 7, this program reads 1"):
+    with pytest.raises(StorageError, match=r"case\.parquet: 'prepared case' of version 7, this program reads 2"):
         SliceFile(path)
 
 

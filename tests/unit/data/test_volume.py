@@ -11,7 +11,7 @@ import numpy.typing as npt
 import pytest
 
 from brats.data.cases import find_cases
-from brats.data.layouts import LAYOUTS
+from brats.data.codings import CODINGS
 from brats.data.volume import Grid, check_same_grid, from_ras, nifti_bytes, read_labels, read_volume, to_ras
 from brats.errors import CaseError
 from brats.labels import ED, ET, NCR
@@ -301,11 +301,11 @@ def test_every_real_reference_mask_is_written_as_it_was_read(real_data_dir: str)
     for case in find_cases(real_data_dir).cases:
         assert case.segmentation is not None
         source = load(case.segmentation.path)
-        labels, grid = read_labels(case.segmentation, case.layout)
-        content = nifti_bytes(from_ras(labels, grid), grid, case.layout)
+        labels, grid = read_labels(case.segmentation, case.coding)
+        content = nifti_bytes(from_ras(labels, grid), grid, case.coding)
         written = nib.Nifti1Image.from_bytes(gzip.decompress(content))
         np.testing.assert_array_equal(np.asarray(written.dataobj), np.asarray(source.dataobj))
-        np.testing.assert_array_equal(from_ras(LAYOUTS[case.layout].encode(labels), grid), source.dataobj)
+        np.testing.assert_array_equal(from_ras(CODINGS[case.coding].encode(labels), grid), source.dataobj)
         np.testing.assert_array_equal(written.affine, source.affine)
         for field in ("dim", "pixdim", "sform_code", "qform_code", "srow_x", "srow_y", "srow_z", "quatern_d"):
             np.testing.assert_array_equal(written.header[field], source.header[field])

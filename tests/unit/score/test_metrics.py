@@ -7,7 +7,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from brats.data.layouts import LAYOUTS
+from brats.data.codings import BRATS_2018
 from brats.labels import ED, ET, NCR, REGIONS, Labels, region_mask
 from brats.score.metrics import (
     METRICS,
@@ -246,9 +246,7 @@ def test_dice_and_iou_equal_monais_which_agrees_on_empty_masks(metric: str) -> N
 
 def real_labels(real_data_dir: str) -> dict[str, Labels]:
     paths = sorted(glob(f"{real_data_dir}/**/*_seg.nii*", recursive=True))
-    return {
-        path: LAYOUTS["brats2018"].decode(np.asarray(nib.Nifti1Image.from_filename(path).dataobj)) for path in paths
-    }
+    return {path: BRATS_2018.decode(np.asarray(nib.Nifti1Image.from_filename(path).dataobj)) for path in paths}
 
 
 @pytest.mark.real

@@ -13,7 +13,7 @@ import surface_distance
 from scipy import ndimage
 from surface_distance import lookup_tables
 
-from brats.data.layouts import LAYOUTS
+from brats.data.codings import BRATS_2018
 from brats.labels import REGIONS, Labels, region_mask
 from brats.score import surface
 from brats.score.surface import (
@@ -233,7 +233,7 @@ def made_predictions(labels: Labels) -> dict[str, Labels]:
 def test_hd95_of_real_cases_equals_the_peers(real_data_dir: str) -> None:
     n_pairs = 0
     for path in sorted(glob(f"{real_data_dir}/**/*_seg.nii*", recursive=True)):
-        labels = LAYOUTS["brats2018"].decode(np.asarray(nib.Nifti1Image.from_filename(path).dataobj))
+        labels = BRATS_2018.decode(np.asarray(nib.Nifti1Image.from_filename(path).dataobj))
         for name, predicted in made_predictions(labels).items():
             for region in REGIONS:
                 masks = region_mask(labels, region), region_mask(predicted, region)

@@ -13,7 +13,7 @@ from scipy import ndimage
 from brats import storage
 from brats.config import MODALITIES
 from brats.data.cases import find_cases
-from brats.data.layouts import LAYOUTS
+from brats.data.codings import BRATS_2018
 from brats.data.phantom.case import (
     ODD_NAME,
     ODD_NAME_INDEX,
@@ -176,7 +176,7 @@ def test_files_hold_the_phantom_in_brats_2020_naming_and_codes(dataset: str, pha
         np.testing.assert_array_equal(np.asanyarray(stored.dataobj), image)
     codes = np.asanyarray(nib.Nifti1Image.from_filename(f"{dataset}/{name}/{name}_seg.nii.gz").dataobj)
     assert set(np.unique(codes)) == {0, 1, 2, 4}
-    np.testing.assert_array_equal(LAYOUTS["brats2018"].decode(codes), phantoms[USUAL].labels)
+    np.testing.assert_array_equal(BRATS_2018.decode(codes), phantoms[USUAL].labels)
 
 
 def test_headers_are_those_of_brats(dataset: str) -> None:
@@ -203,7 +203,7 @@ def test_one_segmentation_has_the_odd_name_of_brats_2020(dataset: str, phantoms:
     folder = f"{dataset}/{case_id(ODD_NAME_INDEX)}"
     assert not storage.exists(f"{folder}/{case_id(ODD_NAME_INDEX)}_seg.nii.gz")
     codes = np.asanyarray(nib.Nifti1Image.from_filename(f"{folder}/{ODD_NAME}").dataobj)
-    np.testing.assert_array_equal(LAYOUTS["brats2018"].decode(codes), phantoms[ODD_NAME_INDEX].labels)
+    np.testing.assert_array_equal(BRATS_2018.decode(codes), phantoms[ODD_NAME_INDEX].labels)
 
 
 def test_name_mapping_is_that_of_brats_2020(dataset: str) -> None:
