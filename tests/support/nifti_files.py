@@ -19,7 +19,7 @@ import numpy.typing as npt
 from hypothesis import strategies as st
 from nibabel.eulerangles import euler2mat
 
-from brats.data.codings import BRATS_2018
+from brats.data.codings import BRATS_2018, INTERPOLATED
 from brats.data.nifti import read_nifti
 from brats.data.volume import from_ras, read_labels, read_volume
 from brats.errors import CaseError
@@ -239,7 +239,7 @@ def _as_labels(file: FileInfo, expected: Expected | None) -> str:
     if expected is None:
         return ""
     codes = from_ras(BRATS_2018.encode(labels), grid)
-    return "" if np.abs(codes - expected.values).max() <= 1e-3 else "other labels"
+    return "" if np.abs(codes - expected.values).max() <= INTERPOLATED else "other labels"
 
 
 def fields_set(base: Base, **fields: Any) -> bytes:
