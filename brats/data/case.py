@@ -105,6 +105,7 @@ class Case:
     box: Box
     voxel_hash: str
     source_bytes: int
+    warnings: tuple[str, ...] = ()
 
     @property
     def spacing_zhw_mm(self) -> tuple[float, float, float]:

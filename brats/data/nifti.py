@@ -1,6 +1,12 @@
-"""NIfTI bytes to arrays and back; headers are validated before memory is allocated."""
+"""NIfTI bytes to arrays and back; headers are validated before memory is allocated.
 
+A header means what `nibabel.load` makes of it, repairs included: nibabel itself reads it here. What it refuses is
+refused, and so are a few files that it opens; tests/support/nifti_files.py lists them with the reasons.
+"""
+
+import logging
 import math
+import struct
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,13 +25,20 @@ from brats.storage import FileInfo
 MAX_VOXELS = 512**3
 # Voxels of the widest dtype, and room for a header with extensions.
 MAX_FILE_BYTES = 8 * MAX_VOXELS + 2**20
+# Tables count slices, rows and columns in 16 bits.
+MAX_SIDE = 2**15 - 1
+# Room for extensions, which are walked through one by one.
+MAX_HEADER_BYTES = 2**24
 # Deflate cannot expand further (zlib, technical notes, "Maximum Compression Factor").
 MAX_DEFLATE_RATIO = 1032
 # What an affine may hold: no scanner has voxels of a micrometre or a table of a kilometre.
 MIN_VOXEL_SIZE_MM, MAX_LENGTH_MM = 1e-3, 1e6
 
 _GZIP_MAGIC = b"\x1f\x8b"
+# In the order in which nibabel tries them: the first by its magic string, the second by its `sizeof_hdr`.
 _HEADER_TYPES: dict[int, Any] = {348: nib.Nifti1Header, 540: nib.Nifti2Header}  # by `sizeof_hdr`
+_CIFTI_INTENTS = range(3000, 3100)  # `intent_code` of NIfTI-2 files that are CIFTI-2
+_QUIET = logging.Logger("nifti", logging.CRITICAL + 1)  # nibabel tells its own logger of each repair
 _GEOMETRY_FIELDS = (
     "sizeof_hdr", "pixdim", "xyzt_units", "qform_code", "sform_code", "quatern_b", "quatern_c", "quatern_d",
     "qoffset_x", "qoffset_y", "qoffset_z", "srow_x", "srow_y", "srow_z",
@@ -41,8 +54,10 @@ class Header:
     affine: tuple[tuple[float, ...], ...]
     """4 x 4, voxel indices to RAS+ mm: the sform where set, else the qform, else the voxel sizes."""
     geometry: dict[str, Any]
-    """The header fields of the geometry as stored: pixdim, units, qform and sform with their codes."""
+    """The header fields of the geometry, repaired: pixdim, units, qform and sform with their codes."""
     dtype: np.dtype[Any]
+    byte_order: str
+    """Of the whole file: "<" or ">"."""
     offset: int
     """Bytes before the first voxel."""
     slope: float
@@ -83,6 +98,7 @@ def read_nifti(file: FileInfo) -> tuple[npt.NDArray[Any], Header]:
     if len(content) < header.n_bytes:
         n_missing = header.n_bytes - len(content)
         raise CaseError(file.path, f"truncated: {n_missing} of {header.n_bytes} bytes are missing")
+    _check_extensions(file.path, content, header)
     raw = np.frombuffer(content, header.dtype, header.n_voxels, header.offset)
     return raw.astype(header.dtype.newbyteorder("="), copy=False), header
 
@@ -136,27 +152,20 @@ def _inflate(path: str, content: bytes, limit: int) -> tuple[bytes, bool]:
 
 def _parse_header(path: str, start: bytes) -> Header:
     """Parse the first bytes of a file, and refuse what cannot be one 3-D volume."""
-    if len(start) < 4:
-        raise CaseError(path, f"too short for a NIfTI file: {len(start)} bytes")
-    size, byte_order = int.from_bytes(start[:4], "little"), "<"
-    if size not in _HEADER_TYPES:
-        size, byte_order = int.from_bytes(start[:4], "big"), ">"
-    if size not in _HEADER_TYPES:
-        raise CaseError(path, f"not a NIfTI file: it begins with {start[:8]!r}")
-    if len(start) < size:
-        raise CaseError(path, f"truncated: {size - len(start)} of the {size} bytes of its header are missing")
-    fields = _HEADER_TYPES[size](start[:size], endianness=byte_order, check=False)
-    magic = fields["magic"].item()
-    if not magic.startswith(b"n+"):
-        raise CaseError(path, f"not a single NIfTI file (magic {magic!r}); convert .hdr/.img to .nii.gz")
-    shape = _shape(path, fields)
+    fields = _find_header(path, start)
+    shape, dtype, offset = _shape(path, fields), _dtype(path, fields), _offset(path, fields)
     slope, inter = _scaling(path, fields)
+    try:
+        fields.check_fix(logger=_QUIET)
+    except HeaderDataError as error:
+        raise CaseError(path, f"impossible header ({error})") from error
     header = Header(
         shape=shape,
         affine=_affine(path, fields),
         geometry={name: _finite(fields[name]) for name in _GEOMETRY_FIELDS},
-        dtype=_dtype(path, fields),
-        offset=_offset(path, fields),
+        dtype=dtype,
+        byte_order=fields.endianness,
+        offset=offset,
         slope=slope,
         inter=inter,
     )
@@ -164,6 +173,42 @@ def _parse_header(path: str, start: bytes) -> Header:
         reason = f"its header claims {header.n_bytes} bytes; a volume has {MAX_FILE_BYTES} at most"
         raise CaseError(path, reason)
     return header
+
+
+def _find_header(path: str, start: bytes) -> Any:
+    """The header as it stands in the first bytes of a file, of the kind that nibabel takes it for."""
+    if len(start) < 4:
+        raise CaseError(path, f"too short for a NIfTI file: {len(start)} bytes")
+    kind = next((kind for kind in _HEADER_TYPES.values() if kind.may_contain_header(start)), None)
+    if kind is None:
+        size = next((size for size in _HEADER_TYPES if size in _both_ways(start)), 0)
+        if len(start) < size:
+            raise CaseError(path, f"truncated: {size - len(start)} of the {size} bytes of its header are missing")
+        magic = f" and has the magic {start[344:348]!r}" if size else ""
+        raise CaseError(path, f"not a NIfTI file: it begins with {start[:8]!r}{magic}")
+    fields = kind(start[: kind.sizeof_hdr], check=False)
+    magic = fields["magic"].item()
+    if magic != kind.single_magic:
+        raise CaseError(path, f"not a single NIfTI file (magic {magic!r}); convert .hdr/.img to .nii.gz")
+    if kind is nib.Nifti2Header and (intent := int(fields["intent_code"])) in _CIFTI_INTENTS:
+        raise CaseError(path, f"a CIFTI-2 file (intent code {intent}), where one 3-D volume is expected")
+    return fields
+
+
+def _both_ways(start: bytes) -> tuple[int, int]:
+    return int.from_bytes(start[:4], "little"), int.from_bytes(start[:4], "big")
+
+
+def _check_extensions(path: str, content: bytes, header: Header) -> None:
+    """Refuse header extensions that do not end before the voxels: nibabel takes what follows for one more."""
+    position = header.geometry["sizeof_hdr"] + 4
+    if not content[position - 4]:
+        return  # there are none
+    while (room := header.offset - position) >= 16:
+        (size,) = struct.unpack_from(f"{header.byte_order}i", content, position)
+        if not 8 <= size <= room:
+            raise CaseError(path, f"impossible size {size} of a header extension at byte {position}")
+        position += size
 
 
 def _finite(field: npt.NDArray[Any]) -> Any:
@@ -182,6 +227,10 @@ def _shape(path: str, fields: Any) -> tuple[int, int, int]:
     x, y, z = shape[:3]
     if x * y * z > MAX_VOXELS:
         raise CaseError(path, f"its header claims {x} x {y} x {z} voxels; at most {MAX_VOXELS} are read")
+    if max(x, y, z) > MAX_SIDE:
+        raise CaseError(path, f"shape {x} x {y} x {z}; an axis has {MAX_SIDE} voxels at most")
+    if fields.get_data_shape()[:3] != (x, y, z):
+        raise CaseError(path, f"shape {x} x {y} x {z} stands for a surface of FreeSurfer, not for a volume")
     return x, y, z
 
 
@@ -197,9 +246,13 @@ def _dtype(path: str, fields: Any) -> np.dtype[Any]:
 
 
 def _offset(path: str, fields: Any) -> int:
-    offset = float(fields["vox_offset"])
-    if not (offset.is_integer() and offset >= int(fields["sizeof_hdr"])):
-        raise CaseError(path, f"impossible vox_offset {offset:g} in its header")
+    """Where the voxels begin. A fraction is dropped, as nibabel does."""
+    offset, least = float(fields["vox_offset"]), fields.single_vox_offset
+    if not least <= offset < math.inf:
+        raise CaseError(path, f"impossible vox_offset {offset:g} in its header; {least} is the least")
+    if offset > MAX_HEADER_BYTES:
+        reason = f"its header claims {offset:.0f} bytes for itself; at most {MAX_HEADER_BYTES} are read"
+        raise CaseError(path, reason)
     return int(offset)
 
 
@@ -217,9 +270,6 @@ def _affine(path: str, fields: Any) -> tuple[tuple[float, ...], ...]:
     unit = int(fields["xyzt_units"]) & 7
     if unit in _FOREIGN_UNITS:
         raise CaseError(path, f"its header gives lengths in {_FOREIGN_UNITS[unit]}, where mm are expected")
-    fields = fields.copy()
-    if fields["pixdim"][0] not in (-1, 1):
-        fields["pixdim"][0] = 1  # NIfTI-1: the handedness of the qform, for which 0 stands for 1
     try:
         with np.errstate(all="ignore"):  # malformed headers overflow here; reported below
             affine = fields.get_best_affine()

@@ -5,18 +5,28 @@ Axes: `X Y Z` voxel axes of a RAS+ volume; `Z H W` slices of a crop with H = X a
 
 import hashlib
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 
 import numpy as np
 import numpy.typing as npt
 
 from brats.data.case import Array, Box, Case, Intensity, crop
 from brats.data.cases import CaseFiles
-from brats.data.volume import Grid, Volume, check_same_grid, from_ras, read_labels, read_volume
+from brats.data.volume import (
+    Grid,
+    Segmentation,
+    Volume,
+    check_same_grid,
+    from_ras,
+    read_segmentation,
+    read_volume,
+    turn_alike,
+)
 from brats.errors import CaseError
 from brats.labels import Labels
-from brats.storage import is_remote
+from brats.storage import FileInfo, is_remote
 
 _BLOCK_SLICES = 4
 
@@ -27,15 +37,25 @@ def read_case(files: CaseFiles, modalities: Sequence[str]) -> Case:
     workers = len(wanted) + 1 if any(is_remote(file.path) for file in wanted) else 1
     with ThreadPoolExecutor(workers) as pool:  # on S3 the latencies of the files of a case overlap
         reading = [pool.submit(read_volume, file) for file in wanted]
-        segmented = files.segmentation and pool.submit(read_labels, files.segmentation, files.coding)
+        segmented = files.segmentation and pool.submit(read_segmentation, files.segmentation, files.coding)
         volumes = dict(zip(modalities, (future.result() for future in reading), strict=True))
-        labels, labels_grid = segmented.result() if segmented else (None, None)
+        segmentation = segmented.result() if segmented else None
     first, *others = modalities
     for name in others:
+        volumes[name] = volumes[name].turned_like(volumes[first].grid)
         check_same_grid(files.images[first], volumes[first].grid, files.images[name], volumes[name].grid)
-    if files.segmentation is not None and labels_grid is not None:
-        check_same_grid(files.images[first], volumes[first].grid, files.segmentation, labels_grid)
-    return crop_case(files, volumes, labels)
+    if files.segmentation is None or segmentation is None:
+        return crop_case(files, volumes, None)
+    labels, labels_grid = turn_alike(segmentation.labels, segmentation.grid, volumes[first].grid)
+    check_same_grid(files.images[first], volumes[first].grid, files.segmentation, labels_grid)
+    case = crop_case(files, volumes, labels)
+    return replace(case, warnings=(*case.warnings, *_rounding(files.segmentation, segmentation)))
+
+
+def _rounding(file: FileInfo, segmentation: Segmentation) -> Iterator[str]:
+    """A warning where values of a segmentation were rounded to codes."""
+    if n_rounded := segmentation.n_rounded:
+        yield f"{file.name}: {n_rounded} voxels were not exactly at a code, and were rounded to it"
 
 
 def crop_case(files: CaseFiles, volumes: Mapping[str, Volume], labels: Labels | None) -> Case:

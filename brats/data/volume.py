@@ -4,8 +4,9 @@ Axes: `X Y Z` voxel axes in RAS+ (growing towards the patient's right, front and
 those of the file, in any order and direction. Whole axes are swapped and flipped; nothing is resampled.
 """
 
+import itertools
 import math
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -15,16 +16,18 @@ import numpy as np
 import numpy.typing as npt
 from nibabel import orientations
 
-from brats.data.codings import CODINGS
+from brats.data.codings import CODE_TOLERANCE, CODINGS, INTERPOLATED, count_rounded
 from brats.data.nifti import Header, encode_nifti, read_nifti
 from brats.errors import CaseError, UnknownLabelError
 from brats.labels import Labels
 from brats.storage import FileInfo
 
 Array = npt.NDArray[Any]
+Axes = tuple[tuple[int, int], ...]
 
-# The headers of one case are rounded differently; a true shift is far larger.
-GRID_TOLERANCE_MM = 1e-3
+# How far two files of one case may lie apart, as a share of a voxel. Voxel sizes or directions that were rounded to
+# four decimals move the far end of 240 voxels by 0.01 to 0.02; a true shift is 0.1 or more.
+GRID_TOLERANCE = 0.05
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,12 +39,17 @@ class Grid:
     affine: tuple[tuple[float, ...], ...]
     """4 x 4, source voxel indices to RAS+ mm."""
     header: dict[str, Any]
-    """The NIfTI header fields of the geometry as stored: pixdim, units, qform and sform with their codes."""
+    """The NIfTI header fields of the geometry, repaired: pixdim, units, qform and sform with their codes."""
+    axes: Axes | None = None
+    """The orientation where it is stated, not left to be found from the affine.
+
+    At 45 degrees two axes are equally near, and rounding decides: another file or machine may find the other one.
+    """
 
     @cached_property
     def orientation(self) -> Array:
         """(3, 2): for each source axis the RAS+ axis it runs along, and its direction, 1 or -1."""
-        return np.asarray(nib.io_orientation(np.array(self.affine)))
+        return np.array(_find_axes(np.array(self.affine)) if self.axes is None else self.axes, np.float64)
 
     @cached_property
     def ras_affine(self) -> npt.NDArray[np.float64]:
@@ -66,6 +74,17 @@ class Grid:
         x, y, z = (self.spacing_xyz_mm[int(axis)] for axis in self.orientation[:, 0])
         return z, x, y
 
+    @property
+    def ras_corners_mm(self) -> npt.NDArray[np.float64]:
+        """(8, 3): the corners of the volume, in the order of its RAS+ voxel axes."""
+        edges = itertools.product(*((-0.5, size - 0.5) for size in self.ras_shape))
+        return np.asarray(nib.affines.apply_affine(self.ras_affine, np.array([*edges])), np.float64)
+
+    def turned_like(self, other: "Grid") -> "Grid":
+        """This grid, its axes turned to lie on the other's in RAS+, where both are the same grid."""
+        to_other = np.linalg.inv(other.ras_affine) @ np.array(self.affine)
+        return replace(self, axes=_find_axes(to_other))
+
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
 
@@ -74,7 +93,8 @@ class Grid:
         """The inverse of `to_json`, exact also after a passage through JSON text."""
         x, y, z = value["shape"]
         affine = tuple(tuple(row) for row in value["affine"])
-        return cls(shape=(x, y, z), affine=affine, header=value["header"])
+        axes = value["axes"] and tuple((axis, direction) for axis, direction in value["axes"])
+        return cls(shape=(x, y, z), affine=affine, header=value["header"], axes=axes)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,6 +106,22 @@ class Volume:
     slope: float
     inter: float
     grid: Grid
+
+    def turned_like(self, grid: Grid) -> "Volume":
+        """This image with its voxels turned as `turn_alike` does."""
+        voxels, own = turn_alike(self.voxels, self.grid, grid)
+        return replace(self, voxels=voxels, grid=own)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Segmentation:
+    """One segmentation."""
+
+    labels: Labels
+    """(X, Y, Z) in RAS+."""
+    grid: Grid
+    n_rounded: int
+    """Voxels whose value was not exactly a code, but as near to one as rounding brings it."""
 
 
 def to_ras(array: Array, grid: Grid) -> Array:
@@ -114,21 +150,37 @@ def read_volume(file: FileInfo) -> Volume:
     return Volume(voxels=voxels, slope=header.slope, inter=header.inter, grid=grid)
 
 
-def read_labels(file: FileInfo, coding: str) -> tuple[Labels, Grid]:
-    """Read a segmentation in the codes of `coding`: labels (X, Y, Z) in RAS+, and the file's grid.
+def turn_alike(array: Array, grid: Grid, like: Grid) -> tuple[Array, Grid]:
+    """A view of a RAS+ array and its grid, turned so that they lie on those of another file of the same case.
 
-    Any dtype will do, as long as every value, scaled as the header says, is exactly a code. No tumour
-    at all is fine. Raises CaseError for a file that `read_nifti` refuses, and for a value that the
-    coding does not define.
+    That changes nothing but for files whose orientation rounding decides, at 45 degrees.
+    """
+    turned = grid.turned_like(like)
+    return to_ras(from_ras(array, grid), turned), turned
+
+
+def read_segmentation(file: FileInfo, coding: str) -> Segmentation:
+    """Read a segmentation in the codes of `coding`.
+
+    Any dtype will do, as long as every value, scaled as the header says, is a code, or as near to one as rounding
+    brings it. No tumour at all is fine. Raises CaseError for a file that `read_nifti` refuses, and for a value that
+    the coding does not define.
     """
     raw, header = read_nifti(file)
-    codes = raw if (header.slope, header.inter) == (1, 0) else header.slope * raw + header.inter
+    codes = _scaled(raw, header)
     try:
-        labels = CODINGS[coding].decode(codes)
+        labels = CODINGS[coding].decode(codes, _code_tolerance(header))
     except UnknownLabelError as error:
         raise CaseError(file.path, str(error)) from error
     grid = _grid(header)
-    return to_ras(labels.reshape(grid.shape, order="F"), grid), grid
+    labels = to_ras(labels.reshape(grid.shape, order="F"), grid)
+    return Segmentation(labels=labels, grid=grid, n_rounded=count_rounded(codes))
+
+
+def read_labels(file: FileInfo, coding: str) -> tuple[Labels, Grid]:
+    """The labels (X, Y, Z) in RAS+ and the grid that `read_segmentation` finds."""
+    found = read_segmentation(file, coding)
+    return found.labels, found.grid
 
 
 def nifti_bytes(labels: Labels, grid: Grid, coding: str) -> bytes:
@@ -143,24 +195,49 @@ def nifti_bytes(labels: Labels, grid: Grid, coding: str) -> bytes:
 def check_same_grid(file: FileInfo, grid: Grid, other_file: FileInfo, other_grid: Grid) -> None:
     """Raise CaseError for `other_file` unless the two files, reoriented to RAS+, lie voxel on voxel.
 
-    Entries of the affines may differ by `GRID_TOLERANCE_MM`. The files may store their axes in different orders.
+    No corner of the volume may be farther off than `GRID_TOLERANCE`, which finds shifts, other voxel sizes and
+    rotations alike. The files may store their axes in different orders.
     """
     if other_grid.ras_shape != grid.ras_shape:
         reason = f"shape {other_grid.ras_shape}, but {file.name} has {grid.ras_shape}"
         raise CaseError(other_file.path, reason)
-    affine, other_affine = grid.ras_affine, other_grid.ras_affine
-    differences = np.abs(other_affine - affine)
-    if differences.max() > GRID_TOLERANCE_MM:
-        row, column = np.unravel_index(differences.argmax(), differences.shape)
+    apart_mm = np.linalg.norm(other_grid.ras_corners_mm - grid.ras_corners_mm, axis=1).max()
+    apart = apart_mm / min(*grid.spacing_xyz_mm, *other_grid.spacing_xyz_mm)
+    if not apart <= GRID_TOLERANCE:
         reason = (
-            f"its affine differs from that of {file.name}: in RAS+, row {row} column {column} is "
-            f"{other_affine[row, column]:g} here and {affine[row, column]:g} there"
+            f"its affine differs from that of {file.name}: a corner of the volume lies {apart_mm:.3g} mm "
+            f"({apart:.3g} voxels) off, at most {GRID_TOLERANCE:g} are accepted; resample one to the other's grid"
         )
         raise CaseError(other_file.path, reason)
 
 
 def _grid(header: Header) -> Grid:
-    return Grid(shape=header.shape, affine=header.affine, header=header.geometry)
+    axes = _find_axes(np.array(header.affine))
+    return Grid(shape=header.shape, affine=header.affine, header=header.geometry, axes=axes)
+
+
+def _find_axes(affine: npt.NDArray[np.float64]) -> Axes:
+    """For each input axis of an affine the output axis nearest to it, and its direction, as nibabel has them."""
+    return tuple((int(axis), int(direction)) for axis, direction in nib.io_orientation(affine))
+
+
+def _code_tolerance(header: Header) -> float:
+    """How far values may lie from their codes: half a step where whole numbers times a slope stand for them.
+
+    nibabel saves the codes 0 to 4 as 0 to 255 where it is given floats for a file of bytes: 1 comes back as 1.0039.
+    """
+    step = abs(header.slope) if header.dtype.kind != "f" and header.slope != 1 else 0.0
+    half = 0.5001 * step  # the slope itself is rounded
+    return max(CODE_TOLERANCE, half if half < INTERPOLATED else 0.0)
+
+
+def _scaled(raw: Array, header: Header) -> Array:
+    """The values of raw numbers, in 64 bits where they are scaled, as nibabel computes them."""
+    if (header.slope, header.inter) == (1, 0):
+        return raw
+    with np.errstate(all="ignore"):  # absurd scaling overflows; infinity is no code
+        values: Array = np.float64(header.slope) * raw + header.inter
+    return values
 
 
 def _check_values(path: str, raw: Array, header: Header) -> None:

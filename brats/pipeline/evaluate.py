@@ -15,7 +15,7 @@ from brats.config import EvaluateConfig
 from brats.console import say
 from brats.data.cases import CaseFiles, find_cases
 from brats.data.rejects import Reject
-from brats.data.volume import check_same_grid, from_ras, read_labels
+from brats.data.volume import check_same_grid, from_ras, read_labels, turn_alike
 from brats.errors import ConfigError
 from brats.saved_config import SavedConfig
 from brats.score.parts import Part, check_parts, write_part
@@ -107,6 +107,7 @@ def score(pair: Pair) -> Part:
     assert segmentation is not None  # find_pairs leaves out cases without a reference
     reference, grid = read_labels(segmentation, case.coding)
     predicted, predicted_grid = read_labels(pair.prediction, case.coding)
+    predicted, predicted_grid = turn_alike(predicted, predicted_grid, grid)
     check_same_grid(segmentation, grid, pair.prediction, predicted_grid)
     rows: dict[str, Any] = score_rows(
         case_id=case.case_id,

@@ -6,17 +6,23 @@ import tracemalloc
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import nibabel as nib
 import numpy as np
 import numpy.typing as npt
 import pytest
+from hypothesis import given, settings
+from nibabel.filebasedimages import ImageFileError
+from nibabel.spatialimages import HeaderDataError
 
 from brats import storage
 from brats.data.nifti import MAX_FILE_BYTES, encode_nifti, read_nifti
 from brats.errors import CaseError, StorageError
 from brats.storage import FileInfo
+from tests.support.fuzzing import mutations
+from tests.support.nifti_files import base_file, difference, extension_of, fields_set, mutated_files
 
 VOXELS = np.arange(24, dtype=np.int16).reshape(2, 3, 4)
 HEADER_BYTES = {1: 348, 2: 540}
@@ -135,7 +141,7 @@ def test_the_qform_counts_where_there_is_no_sform(tmp_path: Path) -> None:
     content = nifti(sform_code=0, qform_code=1, quatern_d=1, pixdim=[0, 1, 2, 3, 0, 0, 0, 0], qoffset_x=7)
     _, header = read_nifti(as_file(tmp_path, content))
     np.testing.assert_array_equal(header.affine, [[-1, 0, 0, 7], [0, -2, 0, 0], [0, 0, 3, 0], [0, 0, 0, 1]])
-    assert header.geometry["pixdim"] == [0, 1, 2, 3, 0, 0, 0, 0]
+    assert header.geometry["pixdim"] == [1, 1, 2, 3, 0, 0, 0, 0]  # 0 stands for 1
 
 
 def test_nan_in_geometry_fields_that_are_not_in_use_becomes_zero(tmp_path: Path) -> None:
@@ -199,11 +205,13 @@ def test_anything_but_one_3d_volume_is_refused(tmp_path: Path, shape: tuple[int,
     assert reason(tmp_path, nifti(np.zeros(shape, np.int16))) == message
 
 
-@pytest.mark.parametrize(
-    "dim", [[3, 2, -3, 4, 1, 1, 1, 1], [3, 2, 0, 4, 1, 1, 1, 1], [0, 2, 3, 4, 1, 1, 1, 1], [8] * 8]
-)
+@pytest.mark.parametrize("dim", [[3, 2, -3, 4, 1, 1, 1, 1], [3, 2, 0, 4, 1, 1, 1, 1], [0, 2, 3, 4, 1, 1, 1, 1]])
 def test_an_impossible_shape_is_refused(tmp_path: Path, dim: list[int]) -> None:
     assert reason(tmp_path, nifti(dim=dim)) == f"impossible shape in its header (dim {dim})"
+
+
+def test_a_number_of_axes_beyond_seven_says_that_the_bytes_are_in_the_other_order(tmp_path: Path) -> None:
+    assert reason(tmp_path, nifti(dim=[8] * 8)) == f"impossible shape in its header (dim {[8 * 256] * 8})"
 
 
 @pytest.mark.parametrize("packed", [False, True])
@@ -244,13 +252,132 @@ def test_a_file_too_large_for_a_volume_is_not_read(tmp_path: Path, monkeypatch: 
         read_nifti(FileInfo(str(tmp_path / "x.nii"), MAX_FILE_BYTES + 1))
 
 
-@pytest.mark.parametrize("offset", [0, 100, -1, np.nan, np.inf, 352.5])
+@pytest.mark.parametrize("offset", [0, 100, 351, -1, np.nan, np.inf, -np.inf])
 def test_an_impossible_offset_is_refused(tmp_path: Path, offset: float) -> None:
-    assert reason(tmp_path, nifti(vox_offset=offset)) == f"impossible vox_offset {offset:g} in its header"
+    expected = f"impossible vox_offset {offset:g} in its header; 352 is the least"
+    assert reason(tmp_path, nifti(vox_offset=offset)) == expected
 
 
-def test_an_offset_beyond_all_files_is_refused(tmp_path: Path) -> None:
-    assert reason(tmp_path, nifti(vox_offset=2**40)).startswith("its header claims 1099511627824 bytes")
+def test_a_fraction_of_the_offset_is_dropped(tmp_path: Path) -> None:
+    assert read_nifti(as_file(tmp_path, nifti(vox_offset=352.5)))[1].offset == 352
+
+
+def test_an_offset_beyond_all_headers_is_refused(tmp_path: Path) -> None:
+    assert reason(tmp_path, nifti(vox_offset=2**40)) == (
+        "its header claims 1099511627776 bytes for itself; at most 16777216 are read"
+    )
+
+
+@pytest.mark.parametrize("size", [0, 7, -8, 48, 2**31 - 1])
+@pytest.mark.parametrize("byte_order", ["<", ">"])
+def test_an_extension_that_does_not_end_before_the_voxels_is_refused(
+    tmp_path: Path, byte_order: str, size: int
+) -> None:
+    base = base_file(1, byte_order, "u1", "s", extension_of(byte_order, size))
+    assert reason(tmp_path, base.content()) == f"impossible size {size} of a header extension at byte 352"
+
+
+def test_extensions_of_any_size_that_fit_are_skipped(tmp_path: Path) -> None:
+    for size in (8, 24, 32):
+        content = base_file(2, ">", "i2", "s", extension_of(">", size) + 64 * extension_of(">")).content()
+        if size == 32:
+            assert read_nifti(as_file(tmp_path, content))[1].offset == 544 + 65 * 32
+        assert difference(content, tmp_path) == ""
+
+
+REPAIRED: dict[str, dict[str, Any]] = {
+    "a negative voxel size": {"pixdim_1": -1},
+    "negative voxel sizes": {"pixdim_1": -1, "pixdim_2": -2, "pixdim_3": -3},
+    "voxel sizes of 0": {"pixdim_2": 0, "pixdim_3": 0},
+    "a handedness of 0": {"pixdim_0": 0},
+    "a handedness of -1": {"pixdim_0": -1},
+    "another handedness": {"pixdim_0": 2.5},
+    "a handedness that is no number": {"pixdim_0": np.nan},
+    "an unknown sform code": {"sform_code": 6},
+    "a negative sform code": {"sform_code": -1},
+    "an unknown qform code": {"qform_code": 1000},
+    "unknown codes": {"sform_code": 99, "qform_code": 99},
+    "bits that do not fit the type": {"bitpix": 3},
+}
+
+
+@pytest.mark.parametrize("forms", ["s", "q", "sq", ""])
+@pytest.mark.parametrize(("version", "byte_order"), [(1, "<"), (1, ">"), (2, "<"), (2, ">")])
+@pytest.mark.parametrize("repaired", REPAIRED)
+def test_a_header_that_nibabel_repairs_has_nibabels_affine(
+    tmp_path: Path, repaired: str, version: int, byte_order: str, forms: str
+) -> None:
+    content = fields_set(base_file(version, byte_order, "u1", forms), **REPAIRED[repaired])
+    _, header = read_nifti(as_file(tmp_path, content))
+    path = tmp_path / "x.nii"
+    path.write_bytes(content)
+    image: Any = nib.load(path)
+    np.testing.assert_array_equal(header.affine, image.affine)
+    written: Any = nib.load(
+        _write(tmp_path / "mask.nii.gz", encode_nifti(VOXELS.astype(np.uint8), header.geometry))
+    )
+    np.testing.assert_array_equal(written.affine, image.affine)
+    np.testing.assert_array_equal(nib.io_orientation(written.affine), nib.io_orientation(image.affine))
+    assert difference(content, tmp_path) == ""
+
+
+def _write(path: Path, content: bytes) -> Path:
+    path.write_bytes(content)
+    return path
+
+
+@pytest.mark.parametrize("size", [0, 540, -1])
+def test_a_nifti_1_file_is_known_by_its_magic_whatever_the_size_of_its_header(tmp_path: Path, size: int) -> None:
+    content = nifti(sizeof_hdr=size)
+    _, header = read_nifti(as_file(tmp_path, content))
+    assert header.geometry["sizeof_hdr"] == 348
+    assert difference(content, tmp_path) == ""
+
+
+def test_repairs_are_not_logged(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(1, "nibabel.global"):
+        read_nifti(as_file(tmp_path, nifti(pixdim=[0, -1, 2, 3, 0, 0, 0, 0], sform_code=77, bitpix=1)))
+    assert not caplog.records
+
+
+NO_MAGIC = (
+    "not a NIfTI file: it begins with b'\\\\\\x01\\x00\\x00\\x00\\x00\\x00\\x00' and has the magic b'n+3\\x00'"
+)
+NO_EOL = "impossible header (EOL check not 0 or 13, 10, 26, 10; data may be corrupted by EOL conversion)"
+CIFTI = "a CIFTI-2 file (intent code 3001), where one 3-D volume is expected"
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"magic": b"n+3"}, NO_MAGIC),
+        ({"version": 2, "eol_check": 7}, NO_EOL),
+        ({"version": 2, "intent_code": 3001}, CIFTI),
+    ],
+)
+def test_what_nibabel_refuses_is_refused(tmp_path: Path, fields: dict[str, Any], message: str) -> None:
+    content = nifti(**fields)
+    assert reason(tmp_path, content) == message
+    (tmp_path / "x.nii").write_bytes(content)
+    with pytest.raises((ImageFileError, HeaderDataError, ValueError)):
+        nib.load(tmp_path / "x.nii")
+
+
+def test_an_axis_of_more_voxels_than_tables_count_is_refused(tmp_path: Path) -> None:
+    content = nifti(np.zeros((1, 1, 32768), np.uint8), version=2)
+    assert reason(tmp_path, content) == "shape 1 x 1 x 32768; an axis has 32767 voxels at most"
+
+
+def test_a_surface_of_freesurfer_is_refused(tmp_path: Path) -> None:
+    content = nifti(dim=[3, 27307, 1, 6, 1, 1, 1, 1])
+    assert reason(tmp_path, content) == ("shape 27307 x 1 x 6 stands for a surface of FreeSurfer, not for a volume")
+
+
+@settings(mutations(250))
+@given(mutated_files())
+def test_a_mutated_file_is_read_as_nibabel_reads_it_or_refused_in_one_line(content: bytes) -> None:
+    with TemporaryDirectory() as folder:
+        assert difference(content, Path(folder)) == ""
 
 
 @pytest.mark.parametrize(
@@ -285,7 +412,7 @@ def test_an_affine_that_spans_no_volume_is_refused(tmp_path: Path, srow_x: list[
     assert reason(tmp_path, nifti(srow_x=srow_x)).startswith("its affine spans no volume: [[")
 
 
-@pytest.mark.parametrize("fields", [{"quatern_b": 2}, {"quatern_b": 1e38}, {"pixdim": [1, -1, 1, 1, 0, 0, 0, 0]}])
+@pytest.mark.parametrize("fields", [{"quatern_b": 2}, {"quatern_b": 1e38}])
 def test_an_impossible_qform_is_refused(tmp_path: Path, fields: dict[str, Any]) -> None:
     content = nifti(sform_code=0, qform_code=1, **fields)
     assert reason(tmp_path, content).startswith("impossible qform in its header (")

@@ -309,6 +309,40 @@ def test_a_segmentation_stored_in_another_orientation_lies_where_it_belongs(tmp_
     np.testing.assert_array_equal(turned.labels, straight.labels)
 
 
+def test_labels_that_were_rounded_are_a_warning(tmp_path: Path) -> None:
+    codes = np.zeros(SHAPE, np.float32)
+    codes[2, 1, 1], codes[3, 3, 2], codes[3, 2, 2] = np.nextafter(np.array([4, 2, 2], np.float32), np.float32(0))
+    files = write_case(tmp_path, flair=brain(), seg=codes)
+    case = read_case(files, ("flair",))
+    assert case.labels is not None
+    assert np.bincount(case.labels.ravel()).tolist()[1:] == [0, 2, 1]
+    expected = "case_seg.nii.gz: 3 voxels were not exactly at a code, and were rounded to it"
+    assert expected in case.warnings
+    whole = write_case(tmp_path, flair=brain(), seg=np.rint(codes))
+    assert expected not in read_case(whole, ("flair",)).warnings
+
+
+def test_files_at_45_degrees_that_rounding_turns_apart_are_one_case(tmp_path: Path) -> None:
+    codes = np.zeros(SHAPE, np.uint8)
+    codes[2, 1, 1] = 2
+    affines = {}
+    for degrees in (45 - 1e-5, 45 + 1e-5):
+        c, s = np.cos(np.deg2rad(degrees)), np.sin(np.deg2rad(degrees))
+        affines[degrees] = np.array([[c, -s, 0, 5], [s, c, 0, 7], [0, 0, 1, 9], [0, 0, 0, 1]])
+    orientations = [nib.io_orientation(affine).tolist() for affine in affines.values()]
+    assert orientations[0] != orientations[1]
+    below, above = affines.values()
+    save(tmp_path / "case_flair.nii.gz", brain(), below)
+    save(tmp_path / "case_t1.nii.gz", brain(), above)
+    save(tmp_path / "case_seg.nii.gz", codes, above)
+    case = read_case(find_cases(str(tmp_path), ("flair", "t1")).cases[0], ("flair", "t1"))
+    np.testing.assert_array_equal(case.images["t1"], case.images["flair"])
+    assert case.labels is not None
+    np.testing.assert_array_equal(case.on_source_grid(case.labels), codes)
+    np.testing.assert_array_equal(case.on_source_grid(case.images["flair"]), brain())
+    np.testing.assert_array_equal(case.grid.orientation, orientations[0])
+
+
 @pytest.mark.real
 def test_labelled_voxels_outside_the_brain_of_a_real_case_are_kept(real_data_dir: str) -> None:
     (files,) = (files for files in find_cases(real_data_dir).cases if files.case_id == "BraTS2021_01426")

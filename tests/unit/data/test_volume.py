@@ -2,6 +2,7 @@
 
 import gzip
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,17 @@ import pytest
 
 from brats.data.cases import find_cases
 from brats.data.codings import CODINGS
-from brats.data.volume import Grid, check_same_grid, from_ras, nifti_bytes, read_labels, read_volume, to_ras
+from brats.data.volume import (
+    Grid,
+    check_same_grid,
+    from_ras,
+    nifti_bytes,
+    read_labels,
+    read_segmentation,
+    read_volume,
+    to_ras,
+    turn_alike,
+)
 from brats.errors import CaseError
 from brats.labels import ED, ET, NCR
 from brats.storage import FileInfo
@@ -171,7 +182,7 @@ def test_a_segmentation_without_tumour_is_fine(tmp_path: Path) -> None:
     assert not labels.any()
 
 
-@pytest.mark.parametrize(("value", "said"), [(7, "7"), (0.5, "0.5"), (-1, "-1"), (np.nan, "nan")])
+@pytest.mark.parametrize(("value", "said"), [(7, "7"), (-1, "-1"), (np.nan, "nan"), (np.inf, "inf")])
 def test_an_unknown_label_is_named_with_its_count(tmp_path: Path, value: float, said: str) -> None:
     codes = codes_2020().astype(np.float32)
     codes[1, 1, :2] = value
@@ -179,6 +190,75 @@ def test_an_unknown_label_is_named_with_its_count(tmp_path: Path, value: float, 
     with pytest.raises(CaseError) as caught:
         read_labels(file, "brats2018")
     assert str(caught.value) == (f"{file.path}: unknown label {said} in 2 voxels; brats2018 defines [0, 1, 2, 4]")
+
+
+def scaled(path: Path, raw: npt.NDArray[Any], slope: float, inter: float) -> FileInfo:
+    """A file of these raw values, and this scaling in its header."""
+    content = bytearray(nib.Nifti1Image(raw, BRATS_AFFINE).to_bytes())
+    content[112:120] = np.array([slope, inter], "<f4").tobytes()
+    path.write_bytes(content)
+    return FileInfo(str(path), len(content))
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("towards", [0, 9])
+def test_labels_one_rounding_off_their_codes_are_rounded_and_counted(
+    tmp_path: Path, dtype: Any, towards: float
+) -> None:
+    codes = np.nextafter(codes_2020().astype(dtype), dtype(towards))
+    found = read_segmentation(save(tmp_path / "x_seg.nii.gz", codes), "brats2018")
+    assert found.labels[1, 2].tolist() == [0, NCR, ED, ET]
+    assert np.count_nonzero(found.labels) == 3
+    assert found.n_rounded == np.count_nonzero(codes != codes_2020())
+
+
+def test_whole_labels_are_not_rounded(tmp_path: Path) -> None:
+    for dtype in (np.uint8, np.int16, np.float32):
+        file = save(tmp_path / f"x_{np.dtype(dtype)}.nii", codes_2020().astype(dtype))
+        assert read_segmentation(file, "brats2018").n_rounded == 0
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.int16])
+def test_floats_that_nibabel_saved_as_whole_numbers_with_a_slope_are_rounded(tmp_path: Path, dtype: Any) -> None:
+    image = nib.Nifti1Image(codes_2020().astype(float), BRATS_AFFINE)
+    image.header.set_data_dtype(dtype)
+    nib.save(image, tmp_path / "x_seg.nii.gz")  # as bytes, 1 is 1.0039
+    found = read_segmentation(FileInfo(str(tmp_path / "x_seg.nii.gz"), 1), "brats2018")
+    assert found.labels[1, 2].tolist() == [0, NCR, ED, ET]
+    assert found.n_rounded >= 2
+
+
+def test_steps_too_coarse_to_tell_codes_by_are_not_rounded(tmp_path: Path) -> None:
+    raw = np.array([[[0, 8, 16]]], np.uint8)
+    with pytest.raises(CaseError, match=r"unknown label 0\.9[56]\d* in 1 voxels"):  # 8 steps of 0.12
+        read_segmentation(scaled(tmp_path / "x_seg.nii", raw, 0.12, 0), "brats2018")
+
+
+def test_a_label_off_by_more_is_shown_in_full(tmp_path: Path) -> None:
+    codes = codes_2020().astype(np.float32)
+    codes[0, 0, 1] = 0.9985
+    file = save(tmp_path / "x_seg.nii.gz", codes)
+    with pytest.raises(CaseError) as caught:
+        read_labels(file, "brats2018")
+    assert caught.value.reason == (
+        "unknown label 0.9985 in 1 voxels; brats2018 defines [0, 1, 2, 4]; a code may be 0.001 off"
+    )
+
+
+def test_an_interpolated_segmentation_is_called_so(tmp_path: Path) -> None:
+    codes = codes_2020().astype(np.float64)
+    codes[1, 0] = [0.25, 0.25, 1.5, 3]
+    with pytest.raises(CaseError) as caught:
+        read_labels(save(tmp_path / "x_seg.nii.gz", codes), "brats2018")
+    assert caught.value.reason == (
+        "unknown label 0.25 in 2 voxels; brats2018 defines [0, 1, 2, 4]; 2 of its values lie between whole "
+        "numbers, so it looks interpolated: resample segmentations with nearest neighbour"
+    )
+
+
+def test_absurd_scaling_of_labels_is_refused_without_a_warning(tmp_path: Path) -> None:
+    with pytest.raises(CaseError, match=r"unknown label inf in 1 voxels"):
+        read_labels(scaled(tmp_path / "x_seg.nii", np.eye(1)[None] * 1e308, 3e38, 0), "brats2018")
 
 
 def test_a_4_in_a_2023_file_is_explained(tmp_path: Path) -> None:
@@ -251,25 +331,87 @@ def test_shapes_that_differ_are_named_with_both_files(tmp_path: Path) -> None:
     assert str(caught.value) == f"{t1.path}: shape (2, 3, 3), but x_flair.nii has (2, 3, 4)"
 
 
-@pytest.mark.parametrize(("shift_mm", "agrees"), [(0.0009, True), (0.0011, False), (-5, False)])
-def test_affines_may_differ_by_a_thousandth_of_a_mm(tmp_path: Path, shift_mm: float, agrees: bool) -> None:
-    affine = BRATS_AFFINE.copy()
-    affine[2, 3] += shift_mm
-    flair, t1 = save(tmp_path / "x_flair.nii"), save(tmp_path / "x_t1.nii", affine=affine)
-    if agrees:
-        check_same_grid(flair, grid_of(flair), t1, grid_of(t1))
-        return
-    with pytest.raises(CaseError) as caught:
-        check_same_grid(flair, grid_of(flair), t1, grid_of(t1))
-    assert caught.value.path == t1.path
-    assert caught.value.reason == (
-        f"its affine differs from that of x_flair.nii: in RAS+, row 2 column 3 is {shift_mm:g} here and 0 there"
+def agree(folder: Path, affine: Any, other_affine: Any, shape: tuple[int, int, int] = (2, 3, 4)) -> str:
+    """What is said of a second file with another affine: "" where both lie on one grid."""
+    voxels = np.arange(math.prod(shape), dtype=np.int16).reshape(shape)
+    flair = save(folder / "x_flair.nii", voxels, affine)
+    t1 = save(folder / "x_t1.nii", voxels, other_affine)
+    volume = read_volume(flair)
+    other = read_volume(t1).turned_like(volume.grid)
+    try:
+        check_same_grid(flair, volume.grid, t1, other.grid)
+    except CaseError as error:
+        return error.reason if error.path == t1.path else error.path
+    np.testing.assert_array_equal(volume.voxels, other.voxels)
+    return ""
+
+
+@pytest.mark.parametrize("voxel_mm", [0.5, 1, 3])
+@pytest.mark.parametrize(("voxels", "agrees"), [(0.004, True), (-0.049, True), (0.051, False), (-0.1, False)])
+def test_files_may_lie_a_twentieth_of_a_voxel_apart(
+    tmp_path: Path, voxels: float, agrees: bool, voxel_mm: float
+) -> None:
+    affine = BRATS_AFFINE @ np.diag([voxel_mm, voxel_mm, voxel_mm, 1])
+    shifted = affine.copy()
+    shifted[2, 3] += voxels * voxel_mm
+    assert (agree(tmp_path, affine, shifted) == "") == agrees
+
+
+def test_a_shift_is_given_in_mm_and_voxels(tmp_path: Path) -> None:
+    affine = np.diag([0.5, 2, 4, 1])
+    shifted = affine.copy()
+    shifted[1, 3] += 0.2
+    assert agree(tmp_path, affine, shifted) == (
+        "its affine differs from that of x_flair.nii: a corner of the volume lies 0.2 mm (0.4 voxels) off, at most "
+        "0.05 are accepted; resample one to the other's grid"
     )
+
+
+WIDE = (240, 200, 2)
+
+
+def test_small_rotations_and_voxel_sizes_are_judged_at_the_corners(tmp_path: Path) -> None:
+    degrees = np.rad2deg(1e-3)  # at 240 voxels from the origin: 0.24 voxels
+    assert "(0.312 voxels) off" in agree(tmp_path, np.eye(4), rotation(degrees), WIDE)
+    assert agree(tmp_path, np.eye(4), rotation(degrees / 10), WIDE) == ""
+    assert "(0.24 voxels) off" in agree(tmp_path, np.eye(4), np.diag([1.001, 1, 1, 1]), WIDE)
+
+
+def test_voxel_sizes_rounded_to_four_decimals_are_accepted(tmp_path: Path) -> None:
+    exact = np.diag([240 / 256, 1 / 1.1, 1.23456, 1])
+    assert agree(tmp_path, exact, np.round(exact, 4), WIDE) == ""
+
+
+@pytest.mark.parametrize("off", [1e-7, -1e-7, 1e-6, -1e-5])
+@pytest.mark.parametrize("axis_order", [(0, 1, 2), (1, 0, 2), (2, 0, 1)])
+def test_files_at_45_degrees_are_turned_alike_whatever_rounding_does(
+    tmp_path: Path, off: float, axis_order: tuple[int, ...]
+) -> None:
+    oblique, other = BRATS_AFFINE @ rotation(45 - off), BRATS_AFFINE @ rotation(45 + off)
+    flair = save(tmp_path / "x_flair.nii", affine=oblique)
+    t1 = save(tmp_path / "x_t1.nii", VOXELS.transpose(axis_order), other[:, [*axis_order, 3]])
+    volume = read_volume(flair)
+    turned = read_volume(t1).turned_like(volume.grid)
+    check_same_grid(flair, volume.grid, t1, turned.grid)
+    np.testing.assert_array_equal(turned.voxels, volume.voxels)
+    np.testing.assert_array_equal(from_ras(turned.voxels, turned.grid), VOXELS.transpose(axis_order))
+    labels, grid = turn_alike(read_volume(t1).voxels, grid_of(t1), volume.grid)
+    np.testing.assert_array_equal(labels, volume.voxels)
+    assert grid == turned.grid
+
+
+def test_a_grid_keeps_its_orientation_in_json(tmp_path: Path) -> None:
+    first = grid_of(save(tmp_path / "x.nii", affine=BRATS_AFFINE @ rotation(44.9)))
+    second = grid_of(save(tmp_path / "y.nii", affine=BRATS_AFFINE @ rotation(45.1)))
+    assert first.orientation.tolist() != second.orientation.tolist()
+    turned = Grid.from_json(json.loads(json.dumps(second.turned_like(first).to_json())))
+    assert turned.orientation.tolist() == first.orientation.tolist()
+    assert turned.affine == second.affine
 
 
 def test_a_flipped_affine_differs(tmp_path: Path) -> None:
     flair, t1 = save(tmp_path / "x_flair.nii"), save(tmp_path / "x_t1.nii", affine=np.eye(4))
-    with pytest.raises(CaseError, match="row 1 column 3 is 0 here and 237 there"):
+    with pytest.raises(CaseError, match=r"lies 237 mm \(237 voxels\) off"):
         check_same_grid(flair, grid_of(flair), t1, grid_of(t1))
 
 
