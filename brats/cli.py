@@ -4,9 +4,11 @@ import argparse
 import ast
 import dataclasses
 import difflib
+import importlib.util
 import inspect
 import itertools
 import os
+import select
 import shutil
 import sys
 import textwrap
@@ -18,11 +20,19 @@ from typing import Any, Protocol, TypeVar, get_args, get_origin
 
 from brats.config import TrainConfig, option_name
 from brats.errors import BratsError, ConfigError
-from brats.presets import choose_preset, train_defaults
+from brats.presets import PRESETS, choose_preset, train_defaults
 
 DONE, FAILED, WRONG_COMMAND = 0, 1, 2
+NOBODY_READS = 141  # 128 + SIGPIPE, as shells report a program whose output is no longer read: `... | head`
 HELP_WIDTH = 100  # at most: longer lines are hard to read
 NO_BREAK_SPACE = "\xa0"  # keeps "(default: 10)" together where lines are wrapped; printed as a plain one
+
+DEPENDENCIES = (
+    *("fsspec", "isal", "matplotlib", "nibabel", "nilearn", "numpy", "pandas", "pyarrow", "ray", "s3fs"),
+    *("safetensors", "scipy", "segmentation_models_pytorch", "torch", "torchvision", "xxhash", "yaml"),
+)
+"""The modules of the dependencies that pyproject.toml names."""
+REMEDY = "run `make install`, then `source .venv/bin/activate`"
 
 KINDS = {str: ("NAME", "a value"), int: ("N", "a whole number"), float: ("X", "a number")}
 """How the help and the errors name a value of a type."""
@@ -39,22 +49,69 @@ Config = TypeVar("Config", bound=JobConfig)
 
 
 def run_job(main: Callable[[Config], None], config_class: type[Config]) -> None:
-    """Run a job from the command line and exit: 0 done, 1 the job failed, 2 the command line is wrong."""
+    """Run a job from the command line and exit.
+
+    0 done, 1 the job failed, 2 the command line is wrong, 141 nobody reads the output any more
+    """
     try:
+        code = _run(main, config_class)
+        sys.stdout.flush()  # here, where the error of a closed pipe can still be met
+    except BrokenPipeError:
+        if not (unread := _unread()):
+            raise
+        for descriptor in unread:  # what is still buffered is written as Python exits
+            os.dup2(os.open(os.devnull, os.O_WRONLY), descriptor)
+        code = NOBODY_READS
+    sys.exit(code)
+
+
+def _unread() -> list[int]:
+    """Which of standard output and standard error are pipes that nobody reads any more."""
+    poll = select.poll()
+    for descriptor in (1, 2):
+        poll.register(descriptor, 0)  # that there is no reader is reported unasked
+    return [descriptor for descriptor, event in poll.poll(0) if event & select.POLLERR]
+
+
+def _run(main: Callable[[Config], None], config_class: type[Config]) -> int:
+    """Run a job and return its exit code; an error is reported in one line."""
+    config: Config | None = None
+    try:
+        check_installed()
         config = parse(config_class, sys.argv[1:])
-    except ConfigError as error:
-        sys.exit(_complain(error, WRONG_COMMAND))
-    try:
         main(config)
     except KeyboardInterrupt:
-        sys.exit(_complain("stopped; the same command goes on from here", FAILED))
-    except BratsError as error:
-        if config.debug:
+        code = NOBODY_READS if _unread() else FAILED  # found by another thread, which stops this one
+        return _complain("stopped; the same command goes on from here", code)
+    except (BratsError, ImportError) as error:
+        message = _import_problem(error) if isinstance(error, ImportError) else str(error)
+        if not message:
+            raise
+        if config and config.debug:
             traceback.print_exc()
-        sys.exit(_complain(error, WRONG_COMMAND if isinstance(error, ConfigError) else FAILED))
+        return _complain(message, WRONG_COMMAND if isinstance(error, ConfigError) else FAILED)
+    return DONE
 
 
-def _complain(message: object, code: int) -> int:
+def check_installed() -> None:
+    """Raise BratsError unless every dependency can be found; none is imported."""
+    missing = [name for name in DEPENDENCIES if importlib.util.find_spec(name) is None]
+    if missing:
+        raise BratsError(f"{', '.join(missing)} {'is' if len(missing) == 1 else 'are'} missing; {REMEDY}")
+
+
+def _import_problem(error: ImportError) -> str:
+    """An error of importing a dependency in one line; "" for a bug of this project."""
+    module = (error.name or "").partition(".")[0]
+    if module == "brats":
+        return ""
+    if isinstance(error, ModuleNotFoundError):
+        return f"{error.name} is missing; {REMEDY}"
+    reason = " ".join(str(error).split())
+    return f"{module or 'a dependency'} is installed, but cannot be imported ({reason}); {REMEDY}"
+
+
+def _complain(message: str, code: int) -> int:
     print(f"{_program()}: {message}", file=sys.stderr, flush=True)
     return code
 
@@ -80,8 +137,8 @@ def _values(config_class: type, options: Sequence["Option"], arguments: Sequence
     """The values of the fields that are given, or that a preset or the environment sets."""
     texts = _split(options, arguments)
     if "help" in texts:
-        parser = _parser(options, inspect.getdoc(config_class) or "", _defaults(config_class, texts))
-        print(parser.format_help().replace(NO_BREAK_SPACE, " "), end="")
+        parser = _parser(options, inspect.getdoc(config_class) or "", _shown_defaults(config_class, options, texts))
+        print(parser.format_help().replace(NO_BREAK_SPACE, " "), end="", flush=True)
         sys.exit(DONE)
     given = {each.name: each.value(texts[each.name]) for each in options if each.name in texts}
     defaults = _defaults(config_class, given)
@@ -97,6 +154,23 @@ def _values(config_class: type, options: Sequence["Option"], arguments: Sequence
 def _defaults(config_class: type, given: Mapping[str, Any]) -> dict[str, Any]:
     """Defaults that are not those of the fields."""
     return train_defaults(choose_preset(given)) if config_class is TrainConfig else {}
+
+
+def _shown_defaults(config_class: type, options: Sequence["Option"], given: Mapping[str, Any]) -> dict[str, str]:
+    """The defaults as the help shows them: those of the preset that is named, else of each that has its own."""
+    if config_class is not TrainConfig or given.get("preset", "auto") != "auto":
+        values = _defaults(config_class, given)
+        return {each.name: each.words(values.get(each.name, each.field.default)) for each in options}
+    paths = train_defaults("PRESET")
+    values = {"preset": "auto", "data": paths["data"], "out": paths["out"]}
+    shown = {each.name: [each.words(values.get(each.name, each.field.default))] for each in options}
+    for preset, settings in PRESETS.items():
+        for each in options:
+            if each.name in settings:
+                shown[each.name].append(
+                    f"preset{NO_BREAK_SPACE}{preset}:{NO_BREAK_SPACE}{each.words(settings[each.name])}"
+                )
+    return {name: "; ".join(texts) for name, texts in shown.items()}
 
 
 @dataclass(frozen=True)
@@ -147,6 +221,13 @@ class Option:
     def allowed(self) -> str:
         """The values it takes, in words."""
         return KINDS[self.kind][1] if self.kind in KINDS else f"one of {', '.join(get_args(self.kind))}"
+
+    def words(self, value: Any) -> str:
+        """A default as the help shows it; "" for none, and for that of an option without value."""
+        if value is None or value is dataclasses.MISSING or self.kind is bool:
+            return ""
+        values = value if self.several else (value,)
+        return NO_BREAK_SPACE.join(f"{each:g}" if isinstance(each, float) else str(each) for each in values)
 
     def value(self, given: Any) -> Any:
         """The value of the field for what the parser found: a text, several, or the value that a flag stands for.
@@ -208,12 +289,12 @@ def _spellings(option: Option) -> tuple[str, str]:
 
 
 def _parser(
-    options: Sequence[Option], description: str = "", defaults: Mapping[str, Any] | None = None
+    options: Sequence[Option], description: str = "", defaults: Mapping[str, str] | None = None
 ) -> argparse.ArgumentParser:
-    """The parser of these options; its help shows the defaults given here in place of those of the fields."""
+    """The parser of these options; its help shows these defaults, by field."""
     defaults = defaults or {}
     width = min(shutil.get_terminal_size().columns, HELP_WIDTH)
-    required = [each for each in options if each.required and each.name not in defaults]
+    required = [each for each in options if each.required and not defaults.get(each.name)]
     parser = argparse.ArgumentParser(
         prog=_program(),
         usage=" ".join(["%(prog)s", *(f"{each.flag} {each.placeholder}" for each in required), "[OPTION ...]"]),
@@ -234,7 +315,7 @@ def _parser(
     for title, members in groups.items():
         group = parser.add_argument_group(title)
         for each in members:
-            _add(group, each, defaults.get(each.name, each.field.default))
+            _add(group, each, defaults.get(each.name, ""))
         if title == "options":
             group.add_argument(
                 "-h", "--help", action="store_true", default=argparse.SUPPRESS, help="Show this help."
@@ -242,7 +323,7 @@ def _parser(
     return parser
 
 
-def _add(group: Any, option: Option, default: Any) -> None:
+def _add(group: Any, option: Option, default: str) -> None:
     """Add an option to a group of the parser, in both spellings; the help leaves out the one with underscores."""
     settings: dict[str, Any] = {"dest": option.name}
     text = option.text
@@ -250,10 +331,7 @@ def _add(group: Any, option: Option, default: Any) -> None:
         settings |= {"action": "store_const", "const": not option.field.default}
     else:
         settings |= {"nargs": "*" if option.several else None, "metavar": option.placeholder}
-        if default is not None and default is not dataclasses.MISSING:
-            values = default if option.several else (default,)
-            words = [f"{value:g}" if isinstance(value, float) else str(value) for value in values]
-            text += f" (default:{NO_BREAK_SPACE}{NO_BREAK_SPACE.join(words)})"
+        text += f" (default:{NO_BREAK_SPACE}{default})" if default else ""
     shown, hidden = _spellings(option)
     group.add_argument(shown, help=text.replace("%", "%%"), **settings)
     if hidden != shown:

@@ -132,13 +132,13 @@ class TrainConfig:
     """Folder or s3:// prefix of the run; without it PRESET below $BRATS_STORAGE or ./runs."""
     preset: Preset = execution("brats")
     """Starting values of the other options: brats (all modalities), t1, t1-t2-flair, demo (small and quick, for
-    phantoms on CPUs); auto is demo when the phantoms are used, else brats."""
+    phantoms on CPUs); auto is demo where no data is named, else brats."""
     modalities: tuple[Modality, ...] = result(MODALITIES, Limits(distinct=True))
     """Input channels of the network, in this order."""
     encoder: str = "resnet34"
     """Any encoder name of segmentation-models-pytorch."""
     encoder_weights: str | None = None
-    """Pretrained encoder weights to start from, such as imagenet; needs the network once."""
+    """Pretrained encoder weights to start from, such as imagenet, downloaded once; without it random ones."""
     decoder_channels: tuple[int, ...] = result((256, 128, 64, 32, 16), Limits(n_values=5, at_least=1))
     """Channels of the decoder stages, deepest first."""
     loss: LossName = result("bce-dice", earlier="bce-dice")
@@ -172,7 +172,7 @@ class TrainConfig:
     precision: Precision = execution("auto")
     """Arithmetic of the network; auto is bf16 where the device is good at it, fp16 on other GPUs, else fp32."""
     predict: bool = execution(True)
-    """Predict and score the test split into OUT/test at the end; --no-predict leaves that out."""
+    """The test split is predicted and scored into OUT/test at the end; the option leaves that out."""
     nifti: bool = execution(False)
     """Write the predicted masks as .nii.gz too."""
     max_failures: int = execution(3, Limits(at_least=0))

@@ -1,6 +1,8 @@
 """Progress and messages of the stages on the console, in the same columns."""
 
+import signal
 import sys
+import threading
 import time
 
 PRINT_EVERY_S, REWRITE_EVERY_S = 10.0, 0.2
@@ -27,10 +29,9 @@ class Progress:
         left = elapsed / self._done * (self._total - self._done)
         timing = duration(elapsed) if last else f"{duration(left)} left"
         line = f"{self._stage:<8} {self._done}/{self._total} {self._unit}, {timing}"
-        print(
+        _print(
             f"\r{line:<{LINE_WIDTH}}" if self._terminal else line,
             end="\n" if last or not self._terminal else "",
-            flush=True,
         )
 
 
@@ -44,4 +45,14 @@ def duration(seconds: float) -> str:
 
 def say(stage: str, message: str) -> None:
     """Print a message of a stage, in the same columns as `Progress`."""
-    print(f"{stage:<8} {message}", flush=True)
+    _print(f"{stage:<8} {message}")
+
+
+def _print(text: str, end: str = "\n") -> None:
+    """Print at once. Where nobody reads any more, the main thread meets the error too: it ends the job."""
+    try:
+        print(text, end=end, flush=True)
+    except BrokenPipeError:
+        if threading.current_thread() is threading.main_thread():
+            raise
+        signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)

@@ -13,6 +13,7 @@ from types import FrameType
 from typing import Any
 
 from brats.cluster.datasets import configure_datasets, root_cause
+from brats.cluster.folder import choose_folder
 from brats.cluster.quiet import keep_off_console, shorten_messages
 from brats.cluster.ray_internals import submitted_env_vars
 from brats.errors import BratsError, ConfigError
@@ -99,6 +100,7 @@ def init(address: str) -> None:
 
     if address == "local":
         os.environ.setdefault("RAY_AUTH_MODE", "disabled")  # the embedded Ray listens to this machine alone
+        os.environ["RAY_TMPDIR"] = choose_folder()
         options: dict[str, Any] = {"num_cpus": local_cpus(), "include_dashboard": False}
     else:
         check_reachable(address)
@@ -137,6 +139,11 @@ def explain_start(error: BaseException, address: str) -> BratsError | None:
             f"RAY_ADDRESS={address}: something answers there, but refuses this process; check that it is Ray's own "
             "address (port 6379 unless chosen otherwise), and that RAY_AUTH_TOKEN_PATH or RAY_AUTH_TOKEN is the "
             "token of this cluster"
+        )
+    if isinstance(error, OSError) and address == "local":
+        return BratsError(
+            f"Ray did not start: {root_cause(error)}; it keeps its sockets and logs in {os.environ['RAY_TMPDIR']}: "
+            "set RAY_TMPDIR to another short folder that you can write to"
         )
     # Ray raises bare exceptions too, as on a machine too busy to start it in time. Of their kind only those: any
     # other exception is a bug, and must not be taken for a start that failed.

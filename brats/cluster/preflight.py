@@ -42,7 +42,7 @@ def check_cluster(inputs: Mapping[str, str | None], out: str, *, wait_minutes: f
             f"no machine of the cluster has the {CASE_MEMORY_BYTES / 2**30:.0f} GiB that reading a case takes"
         )
     if len(machines) == 1:
-        check_disk(tempfile.gettempdir(), FREE_DISK_BYTES)
+        check_disk(ray_folder(), FREE_DISK_BYTES)
         return
     probe = storage.join(out, f".check-{uuid.uuid4().hex}")
     storage.write_bytes(probe, probe.encode())
@@ -53,6 +53,11 @@ def check_cluster(inputs: Mapping[str, str | None], out: str, *, wait_minutes: f
     for report in reports:
         if report.complaint:
             raise ConfigError(f"machine {report.host}: {report.complaint}")
+
+
+def ray_folder() -> str:
+    """Where Ray keeps its logs and what does not fit into memory, on this machine."""
+    return os.path.abspath(os.environ.get("RAY_TMPDIR") or tempfile.gettempdir())
 
 
 def check_disk(folder: str, needed_bytes: int) -> None:
@@ -180,7 +185,7 @@ def _complaint(probe: str, inputs: Mapping[str, str]) -> str:
         for option, path in inputs.items():
             if not storage.exists(path):
                 return f"{option}: {path} is not there; name {shared}"
-        check_disk(tempfile.gettempdir(), FREE_DISK_BYTES)
+        check_disk(ray_folder(), FREE_DISK_BYTES)
     except FileNotFoundError:
         return f"--out: {out} is not the folder that the job writes to; name {shared}"
     except BratsError as error:

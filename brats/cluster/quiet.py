@@ -6,7 +6,7 @@ import re
 import sys
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 from brats.cluster.ray_internals import replace_printer
 from brats.console import say
@@ -64,7 +64,8 @@ def native_log_hidden() -> Iterator[None]:
         with os.fdopen(incoming, "rb") as lines:
             for line in lines:
                 if not NATIVE_LOG_LINE.match(line):
-                    os.write(console, line)
+                    with suppress(BrokenPipeError):  # nobody reads any more; the lines are taken in all the same
+                        os.write(console, line)
 
     thread = threading.Thread(target=drain, daemon=True)
     thread.start()

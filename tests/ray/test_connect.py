@@ -3,6 +3,9 @@
 import json
 import os
 import socket
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 import ray
@@ -11,6 +14,7 @@ from ray.exceptions import AuthenticationError
 from brats.cluster import connect as cluster
 from brats.cluster.connect import check_reachable, local_cpus
 from brats.errors import BratsError, ConfigError
+from tests.support import ROOT
 
 
 def test_address_where_nothing_listens_is_refused_at_once() -> None:
@@ -118,6 +122,37 @@ def test_variable_submitted_for_the_workers_is_not_set_twice(monkeypatch: pytest
     cluster.init("auto")
     assert passed["env_vars"]["AWS_REGION"] == "eu-west-1"
     assert "MALLOC_ARENA_MAX" not in passed["env_vars"]
+
+
+def test_folder_that_fails_ray_s_start_is_one_line_that_names_the_variable(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(**_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(ray, "init", fail)
+    monkeypatch.setenv("RAY_TMPDIR", "/tmp/r")
+    with pytest.raises(
+        BratsError, match=r"^Ray did not start: OSError: .*No space left.* in /tmp/r: set RAY_TMPDIR"
+    ):
+        cluster.init("local")
+
+
+@pytest.mark.ray
+def test_ray_starts_where_tmpdir_is_longer_than_its_sockets_allow(tmp_path: Path) -> None:
+    """A job of its own; it looks at its folders once Ray runs."""
+    long = tmp_path / ("x" * 120)
+    long.mkdir()
+    (tmp_path / "cases").mkdir()
+    environment = {name: value for name, value in os.environ.items() if name not in ("RAY_TMPDIR", "RAY_ADDRESS")}
+    command = [sys.executable, str(ROOT / "jobs" / "evaluate.py"), "--predictions", str(tmp_path / "cases")]
+    done = subprocess.run(
+        [*command, "--references", str(tmp_path / "cases"), "--out", str(tmp_path / "out")],
+        env={**environment, "TMPDIR": str(long)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (2, f"evaluate.py: {tmp_path}/cases: the folder is empty\n")
+    assert list(long.iterdir()) == []
 
 
 def test_at_least_two_cpus_are_declared(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,17 +1,22 @@
 """Command lines: options over presets over defaults, one line for every error, exit codes 0, 1 and 2."""
 
 import dataclasses
+import importlib.util
 import io
 import math
+import os
+import re
 import subprocess
 import sys
+import tomllib
 from contextlib import redirect_stdout
 from pathlib import Path
 from typing import Any, NoReturn
 
 import pytest
 
-from brats.cli import DONE, FAILED, WRONG_COMMAND, parse, read_options, run_job
+from brats import cli
+from brats.cli import DEPENDENCIES, DONE, FAILED, NOBODY_READS, WRONG_COMMAND, parse, read_options, run_job
 from brats.config import EvaluateConfig, PredictConfig, PrepareConfig, ReportConfig, TrainConfig
 from brats.errors import BratsError, ConfigError, StorageError
 from tests.support import ROOT
@@ -337,6 +342,108 @@ def test_an_error_of_the_program_itself_is_not_hidden(monkeypatch: pytest.Monkey
         run(monkeypatch, ZeroDivisionError())
 
 
+@pytest.mark.parametrize(
+    ("error", "line"),
+    [
+        (ModuleNotFoundError("No module named 'isal'", name="isal"), f"isal is missing; {cli.REMEDY}"),
+        (
+            ImportError("libcudart.so.13: cannot open\nshared object file", name="torch._C"),
+            "torch is installed, but cannot be imported (libcudart.so.13: cannot open shared object file); "
+            f"{cli.REMEDY}",
+        ),
+        (ImportError("no name"), f"a dependency is installed, but cannot be imported (no name); {cli.REMEDY}"),
+    ],
+)
+def test_dependency_that_cannot_be_imported_is_one_line(
+    error: ImportError, line: str, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    assert run(monkeypatch, error) == FAILED
+    assert capfd.readouterr() == ("", f"prepare.py: {line}\n")
+
+
+def test_name_missing_in_this_project_is_a_bug_and_not_hidden(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(ImportError, match="cannot import name"):
+        run(monkeypatch, ImportError("cannot import name 'x' from 'brats.labels'", name="brats.labels"))
+
+
+def test_every_dependency_of_the_project_is_looked_for() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    modules = {"pyyaml": "yaml"}
+    names = {re.split(r"[^\w-]", dependency)[0] for dependency in project["dependencies"]}
+    assert set(DEPENDENCIES) == {modules.get(name, name.replace("-", "_")) for name in names}
+
+
+@pytest.mark.parametrize(
+    ("blocked", "line"), [(["nibabel"], "nibabel is missing"), (["isal", "torch"], "isal, torch are missing")]
+)
+def test_missing_dependencies_are_named_in_one_line_before_anything_is_done(
+    blocked: list[str], line: str, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    find = importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name in blocked else find(name))
+    assert run(monkeypatch, AssertionError()) == FAILED
+    assert capfd.readouterr() == ("", f"prepare.py: {line}; {cli.REMEDY}\n")
+
+
+# Output that nobody reads
+
+
+def unread(*command: str, stderr: bool = False) -> tuple[int, str]:
+    """Exit status and standard error of a Python program whose output, with `stderr` all of it, has no reader."""
+    reader, writer = os.pipe()
+    os.close(reader)
+    try:
+        done = subprocess.run(
+            [sys.executable, *command],
+            stdout=writer,
+            stderr=writer if stderr else subprocess.PIPE,
+            text=True,
+            check=False,
+        )
+    finally:
+        os.close(writer)
+    return done.returncode, done.stderr or ""
+
+
+@pytest.mark.parametrize("stderr", [False, True])
+@pytest.mark.parametrize("job", JOB_NAMES)
+def test_help_that_nobody_reads_ends_quietly(job: str, stderr: bool) -> None:
+    assert unread(str(JOBS / job), "--help", stderr=stderr) == (NOBODY_READS, "")
+
+
+def test_complaint_that_nobody_reads_ends_quietly() -> None:
+    assert unread(str(JOBS / "train.py"), "--bogus", stderr=True) == (NOBODY_READS, "")
+
+
+PRINTING = """
+import threading
+from brats.cli import run_job
+from brats.config import ReportConfig
+from brats.console import say
+
+def main(config):
+    {body}
+
+run_job(main, ReportConfig)
+"""
+
+
+@pytest.mark.parametrize("body", ["print('scores')", "say('report', 'done')"])
+def test_result_that_nobody_reads_ends_quietly(body: str) -> None:
+    assert unread("-c", PRINTING.format(body=body), "--run", "r") == (NOBODY_READS, "")
+
+
+def test_job_ends_when_another_thread_finds_that_nobody_reads() -> None:
+    body = "threading.Thread(target=say, args=('train', 'epoch 1')).start(); threading.Event().wait(60)"
+    status, said = unread("-c", PRINTING.format(body=body), "--run", "r")
+    assert (status, said) == (NOBODY_READS, "-c: stopped; the same command goes on from here\n")
+
+
+def test_broken_pipe_of_something_else_is_not_hidden(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(BrokenPipeError):
+        run(monkeypatch, BrokenPipeError())
+
+
 def test_help_exits_with_0_and_runs_nothing(
     monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
@@ -361,13 +468,23 @@ def help_of(config_class: type, *arguments: str) -> str:
     return shown.getvalue()
 
 
-def test_help_shows_the_values_of_the_preset() -> None:
-    assert "(default: resnet18)" in help_of(TrainConfig)
+def test_help_shows_the_values_of_the_preset_that_is_named() -> None:
+    assert "(default: resnet18)" in help_of(TrainConfig, "--preset", "demo")
     assert "(default: resnet34)" in help_of(TrainConfig, "--preset", "brats")
+    assert "(default: t1)" in help_of(TrainConfig, "--preset=t1")
+
+
+@pytest.mark.parametrize("line", ["", "--preset auto", "--data d"])
+def test_help_without_a_preset_shows_the_values_of_each_that_has_its_own(line: str) -> None:
+    shown = " ".join(help_of(TrainConfig, *line.split()).split())
+    assert "(default: resnet34; preset demo: resnet18)" in shown
+    assert "(default: 30; preset demo: 4)" in shown
+    assert "(default: flair t1 t1ce t2; preset t1: t1; preset t1-t2-flair: t1 t2 flair)" in shown
+    assert "else brats. (default: auto)" in shown
 
 
 def test_help_shows_where_the_run_would_go(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert "(default: runs/demo)" in help_of(TrainConfig)
+    assert "(default: runs/PRESET)" in help_of(TrainConfig)
     monkeypatch.setenv("BRATS_STORAGE", "s3://bucket/runs")
     assert "(default: s3://bucket/runs/t1)" in help_of(TrainConfig, "--preset", "t1")
 
