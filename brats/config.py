@@ -7,6 +7,7 @@ the *execution* (paths, workers, device: free to change when a job is run again)
 """
 
 import dataclasses
+import os
 from dataclasses import dataclass, field
 from typing import Any, Literal, get_args
 
@@ -270,14 +271,32 @@ def check_options(config: Any) -> None:
 
     Raises ConfigError, one line, for the first value that is outside.
     """
-    from brats.storage import absolute  # only now: --help needs none of what it loads
-
     for item in dataclasses.fields(config):
         value = getattr(config, item.name)
-        if item.metadata.get("path") and value == "":
-            raise ConfigError(f"{option_name(item.name)} must not be empty")
         if item.metadata.get("path") and value is not None:
-            object.__setattr__(config, item.name, absolute(value))  # while a frozen object is made
+            object.__setattr__(config, item.name, _checked_path(item.name, value))  # while a frozen object is made
         limits = item.metadata.get("limits")
         if limits and value is not None and (problem := limits.problem(value)):
             raise ConfigError(f"{option_name(item.name)} {problem}")
+
+
+def _checked_path(name: str, value: str) -> str:
+    """An absolute path or an s3:// URL. Raises ConfigError that names what sets it: an option or a variable."""
+    from brats.storage import absolute, check_endpoint, is_remote  # only now: --help needs none of what it loads
+
+    if not value.strip():
+        raise ConfigError(f"{option_name(name)} must not be empty")
+    try:
+        place = absolute(value)
+        if is_remote(place):
+            check_endpoint()
+    except ConfigError as error:
+        raise ConfigError(f"{_setter(name, value)}: {error}") from None
+    return place
+
+
+def _setter(name: str, value: str) -> str:
+    """The environment variable that a path of a training was taken from, else its option."""
+    variable = {"data": "BRATS_DATA", "out": "BRATS_STORAGE"}.get(name, "")
+    taken = os.environ.get(variable)
+    return variable if taken and value.startswith(taken) else option_name(name)

@@ -17,6 +17,7 @@ from brats.cluster.folder import choose_folder
 from brats.cluster.quiet import keep_off_console, shorten_messages
 from brats.cluster.ray_internals import submitted_env_vars
 from brats.errors import BratsError, ConfigError
+from brats.storage.s3 import has_credentials
 
 # Ray reads these when it is imported or when its processes start; a value that the user has set is kept.
 QUIET = {
@@ -106,7 +107,7 @@ def init(address: str) -> None:
         check_reachable(address)
         submitted = submitted_env_vars()  # they reach the workers anyway, and Ray refuses to set them twice
         names = [name for name in (*QUIET, *MEMORY, *FORWARDED) if name in os.environ and name not in submitted]
-        settings = {name: os.environ[name] for name in names}
+        settings = {name: os.environ[name] for name in names if not has_credentials(os.environ[name])}
         options = {"runtime_env": {"env_vars": settings}}  # embedded workers inherit them
     try:
         ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR, **options)

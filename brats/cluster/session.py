@@ -5,6 +5,7 @@ from contextlib import contextmanager
 
 from brats import storage
 from brats.cluster.connect import connected
+from brats.cluster.owned import check_free
 from brats.cluster.preflight import check_cluster
 from brats.cluster.quiet import native_log_hidden
 
@@ -22,6 +23,7 @@ def ready(
     Raises a BratsError, one line that names the setting, the path or the machine, where something is amiss.
     """
     storage.check_roundtrip(out)
+    check_free(out)
     with native_log_hidden(), connected(imports, wait_minutes=wait_minutes):
         check_cluster(inputs, out, wait_minutes=wait_minutes)
         yield

@@ -10,6 +10,7 @@ import numpy as np
 from brats import storage
 from brats.cluster import attempts
 from brats.cluster.datasets import from_cases, run_cases
+from brats.cluster.owned import Ownership, owned
 from brats.cluster.per_case import CASE_CPUS, CASE_MEMORY_BYTES, ray_step
 from brats.config import EvaluateConfig
 from brats.console import say
@@ -41,8 +42,13 @@ def evaluate(config: EvaluateConfig) -> Results:
 
     A reference without a prediction is a reject: leaving it out silently would flatter the means.
 
-    Raises ConfigError when no prediction has a reference.
+    Raises ConfigError when no prediction has a reference, or another job is at work in `config.out`.
     """
+    with owned(config.out, "evaluate") as ownership:
+        return _evaluate(config, ownership)
+
+
+def _evaluate(config: EvaluateConfig, ownership: Ownership) -> Results:
     out = config.out
     pairs, rejects = find_pairs(config.predictions, config.references)
     check_parts(out)
@@ -50,6 +56,7 @@ def evaluate(config: EvaluateConfig) -> Results:
     say("evaluate", f"{len(pairs)} cases")
     by_id = {pair.case.case_id: pair for pair in pairs}
     _score_pairs(by_id, out)  # all of them, each time: masks of equal size may differ
+    ownership.check()
     return write_results(out, by_id.keys(), rejects, config=asdict(config), strict=config.strict)
 
 

@@ -11,6 +11,7 @@ from brats import storage
 from brats.cluster import attempts
 from brats.cluster.capacity import Machine, cluster_capacity
 from brats.cluster.datasets import from_cases, run_cases
+from brats.cluster.owned import Ownership, owned
 from brats.cluster.per_case import CASE_MEMORY_BYTES, ray_step
 from brats.cluster.placement import Placement, place_workers
 from brats.cluster.preflight import check_gpus
@@ -34,8 +35,14 @@ BESIDE_NETWORK_CPUS = 0.25  # of the steps beside the network, so that they find
 def predict(config: PredictConfig) -> Results:
     """Predict and score every case of `config.data` that is not done yet; then rebuild the tables.
 
-    Raises BratsError when no case is usable or, with `strict`, when one was rejected.
+    Raises BratsError when no case is usable or, with `strict`, when one was rejected; ConfigError where another job
+    is at work in `config.out`.
     """
+    with owned(config.out, "predict") as ownership:
+        return _predict(config, ownership)
+
+
+def _predict(config: PredictConfig, ownership: Ownership) -> Results:
     from brats.model.bundle import find_bundle, load_bundle, weights_path
 
     data, out = config.data, config.out
@@ -57,6 +64,7 @@ def predict(config: PredictConfig) -> Results:
         placement = place_workers(config.device, config.workers, cpu_workers=0, wait_minutes=config.wait_minutes)
         _predict_items(todo, config, card.inputs.modalities, placement)
     case_ids = {item.case_id for item in items}
+    ownership.check()
     return write_results(out, case_ids, found_rejects, config=asdict(config), strict=config.strict)
 
 

@@ -9,6 +9,7 @@ from typing import Any
 from brats import storage
 from brats.cluster import attempts
 from brats.cluster.datasets import from_cases, run_cases
+from brats.cluster.owned import Ownership, owned
 from brats.cluster.per_case import CASE_CPUS, CASE_MEMORY_BYTES, ray_step
 from brats.cluster.preflight import check_disk
 from brats.config import PrepareConfig
@@ -61,8 +62,14 @@ class Prepared:
 def prepare(config: PrepareConfig) -> Prepared:
     """Prepare every case below `config.data` into `config.out`, except those already prepared.
 
-    Raises BratsError when no case is usable or, with `strict`, when one was rejected.
+    Raises BratsError when no case is usable or, with `strict`, when one was rejected; ConfigError where another job
+    is at work in that folder.
     """
+    with owned(config.out, "prepare") as ownership:
+        return _prepare(config, ownership)
+
+
+def _prepare(config: PrepareConfig, ownership: Ownership) -> Prepared:
     data, out = config.data, config.out
     found = find_cases(data, config.modalities)
     SavedConfig.of("prepare", config).claim(out)
@@ -85,6 +92,7 @@ def prepare(config: PrepareConfig) -> Prepared:
                 del known[reject.case_id]
                 storage.remove(slices_path(out, reject.case_id))
     finally:
+        ownership.check()
         rejects.sort(key=lambda reject: reject.case_id)
         write_rejects(out, rejects)
     if not known:

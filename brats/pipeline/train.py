@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from brats import storage
+from brats.cluster.owned import Ownership, owned
 from brats.config import PredictConfig, PrepareConfig, ReportConfig, TrainConfig
 from brats.console import say
 from brats.data.batches import InputSpec
@@ -46,7 +47,15 @@ class TrainedRun:
 
 
 def train(config: TrainConfig) -> TrainedRun:
-    """Run the whole job that `TrainConfig` describes, or what is left of it."""
+    """Run the whole job that `TrainConfig` describes, or what is left of it.
+
+    Raises ConfigError where another job is at work in `config.out`.
+    """
+    with owned(config.out, "train") as ownership:
+        return _train(config, ownership)
+
+
+def _train(config: TrainConfig, ownership: Ownership) -> TrainedRun:
     saved = SavedConfig.of("train", config)
     saved.check(
         config.out, values=storage.exists(split_path(config.out))
@@ -59,6 +68,7 @@ def train(config: TrainConfig) -> TrainedRun:
     saved.write(config.out)
     freeze_split(config.out, split, prepared)
     history = fit_on_cluster(config, prepared, split)
+    ownership.check()
     export_model(config, split)
     scores = predict_test_split(config, prepared, split) if config.predict else None
     return TrainedRun(config.out, history, scores, report(ReportConfig(run=config.out)))

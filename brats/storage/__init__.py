@@ -2,7 +2,7 @@
 
 from brats.storage.files import (
     FileInfo,
-    absolute,
+    check_endpoint,
     check_roundtrip,
     exists,
     is_remote,
@@ -16,12 +16,14 @@ from brats.storage.files import (
     write_bytes,
     write_json,
 )
+from brats.storage.places import absolute
 from brats.storage.tables import TableKind, read_metadata, read_table, with_metadata, write_table
 
 __all__ = [
     "FileInfo",
     "TableKind",
     "absolute",
+    "check_endpoint",
     "check_roundtrip",
     "exists",
     "is_remote",

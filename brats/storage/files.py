@@ -34,9 +34,9 @@ def is_remote(path: str) -> bool:
     return s3.is_s3(path)
 
 
-def absolute(path: str) -> str:
-    """The path as other processes, with other working folders, can use it."""
-    return path.rstrip("/") if s3.is_s3(path) else os.path.abspath(os.path.expanduser(_local(path)))
+def check_endpoint() -> None:
+    """Raise SettingError, without the secret, where the address of the S3 store contains credentials."""
+    s3.check_endpoint()
 
 
 def _local(path: str) -> str:

@@ -18,6 +18,12 @@ FIRST_WAIT_S, LONGEST_WAIT_S = 0.2, 5.0
 CONNECT_TIMEOUT_S, READ_TIMEOUT_S = 10, 30
 REMOVED_AT_ONCE = 1000  # the limit of one request
 
+ENDPOINT_VARIABLES = ("AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3")
+_CREDENTIALS_IN_ADDRESS = (
+    "{} contains a user name or a password, which S3 does not use and logs would show; take it out, and set "
+    "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"
+)
+
 T = TypeVar("T")
 _stores: dict[tuple[Any, ...], Any] = {}
 
@@ -28,13 +34,13 @@ def is_s3(path: str) -> bool:
 
 def get(url: str, retry_limit_s: float | None = None) -> bytes:
     """The content of an object. Raises FileNotFoundError where there is none."""
-    content, _ = _fetch(url, {}, retry_limit_s)
+    content, _ = fetch_answer(url, {}, retry_limit_s)
     return content
 
 
 def get_range(url: str, start: int, stop: int) -> bytes:
     """The bytes [start, stop) of an object, in one request."""
-    content, _ = _fetch(url, {"Range": f"bytes={start}-{stop - 1}"})
+    content, _ = fetch_answer(url, {"Range": f"bytes={start}-{stop - 1}"})
     if len(content) != stop - start:
         raise StorageError(
             f"{url}: {len(content)} bytes came back for {start} to {stop}; it has changed since it was opened"
@@ -47,7 +53,9 @@ def get_end(url: str, n_bytes: int) -> tuple[bytes, int]:
     from brats.storage.s3_errors import error_code, original
 
     try:
-        return _fetch(url, {"Range": f"bytes=-{n_bytes}"})
+        content, answer = fetch_answer(url, {"Range": f"bytes=-{n_bytes}"})
+        whole = answer.get("ContentRange", "").rpartition("/")[2]
+        return content, int(whole) if whole.isdigit() else len(content)
     except StorageError as error:
         if isinstance(error.__cause__, Exception) and error_code(original(error.__cause__)) == "InvalidRange":
             return b"", 0  # an empty object has no last byte
@@ -61,7 +69,7 @@ def put(url: str, content: bytes, retry_limit_s: float | None = None) -> None:
     def request(store: Any) -> None:
         store.call_s3("put_object", Bucket=bucket, Key=key, Body=content)
 
-    _with_retries(url, "write", "s3:PutObject", request, retry_limit_s)
+    with_retries(url, "write", "s3:PutObject", request, retry_limit_s)
 
 
 def exists(url: str) -> bool:
@@ -102,7 +110,7 @@ def remove(url: str, retry_limit_s: float | None = None) -> None:
     for first in range(0, len(keys), REMOVED_AT_ONCE):
         named = {"Objects": [{"Key": name} for name in keys[first : first + REMOVED_AT_ONCE]], "Quiet": True}
         request = partial(_remove, bucket=bucket, named=named)
-        _with_retries(url, "remove", "s3:DeleteObject", request, retry_limit_s)
+        with_retries(url, "remove", "s3:DeleteObject", request, retry_limit_s)
 
 
 def bucket_and_key(url: str) -> tuple[str, str]:
@@ -131,19 +139,21 @@ def _page(
     def request(store: Any) -> Any:
         return store.call_s3("list_objects_v2", Bucket=bucket, Prefix=prefix, **further)
 
-    page = _with_retries(url, "list", "s3:ListBucket", request, retry_limit_s)
+    page = with_retries(url, "list", "s3:ListBucket", request, retry_limit_s)
     found = [(entry["Key"], int(entry["Size"])) for entry in page.get("Contents", [])]
     token = page.get("NextContinuationToken") if page.get("IsTruncated") else None
     return found, {"ContinuationToken": token} if token else None
 
 
-def _fetch(url: str, part: dict[str, str], retry_limit_s: float | None = None) -> tuple[bytes, int]:
-    """The content of an object or of a range of it, and the size of the object."""
+def fetch_answer(
+    url: str, part: dict[str, str], retry_limit_s: float | None = None
+) -> tuple[bytes, dict[str, Any]]:
+    """The content of an object or of a range of it, and what the answer says beside it."""
     from fsspec.asyn import sync
 
     bucket, key = bucket_and_key(url)
 
-    async def fetch(store: Any) -> tuple[bytes, int]:
+    async def fetch(store: Any) -> tuple[bytes, dict[str, Any]]:
         from botocore.exceptions import IncompleteReadError
 
         answer = await store._call_s3("get_object", Bucket=bucket, Key=key, **part)
@@ -151,17 +161,16 @@ def _fetch(url: str, part: dict[str, str], retry_limit_s: float | None = None) -
             content: bytes = await body.read()
         if len(content) != answer["ContentLength"]:
             raise IncompleteReadError(actual_bytes=len(content), expected_bytes=answer["ContentLength"])
-        whole = answer.get("ContentRange", "").rpartition("/")[2]
-        return content, int(whole) if whole.isdigit() else len(content)
+        return content, answer
 
-    def request(store: Any) -> tuple[bytes, int]:
-        fetched: tuple[bytes, int] = sync(store.loop, fetch, store)
+    def request(store: Any) -> tuple[bytes, dict[str, Any]]:
+        fetched: tuple[bytes, dict[str, Any]] = sync(store.loop, fetch, store)
         return fetched
 
-    return _with_retries(url, "read", "s3:GetObject", request, retry_limit_s)
+    return with_retries(url, "read", "s3:GetObject", request, retry_limit_s)
 
 
-def _with_retries(
+def with_retries(
     url: str, doing: str, action: str, request: Callable[[Any], T], retry_limit_s: float | None = None
 ) -> T:
     """Make a request; retry it up to the time limit while its errors are transient.
@@ -198,6 +207,18 @@ def retry_limit() -> float:
         raise SettingError(f"BRATS_S3_PATIENCE_S: {value!r} is not a number of seconds") from None
 
 
+def check_endpoint() -> None:
+    """Raise SettingError, without the secret, where the address of the store contains credentials."""
+    for variable in ENDPOINT_VARIABLES:
+        if has_credentials(os.environ.get(variable, "")):
+            raise SettingError(_CREDENTIALS_IN_ADDRESS.format(variable))
+
+
+def has_credentials(address: str) -> bool:
+    """Whether a URL contains a user or a password. They would show in the logs of Ray and of proxies."""
+    return "@" in address.partition("://")[2].partition("/")[0] or ("://" not in address and "@" in address)
+
+
 def _store_errors() -> tuple[type[Exception], ...]:
     from brats.storage.s3_errors import STORE_ERRORS
 
@@ -227,6 +248,7 @@ def _open_store(url: str) -> Any:
 
     from brats.storage.s3_errors import endpoint, endpoint_variable
 
+    check_endpoint()
     region = os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION")  # botocore reads only the second
     store = s3fs.S3FileSystem(
         skip_instance_cache=True,
@@ -238,11 +260,13 @@ def _open_store(url: str) -> Any:
             "retries": {"total_max_attempts": 1},
         },
     )
-    store.retries = 1  # _with_retries does all retrying
+    store.retries = 1  # with_retries does all retrying
     try:
         store.connect()
     except InvalidRegionError as error:
         raise SettingError(f"{url}: {region!r} is not a region; correct AWS_REGION") from error
     except ValueError as error:
         raise SettingError(f"{url}: {endpoint()} is not an address; correct {endpoint_variable()}") from error
+    if has_credentials(store.s3.meta.endpoint_url):
+        raise SettingError(_CREDENTIALS_IN_ADDRESS.format("the endpoint_url of the AWS configuration file"))
     return store

@@ -42,6 +42,8 @@ class FaultyProxy:
         self.most_at_once = 0
         self.keeps_chunk_framing = False
         """Whether to store uploads in aws-chunked form as they come, framing and all, as some stores do."""
+        self.ignores_conditions = False
+        """Whether to carry out conditional requests as if they were plain, as some stores do."""
         self.delay_s = 0.0
         """How long each request waits before it is passed on."""
         self._faults: deque[tuple[str, str, Fault]] = deque()
@@ -230,6 +232,8 @@ class _Handler(BaseHTTPRequestHandler):
         headers = {name: value for name, value in self.headers.items() if name.lower() not in _HOP}
         if self.proxy.keeps_chunk_framing and "aws-chunked" in self.headers.get("Content-Encoding", ""):
             headers = {name: value for name, value in headers.items() if not _says_chunked(name)}
+        if self.proxy.ignores_conditions:
+            headers = {name: value for name, value in headers.items() if name.lower() not in _CONDITIONS}
         self.onward.request(self.command, self.path, body=self.body, headers=headers)
         answer = self.onward.getresponse()
         content = answer.read()
@@ -267,6 +271,7 @@ class _Handler(BaseHTTPRequestHandler):
         return True
 
 
+_CONDITIONS = {"if-match", "if-none-match"}
 _HOP = {"connection", "content-length", "transfer-encoding", "keep-alive", "expect"}
 
 

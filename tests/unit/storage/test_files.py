@@ -51,17 +51,9 @@ def fail_with(error: Exception) -> Any:
 
 
 @pytest.mark.parametrize("path", ["s3://bucket/x", "s3a://bucket/x"])
-def test_a_url_of_s3_is_remote_and_keeps_its_form(path: str) -> None:
+def test_a_url_of_s3_is_remote(path: str) -> None:
     assert storage.is_remote(path)
-    assert storage.absolute(path + "/") == path
-
-
-def test_a_local_path_becomes_absolute(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("HOME", "/home/someone")
     assert not storage.is_remote("a/b")
-    assert storage.absolute("a/../b/") == str(tmp_path / "b")
-    assert storage.absolute("~/x") == "/home/someone/x"
 
 
 def test_parts_join_with_single_slashes() -> None:
@@ -227,7 +219,6 @@ def test_other_errors_pass_through() -> None:
 @pytest.mark.parametrize(
     "act",
     [
-        storage.absolute,
         storage.exists,
         storage.list_files,
         storage.read_bytes,

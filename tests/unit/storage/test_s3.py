@@ -5,6 +5,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -366,3 +367,35 @@ def test_threads_share_the_store_and_their_requests_overlap(url: str, s3_proxy: 
     for thread in threads:
         thread.join()
     assert s3_proxy.most_at_once == 5
+
+
+def test_credentials_in_the_address_are_refused_wherever_it_is_set(
+    s3_bucket: str, s3_server: S3Server, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    address = s3_server.endpoint.replace("://", f"://me:{SECRET}@")
+    monkeypatch.setenv("AWS_ENDPOINT_URL", address)
+    with pytest.raises(ConfigError, match=r"^AWS_ENDPOINT_URL contains a user name or a password, ") as caught:
+        s3.get(f"{s3_bucket}/x")
+    assert SECRET not in str(caught.value)
+    (tmp_path / "config").write_text(f"[default]\nendpoint_url = {address}\n")
+    monkeypatch.delenv("AWS_ENDPOINT_URL")
+    monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "config"))
+    with pytest.raises(ConfigError, match=r"^the endpoint_url of the AWS configuration file contains") as caught:
+        s3.get(f"{s3_bucket}/x")
+    assert SECRET not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("address", "found"),
+    [
+        ("https://store.example:9000/x", False),
+        ("http://127.0.0.1:9", False),
+        ("https://store.example/a@b", False),
+        ("", False),
+        ("https://user:pass@store.example:9000/x", True),
+        ("https://user@store.example", True),
+        ("user:pass@store", True),
+    ],
+)
+def test_an_address_with_a_user_has_credentials(address: str, found: bool) -> None:
+    assert s3.has_credentials(address) == found
