@@ -102,7 +102,8 @@ class PrepareConfig:
     modalities: tuple[Modality, ...] = result(MODALITIES, Limits(distinct=True))
     """Modalities every case must have; others are left out."""
     coding: CodingName = per_case("auto")
-    """Codes of the segmentations of cases whose names do not settle them; auto refuses BraTS-PED, which had two."""
+    """How segmentations are coded where names leave it open: brats2018, brats2023, brats2023-ped,
+    brats2024-ped, brats2024-gli or brats2025-met; auto refuses BraTS-PED, which has had two."""
     val_fraction: float = result(0.15, Limits(at_least=0))
     """Fraction of the patients in the validation split."""
     test_fraction: float = result(0.15, Limits(at_least=0))
@@ -146,8 +147,8 @@ class TrainConfig:
     modalities: tuple[Modality, ...] = result(MODALITIES, Limits(distinct=True))
     """Input channels of the network, in this order."""
     coding: CodingName = result("auto", earlier="auto")
-    """For case folders: codes of the segmentations of cases whose names do not settle them;
-    auto refuses BraTS-PED, which had two."""
+    """For case folders, how segmentations are coded where names leave it open: brats2018, brats2023, brats2023-ped,
+    brats2024-ped, brats2024-gli or brats2025-met; auto refuses BraTS-PED, which has had two."""
     encoder: str = "resnet34"
     """Any encoder name of segmentation-models-pytorch."""
     encoder_weights: str | None = None
@@ -217,8 +218,8 @@ class PredictConfig:
     split: Literal["all", "train", "val", "test"] = "all"
     """Which cases, by the split of the run that made the model."""
     coding: CodingName = result("auto", earlier="auto")
-    """For case folders: codes of the segmentations of cases whose names do not settle them;
-    auto refuses BraTS-PED, which had two."""
+    """For case folders, how segmentations are coded where names leave it open: brats2018, brats2023, brats2023-ped,
+    brats2024-ped, brats2024-gli or brats2025-met; auto refuses BraTS-PED, which has had two."""
     nifti: bool = execution(False)
     """Write the masks as .nii.gz too, on the grid of the source images."""
     batch_size: int = execution(16, Limits(at_least=1))
@@ -251,7 +252,8 @@ class EvaluateConfig:
     out: str = path()
     """Folder or s3:// prefix for the metric tables."""
     coding: CodingName = result("auto", earlier="auto")
-    """Codes of the references of cases whose names do not settle them; auto refuses BraTS-PED, which had two."""
+    """How references are coded where names leave it open: brats2018, brats2023, brats2023-ped,
+    brats2024-ped, brats2024-gli or brats2025-met; auto refuses BraTS-PED, which has had two."""
     strict: bool = execution(False)
     """Fail when any case is rejected, after the others are done."""
     wait_minutes: float = execution(15.0, Limits(at_least=0))
