@@ -147,6 +147,15 @@ def test_case_of_the_run_that_was_made_anew_from_other_files_is_named(tmp_path: 
         freeze(tmp_path, other)
 
 
+def test_case_of_the_run_that_was_read_in_another_coding_is_named(tmp_path: Path) -> None:
+    freeze(tmp_path, write_dataset(tmp_path / "prepared"))
+    other = write_dataset(tmp_path / "prepared", coding="brats2024-gli")
+    with pytest.raises(
+        ConfigError, match=r"the case a of .* in the coding brats2024-gli, .* with brats2023; choose"
+    ):
+        freeze(tmp_path, other)
+
+
 # Held against case folders
 
 
