@@ -11,13 +11,13 @@ import sys
 import tomllib
 from contextlib import redirect_stdout
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, NoReturn, get_args
 
 import pytest
 
 from brats import cli
 from brats.cli import DEPENDENCIES, DONE, FAILED, NOBODY_READS, WRONG_COMMAND, parse, read_options, run_job
-from brats.config import EvaluateConfig, PredictConfig, PrepareConfig, ReportConfig, TrainConfig
+from brats.config import CodingName, EvaluateConfig, PredictConfig, PrepareConfig, ReportConfig, TrainConfig
 from brats.errors import BratsError, ConfigError, StorageError
 from tests.support import ROOT
 
@@ -541,3 +541,9 @@ def test_a_job_without_the_package_says_in_one_line_what_to_do(job: str) -> None
     done = subprocess.run(without_packages, capture_output=True, text=True, check=False, cwd="/", env={})
     assert (done.returncode, done.stdout) == (1, "")
     assert done.stderr == "brats is missing; run `make install`, then `source .venv/bin/activate`\n"
+
+
+def test_option_with_many_choices_names_them_in_its_text() -> None:
+    (coding,) = (option for option in read_options(PrepareConfig) if option.name == "coding")
+    assert coding.placeholder == "NAME"
+    assert all(name in coding.text for name in get_args(CodingName))

@@ -24,6 +24,7 @@ def case_row(case_id: str, split: str | None, fold: int | None, **changes: Any) 
         "split": split,
         "fold": fold,
         "modalities": ["flair", "t1"],
+        "coding": "brats2023",
         "height": 5,
         "width": 4,
         "tumour_per_slice": [0, 3, 1],
@@ -142,6 +143,15 @@ def test_case_of_the_run_that_was_made_anew_from_other_files_is_named(tmp_path: 
     other = write_dataset(tmp_path / "prepared", source_bytes=101)
     with pytest.raises(
         ConfigError, match=r"the case a of .* was made from 101 bytes, .* one of 100; choose another"
+    ):
+        freeze(tmp_path, other)
+
+
+def test_case_of_the_run_that_was_read_in_another_coding_is_named(tmp_path: Path) -> None:
+    freeze(tmp_path, write_dataset(tmp_path / "prepared"))
+    other = write_dataset(tmp_path / "prepared", coding="brats2024-gli")
+    with pytest.raises(
+        ConfigError, match=r"the case a of .* in the coding brats2024-gli, .* with brats2023; choose"
     ):
         freeze(tmp_path, other)
 
