@@ -229,11 +229,14 @@ class EvaluateConfig:
     """Score masks in NIfTI, made by any program, against the references of BraTS cases."""
 
     predictions: str = path()
-    """Folder with one <case_id>.nii.gz per case, coded and aligned as the case's own segmentation."""
+    """Folder with one <case_id>.nii or .nii.gz per case, at any depth, aligned with the case's segmentation."""
     references: str = path()
     """Case folders that hold the reference segmentations."""
     out: str = path()
     """Folder or s3:// prefix for the metric tables."""
+    prediction_coding: str = result("case", earlier="case")
+    """How the predictions are coded: case (as the case's own segmentation), a coding such as brats2023, nnunet or
+    decathlon (1 ED, 2 NCR, 3 ET), or pairs such as 1=ED,2=NCR,3=ET."""
     strict: bool = execution(False)
     """Fail when any case is rejected, after the others are done."""
     wait_minutes: float = execution(15.0, Limits(at_least=0))

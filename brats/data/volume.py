@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 from nibabel import orientations
 
-from brats.data.codings import CODINGS
+from brats.data.codings import CODINGS, Coding
 from brats.data.nifti import Header, encode_nifti, read_nifti
 from brats.errors import CaseError, UnknownLabelError
 from brats.labels import Labels
@@ -114,7 +114,7 @@ def read_volume(file: FileInfo) -> Volume:
     return Volume(voxels=voxels, slope=header.slope, inter=header.inter, grid=grid)
 
 
-def read_labels(file: FileInfo, coding: str) -> tuple[Labels, Grid]:
+def read_labels(file: FileInfo, coding: str | Coding) -> tuple[Labels, Grid]:
     """Read a segmentation in the codes of `coding`: labels (X, Y, Z) in RAS+, and the file's grid.
 
     Any dtype will do, as long as every value, scaled as the header says, is exactly a code. No tumour
@@ -124,7 +124,7 @@ def read_labels(file: FileInfo, coding: str) -> tuple[Labels, Grid]:
     raw, header = read_nifti(file)
     codes = raw if (header.slope, header.inter) == (1, 0) else header.slope * raw + header.inter
     try:
-        labels = CODINGS[coding].decode(codes)
+        labels = (CODINGS[coding] if isinstance(coding, str) else coding).decode(codes)
     except UnknownLabelError as error:
         raise CaseError(file.path, str(error)) from error
     grid = _grid(header)
