@@ -47,9 +47,7 @@ class FoundPairs:
         """A line that counts and names what is unused, which hides a slip in a name; mostly none."""
         if not self.unused:
             return []
-        return [
-            f"{len(self.unused)} of {self.n_masks} predictions are named after no reference: {shown(self.unused)}"
-        ]
+        return [f"predictions named after no reference: {len(self.unused)} of {self.n_masks}, {shown(self.unused)}"]
 
 
 def find_pairs(predictions: str, references: str) -> FoundPairs:
@@ -121,7 +119,7 @@ def _check_single(masks: Mapping[str, Sequence[FileInfo]]) -> None:
         raise ConfigError(
             f"--predictions: {name} has {2 + len(rest)} predictions, {one.path} and {other.path}"
             + (f" and {len(rest)} more" if rest else "")
-            + (f", and so have {len(doubles) - 1} other cases" if len(doubles) > 1 else "")
+            + (f", one of {len(doubles)} such cases" if len(doubles) > 1 else "")
             + "; keep one, or name the folder of those that are meant"
         )
 

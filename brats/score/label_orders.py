@@ -13,7 +13,7 @@ import numpy as np
 
 from brats.data.codings import Coding
 from brats.data.prediction_coding import CASE, RAW, describe, known_codings, pairs_coding
-from brats.labels import TISSUES, Labels
+from brats.labels import REGIONS, TISSUES, Labels
 from brats.score.metrics import LABELS, Counts, region_dice
 from brats.score.surface import bounding_box
 
@@ -92,7 +92,9 @@ def order_warnings(
     if not now:
         return []
     others = [(reading, reading.dice(counts)) for reading in _other_readings(counts, own)]
-    if warning := _warn_of_all(now, [each for each in others if len(each[1]) == len(now)]):
+    single = len({code for rows in counts.values() for code in _tumour_codes(rows)}) == 1
+    whole = [(reading, dice) for reading, dice in others if len(dice) == len(now) and (_fits(dice) or not single)]
+    if whole and (warning := _warn_of_all(now, whole)):
         return [warning]
     reading, dice = max(others, key=lambda each: len(_far_better(each[1], now, counts)))
     names = _far_better(dice, now, counts)
@@ -101,12 +103,10 @@ def order_warnings(
 
 def _warn_of_all(now: Scores, others: Sequence[tuple[Reading, Scores]]) -> str:
     """The line for masks that are all in another order, "" where none of the other readings is far better."""
-    if not others:
-        return ""
     reading, dice = max(others, key=lambda each: _mean(each[1]))
-    if _mean(dice) - _mean(now) < FAR_BETTER:
-        return ""
     there, here = _mean(dice), _mean(now)
+    if there - here < FAR_BETTER:
+        return ""
     return (
         f"read as {reading} these masks would score a mean Dice of {there:.2f}, not {here:.2f}; if that is their "
         f"order, add --prediction-coding {reading.option}, with another --out"
@@ -122,13 +122,18 @@ def _warn_of_some(names: Sequence[str], now: Scores, reading: Reading, dice: Sco
     )
 
 
+def _fits(dice: Scores) -> bool:
+    """Whether every region scores well. Of masks of one code, such as the whole tumour, nothing less is telling."""
+    return all(fmean(regions[name] for regions in dice.values()) >= GOOD_DICE for name in REGIONS)
+
+
 def _far_better(dice: Scores, now: Scores, counts: Mapping[str, CodeCounts]) -> list[str]:
-    """The cases that another reading fits far better and well: masks of one tumour code have no order to tell."""
+    """The cases of more than one tumour code that another reading fits far better, and well."""
     return [
         name
         for name in dice
         if fmean(dice[name].values()) - fmean(now[name].values()) >= FAR_BETTER_CASE
-        and min(dice[name].values()) >= GOOD_DICE
+        and _fits({name: dice[name]})
         and len(_tumour_codes(counts[name])) > 1
     ]
 

@@ -164,4 +164,4 @@ def test_upper_case_suffix_is_taken_and_predictions_of_no_case_are_named(root: P
     shutil.copy(root / "masks" / "case_1.nii.gz", root / "masks" / "case_9.nii.gz")
     scores = run(root)
     assert scores.n_cases == 3
-    assert "WARNING: 1 of 4 predictions are named after no reference: case_9.nii.gz" in scores.summary()
+    assert "WARNING: predictions named after no reference: 1 of 4, case_9.nii.gz" in scores.summary()

@@ -66,7 +66,7 @@ def test_further_doubles_are_counted(root: Path) -> None:
         for name in "ab":
             touch(root / "masks" / folder / f"{name}.nii.gz")
     with pytest.raises(
-        ConfigError, match=r"a has 3 .*one/a.nii.gz and .*three/a.nii.gz and 1 more, and so have 1 other"
+        ConfigError, match=r"a has 3 .*one/a.nii.gz and .*three/a.nii.gz and 1 more, one of 2 such cases;"
     ):
         find_pairs(str(root / "masks"), str(root / "cases"))
 
@@ -76,14 +76,14 @@ def test_two_predictions_for_no_reference_are_only_counted(root: Path) -> None:
         touch(root / "masks" / name)
     pairs = find_pairs(str(root / "masks"), str(root / "cases"))
     assert [pair.case.case_id for pair in pairs.pairs] == ["a"]
-    assert pairs.warnings() == ["2 of 3 predictions are named after no reference: x.nii, x.nii.gz"]
+    assert pairs.warnings() == ["predictions named after no reference: 2 of 3, x.nii, x.nii.gz"]
 
 
 def test_names_of_many_unused_predictions_are_cut(root: Path) -> None:
     for name in ("a", "x1", "x2", "x3", "x4"):
         touch(root / "masks" / f"{name}.nii.gz")
     (line,) = find_pairs(str(root / "masks"), str(root / "cases")).warnings()
-    assert line == "4 of 5 predictions are named after no reference: x1.nii.gz, x2.nii.gz, x3.nii.gz, ..."
+    assert line == "predictions named after no reference: 4 of 5, x1.nii.gz, x2.nii.gz, x3.nii.gz, ..."
 
 
 def test_hidden_files_are_no_predictions(root: Path) -> None:
@@ -109,7 +109,7 @@ def test_reference_without_a_prediction_is_a_reject_and_names_what_may_be_meant(
         "b": f"no prediction {root}/masks/<case_id>.nii.gz; B.nii.gz is not named so",
         "c": f"no prediction {root}/masks/<case_id>.nii.gz; c_seg.nii.gz is not named so",
     }
-    assert pairs.warnings() == ["2 of 3 predictions are named after no reference: B.nii.gz, c_seg.nii.gz"]
+    assert pairs.warnings() == ["predictions named after no reference: 2 of 3, B.nii.gz, c_seg.nii.gz"]
 
 
 def test_name_that_begins_with_another_is_not_meant_for_it(root: Path) -> None:

@@ -106,6 +106,13 @@ def test_right_empty_displaced_and_partial_masks_get_none(codes: Labels) -> None
     assert warnings_of({"a": counts_of(codes)}) == []
 
 
+def test_whole_tumour_in_one_code_gets_a_warning_only_where_it_is_good_in_another_order() -> None:
+    assert warnings_of({"a": counts_of(np.where(REFERENCE > 0, ED, 0).astype(np.uint8))}) == []
+    core = np.where(REFERENCE > 0, NCR, 0).astype(np.uint8)
+    (warning,) = warnings_of({"a": counts_of(NNUNET.encode(core), core)})
+    assert "add --prediction-coding nnunet," in warning
+
+
 def test_no_case_gets_no_warning() -> None:
     assert warnings_of({}) == []
 
