@@ -115,7 +115,7 @@ def _read_codes(file: FileInfo, coding: Coding) -> tuple[Labels, Grid]:
 def _decode(file: FileInfo, codes: Labels, coding: Coding, counts: CodeCounts) -> Labels:
     """The labels of a prediction. Raises CaseError that names the option for codes of another coding."""
     try:
-        return coding.decode(codes)
+        return dataclasses.replace(coding, remedies={}).decode(codes)  # its remedies are for references
     except UnknownLabelError as error:
         advice = "--prediction-coding states how the predictions are coded"
         if best := best_order(counts):

@@ -56,6 +56,16 @@ def test_codes_of_another_order_are_refused_with_the_option_that_reads_them(tmp_
     )
 
 
+def test_codes_of_an_earlier_edition_are_refused_with_its_name(tmp_path: Path) -> None:
+    with pytest.raises(CaseError) as caught:
+        score(pair_of(tmp_path, BRATS_2018.encode(LABELS), BRATS_2023))
+    assert caught.value.reason == (
+        "unknown label 4 in 2 voxels; brats2023 defines [0, 1, 2, 3]; read as brats2018 (1 NCR, 2 ED, 4 ET) it "
+        "would score a mean Dice of 1.00; if that is its order, add --prediction-coding brats2018, with another "
+        "--out"
+    )
+
+
 def test_code_that_no_coding_has_is_refused_with_the_option(tmp_path: Path) -> None:
     codes = BRATS_2018.encode(LABELS)
     codes[0, 0, 0] = 77
