@@ -7,8 +7,9 @@ from dataclasses import dataclass
 
 from brats import storage
 from brats.data.cases import CaseFiles, find_cases
+from brats.data.challenges import AUTO
 from brats.data.rejects import Reject
-from brats.errors import ConfigError
+from brats.errors import BratsError, ConfigError
 from brats.storage import FileInfo
 
 SHOWN_NAMES = 3
@@ -36,12 +37,14 @@ class FoundPairs:
     rejects: cases that cannot be used, and references without a prediction
     n_masks: how many predictions there are
     unused:  those named after no case, sorted
+    notes:   what the user should know of the folder of the references, a line each
     """
 
     pairs: Sequence[Pair]
     rejects: Sequence[Reject]
     n_masks: int
     unused: Sequence[FileInfo]
+    notes: Sequence[str]
 
     def warnings(self) -> list[str]:
         """A line that counts and names what is unused, which hides a slip in a name; mostly none."""
@@ -50,16 +53,23 @@ class FoundPairs:
         return [f"predictions named after no reference: {len(self.unused)} of {self.n_masks}, {shown(self.unused)}"]
 
 
-def find_pairs(predictions: str, references: str) -> FoundPairs:
+def find_pairs(predictions: str, references: str, coding: str = AUTO) -> FoundPairs:
     """Every reference with the prediction that has the name of its case, at any depth.
 
     A reference without one is a reject: leaving it out silently would flatter the means. One with two is an error,
     since means without it would be of a set that nobody chose, and nothing but the folder must be named anew.
 
-    Raises ConfigError for a folder that does not exist, a case with two predictions, and no pair at all.
+    coding: of references whose names leave it open
+
+    Raises ConfigError for a folder that does not exist, a case with two predictions, and no pair at all; BratsError
+    where every reference is rejected.
     """
     masks, folders = _list_masks(predictions)
-    found = find_cases(references, ())
+    found = find_cases(references, (), coding)
+    if not found.cases:
+        raise BratsError(
+            f"{references}: no usable case; the first of {len(found.rejects)} rejected: {found.rejects[0]}"
+        )
     labelled = {case.case_id: case for case in found.cases if case.segmentation is not None}
     _check_single({name: masks[name] for name in labelled if name in masks})
     known = labelled.keys() | {reject.case_id for reject in found.rejects}
@@ -84,6 +94,7 @@ def find_pairs(predictions: str, references: str) -> FoundPairs:
         rejects=[*found.rejects, *missing],
         n_masks=n_masks,
         unused=sorted(unused, key=lambda file: file.path),
+        notes=found.notes(),
     )
 
 

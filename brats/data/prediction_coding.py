@@ -11,10 +11,10 @@ CASE = "case"
 
 # Medical Segmentation Decathlon, Task01_BrainTumour, dataset.json: 1 edema, 2 non-enhancing tumor, 3 enhancing
 # tumour. The conversion scripts of nnU-Net write the same (Task043, Task082, Dataset137: 1 and 2 swapped, 4 to 3).
-NNUNET = Coding(name="nnunet", codes={0: 0, 1: ED, 2: NCR, 3: ET})
+NNUNET = Coding(name="nnunet", meaning="1 ED, 2 NCR, 3 ET", codes={0: 0, 1: ED, 2: NCR, 3: ET})
 _ALIASES = {"nnu-net": NNUNET, "decathlon": NNUNET}
 
-RAW = Coding(name="raw", codes={code: code for code in range(255)})
+RAW = Coding(name="raw", meaning="", codes={code: code for code in range(255)})
 """Codes as they stand in a file; decoding leaves them as they are."""
 
 _TISSUES = {name.upper(): label for name, label in TISSUES.items()} | {"BG": 0}
@@ -23,13 +23,8 @@ _EXAMPLE = "1=ED,2=NCR,3=ET"
 
 
 def known_codings() -> dict[str, Coding]:
-    """Every coding that has a name, by that name."""
-    return {**CODINGS, NNUNET.name: NNUNET}
-
-
-def describe(coding: Coding) -> str:
-    """The codes of a coding and their tissues: `1 ED, 2 NCR, 3 ET`."""
-    return ", ".join(f"{code} {_NAMES[label]}" for code, label in sorted(coding.codes.items()) if code)
+    """Every coding that has a name, by that name; first the one that other programs use most."""
+    return {NNUNET.name: NNUNET, **CODINGS}
 
 
 def parse_prediction_coding(text: str) -> Coding | None:
@@ -44,7 +39,7 @@ def parse_prediction_coding(text: str) -> Coding | None:
         return None
     by_name = {known.lower(): coding for known, coding in known_codings().items()} | _ALIASES
     if name not in by_name:
-        names = ", ".join([CASE, *known_codings(), "decathlon"])
+        names = ", ".join([CASE, NNUNET.name, "decathlon", *CODINGS])
         raise ConfigError(f"--prediction-coding must be one of {names}, or pairs such as {_EXAMPLE}; not {text!r}")
     return by_name[name]
 
@@ -63,8 +58,12 @@ def pairs_coding(text: str) -> Coding:
         codes[code] = label
     if not any(codes.values()):
         raise ConfigError(f"--prediction-coding: no code for a tissue in {text!r}; an example is {_EXAMPLE}")
-    name = ",".join(f"{code}={_NAMES[label]}" for code, label in sorted(codes.items()) if code)
-    return Coding(name=name, codes=codes)
+    pairs = [(code, _NAMES[label]) for code, label in sorted(codes.items()) if code]
+    return Coding(
+        name=",".join(f"{code}={tissue}" for code, tissue in pairs),
+        meaning=", ".join(f"{code} {tissue}" for code, tissue in pairs),
+        codes=codes,
+    )
 
 
 def _parse_pair(pair: str) -> tuple[int, int]:

@@ -15,6 +15,7 @@ COLUMNS = (
     "patient_id",
     "split",
     "fold",
+    "coding",
     "height",
     "width",
     "tumour_per_slice",
@@ -110,6 +111,11 @@ def _check_case(row: SplitRow, case: SplitRow | None, config: TrainConfig, run: 
         raise ConfigError(
             f"--data: the case {name} of {prepared} was made from {case['source_bytes']} bytes, but the run in "
             f"{run} was started with one of {row['source_bytes']}; choose another --out"
+        )
+    if case["coding"] != row["coding"]:
+        raise ConfigError(
+            f"--data: the case {name} of {prepared} was read in the coding {case['coding']}, but the run in {run} "
+            f"was started with {row['coding']}; choose another --out"
         )
     missing = [modality for modality in config.modalities if modality not in case["modalities"]]
     if missing:

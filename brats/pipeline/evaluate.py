@@ -35,10 +35,12 @@ def evaluate(config: EvaluateConfig) -> Results:
     """
     out, coding = config.out, stated_coding(config)
     config = dataclasses.replace(config, prediction_coding=coding.name if coding else CASE)  # one spelling of each
-    found = find_pairs(config.predictions, config.references)
+    found = find_pairs(config.predictions, config.references, config.coding)
     check_parts(out)
     SavedConfig.of("evaluate", config).claim(out)
     say("evaluate", f"{len(found.pairs)} cases")
+    for note in found.notes:
+        say("evaluate", note)
     by_id = {pair.case.case_id: pair for pair in found.pairs}
     _score_pairs(by_id, out, coding)  # all of them, each time: masks of equal size may differ
     results = write_results(out, by_id.keys(), found.rejects, config=asdict(config), strict=config.strict)

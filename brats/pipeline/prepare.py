@@ -2,7 +2,7 @@
 
 import functools
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -13,7 +13,8 @@ from brats.cluster.per_case import CASE_CPUS, CASE_MEMORY_BYTES, ray_step
 from brats.cluster.preflight import check_disk
 from brats.config import PrepareConfig
 from brats.console import say
-from brats.data.cases import CaseFiles, find_cases
+from brats.data.cases import CaseFiles, count_codings, find_cases
+from brats.data.challenges import AUTO, possible_codings
 from brats.data.dataset import (
     PREPARED_CASES,
     case_row,
@@ -23,11 +24,12 @@ from brats.data.dataset import (
     slices_dir,
     slices_path,
 )
+from brats.data.layouts import LAYOUTS
 from brats.data.preprocess import read_case
 from brats.data.rejects import Reject, check_rejects, write_rejects
 from brats.data.slices import SliceFile, encode_case
 from brats.data.split import Assignment, LabelledCase, join_patients, split_patients
-from brats.errors import BratsError
+from brats.errors import BratsError, ConfigError
 from brats.saved_config import SavedConfig
 
 
@@ -46,6 +48,7 @@ class Prepared:
         parts = [f"{count} {split}" for split, count in counts.items()]
         parts += [f"{unlabelled} without segmentation"] if unlabelled else []
         lines = [f"prepared {len(self.cases)} cases ({', '.join(parts)}) in {self.out}"]
+        lines.append(f"  coding {count_codings(row['coding'] for row in self.cases)}")
         lines += [f"  same patient: {', '.join(names)}" for names in self.duplicates()]
         lines += [f"  rejected {reject}" for reject in self.rejects]
         return "\n".join(lines)
@@ -64,11 +67,14 @@ def prepare(config: PrepareConfig) -> Prepared:
     Raises BratsError when no case is usable or, with `strict`, when one was rejected.
     """
     data, out = config.data, config.out
-    found = find_cases(data, config.modalities)
+    found = find_cases(data, config.modalities, config.coding)
     SavedConfig.of("prepare", config).claim(out)
     known = known_cases(out)
+    _check_coding_kept(config, known)
     todo = [files for files in found.cases if not _is_done(files, config, known.get(files.case_id))]
     say("prepare", f"{len(found.cases)} cases below {data}; {len(found.cases) - len(todo)} done before")
+    for note in found.notes():
+        say("prepare", note)
     check_disk(out, sum(files.source_bytes(config.modalities) for files in todo))
     rejects = list(found.rejects)
 
@@ -108,9 +114,32 @@ def known_cases(out: str) -> dict[str, dict[str, Any]]:
     return known
 
 
+def _check_coding_kept(config: PrepareConfig, known: Mapping[str, dict[str, Any]]) -> None:
+    """Raise ConfigError where cases were prepared in a coding that was asked for and is not any more.
+
+    They would be rejected now, and lost to the dataset, or change their labels.
+    """
+    if config.coding != AUTO:
+        return
+    for row in known.values():
+        possible, certain = possible_codings(row["case_id"], LAYOUTS[row["layout"]])
+        if not certain or row["coding"] != possible[0].name:
+            raise ConfigError(
+                f"--coding: {config.out} was prepared with --coding {row['coding']} (case {row['case_id']}); "
+                "add it again, or choose another --out"
+            )
+
+
 def _is_done(files: CaseFiles, config: PrepareConfig, row: dict[str, Any] | None) -> bool:
-    """Whether a case is prepared, from files of this size. A reject is tried again: it may have been repaired."""
-    return row is not None and row["source_bytes"] == files.source_bytes(config.modalities)
+    """Whether a case is prepared, from files of this size and in this coding.
+
+    A reject is tried again: it may have been repaired.
+    """
+    return (
+        row is not None
+        and row["source_bytes"] == files.source_bytes(config.modalities)
+        and row["coding"] == files.coding
+    )
 
 
 def _prepare_cases(

@@ -12,7 +12,7 @@ from statistics import fmean
 import numpy as np
 
 from brats.data.codings import Coding
-from brats.data.prediction_coding import CASE, RAW, describe, known_codings, pairs_coding
+from brats.data.prediction_coding import CASE, RAW, known_codings, pairs_coding
 from brats.labels import REGIONS, TISSUES, Labels
 from brats.score.metrics import LABELS, Counts, region_dice
 from brats.score.surface import bounding_box
@@ -67,7 +67,7 @@ class Reading:
 
     def __str__(self) -> str:
         """Its option, and what the codes stand for where that is the same in all cases."""
-        orders = {describe(coding) for coding in self.codings.values()}
+        orders = {coding.meaning for coding in self.codings.values()}
         return f"{self.option} ({orders.pop()})" if len(orders) == 1 else self.option
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from brats.data.pairs import find_pairs
-from brats.errors import ConfigError
+from brats.errors import BratsError, ConfigError
 
 
 @pytest.fixture
@@ -151,6 +151,17 @@ def test_no_prediction_at_all_is_an_error_with_an_example(root: Path) -> None:
         f"{root}/masks: none of its 2 NIfTI files is named <case_id>.nii.gz after one of the 3 references in "
         f"{root}/cases; found a_seg.nii.gz, b_seg.nii.gz, expected a.nii.gz"
     )
+
+
+def test_references_that_are_all_rejected_are_named_with_the_reason(tmp_path: Path) -> None:
+    touch(tmp_path / "masks" / "BraTS-PED-00001-000.nii.gz")
+    touch(tmp_path / "cases" / "BraTS-PED-00001-000-seg.nii.gz")
+    with pytest.raises(
+        BratsError, match=r"no usable case; the first of 1 rejected: BraTS-PED-00001-000: .*--coding"
+    ):
+        find_pairs(str(tmp_path / "masks"), str(tmp_path / "cases"))
+    (pair,) = find_pairs(str(tmp_path / "masks"), str(tmp_path / "cases"), "brats2024-ped").pairs
+    assert pair.case.coding == "brats2024-ped"
 
 
 def test_missing_folder_is_an_error(root: Path) -> None:

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from brats.data.codings import BRATS_2018, CODINGS
-from brats.data.prediction_coding import NNUNET, RAW, describe, parse_prediction_coding
+from brats.data.codings import CODINGS
+from brats.data.prediction_coding import NNUNET, RAW, parse_prediction_coding
 from brats.errors import ConfigError
 from brats.labels import ED, ET, NCR
 
@@ -32,7 +32,8 @@ def test_nnunet_and_the_decathlon_code_oedema_core_and_enhancing_tumour_in_this_
 def test_pairs_are_one_coding_however_they_are_spelled(text: str) -> None:
     coding = parse_prediction_coding(text)
     assert coding is not None
-    assert (coding.name, coding.codes) == ("1=ED,2=NCR,3=ET", NNUNET.codes)
+    assert (coding.name, coding.meaning) == ("1=ED,2=NCR,3=ET", "1 ED, 2 NCR, 3 ET")
+    assert coding.codes == NNUNET.codes
 
 
 def test_several_codes_may_be_one_tissue_or_background() -> None:
@@ -44,7 +45,7 @@ def test_several_codes_may_be_one_tissue_or_background() -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("nnnet", "must be one of case, brats2018, .*nnunet, decathlon, or pairs such as 1=ED.*; not 'nnnet'"),
+        ("nnnet", "must be one of case, nnunet, decathlon, brats2018, .*or pairs such as 1=ED.*; not 'nnnet'"),
         ("", "must be one of case, .*; not ''"),
         ("1=ED,2=TC", "unknown tissue in '2=TC'; NCR, ED and ET are tissues"),
         ("1=", "unknown tissue in '1='"),
@@ -64,11 +65,6 @@ def test_wrong_value_is_one_line_that_names_the_option(text: str, message: str) 
         parse_prediction_coding(text)
     assert str(caught.value).startswith("--prediction-coding")
     assert "\n" not in str(caught.value)
-
-
-def test_order_is_described_by_codes_and_tissues() -> None:
-    assert describe(NNUNET) == "1 ED, 2 NCR, 3 ET"
-    assert describe(BRATS_2018) == "1 NCR, 2 ED, 4 ET"
 
 
 def test_raw_codes_are_left_as_they_are() -> None:
