@@ -61,6 +61,23 @@ def test_case_folder_has_its_files(tmp_path: Path) -> None:
     assert item.source_bytes == item.source.source_bytes(MODALITIES) > 0
 
 
+def test_folder_is_read_in_the_coding_asked_for_and_its_other_files_are_noted(tmp_path: Path) -> None:
+    write_case(str(tmp_path), "BraTS-PED-00001-000", edition=2023)
+    (tmp_path / "BraTS-PED-00001-000-seg-auto.nii.gz").write_bytes(b"x")
+    with pytest.raises(BratsError, match="add --coding brats2023-ped"):
+        find_items(str(tmp_path), "bundle", MODALITIES, "all")
+    (item,), rejects, notes = find_items(str(tmp_path), "bundle", MODALITIES, "all", "brats2023-ped")
+    assert isinstance(item.source, CaseFiles)
+    assert item.source.coding == "brats2023-ped"
+    assert rejects == []
+    assert notes == ["1 NIfTI file belongs to no case: BraTS-PED-00001-000-seg-auto.nii.gz"]
+
+
+def test_coding_of_prepared_cases_cannot_be_asked_for(prepared: str) -> None:
+    with pytest.raises(ConfigError, match=r"^--coding: the cases of .* are prepared"):
+        find_items(prepared, "bundle", MODALITIES, "all", "brats2024-ped")
+
+
 def test_split_of_the_run_chooses_the_cases(prepared: str, run: str) -> None:
     (item,), _, _ = find_items(prepared, run, MODALITIES, "test")
     assert (item.case_id, item.split) == ("b", "test")
