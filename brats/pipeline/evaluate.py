@@ -46,8 +46,8 @@ def evaluate(config: EvaluateConfig) -> Results:
     results = write_results(out, by_id.keys(), found.rejects, config=asdict(config), strict=config.strict)
     own = {name: CODINGS[by_id[name].case.coding] for name in results.code_counts}
     stated = dict.fromkeys(own, coding) if coding else own
-    warnings = [*found.warnings(), *order_warnings(results.code_counts, stated, own)]
-    return dataclasses.replace(results, warnings=warnings)
+    doubts = [*found.warnings(), *order_warnings(results.code_counts, stated, own)]
+    return dataclasses.replace(results, doubts=doubts)
 
 
 def stated_coding(config: EvaluateConfig) -> Coding | None:

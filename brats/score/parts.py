@@ -119,6 +119,7 @@ def _read_part(path: str) -> Part:
 
 
 def _to_part(document: dict[str, Any]) -> Part:
+    document.setdefault("code_counts", [])  # of before there were any
     _check_fields(document, {item.name for item in dataclasses.fields(Part)})
     reject = document.pop("reject")
     return Part(reject=Reject(**reject) if reject else None, **document)

@@ -20,7 +20,7 @@ class Results:
     """What was scored: the folder of the tables, the number of usable cases, their statistics, and the rejects.
 
     code_counts: of the predictions, by case, where they are those of another program
-    warnings:    what makes the scores doubtful
+    doubts:      what makes the scores doubtful, a line each
     """
 
     out: str
@@ -28,13 +28,13 @@ class Results:
     statistics: pa.Table
     rejects: list[Reject]
     code_counts: Mapping[str, CodeCounts] = field(default_factory=dict)
-    warnings: Sequence[str] = ()
+    doubts: Sequence[str] = ()
 
     def summary(self) -> str:
         """The scores as a small table, for the console."""
         lines = [format_summary(self.statistics)]
         lines += [f"  rejected {reject}" for reject in self.rejects]
-        lines += [f"WARNING: {warning}" for warning in self.warnings]
+        lines += [f"WARNING: {doubt}" for doubt in self.doubts]
         lines.append(f"metrics  {metrics_dir(self.out)} ({self.n_cases} cases)")
         return "\n".join(lines)
 
@@ -64,7 +64,7 @@ def write_results(
     )
     check_rejects(rejects, strict=strict)
     code_counts = {part.case_id: part.code_counts for part in usable if part.code_counts}
-    return Results(out, len(usable), statistics, rejects, code_counts)
+    return Results(out, len(usable), statistics, rejects, code_counts=code_counts)
 
 
 def write_metric_tables(

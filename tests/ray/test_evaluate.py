@@ -145,7 +145,7 @@ def test_masks_in_the_order_of_nnunet_get_a_warning_and_with_the_option_their_ri
         assert all("add --prediction-coding nnunet" in reject.reason for reject in silent.rejects)
     told = run(tmp_path, prediction_coding="nnunet", out=str(tmp_path / "told"))
     right = run(tmp_path, predictions=str(tmp_path / "right"), out=str(tmp_path / "true"))
-    assert not [*told.warnings, *told.rejects, *right.warnings, *right.rejects]
+    assert not [*told.doubts, *told.rejects, *right.doubts, *right.rejects]
     pd.testing.assert_frame_equal(scores_of(tmp_path / "told"), scores_of(tmp_path / "true"))
     with pytest.raises(ConfigError, match="prediction_coding 'nnunet' there, 'case' here"):
         run(tmp_path, out=str(tmp_path / "told"))

@@ -109,7 +109,7 @@ def test_part_of_a_newer_format_is_refused(tmp_path: Path) -> None:
         (b'{"case_id": "a"}', "it lacks format"),
         (
             b'{"format": "brats-ray part 2", "case_id": "a"}',
-            "it lacks cases, code_counts, notebook, reject, slices, source_bytes",
+            "it lacks cases, notebook, reject, slices, source_bytes",
         ),
     ],
 )
@@ -135,3 +135,11 @@ def test_case_scored_before_a_metric_was_added_is_not_done() -> None:
     assert is_done(Part(case_id="a", source_bytes=5, cases=[row]), 5)
     del row["iou"]
     assert not is_done(Part(case_id="a", source_bytes=5, cases=[row]), 5)
+
+
+def test_part_of_before_codes_were_counted_is_read(tmp_path: Path) -> None:
+    write_part(str(tmp_path), Part(case_id="a", source_bytes=1, cases=[ROW]))
+    path = tmp_path / "parts" / "a.json"
+    path.write_text(path.read_text().replace(', "code_counts": []', ""))
+    assert "code_counts" not in path.read_text()
+    assert read_parts(str(tmp_path))["a"].cases == [ROW]
