@@ -247,7 +247,7 @@ class EvaluateConfig:
     """Score masks in NIfTI, made by any program, against the references of BraTS cases."""
 
     predictions: str = path()
-    """Folder with one <case_id>.nii.gz per case, coded and aligned as the case's own segmentation."""
+    """Folder with one <case_id>.nii or .nii.gz per case, at any depth, aligned with the case's segmentation."""
     references: str = path()
     """Case folders that hold the reference segmentations."""
     out: str = path()
@@ -255,6 +255,9 @@ class EvaluateConfig:
     coding: CodingName = result("auto", earlier="auto")
     """How references are coded where names leave it open: brats2018, brats2023, brats2023-ped,
     brats2024-ped, brats2024-gli or brats2025-met; auto refuses BraTS-PED, which has had two."""
+    prediction_coding: str = result("case", earlier="case")
+    """How the predictions are coded: case (as the case's own segmentation), a coding such as brats2023, nnunet or
+    decathlon (1 ED, 2 NCR, 3 ET), or pairs such as 1=ED,2=NCR,3=ET."""
     strict: bool = execution(False)
     """Fail when any case is rejected, after the others are done."""
     wait_minutes: float = execution(15.0, Limits(at_least=0))

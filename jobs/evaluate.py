@@ -9,8 +9,9 @@ from brats.config import EvaluateConfig
 
 def main(config: EvaluateConfig) -> None:
     from brats.cluster.session import ready
-    from brats.pipeline.evaluate import evaluate
+    from brats.pipeline.evaluate import evaluate, stated_coding
 
+    stated_coding(config)  # a wrong value is an error before Ray starts
     inputs = {"--predictions": config.predictions, "--references": config.references}
     with ready(inputs, config.out, config.wait_minutes):
         print(evaluate(config).summary())

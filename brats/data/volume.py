@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 from nibabel import orientations
 
-from brats.data.codings import CODE_TOLERANCE, CODINGS, INTERPOLATED, count_rounded
+from brats.data.codings import CODE_TOLERANCE, CODINGS, INTERPOLATED, Coding, count_rounded
 from brats.data.nifti import Header, encode_nifti, read_nifti
 from brats.errors import CaseError, UnknownLabelError
 from brats.labels import Labels
@@ -159,7 +159,7 @@ def turn_alike(array: Array, grid: Grid, like: Grid) -> tuple[Array, Grid]:
     return to_ras(from_ras(array, grid), turned), turned
 
 
-def read_segmentation(file: FileInfo, coding: str) -> Segmentation:
+def read_segmentation(file: FileInfo, coding: str | Coding) -> Segmentation:
     """Read a segmentation in the codes of `coding`.
 
     Any dtype will do, as long as every value, scaled as the header says, is a code, or as near to one as rounding
@@ -169,7 +169,7 @@ def read_segmentation(file: FileInfo, coding: str) -> Segmentation:
     raw, header = read_nifti(file)
     codes = _scaled(raw, header)
     try:
-        labels = CODINGS[coding].decode(codes, _code_tolerance(header))
+        labels = (CODINGS[coding] if isinstance(coding, str) else coding).decode(codes, _code_tolerance(header))
     except UnknownLabelError as error:
         raise CaseError(file.path, str(error)) from error
     grid = _grid(header)
@@ -177,7 +177,7 @@ def read_segmentation(file: FileInfo, coding: str) -> Segmentation:
     return Segmentation(labels=labels, grid=grid, n_rounded=count_rounded(codes))
 
 
-def read_labels(file: FileInfo, coding: str) -> tuple[Labels, Grid]:
+def read_labels(file: FileInfo, coding: str | Coding) -> tuple[Labels, Grid]:
     """The labels (X, Y, Z) in RAS+ and the grid that `read_segmentation` finds."""
     found = read_segmentation(file, coding)
     return found.labels, found.grid

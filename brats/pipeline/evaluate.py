@@ -1,41 +1,32 @@
 """Score NIfTI masks of any origin against the references of their cases, as `predict` scores its own."""
 
+import dataclasses
 import functools
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from typing import Any
 
 import numpy as np
 
-from brats import storage
 from brats.cluster import attempts
 from brats.cluster.datasets import from_cases, run_cases
 from brats.cluster.owned import Ownership, owned
 from brats.cluster.per_case import CASE_CPUS, CASE_MEMORY_BYTES, ray_step
 from brats.config import EvaluateConfig
 from brats.console import say
-from brats.data.cases import CaseFiles, find_cases
-from brats.data.challenges import AUTO
+from brats.data.codings import CODINGS, Coding
+from brats.data.pairs import Pair, find_pairs
+from brats.data.prediction_coding import CASE, RAW, parse_prediction_coding
 from brats.data.rejects import Reject
-from brats.data.volume import check_same_grid, from_ras, read_labels, turn_alike
-from brats.errors import BratsError, ConfigError
+from brats.data.volume import Grid, check_same_grid, from_ras, read_labels, turn_alike
+from brats.errors import CaseError, UnknownLabelError
+from brats.labels import Labels
 from brats.saved_config import SavedConfig
+from brats.score.label_orders import CodeCounts, best_order, count_codes, order_warnings
 from brats.score.parts import Part, check_parts, write_part
 from brats.score.results import Results, write_results
 from brats.score.tables import score_rows
 from brats.storage import FileInfo
-
-
-@dataclass(frozen=True, kw_only=True)
-class Pair:
-    """A reference and the prediction to score against it."""
-
-    case: CaseFiles
-    prediction: FileInfo
-
-    @property
-    def source_bytes(self) -> int:
-        return self.case.source_bytes([]) + self.prediction.size
 
 
 def evaluate(config: EvaluateConfig) -> Results:
@@ -43,63 +34,45 @@ def evaluate(config: EvaluateConfig) -> Results:
 
     A reference without a prediction is a reject: leaving it out silently would flatter the means.
 
-    Raises ConfigError when no prediction has a reference, or another job is at work in `config.out`.
+    Raises ConfigError for predictions that cannot be told apart, when none has a reference, and when another job is
+    at work in `config.out`.
     """
     with owned(config.out, "evaluate") as ownership:
         return _evaluate(config, ownership)
 
 
 def _evaluate(config: EvaluateConfig, ownership: Ownership) -> Results:
-    out = config.out
-    pairs, rejects = find_pairs(config.predictions, config.references, config.coding)
+    out, coding = config.out, stated_coding(config)
+    config = dataclasses.replace(config, prediction_coding=coding.name if coding else CASE)  # one spelling of each
+    found = find_pairs(config.predictions, config.references, config.coding)
     check_parts(out)
     SavedConfig.of("evaluate", config).claim(out)
-    say("evaluate", f"{len(pairs)} cases")
-    by_id = {pair.case.case_id: pair for pair in pairs}
-    _score_pairs(by_id, out)  # all of them, each time: masks of equal size may differ
+    say("evaluate", f"{len(found.pairs)} cases")
+    for note in found.notes:
+        say("evaluate", note)
+    by_id = {pair.case.case_id: pair for pair in found.pairs}
+    _score_pairs(by_id, out, coding)  # all of them, each time: masks of equal size may differ
     ownership.check()
-    return write_results(out, by_id.keys(), rejects, config=asdict(config), strict=config.strict)
+    results = write_results(out, by_id.keys(), found.rejects, config=asdict(config), strict=config.strict)
+    own = {name: CODINGS[by_id[name].case.coding] for name in results.code_counts}
+    stated = dict.fromkeys(own, coding) if coding else own
+    doubts = [*found.warnings(), *order_warnings(results.code_counts, stated, own)]
+    return dataclasses.replace(results, doubts=doubts)
 
 
-def find_pairs(predictions: str, references: str, coding: str = AUTO) -> tuple[list[Pair], list[Reject]]:
-    """References with their predictions, by case id, and the references that have none."""
-    try:
-        files = storage.list_files(predictions)
-    except FileNotFoundError:
-        raise ConfigError(f"--predictions: {predictions} does not exist") from None
-    masks = {_stem(file.name): file for file in files if file.name.endswith((".nii", ".nii.gz"))}
-    found = find_cases(references, (), coding)
-    if not found.cases:
-        raise BratsError(
-            f"{references}: no usable case; the first of {len(found.rejects)} rejected: {found.rejects[0]}"
-        )
-    labelled = [case for case in found.cases if case.segmentation is not None]
-    pairs = [Pair(case=case, prediction=masks[case.case_id]) for case in labelled if case.case_id in masks]
-    if not pairs:
-        raise ConfigError(
-            f"{predictions}: none of its {len(masks)} NIfTI files is named <case_id>.nii.gz after one of the "
-            f"{len(labelled)} references in {references}"
-        )
-    reason = f"no prediction {predictions}/<case_id>.nii.gz"
-    missing = [case.case_id for case in labelled if case.case_id not in masks]
-    return pairs, [
-        *found.rejects,
-        *(Reject(case_id=name, path=predictions, stage="find", reason=reason) for name in missing),
-    ]
+def stated_coding(config: EvaluateConfig) -> Coding | None:
+    """The coding of the predictions; None for that of each case's own segmentation. Raises ConfigError."""
+    return parse_prediction_coding(config.prediction_coding)
 
 
-def _stem(name: str) -> str:
-    return name.removesuffix(".gz").removesuffix(".nii")
-
-
-def _score_pairs(pairs: Mapping[str, Pair], out: str) -> None:
+def _score_pairs(pairs: Mapping[str, Pair], out: str, coding: Coding | None) -> None:
     """Score every pair on the cluster. The step writes its part; the driver that of a reject."""
 
     def take(case_id: str, outcome: Any) -> None:
         if isinstance(outcome, Reject):
             write_part(out, Part(case_id=case_id, source_bytes=pairs[case_id].source_bytes, reject=outcome))
 
-    step = functools.partial(score_pair, out=out)
+    step = functools.partial(score_pair, out=out, coding=coding)
     dataset = from_cases(pairs).map(
         ray_step(step, counter=attempts.start_counter(), doing="scoring", stage="read"),
         num_cpus=CASE_CPUS,
@@ -108,19 +81,27 @@ def _score_pairs(pairs: Mapping[str, Pair], out: str) -> None:
     run_cases(dataset, "evaluate", len(pairs), take)
 
 
-def score_pair(pair: Pair, out: str) -> None:
+def score_pair(pair: Pair, out: str, coding: Coding | None = None) -> None:
     """Step: score one prediction and write its part."""
-    write_part(out, score(pair))
+    write_part(out, score(pair, coding))
 
 
-def score(pair: Pair) -> Part:
-    """The metric rows of a pair. Raises CaseError when a file cannot be read, or the two do not fit together."""
+def score(pair: Pair, coding: Coding | None = None) -> Part:
+    """The metric rows of a pair, and the counts that tell the order of its codes.
+
+    coding: of the prediction; that of the case's own segmentation unless given
+
+    Raises CaseError when a file cannot be read, or the two do not fit together.
+    """
     case, segmentation = pair.case, pair.case.segmentation
     assert segmentation is not None  # find_pairs leaves out cases without a reference
+    coding = coding or CODINGS[case.coding]
     reference, grid = read_labels(segmentation, case.coding)
-    predicted, predicted_grid = read_labels(pair.prediction, case.coding)
-    predicted, predicted_grid = turn_alike(predicted, predicted_grid, grid)
+    codes, predicted_grid = _read_codes(pair.prediction, coding)
+    codes, predicted_grid = turn_alike(codes, predicted_grid, grid)
     check_same_grid(segmentation, grid, pair.prediction, predicted_grid)
+    code_counts = count_codes(reference, codes)
+    predicted = _decode(pair.prediction, codes, coding, code_counts)
     rows: dict[str, Any] = score_rows(
         case_id=case.case_id,
         patient_id=case.patient_id,
@@ -131,4 +112,29 @@ def score(pair: Pair) -> Part:
         n_outside=0,
         first_slice=0,
     )
-    return Part(case_id=case.case_id, source_bytes=pair.source_bytes, **rows)
+    return Part(case_id=case.case_id, source_bytes=pair.source_bytes, code_counts=code_counts, **rows)
+
+
+def _read_codes(file: FileInfo, coding: Coding) -> tuple[Labels, Grid]:
+    """The codes of a prediction as they stand in the file, whether or not its coding defines them, and its grid."""
+    try:
+        return read_labels(file, RAW)
+    except CaseError as error:
+        if not error.transient:
+            read_labels(file, coding)  # fails too, in the words of that coding
+        raise
+
+
+def _decode(file: FileInfo, codes: Labels, coding: Coding, counts: CodeCounts) -> Labels:
+    """The labels of a prediction. Raises CaseError that names the option for codes of another coding."""
+    try:
+        return dataclasses.replace(coding, remedies={}).decode(codes)  # its remedies are for references
+    except UnknownLabelError as error:
+        advice = "--prediction-coding states how the predictions are coded"
+        if best := best_order(counts):
+            reading, dice = best
+            advice = (
+                f"read as {reading} it would score a mean Dice of {dice:.2f}; if that is its order, add "
+                f"--prediction-coding {reading.option}, with another --out"
+            )
+        raise CaseError(file.path, f"{error}; {advice}") from error

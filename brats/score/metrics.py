@@ -170,6 +170,15 @@ def case_metrics(overlap: Overlap) -> dict[str, dict[str, Any]]:
     return metrics
 
 
+def region_dice(counts: Counts) -> dict[str, float]:
+    """Dice of each region from the label pairs (L, L) of a full volume, as METRICS has it."""
+    found = {region: _region_counts(counts, region) for region in REGIONS}
+    return {
+        region: _agreement(2 * int(n_both), int(n_reference + n_predicted))
+        for region, (n_both, n_reference, n_predicted) in found.items()
+    }
+
+
 def slice_metrics(overlap: Overlap) -> list[SliceMetrics]:
     """Dice of every region in every slice (H, W), by slice index in the label maps.
 

@@ -14,6 +14,7 @@ from typing import Any
 from brats import storage
 from brats.data.rejects import Reject
 from brats.errors import StorageError
+from brats.score.label_orders import CodeCounts
 from brats.score.metrics import METRICS
 from brats.score.tables import MetricRow
 
@@ -31,6 +32,8 @@ class Part:
     cases: Sequence[MetricRow] = ()
     slices: Sequence[MetricRow] = ()
     notebook: Sequence[MetricRow] = ()
+    code_counts: CodeCounts = ()
+    """Of the prediction, where its codes are those of another program."""
 
     @property
     def is_complete(self) -> bool:
@@ -63,6 +66,7 @@ def write_part(out: str, part: Part) -> None:
         "cases": list(part.cases),
         "slices": list(part.slices),
         "notebook": list(part.notebook),
+        "code_counts": list(part.code_counts),
     }
     storage.write_bytes(part_path(out, part.case_id), json.dumps(document, allow_nan=False).encode())
 
@@ -115,6 +119,7 @@ def _read_part(path: str) -> Part:
 
 
 def _to_part(document: dict[str, Any]) -> Part:
+    document.setdefault("code_counts", [])  # of before there were any
     _check_fields(document, {item.name for item in dataclasses.fields(Part)})
     reject = document.pop("reject")
     return Part(reject=Reject(**reject) if reject else None, **document)

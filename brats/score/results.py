@@ -1,7 +1,7 @@
 """The results of a set of cases: the metric tables and the rejects, rebuilt from the parts of the cases."""
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import pyarrow as pa
@@ -9,6 +9,7 @@ import pyarrow as pa
 from brats import storage
 from brats.data.rejects import Reject, check_rejects, write_rejects
 from brats.errors import BratsError
+from brats.score.label_orders import CodeCounts
 from brats.score.parts import read_parts
 from brats.score.summary import SUMMARY, format_summary, summarise
 from brats.score.tables import CASE_METRICS, NOTEBOOK, SLICES, MetricRow, TableName, metrics_dir, metrics_path
@@ -16,17 +17,24 @@ from brats.score.tables import CASE_METRICS, NOTEBOOK, SLICES, MetricRow, TableN
 
 @dataclass(frozen=True)
 class Results:
-    """What was scored: the folder of the tables, the number of usable cases, their statistics, and the rejects."""
+    """What was scored: the folder of the tables, the number of usable cases, their statistics, and the rejects.
+
+    code_counts: of the predictions, by case, where they are those of another program
+    doubts:      what makes the scores doubtful, a line each
+    """
 
     out: str
     n_cases: int
     statistics: pa.Table
     rejects: list[Reject]
+    code_counts: Mapping[str, CodeCounts] = field(default_factory=dict)
+    doubts: Sequence[str] = ()
 
     def summary(self) -> str:
         """The scores as a small table, for the console."""
         lines = [format_summary(self.statistics)]
         lines += [f"  rejected {reject}" for reject in self.rejects]
+        lines += [f"WARNING: {doubt}" for doubt in self.doubts]
         lines.append(f"metrics  {metrics_dir(self.out)} ({self.n_cases} cases)")
         return "\n".join(lines)
 
@@ -55,7 +63,8 @@ def write_results(
         config=config,
     )
     check_rejects(rejects, strict=strict)
-    return Results(out, len(usable), statistics, rejects)
+    code_counts = {part.case_id: part.code_counts for part in usable if part.code_counts}
+    return Results(out, len(usable), statistics, rejects, code_counts=code_counts)
 
 
 def write_metric_tables(

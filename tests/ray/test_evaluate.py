@@ -9,8 +9,12 @@ import pandas as pd
 import pytest
 
 from brats.config import EvaluateConfig
+from brats.data.codings import BRATS_2018, BRATS_2023, Coding
+from brats.data.pairs import Pair
+from brats.data.prediction_coding import NNUNET
 from brats.errors import ConfigError, StorageError
-from brats.pipeline.evaluate import Pair, evaluate
+from brats.labels import ED
+from brats.pipeline.evaluate import evaluate
 from brats.score.results import Results
 from tests.support.synthetic import file_path, save, write_case
 
@@ -19,7 +23,7 @@ pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("embedded_ray")]
 
 def run(root: Path, **options: object) -> Results:
     paths = {"predictions": str(root / "masks"), "references": str(root / "cases"), "out": str(root / "out")}
-    return evaluate(EvaluateConfig(**paths, **options))  # type: ignore[arg-type]
+    return evaluate(EvaluateConfig(**{**paths, **options}))  # type: ignore[arg-type]
 
 
 @pytest.fixture
@@ -92,7 +96,7 @@ def test_parts_of_an_earlier_version_are_refused_before_anything_is_scored(root:
 def test_pair_that_kills_its_process_is_a_transient_reject_while_the_others_are_scored(
     root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def score_or_die(pair: Pair, out: str) -> None:
+    def score_or_die(pair: Pair, out: str, coding: Coding | None) -> None:
         import os
         import signal
 
@@ -100,7 +104,7 @@ def test_pair_that_kills_its_process_is_a_transient_reject_while_the_others_are_
 
         if pair.case.case_id == "case_1":
             os.kill(os.getpid(), signal.SIGKILL)
-        score_pair(pair, out)
+        score_pair(pair, out, coding)
 
     with monkeypatch.context() as patched:
         patched.setattr("brats.pipeline.evaluate.score_pair", score_or_die)
@@ -112,3 +116,52 @@ def test_pair_that_kills_its_process_is_a_transient_reject_while_the_others_are_
     )
     assert set(pd.read_parquet(root / "out" / "metrics" / "cases.parquet").case_id) == {"case_0", "case_2"}
     assert run(root).n_cases == 3
+
+
+def scores_of(out: Path) -> pd.DataFrame:
+    return pd.read_parquet(out / "metrics" / "cases.parquet")
+
+
+@pytest.mark.parametrize(("edition", "coding"), [(2018, BRATS_2018), (2023, BRATS_2023)])
+def test_masks_in_the_order_of_nnunet_get_a_warning_and_with_the_option_their_right_scores(
+    tmp_path: Path, edition: int, coding: Coding
+) -> None:
+    (tmp_path / "masks").mkdir()
+    for number in range(3):
+        folder = write_case(
+            str(tmp_path / "cases"), f"case_{number}", seed=number, edition=edition, with_et=number > 0
+        )
+        source = nib.load(file_path(folder, f"case_{number}", "seg", edition))
+        labels = coding.decode(np.asarray(source.dataobj))
+        labels[:20][labels[:20] == ED] = 0  # a mask that is good, not perfect
+        for name, written in (("right", coding), ("masks", NNUNET)):
+            (tmp_path / name).mkdir(exist_ok=True)
+            save(written.encode(labels), str(tmp_path / name / f"case_{number}.nii.gz"), source.affine)
+    silent = run(tmp_path)
+    assert "WARNING: read as nnunet (1 ED, 2 NCR, 3 ET) these masks would score a mean Dice of" in silent.summary()
+    assert "add --prediction-coding nnunet" in silent.summary()
+    if edition == 2018:  # 3 is no code there
+        assert [reject.case_id for reject in silent.rejects] == ["case_1", "case_2"]
+        assert all("add --prediction-coding nnunet" in reject.reason for reject in silent.rejects)
+    told = run(tmp_path, prediction_coding="nnunet", out=str(tmp_path / "told"))
+    right = run(tmp_path, predictions=str(tmp_path / "right"), out=str(tmp_path / "true"))
+    assert not [*told.doubts, *told.rejects, *right.doubts, *right.rejects]
+    pd.testing.assert_frame_equal(scores_of(tmp_path / "told"), scores_of(tmp_path / "true"))
+    with pytest.raises(ConfigError, match="prediction_coding 'nnunet' there, 'case' here"):
+        run(tmp_path, out=str(tmp_path / "told"))
+
+
+def test_two_predictions_for_one_case_are_refused_before_anything_is_written(root: Path) -> None:
+    (root / "masks" / "other").mkdir()
+    shutil.copy(root / "masks" / "case_1.nii.gz", root / "masks" / "other" / "case_1.nii.gz")
+    with pytest.raises(ConfigError, match=r"case_1 has 2 predictions, .*/case_1.nii.gz and .*/other/case_1.nii.gz"):
+        run(root)
+    assert not (root / "out").exists()
+
+
+def test_upper_case_suffix_is_taken_and_predictions_of_no_case_are_named(root: Path) -> None:
+    (root / "masks" / "case_0.nii.gz").rename(root / "masks" / "case_0.NII.GZ")
+    shutil.copy(root / "masks" / "case_1.nii.gz", root / "masks" / "case_9.nii.gz")
+    scores = run(root)
+    assert scores.n_cases == 3
+    assert "WARNING: predictions named after no reference: 1 of 4, case_9.nii.gz" in scores.summary()

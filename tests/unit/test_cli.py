@@ -154,6 +154,7 @@ PREDICT, EVALUATE = "--model m --data d --out o ", "--predictions p --references
             EVALUATE + "--strict --wait-minutes 1 --debug",
             {"strict": True, "wait_minutes": 1.0, "debug": True},
         ),
+        (EvaluateConfig, EVALUATE + "--prediction-coding 1=ED,2=ET", {"prediction_coding": "1=ED,2=ET"}),
         (ReportConfig, REPORT, {"out": None, "debug": False}),
         (ReportConfig, REPORT + "--debug", {"debug": True}),
     ],

@@ -16,13 +16,20 @@ ROW = {"case_id": "a", "region": "WT", "dice": 0.5, "sensitivity": None}
 
 
 def test_parts_come_back_as_written_in_the_order_of_their_ids(tmp_path: Path) -> None:
-    second = Part(case_id="b", source_bytes=7, cases=[ROW], slices=[{"dice": 1.0}], notebook=[{"value": 0.9}])
+    second = Part(
+        case_id="b",
+        source_bytes=7,
+        cases=[ROW],
+        slices=[{"dice": 1.0}],
+        notebook=[{"value": 0.9}],
+        code_counts=[[0, 4, 0, 0, 1]],
+    )
     reject = Reject(case_id="a", path="a.nii", stage="read", reason="empty", transient=True)
     first = Part(case_id="a", source_bytes=3, reject=reject)
     for part in (second, first):
         write_part(str(tmp_path), part)
     assert list(read_parts(str(tmp_path)).items()) == [
-        ("a", Part(case_id="a", source_bytes=3, reject=reject, cases=[], slices=[], notebook=[])),
+        ("a", Part(case_id="a", source_bytes=3, reject=reject, cases=[], slices=[], notebook=[], code_counts=[])),
         ("b", second),
     ]
 
@@ -48,6 +55,7 @@ def test_part_is_one_json_document(tmp_path: Path) -> None:
         "cases": [ROW],
         "slices": [],
         "notebook": [],
+        "code_counts": [],
     }
 
 
@@ -127,3 +135,11 @@ def test_case_scored_before_a_metric_was_added_is_not_done() -> None:
     assert is_done(Part(case_id="a", source_bytes=5, cases=[row]), 5)
     del row["iou"]
     assert not is_done(Part(case_id="a", source_bytes=5, cases=[row]), 5)
+
+
+def test_part_of_before_codes_were_counted_is_read(tmp_path: Path) -> None:
+    write_part(str(tmp_path), Part(case_id="a", source_bytes=1, cases=[ROW]))
+    path = tmp_path / "parts" / "a.json"
+    path.write_text(path.read_text().replace(', "code_counts": []', ""))
+    assert "code_counts" not in path.read_text()
+    assert read_parts(str(tmp_path))["a"].cases == [ROW]
