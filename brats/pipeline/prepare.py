@@ -23,6 +23,7 @@ from brats.data.dataset import (
     slices_dir,
     slices_path,
 )
+from brats.data.plausibility import Warned, warning_lines
 from brats.data.preprocess import read_case
 from brats.data.rejects import Reject, check_rejects, write_rejects
 from brats.data.slices import SliceFile, encode_case
@@ -47,6 +48,8 @@ class Prepared:
         parts += [f"{unlabelled} without segmentation"] if unlabelled else []
         lines = [f"prepared {len(self.cases)} cases ({', '.join(parts)}) in {self.out}"]
         lines += [f"  same patient: {', '.join(names)}" for names in self.duplicates()]
+        warnings = [Warned(row["case_id"], text) for row in self.cases for text in row["warnings"]]
+        lines += warning_lines(warnings, f"the column warnings of {cases_path(self.out)}")
         lines += [f"  rejected {reject}" for reject in self.rejects]
         return "\n".join(lines)
 

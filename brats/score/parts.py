@@ -23,7 +23,7 @@ READERS = 8  # parts read at a time; on S3 their latencies overlap
 
 @dataclass(frozen=True, kw_only=True)
 class Part:
-    """One case: the size of what it was made from, its metric rows, or why there are none."""
+    """One case: the size of what it was made from, its metric rows, or why there are none, and its warnings."""
 
     case_id: str
     source_bytes: int
@@ -31,6 +31,7 @@ class Part:
     cases: Sequence[MetricRow] = ()
     slices: Sequence[MetricRow] = ()
     notebook: Sequence[MetricRow] = ()
+    warnings: Sequence[str] = ()
 
     @property
     def is_complete(self) -> bool:
@@ -63,6 +64,7 @@ def write_part(out: str, part: Part) -> None:
         "cases": list(part.cases),
         "slices": list(part.slices),
         "notebook": list(part.notebook),
+        "warnings": list(part.warnings),
     }
     storage.write_bytes(part_path(out, part.case_id), json.dumps(document, allow_nan=False).encode())
 
@@ -115,6 +117,7 @@ def _read_part(path: str) -> Part:
 
 
 def _to_part(document: dict[str, Any]) -> Part:
+    document.setdefault("warnings", [])  # of before there were any
     _check_fields(document, {item.name for item in dataclasses.fields(Part)})
     reject = document.pop("reject")
     return Part(reject=Reject(**reject) if reject else None, **document)

@@ -7,25 +7,28 @@ from typing import Any
 import pyarrow as pa
 
 from brats import storage
+from brats.data.plausibility import Warned, warning_lines
 from brats.data.rejects import Reject, check_rejects, write_rejects
 from brats.errors import BratsError
-from brats.score.parts import read_parts
+from brats.score.parts import parts_dir, read_parts
 from brats.score.summary import SUMMARY, format_summary, summarise
 from brats.score.tables import CASE_METRICS, NOTEBOOK, SLICES, MetricRow, TableName, metrics_dir, metrics_path
 
 
 @dataclass(frozen=True)
 class Results:
-    """What was scored: the folder of the tables, the number of usable cases, their statistics, and the rejects."""
+    """What was scored: the folder of the tables, the number of usable cases, statistics, rejects and warnings."""
 
     out: str
     n_cases: int
     statistics: pa.Table
     rejects: list[Reject]
+    warnings: list[Warned]
 
     def summary(self) -> str:
         """The scores as a small table, for the console."""
         lines = [format_summary(self.statistics)]
+        lines += warning_lines(self.warnings, parts_dir(self.out))
         lines += [f"  rejected {reject}" for reject in self.rejects]
         lines.append(f"metrics  {metrics_dir(self.out)} ({self.n_cases} cases)")
         return "\n".join(lines)
@@ -55,7 +58,8 @@ def write_results(
         config=config,
     )
     check_rejects(rejects, strict=strict)
-    return Results(out, len(usable), statistics, rejects)
+    warnings = [Warned(part.case_id, text) for part in usable for text in part.warnings]
+    return Results(out, len(usable), statistics, rejects, warnings)
 
 
 def write_metric_tables(
