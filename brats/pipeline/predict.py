@@ -52,7 +52,7 @@ def predict(config: PredictConfig) -> Results:
         if not is_done(parts.get(item.case_id), item.source_bytes) or _lacks_nifti(parts[item.case_id], config)
     ]
     say("predict", f"{len(items)} cases of {data}; {len(items) - len(todo)} done before")
-    _warn_of_training_cases(items, card.trained_on)
+    warn_of_training_cases(items, card.trained_on)
     if todo:
         placement = place_workers(config.device, config.workers, cpu_workers=0, wait_minutes=config.wait_minutes)
         _predict_items(todo, config, card.inputs.modalities, placement)
@@ -66,11 +66,11 @@ def _lacks_nifti(part: Part, config: PredictConfig) -> bool:
     return config.nifti and part.reject is None and not storage.exists(path)
 
 
-def _warn_of_training_cases(items: Collection[Item], trained_on: Mapping[str, Mapping[str, str]]) -> None:
+def warn_of_training_cases(items: Collection[Item], trained_on: Mapping[str, Mapping[str, str]]) -> None:
     """Say which cases the model knows: by case, by patient and, of prepared cases, by the hash of their brain."""
     patients = {case["patient_id"] for case in trained_on.values()}
-    hashes = {case["voxel_hash"] for case in trained_on.values()}
-    if any(not voxel_hash.startswith(HASH_VERSION) for voxel_hash in hashes):
+    hashes = {case["voxel_hash"] for case in trained_on.values() if case["voxel_hash"].startswith(HASH_VERSION)}
+    if any(not case["voxel_hash"].startswith(HASH_VERSION) for case in trained_on.values()):
         say(
             "predict",
             "the model has voxel hashes of an earlier version of brats-ray: cases that it was trained on are known "

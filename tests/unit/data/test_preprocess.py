@@ -6,6 +6,7 @@ import nibabel as nib
 import numpy as np
 import numpy.typing as npt
 import pytest
+import xxhash
 
 from brats.data.background import Background
 from brats.data.case import Array, Box, crop
@@ -146,6 +147,69 @@ def test_the_background_of_each_modality_is_left_out_of_its_own_statistics() -> 
     assert (case.intensities["flair"].background, case.intensities["t1"].background) == (0, -5)
 
 
+# Values around the brain that are nearly its background
+
+HEAD = (24, 20, 16)
+NOISE = np.random.default_rng(7).uniform(-1, 1, HEAD)
+
+
+def head() -> Array:
+    """A brain of 12 x 10 x 8 voxels of whole numbers from 100 to 500 in a volume of 0."""
+    voxels = np.zeros(HEAD, np.int16)
+    voxels[6:18, 5:15, 4:12] = np.linspace(100, 500, 960).round().reshape(12, 10, 8)
+    return voxels
+
+
+def scaled_by_nibabel(values: Array, path: Path) -> CaseFiles:
+    """A case whose only image is stored in int16 with a scaling."""
+    image = nib.Nifti1Image(values, LPS)
+    image.set_data_dtype(np.int16)
+    nib.save(image, path / "case_flair.nii.gz")
+    return find_cases(str(path), ["flair"]).cases[0]
+
+
+@pytest.mark.parametrize("size", [0, 1e-6, 0.5])
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_noise_and_ringing_around_the_brain_change_nothing(size: float, dtype: str) -> None:
+    clean = case_of(flair=head())
+    noisy = case_of(flair=np.where(head() == 0, size * NOISE, head()).astype(dtype))
+    assert noisy.box == clean.box == Box(start=(6, 5, 4), stop=(18, 15, 12))
+    assert noisy.voxel_hash == clean.voxel_hash
+    one, other = noisy.intensities["flair"], clean.intensities["flair"]
+    assert (one.mean, one.std) == pytest.approx((other.mean, other.std), rel=1e-12)
+    np.testing.assert_array_equal(noisy.images["flair"], clean.images["flair"])
+
+
+def test_an_image_scored_with_noise_around_the_brain_has_the_same_brain_and_the_same_input() -> None:
+    clean, values = case_of(flair=head()), head().astype(np.float64)
+    scored = np.where(values == 0, 1e-6 * NOISE, 0) + (values - 300) / 40
+    case = case_of(flair=scored.astype(np.float32))
+    assert case.box == clean.box
+    inputs = []
+    for one in (clean, case):
+        offset, scale = one.intensities["flair"].raw_offset_scale()
+        inputs.append((one.images["flair"] - offset) / scale)
+    np.testing.assert_allclose(inputs[0], inputs[1], atol=1e-5)
+
+
+def test_ringing_in_integers_that_are_scaled_is_background(tmp_path: Path) -> None:
+    clean = case_of(flair=head())
+    case = read_case(scaled_by_nibabel(np.where(head() == 0, 0.3 * NOISE, head()), tmp_path), ["flair"])
+    assert case.images["flair"].dtype == np.int16
+    assert case.box.shape == clean.box.shape
+    intensity, expected = case.intensities["flair"], clean.intensities["flair"]
+    assert intensity.slope != 1
+    assert (intensity.mean, intensity.std) == pytest.approx((expected.mean, expected.std), rel=1e-4)
+
+
+def test_images_are_stored_as_they_are_with_the_noise_beside_the_brain() -> None:
+    voxels = np.where(head() == 0, 1e-6 * NOISE, head()).astype(np.float32)
+    voxels[6, 5, 4] = 1e-6
+    case = case_of(flair=voxels)
+    np.testing.assert_array_equal(case.images["flair"], crop(voxels, case.box))
+    assert not case.intensities["flair"].is_brain(case.images["flair"])[0, 0, 0]
+
+
 # Cases that cannot be used
 
 
@@ -201,6 +265,12 @@ def test_the_hash_changes_with_one_voxel() -> None:
     changed = brain()
     changed[2, 1, 1] += 1
     assert case_of(flair=changed).voxel_hash != case_of(flair=brain()).voxel_hash
+
+
+def test_the_hash_begins_with_its_version() -> None:
+    image = np.array([[[0, 1, 2]]], np.int16)
+    expected = xxhash.xxh3_128_hexdigest(np.array([1, 2], "<f4").tobytes())
+    assert hash_brain(image, volume_of(image), ZERO) == f"v2:{expected}"
 
 
 def test_the_hash_does_not_depend_on_labels() -> None:
