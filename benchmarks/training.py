@@ -150,7 +150,7 @@ def _normalised_slices(job: Job) -> list[dict[str, Any]]:
     items: list[dict[str, Any]] = []
     for batch in in_memory(dataclasses.replace(job, config=dataclasses.replace(job.config, epochs=1))):
         slices = batch.slices
-        arrays = (slices.images, slices.offset, slices.scale, slices.background)
+        arrays = (slices.images, slices.offset, slices.scale, slices.background, slices.tolerance)
         images = normalise(*(torch.from_numpy(array) for array in arrays)).contiguous()
         items += [
             {"image": image.clone(), "label": torch.from_numpy(label.copy())[None]}

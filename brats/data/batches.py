@@ -82,13 +82,15 @@ class SliceBatch:
     """Slices padded to one size with each image's background: all that the network's input is computed from.
 
     images: (B, C, H, W), raw values: int16 where all fit, else float32
-    offset, scale, background: (B, C); the input is `(raw - offset) / scale`, and 0 where raw == background
+    offset, scale: (B, C); the input is `(raw - offset) / scale`
+    background, tolerance: (B, C); it is 0 where `|raw - background| <= tolerance`
     """
 
     images: Array
     offset: Floats
     scale: Floats
     background: Floats
+    tolerance: Floats
 
 
 def stack_slices(stacks: Sequence[Stack], size: tuple[int, int]) -> SliceBatch:
@@ -96,7 +98,6 @@ def stack_slices(stacks: Sequence[Stack], size: tuple[int, int]) -> SliceBatch:
     counts = [len(stack.channels[0]) for stack in stacks]
     intensities = [stack.intensities for stack in stacks]
     dtype = common_dtype({item.dtype for items in intensities for item in items})
-    background = np.array([[item.background for item in items] for items in intensities], np.float32)
     images = np.empty((sum(counts), len(intensities[0]), *size), dtype)
     first = 0
     for stack, count in zip(stacks, counts, strict=True):
@@ -106,13 +107,13 @@ def stack_slices(stacks: Sequence[Stack], size: tuple[int, int]) -> SliceBatch:
             padded[:, height:] = padded[:, :, width:] = intensity.background
             padded[:, :height, :width] = raw
         first += count
-    offset_scale = np.array([[item.raw_offset_scale() for item in items] for items in intensities], np.float32)
-    return SliceBatch(
-        images=images,
-        offset=np.repeat(offset_scale[..., 0], counts, axis=0),
-        scale=np.repeat(offset_scale[..., 1], counts, axis=0),
-        background=np.repeat(background, counts, axis=0),
-    )
+    numbers = [
+        [(*item.raw_offset_scale(), item.background, item.tolerance) for item in items] for items in intensities
+    ]
+    offset, scale, background, tolerance = np.moveaxis(
+        np.repeat(np.array(numbers, np.float32), counts, axis=0), -1, 0
+    ).copy()
+    return SliceBatch(images=images, offset=offset, scale=scale, background=background, tolerance=tolerance)
 
 
 def case_batches(case: Case, inputs: InputSpec, batch_size: int) -> Iterator[SliceBatch]:
@@ -176,7 +177,8 @@ class WorkerBatch:
 
         n_slices, n_channels, height, width = row["shape"].as_py()
         per_channel = {
-            name: array(name, np.float32, n_slices, n_channels) for name in ("offset", "scale", "background")
+            name: array(name, np.float32, n_slices, n_channels)
+            for name in ("offset", "scale", "background", "tolerance")
         }
         return cls(
             epoch=row["epoch"].as_py(),

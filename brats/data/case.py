@@ -12,6 +12,7 @@ from typing import Any, Self
 import numpy as np
 import numpy.typing as npt
 
+from brats.data.background import Background
 from brats.data.volume import Grid, from_ras
 from brats.errors import CaseError
 from brats.labels import Labels, count_tissues
@@ -19,6 +20,9 @@ from brats.labels import Labels, count_tissues
 Array = npt.NDArray[Any]
 Description = dict[str, Any]
 """The metadata of a case, as JSON: of `Case.describe`."""
+
+HASH_VERSION = "v2:"
+"""How a voxel hash begins. Those of before have no version: SHA-256, with noise around the brain included."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,16 +72,28 @@ class Box:
 class Intensity:
     """How the raw values of one image become network input.
 
-    Values are `slope * raw + inter`. Mean and standard deviation are of the values of the voxels that are not
-    background; `background` is a raw value, 0 in every BraTS edition.
+    Values are `slope * raw + inter`. Mean and standard deviation are of the values of the brain: the voxels that
+    are not background. Background is what lies at most `tolerance` away from `background`, both raw values, and
+    both 0 in every BraTS edition.
     """
 
     dtype: str
     slope: float
     inter: float
     background: float
+    tolerance: float = 0.0
     mean: float
     std: float
+
+    def is_brain(self, image: Array) -> npt.NDArray[np.bool_]:
+        """Where the raw values of the image, or of a part of it, are not background."""
+        return Background(self.background, self.tolerance).is_brain(image)
+
+    @property
+    def background_is_zero(self) -> bool:
+        """Whether the background stands for the value 0, as nearly as the tolerance or the integers allow."""
+        precision = max(self.tolerance, 0.0 if np.dtype(self.dtype).kind == "f" else 0.5)
+        return abs(self.background - (0 - self.inter) / self.slope) <= precision
 
     def raw_offset_scale(self) -> tuple[float, float]:
         """Offset and scale of the raw values: `(raw - offset) / scale` has mean 0 and std 1."""
@@ -91,6 +107,7 @@ class Case:
     images: raw values of each modality, (Z, H, W), in the file's own dtype
     labels: (Z, H, W), None for a case without segmentation
     box:    where the crop lies in the RAS+ volume; slice k of the crop is z = box.start[2] + k
+    warnings: of `brats.data.plausibility`
     """
 
     case_id: str
@@ -163,6 +180,7 @@ class Case:
             "box": asdict(self.box),
             "voxel_hash": self.voxel_hash,
             "source_bytes": self.source_bytes,
+            "warnings": list(self.warnings),
             "tissues": None if labels is None else count_tissues(labels),
             "tumour_per_slice": None if labels is None else np.count_nonzero(labels, axis=(1, 2)).tolist(),
         }
@@ -183,6 +201,7 @@ class Case:
             box=Box.from_json(value["box"]),
             voxel_hash=value["voxel_hash"],
             source_bytes=value["source_bytes"],
+            warnings=tuple(value["warnings"]),
         )
 
 

@@ -34,6 +34,7 @@ PREPARED_CASES = storage.TableKind(
             *((f"n_voxels_{tissue}", pa.int64()) for tissue in TISSUES),
             *((f"volume_ml_{region.lower()}", pa.float64()) for region in REGIONS),
             ("tumour_per_slice", pa.list_(pa.int32())),
+            ("warnings", pa.list_(pa.string())),
             ("voxel_hash", pa.string()),
             ("source_bytes", pa.int64()),
         ]
@@ -44,6 +45,7 @@ PREPARED_CASES = storage.TableKind(
         "shape, spacing_mm": "shape: of the source file, in its axes; spacing: X Y Z of the RAS+ volume",
         "first_slice, n_slices, height, width": "the crop: slices along z of the RAS+ volume, height x, width y",
         "tumour_per_slice": "tumour voxels in each slice of the crop",
+        "warnings": "what is implausible about the case, with the file and the figure; empty for a usual one",
         "voxel_hash": "of the brain voxels of the first modality: equal for one patient under two names",
         "source_bytes": "size of the source files together",
     },
@@ -104,6 +106,7 @@ def case_row(case: Description) -> dict[str, Any]:
             for region in REGIONS
         },
         "tumour_per_slice": case["tumour_per_slice"],
+        "warnings": case["warnings"],
         "voxel_hash": case["voxel_hash"],
         "source_bytes": case["source_bytes"],
     }

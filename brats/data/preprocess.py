@@ -3,7 +3,6 @@
 Axes: `X Y Z` voxel axes of a RAS+ volume; `Z H W` slices of a crop with H = X and W = Y.
 """
 
-import hashlib
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -11,9 +10,12 @@ from dataclasses import replace
 
 import numpy as np
 import numpy.typing as npt
+import xxhash
 
-from brats.data.case import Array, Box, Case, Intensity, crop
+from brats.data.background import Background, find_background
+from brats.data.case import HASH_VERSION, Array, Box, Case, Intensity, crop
 from brats.data.cases import CaseFiles
+from brats.data.plausibility import find_warnings
 from brats.data.volume import (
     Grid,
     Segmentation,
@@ -63,12 +65,12 @@ def crop_case(files: CaseFiles, volumes: Mapping[str, Volume], labels: Labels | 
     backgrounds = {name: find_background(volume) for name, volume in volumes.items()}
     first = next(iter(volumes))
     arrays = [(volume.voxels, volume.grid, backgrounds[name]) for name, volume in volumes.items()]
-    box = brain_box(arrays if labels is None else [*arrays, (labels, volumes[first].grid, 0.0)])
+    box = brain_box(arrays if labels is None else [*arrays, (labels, volumes[first].grid, Background(0))])
     if box is None:
         paths = ", ".join(file.path for name, file in files.images.items() if name in volumes)
         raise CaseError(paths, "every voxel has the background value; there is no brain in these images")
     images = {name: crop(volume.voxels, box) for name, volume in volumes.items()}
-    return Case(
+    case = Case(
         case_id=files.case_id,
         patient_id=files.patient_id,
         layout=files.layout,
@@ -85,22 +87,10 @@ def crop_case(files: CaseFiles, volumes: Mapping[str, Volume], labels: Labels | 
         voxel_hash=hash_brain(images[first], volumes[first], backgrounds[first]),
         source_bytes=files.source_bytes(list(volumes)),
     )
+    return replace(case, warnings=find_warnings(case, files))
 
 
-def find_background(volume: Volume) -> float:
-    """The raw value that means "outside the brain".
-
-    It is the number that the eight corners of the volume share: 0 in BraTS, something else in images that were
-    z-scored with their background. Where the corners differ, the raw value nearest to the value 0.
-    """
-    corners = np.unique(volume.voxels[np.ix_(*[(0, -1)] * 3)])
-    if len(corners) == 1:
-        return float(corners[0])
-    zero = (0 - volume.inter) / volume.slope
-    return zero if volume.voxels.dtype.kind == "f" else round(zero)
-
-
-def brain_box(volumes: Sequence[tuple[Array, Grid, float]]) -> Box | None:
+def brain_box(volumes: Sequence[tuple[Array, Grid, Background]]) -> Box | None:
     """The smallest box around every voxel of every volume that is not its background; None without any.
 
     volumes: images, and labels as one more, (X, Y, Z) in RAS+, each with its grid and its background. In real cases
@@ -114,14 +104,7 @@ def brain_box(volumes: Sequence[tuple[Array, Grid, float]]) -> Box | None:
     return Box(start=(x0, y0, z0), stop=(x1, y1, z1))
 
 
-def is_brain(image: Array, background: float) -> npt.NDArray[np.bool_]:
-    """Where raw values are not the background."""
-    number: float = int(background) if image.dtype.kind != "f" and float(background).is_integer() else background
-    brain: npt.NDArray[np.bool_] = image != number  # a float would make NumPy turn an image of integers into floats
-    return brain
-
-
-def used_box(voxels: Array, grid: Grid, background: float) -> Box | None:
+def used_box(voxels: Array, grid: Grid, background: Background) -> Box | None:
     """The smallest box around every voxel of a RAS+ volume that is not the background, None without any.
 
     Searched in the order of the file, in which NumPy's fast loops run; the box is reoriented instead of the voxels.
@@ -140,9 +123,9 @@ def used_box(voxels: Array, grid: Grid, background: float) -> Box | None:
     return Box(start=(x0, y0, first), stop=(x1, y1, stop)).in_ras_axes(grid)
 
 
-def _used(image: Array, background: float) -> Array:
+def _used(image: Array, background: Background) -> Array:
     """Not 0 where a voxel is not the background. Whole numbers over a background of 0 say so as they are."""
-    return image if background == 0 and image.dtype.kind != "f" else is_brain(image, background)
+    return image if background == Background(0) and image.dtype.kind != "f" else background.is_brain(image)
 
 
 def _range(used: npt.NDArray[np.bool_]) -> tuple[int, int]:
@@ -150,7 +133,7 @@ def _range(used: npt.NDArray[np.bool_]) -> tuple[int, int]:
     return int(indices[0]), int(indices[-1]) + 1
 
 
-def measure_intensity(image: Array, volume: Volume, background: float, path: str) -> Intensity:
+def measure_intensity(image: Array, volume: Volume, background: Background, path: str) -> Intensity:
     """Mean and standard deviation of the values of a cropped image's own non-background voxels.
 
     In one pass over blocks that the cache holds, and about the first of the numbers, so that no digits cancel out.
@@ -158,7 +141,7 @@ def measure_intensity(image: Array, volume: Volume, background: float, path: str
     n, first, total, squares = 0, 0.0, 0.0, 0.0
     for start in range(0, len(image), _BLOCK_SLICES):
         block = image[start : start + _BLOCK_SLICES]
-        brain: Array = block[is_brain(block, background)].astype(np.float64)
+        brain: Array = block[background.is_brain(block)].astype(np.float64)
         if not n and brain.size:
             first = float(brain[0])
         brain -= first
@@ -166,7 +149,7 @@ def measure_intensity(image: Array, volume: Volume, background: float, path: str
         total += float(brain.sum())
         squares += float(brain @ brain)
     if not n:
-        raise CaseError(path, f"every voxel is {background:g}; the image is empty")
+        raise CaseError(path, f"every voxel is {background.level:g}; the image is empty")
     if squares == 0:
         raise CaseError(path, f"every brain voxel is {first:g}; the image has no contrast")
     mean, std = first + total / n, math.sqrt(squares / n - (total / n) ** 2)
@@ -174,17 +157,18 @@ def measure_intensity(image: Array, volume: Volume, background: float, path: str
         dtype=image.dtype.str,
         slope=volume.slope,
         inter=volume.inter,
-        background=background,
+        background=background.level,
+        tolerance=background.tolerance,
         mean=mean * volume.slope + volume.inter,
         std=std * abs(volume.slope),
     )
 
 
-def hash_brain(image: Array, volume: Volume, background: float) -> str:
+def hash_brain(image: Array, volume: Volume, background: Background) -> str:
     """A hash of the values inside the brain: the same for one patient under two editions' names.
 
     It does not depend on the size of the volume around the brain, the dtype or the orientation of the file.
     """
-    brain: Array = image[is_brain(image, background)]
+    brain: Array = image[background.is_brain(image)]
     values: Array = brain if (volume.slope, volume.inter) == (1, 0) else brain * volume.slope + volume.inter
-    return hashlib.sha256(values.astype(np.float32).data).hexdigest()[:32]
+    return HASH_VERSION + xxhash.xxh3_128_hexdigest(values.astype(np.float32).data)

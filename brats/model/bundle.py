@@ -25,8 +25,8 @@ WEIGHTS, CARD = "model.safetensors", "model.json"
 EQUAL_ODDS = (0.5,) * len(REGIONS)  # thresholds where none have been chosen
 PACKAGES = ("torch", "segmentation-models-pytorch")  # that the network is made with
 NORMALISATION = (
-    "each modality minus the mean, over the standard deviation, of its own non-background voxels of the case; "
-    "background voxels are 0 afterwards"
+    "each modality minus the mean, over the standard deviation, of its own brain voxels of the case, those farther "
+    "from the background than its tolerance; background voxels are 0 afterwards"
 )
 
 

@@ -17,7 +17,7 @@ from brats.cluster.placement import Placement, place_workers
 from brats.cluster.preflight import check_gpus
 from brats.config import PredictConfig
 from brats.console import say
-from brats.data.case import Case
+from brats.data.case import HASH_VERSION, Case
 from brats.data.items import Item, PreparedCase, find_items, read_source
 from brats.data.masks import nifti_path, write_masks
 from brats.data.rejects import Reject
@@ -63,7 +63,7 @@ def _predict(config: PredictConfig, ownership: Ownership) -> Results:
     say("predict", f"{len(items)} cases of {data}; {len(items) - len(todo)} done before")
     for note in notes:
         say("predict", note)
-    _warn_of_training_cases(items, card.trained_on)
+    warn_of_training_cases(items, card.trained_on)
     if todo:
         placement = place_workers(config.device, config.workers, cpu_workers=0, wait_minutes=config.wait_minutes)
         _predict_items(todo, config, card.inputs.modalities, placement)
@@ -78,9 +78,16 @@ def _lacks_nifti(part: Part, config: PredictConfig) -> bool:
     return config.nifti and part.reject is None and not storage.exists(path)
 
 
-def _warn_of_training_cases(items: Collection[Item], trained_on: Mapping[str, Mapping[str, str]]) -> None:
+def warn_of_training_cases(items: Collection[Item], trained_on: Mapping[str, Mapping[str, str]]) -> None:
+    """Say which cases the model knows: by case, by patient and, of prepared cases, by the hash of their brain."""
     patients = {case["patient_id"] for case in trained_on.values()}
-    hashes = {case["voxel_hash"] for case in trained_on.values()}
+    hashes = {case["voxel_hash"] for case in trained_on.values() if case["voxel_hash"].startswith(HASH_VERSION)}
+    if any(not case["voxel_hash"].startswith(HASH_VERSION) for case in trained_on.values()):
+        say(
+            "predict",
+            "the model has voxel hashes of an earlier version of brats-ray: cases that it was trained on are known "
+            "by case and patient id alone, not by their voxels",
+        )
     seen = [
         item.case_id
         for item in items
@@ -182,4 +189,4 @@ def score_case(item: Item, case: Case, predicted: Labels) -> Part:
             n_outside=case.n_outside,
             first_slice=case.source_box.start[2],
         )
-    return Part(case_id=item.case_id, source_bytes=item.source_bytes, **rows)
+    return Part(case_id=item.case_id, source_bytes=item.source_bytes, warnings=case.warnings, **rows)

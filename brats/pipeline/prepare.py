@@ -26,6 +26,7 @@ from brats.data.dataset import (
     slices_path,
 )
 from brats.data.layouts import LAYOUTS
+from brats.data.plausibility import Warned, warning_lines
 from brats.data.preprocess import read_case
 from brats.data.rejects import Reject, check_rejects, write_rejects
 from brats.data.slices import SliceFile, encode_case
@@ -51,6 +52,8 @@ class Prepared:
         lines = [f"prepared {len(self.cases)} cases ({', '.join(parts)}) in {self.out}"]
         lines.append(f"  coding {count_codings(row['coding'] for row in self.cases)}")
         lines += [f"  same patient: {', '.join(names)}" for names in self.duplicates()]
+        warnings = [Warned(row["case_id"], text) for row in self.cases for text in row["warnings"]]
+        lines += warning_lines(warnings, f"the column warnings of {cases_path(self.out)}")
         lines += [f"  rejected {reject}" for reject in self.rejects]
         return "\n".join(lines)
 

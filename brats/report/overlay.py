@@ -75,7 +75,7 @@ def grey_levels(image: Array, intensity: Intensity, index: int) -> npt.NDArray[n
 
     One window serves the whole crop, so that slices of one case compare.
     """
-    inside = image != intensity.background
+    inside = intensity.is_brain(image)
     low, high = np.percentile(intensity.slope * image[inside] + intensity.inter, WINDOW_PERCENTILES)
     values = intensity.slope * image[index] + intensity.inter
     levels = np.clip((values - low) / max(high - low, np.finfo(np.float64).tiny), 0, 1)

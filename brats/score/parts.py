@@ -24,7 +24,7 @@ READERS = 8  # parts read at a time; on S3 their latencies overlap
 
 @dataclass(frozen=True, kw_only=True)
 class Part:
-    """One case: the size of what it was made from, its metric rows, or why there are none."""
+    """One case: the size of what it was made from, its metric rows, or why there are none, and its warnings."""
 
     case_id: str
     source_bytes: int
@@ -34,6 +34,7 @@ class Part:
     notebook: Sequence[MetricRow] = ()
     code_counts: CodeCounts = ()
     """Of the prediction, where its codes are those of another program."""
+    warnings: Sequence[str] = ()
 
     @property
     def is_complete(self) -> bool:
@@ -67,6 +68,7 @@ def write_part(out: str, part: Part) -> None:
         "slices": list(part.slices),
         "notebook": list(part.notebook),
         "code_counts": list(part.code_counts),
+        "warnings": list(part.warnings),
     }
     storage.write_bytes(part_path(out, part.case_id), json.dumps(document, allow_nan=False).encode())
 
@@ -120,6 +122,7 @@ def _read_part(path: str) -> Part:
 
 def _to_part(document: dict[str, Any]) -> Part:
     document.setdefault("code_counts", [])  # of before there were any
+    document.setdefault("warnings", [])  # of before there were any
     _check_fields(document, {item.name for item in dataclasses.fields(Part)})
     reject = document.pop("reject")
     return Part(reject=Reject(**reject) if reject else None, **document)

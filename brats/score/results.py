@@ -7,17 +7,18 @@ from typing import Any
 import pyarrow as pa
 
 from brats import storage
+from brats.data.plausibility import Warned, warning_lines
 from brats.data.rejects import Reject, check_rejects, write_rejects
 from brats.errors import BratsError
 from brats.score.label_orders import CodeCounts
-from brats.score.parts import read_parts
+from brats.score.parts import parts_dir, read_parts
 from brats.score.summary import SUMMARY, format_summary, summarise
 from brats.score.tables import CASE_METRICS, NOTEBOOK, SLICES, MetricRow, TableName, metrics_dir, metrics_path
 
 
 @dataclass(frozen=True)
 class Results:
-    """What was scored: the folder of the tables, the number of usable cases, their statistics, and the rejects.
+    """What was scored: the folder of the tables, the number of usable cases, statistics, rejects and warnings.
 
     code_counts: of the predictions, by case, where they are those of another program
     doubts:      what makes the scores doubtful, a line each
@@ -27,12 +28,14 @@ class Results:
     n_cases: int
     statistics: pa.Table
     rejects: list[Reject]
+    warnings: list[Warned] = field(default_factory=list)
     code_counts: Mapping[str, CodeCounts] = field(default_factory=dict)
     doubts: Sequence[str] = ()
 
     def summary(self) -> str:
         """The scores as a small table, for the console."""
         lines = [format_summary(self.statistics)]
+        lines += warning_lines(self.warnings, parts_dir(self.out))
         lines += [f"  rejected {reject}" for reject in self.rejects]
         lines += [f"WARNING: {doubt}" for doubt in self.doubts]
         lines.append(f"metrics  {metrics_dir(self.out)} ({self.n_cases} cases)")
@@ -64,7 +67,8 @@ def write_results(
     )
     check_rejects(rejects, strict=strict)
     code_counts = {part.case_id: part.code_counts for part in usable if part.code_counts}
-    return Results(out, len(usable), statistics, rejects, code_counts=code_counts)
+    warnings = [Warned(part.case_id, text) for part in usable for text in part.warnings]
+    return Results(out, len(usable), statistics, rejects, warnings, code_counts)
 
 
 def write_metric_tables(

@@ -17,12 +17,13 @@ from brats.cluster.placement import Placement
 from brats.config import PredictConfig, PrepareConfig
 from brats.data.batches import InputSpec
 from brats.data.dataset import read_case_table
+from brats.data.items import Item, PreparedCase
 from brats.data.masks import MASK
 from brats.data.run_split import SPLIT
 from brats.errors import BratsError, BundleError, ConfigError, StorageError
 from brats.model.bundle import ModelCard, save_bundle
 from brats.model.unet import build_unet
-from brats.pipeline.predict import predict, predictor_cpus
+from brats.pipeline.predict import predict, predictor_cpus, warn_of_training_cases
 from brats.pipeline.prepare import prepare
 from brats.score.results import Results
 from tests.support.synthetic import file_path, write_case
@@ -41,7 +42,7 @@ def make_bundle(folder: Path, *, modalities: tuple[str, ...] = ("flair", "t1ce")
         inputs=InputSpec(modalities=modalities),
         epoch=1,
         val_dice=0.5,
-        trained_on={"case_0": {"patient_id": "case_0", "voxel_hash": "0" * 32}},
+        trained_on={"case_0": {"patient_id": "case_0", "voxel_hash": "v2:" + "0" * 32}},
     )
     save_bundle(str(folder), network.state_dict(), card)
     return folder
@@ -162,10 +163,23 @@ def test_predicting_cases_of_the_training_is_said_aloud(
     bundle: Path, predicted: Path, cases: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     run(bundle, cases, predicted, nifti=True)
-    assert (
-        "WARNING: the model was trained or chosen on the patients of 1 of these cases (case_0)"
-        in capsys.readouterr().out
-    )
+    said = capsys.readouterr().out
+    assert "WARNING: the model was trained or chosen on the patients of 1 of these cases (case_0)" in said
+    assert "voxel hashes" not in said
+
+
+@pytest.mark.parametrize(("voxel_hash", "seen"), [("v2:0123", True), ("0123", False)])
+def test_training_case_under_another_name_is_known_by_its_hash_unless_the_hash_is_of_an_earlier_version(
+    capsys: pytest.CaptureFixture[str], voxel_hash: str, seen: bool
+) -> None:
+    source = PreparedCase(path="", voxel_hash=voxel_hash)
+    item = Item(case_id="other", patient_id="other", split=None, source=source, source_bytes=1)
+    warn_of_training_cases([item], {"case": {"patient_id": "patient", "voxel_hash": voxel_hash}})
+    said = capsys.readouterr().out
+    assert ("the patients of 1 of these cases (other)" in said) == seen
+    assert ("voxel hashes of an earlier version" in said) == (not seen)
+    warn_of_training_cases([item], {"other": {"patient_id": "patient", "voxel_hash": "0"}})
+    assert "the patients of 1 of these cases (other)" in capsys.readouterr().out
 
 
 def test_bad_case_is_rejected_and_the_good_ones_are_scored(bundle: Path, cases: Path, tmp_path: Path) -> None:

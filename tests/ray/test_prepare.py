@@ -284,6 +284,29 @@ def test_every_bad_case_is_rejected_by_name_and_the_good_ones_finish(tmp_path: P
     assert sorted(os.listdir(out / "slices")) == [f"good_{number}.parquet" for number in range(4)]
 
 
+def test_implausible_case_is_prepared_with_its_warning_in_table_and_summary(tmp_path: Path) -> None:
+    """Beside one whose background is noise, which is not in its crop."""
+    data, out, random = tmp_path / "data", tmp_path / "out", np.random.default_rng(0)
+    for name, lowest, highest in (("clean", 0.0, 0.0), ("noisy", -1e-6, 1e-6), ("filled", 5, 60)):
+        path = file_path(write_case(str(data), name, modalities=("flair",)), name, "flair")
+        voxels = np.asarray(nib.Nifti1Image.from_filename(path).dataobj, np.float32)
+        air = random.uniform(lowest, highest, voxels.shape)
+        save(np.where(voxels == 0, air, voxels).astype(np.float32), path)
+    prepared = run(data, out, modalities=("flair",))
+    table = pd.read_parquet(out / "cases.parquet").set_index("case_id")
+    warning = "filled_flair.nii.gz: 100% of the volume is brain, more than 70%; is what surrounds it removed?"
+    assert {name: list(warnings) for name, warnings in table.warnings.items()} == {
+        **{"clean": [], "noisy": []},
+        "filled": [warning],
+    }
+    assert [line for line in prepared.summary().splitlines() if line.startswith("  warning")] == [
+        f"  warning filled: {warning}"
+    ]
+    assert table.patient_id["clean"] == table.patient_id["noisy"]  # of one hash
+    columns = ["first_slice", "n_slices", "height", "width", "voxel_hash"]
+    assert table.loc["clean", columns].equals(table.loc["noisy", columns])
+
+
 def test_strict_fails_after_the_good_cases_are_done(tmp_path: Path) -> None:
     data, out = tmp_path / "data", tmp_path / "out"
     _missing_modality(write_case(str(data), "bad"))

@@ -110,6 +110,16 @@ def assert_same_case(one: Case, other: Case) -> None:
         assert other.labels is None
     else:
         np.testing.assert_array_equal(np.asarray(other.labels), one.labels)
-    for field in ("case_id", "patient_id", "layout", "grade", "grid", "box", "voxel_hash", "source_bytes"):
+    for field in (
+        "case_id",
+        "patient_id",
+        "layout",
+        "grade",
+        "grid",
+        "box",
+        "voxel_hash",
+        "source_bytes",
+        "warnings",
+    ):
         assert getattr(other, field) == getattr(one, field)
     assert dict(other.intensities) == dict(one.intensities)

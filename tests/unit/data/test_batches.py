@@ -125,6 +125,7 @@ def test_a_batch_holds_slices_of_several_cases_at_the_top_left_over_their_backgr
     assert shard.labels.shape == (3, 8, 6)
     assert shard.labels.dtype == np.uint8
     assert batch.background.tolist() == [[0, 0], [-7, 0], [0, 0]]
+    assert not batch.tolerance.any()
     for position, (case, row) in enumerate(((second, 2), (first, 0), (second, 2))):
         assert case.labels is not None
         expected = np.zeros((8, 6))
@@ -158,6 +159,13 @@ def test_padding_is_recognised_as_background_whatever_the_number_type(dtype: str
     is_background = batch.images[0, 0].astype(np.float32) == batch.background[0, 0]
     assert is_background.sum() == 7 * 7 - 5 * 4
     assert not is_background[:5, :4].any()
+
+
+def test_a_batch_has_the_tolerance_of_every_image(tmp_path: Path) -> None:
+    flair, t1 = image(0, np.float32, 10, 40.5), image(1, np.int16, 1, 99)
+    write_prepared(str(tmp_path), [case_of("a", labels_of(), flair=flair, t1=t1)])
+    batch = read_rows(str(tmp_path), [("a", 0), ("a", 2)], ["t1", "flair"], (7, 7)).slices
+    np.testing.assert_array_equal(batch.tolerance, np.array([[0, 0.0405]] * 2, np.float32))
 
 
 def test_a_batch_of_cases_without_segmentation_is_refused_by_name(tmp_path: Path) -> None:
@@ -240,7 +248,8 @@ def through_arrow(row: dict[str, Any]) -> dict[str, pa.Scalar]:
 @pytest.mark.parametrize("dtype", [np.int16, np.float32])
 def test_a_shard_comes_back_from_its_row_bit_for_bit_and_may_be_written_to(dtype: npt.DTypeLike) -> None:
     random = np.random.default_rng(0)
-    columns = {name: random.normal(size=(3, 2)).astype(np.float32) for name in ("offset", "scale", "background")}
+    names = ("offset", "scale", "background", "tolerance")
+    columns = {name: random.normal(size=(3, 2)).astype(np.float32) for name in names}
     images = random.normal(0, 1000, (3, 2, 8, 6)).astype(dtype)
     shard = WorkerBatch(
         epoch=3,
@@ -263,5 +272,5 @@ def test_a_row_has_its_arrays_as_plain_bytes(prepared: str) -> None:
     row = training_set(prepared, ("flair",), (8, 6)).read_shard(PLANNED, 0, 1).to_row()
     assert (row["dtype"], row["shape"]) == ("<i2", [3, 1, 8, 6])
     assert {name for name, value in row.items() if type(value) is bytes} == {
-        *("images", "offset", "scale", "background", "labels")
+        *("images", "offset", "scale", "background", "tolerance", "labels")
     }

@@ -1,5 +1,6 @@
 """A case: boxes in either axes, the crop in its place in the source file, and its description."""
 
+import dataclasses
 import json
 import math
 
@@ -167,6 +168,31 @@ def test_offset_and_scale_undo_slope_and_intercept() -> None:
     assert intensity.raw_offset_scale() == (20, 4)  # 2 * 20 - 10 is 30, and 2 * 4 is 8
 
 
+def test_brain_of_an_image_is_what_lies_beyond_the_tolerance_of_its_background() -> None:
+    intensity = Intensity(dtype="<f4", slope=1, inter=0, background=-2, tolerance=0.5, mean=3, std=1)
+    assert intensity.is_brain(np.array([-3, -2.5, -2, -1.5, 0, 3], np.float32)).tolist() == [
+        *[True, False, False, False, True, True]
+    ]
+
+
+@pytest.mark.parametrize(
+    ("dtype", "slope", "inter", "background", "tolerance", "expected"),
+    [
+        ("<i2", 1, 0, 0, 0, True),
+        ("<i2", 1, 0, 1, 0, False),
+        ("<i2", 0.01, 2.003, -200, 0, True),  # of integers the nearest to the value 0: -200.3
+        ("<i2", 0.01, 2.003, -201, 0, False),
+        ("<f4", 1, 0, 1e-6, 0.5, True),
+        ("<f4", 1, 0, -8, 0.01, False),
+    ],
+)
+def test_background_stands_for_0_as_nearly_as_tolerance_and_integers_allow(
+    dtype: str, slope: float, inter: float, background: float, tolerance: float, expected: bool
+) -> None:
+    scaling = {"dtype": dtype, "slope": slope, "inter": inter, "mean": 1, "std": 1}
+    assert Intensity(background=background, tolerance=tolerance, **scaling).background_is_zero == expected  # type: ignore[arg-type]
+
+
 # Its description
 
 
@@ -183,6 +209,7 @@ def test_case_comes_back_from_the_text_of_its_description(dtype: npt.DTypeLike, 
     flair, t1 = image(0, dtype, 0.1, 99.9, background=-3.25), image(1, np.uint8, 1, 99)
     labels = labels_of() if labelled else None
     case = case_of("a", labels, slope=0.1, inter=-5, grid=oblique_grid(), flair=flair, t1=t1)
+    case = dataclasses.replace(case, warnings=("a_flair.nii.gz: odd",))
     description = json.loads(json.dumps(case.describe()))
     assert_same_case(case, Case.from_description(description, case.images, case.labels))
 

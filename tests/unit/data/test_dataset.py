@@ -1,5 +1,6 @@
 """The folder of a prepared dataset: its table of cases, a row per case, and where a case lies."""
 
+import dataclasses
 import json
 from pathlib import Path
 
@@ -35,6 +36,11 @@ def test_the_row_of_an_unlabelled_case_has_nulls_where_the_reference_would_count
         *("volume_ml_wt", "volume_ml_tc", "volume_ml_et"),
         "tumour_per_slice",
     ]
+
+
+def test_the_row_of_a_case_has_its_warnings() -> None:
+    case = dataclasses.replace(case_of(flair=image(0, np.int16, 1, 99)), warnings=("case_flair.nii.gz: odd",))
+    assert case_row(json.loads(json.dumps(case.describe())))["warnings"] == ["case_flair.nii.gz: odd"]
 
 
 def test_the_row_of_a_case_without_tumour_has_zeros() -> None:

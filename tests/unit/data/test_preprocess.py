@@ -6,13 +6,14 @@ import nibabel as nib
 import numpy as np
 import numpy.typing as npt
 import pytest
+import xxhash
 
+from brats.data.background import Background
 from brats.data.case import Array, Box, crop
 from brats.data.cases import CaseFiles, find_cases
 from brats.data.preprocess import (
     brain_box,
     crop_case,
-    find_background,
     hash_brain,
     measure_intensity,
     read_case,
@@ -24,6 +25,7 @@ from tests.support.volumes import ORIENTATIONS, case_of, files_of, grid_of, orie
 
 SHAPE = (6, 5, 4)
 GRID = grid_of(SHAPE)
+ZERO = Background(0)
 LPS = np.array([[-1.0, 0, 0, 0], [0, -1, 0, 239], [0, 0, 1, 0], [0, 0, 0, 1]])
 
 
@@ -41,21 +43,21 @@ def test_the_box_is_the_smallest_around_every_mask() -> None:
     first, second = np.zeros(SHAPE, bool), np.zeros(SHAPE, bool)
     first[2, 1, 3] = True
     second[4, 2, 1] = True
-    box = brain_box([(first, GRID, 0.0), (second, GRID, 0.0)])
+    box = brain_box([(first, GRID, ZERO), (second, GRID, ZERO)])
     assert box == Box(start=(2, 1, 1), stop=(5, 3, 4))
 
 
 def test_an_image_of_background_alone_leaves_the_box_to_the_others() -> None:
     empty, mask = np.zeros(SHAPE, np.int16), np.zeros(SHAPE, np.uint8)
     mask[2, 1, 3] = 1
-    assert brain_box([(empty, GRID, 0.0), (mask, GRID, 0.0)]) == Box(start=(2, 1, 3), stop=(3, 2, 4))
+    assert brain_box([(empty, GRID, ZERO), (mask, GRID, ZERO)]) == Box(start=(2, 1, 3), stop=(3, 2, 4))
 
 
 def test_the_box_may_be_the_whole_volume_or_one_voxel() -> None:
-    assert used_box(np.ones(SHAPE, bool), GRID, 0) == Box(start=(0, 0, 0), stop=SHAPE)
+    assert used_box(np.ones(SHAPE, bool), GRID, ZERO) == Box(start=(0, 0, 0), stop=SHAPE)
     mask = np.zeros(SHAPE, bool)
     mask[5, 4, 3] = True
-    assert used_box(mask, GRID, 0) == Box(start=(5, 4, 3), stop=SHAPE)
+    assert used_box(mask, GRID, ZERO) == Box(start=(5, 4, 3), stop=SHAPE)
 
 
 @pytest.mark.parametrize(("order", "flips"), ORIENTATIONS)
@@ -69,7 +71,7 @@ def test_the_box_is_found_in_every_orientation(
     expected = Box(start=(1, 2, 1), stop=(5, 8, 4))
     assert (list(expected.start), list(expected.stop)) == (used.min(0).tolist(), (used.max(0) + 1).tolist())
     grid = oriented_grid((7, 9, 5), order, flips)
-    assert used_box(stored(voxels, grid), grid, float(voxels[0, 0, 0])) == expected
+    assert used_box(stored(voxels, grid), grid, Background(float(voxels[0, 0, 0]))) == expected
 
 
 @pytest.mark.parametrize(("order", "flips"), ORIENTATIONS)
@@ -80,12 +82,12 @@ def test_the_box_of_labels_is_found_whatever_orientation_they_are_stored_in(
     labels[1, 2:6, 3], labels[4, 7, 1] = NCR, ET
     grid_of_images = oriented_grid((7, 9, 5), (2, 0, 1), (1, -1, 1))
     own_grid = oriented_grid((7, 9, 5), order, flips)
-    assert used_box(stored(labels, own_grid), grid_of_images, 0) == Box(start=(1, 2, 1), stop=(5, 8, 4))
+    assert used_box(stored(labels, own_grid), grid_of_images, ZERO) == Box(start=(1, 2, 1), stop=(5, 8, 4))
 
 
 def test_without_any_voxel_there_is_no_box() -> None:
-    assert used_box(np.full(SHAPE, 3, np.int16), GRID, 3) is None
-    assert brain_box([(np.zeros(SHAPE, bool), GRID, 0.0), (np.zeros(SHAPE, np.uint8), GRID, 0.0)]) is None
+    assert used_box(np.full(SHAPE, 3, np.int16), GRID, Background(3)) is None
+    assert brain_box([(np.zeros(SHAPE, bool), GRID, ZERO), (np.zeros(SHAPE, np.uint8), GRID, ZERO)]) is None
 
 
 @pytest.mark.parametrize("label", [NCR, ED, ET])
@@ -104,45 +106,13 @@ def test_the_box_holds_what_any_modality_shows() -> None:
     assert case_of(flair=brain(), t1=other).box == Box(start=(2, 0, 0), stop=(6, 4, 3))
 
 
-# The background
-
-
-@pytest.mark.parametrize("dtype", ["int16", "uint8", "float32"])
-def test_the_background_is_the_number_that_all_corners_share(dtype: str) -> None:
-    assert find_background(volume_of(brain(dtype))) == 0
-    assert find_background(volume_of(brain(dtype, background=3))) == 3
-
-
-def test_the_background_of_an_image_scored_with_its_background_is_its_lowest_value() -> None:
-    values = brain(np.float32)
-    scored = (values - values.mean()) / values.std()
-    background = find_background(volume_of(scored))
-    assert background == scored.min()
-    case = case_of(flair=scored)
-    assert case.box == Box(start=(2, 1, 1), stop=(4, 4, 3))
-
-
-@pytest.mark.parametrize(
-    ("dtype", "slope", "inter", "expected"),
-    [("int16", 1, 0, 0), ("int16", 2, -10, 5), ("int16", 1, 0.4, 0), ("float32", 2, -5, 2.5), ("uint8", -1, 7, 7)],
-)
-def test_where_the_corners_differ_the_background_is_what_stands_for_the_value_0(
-    dtype: str, slope: float, inter: float, expected: float
-) -> None:
-    voxels = brain(dtype)
-    voxels[0, 0, 0] = 9
-    background = find_background(volume_of(voxels, slope, inter))
-    assert background == expected
-    assert str(background) != "-0.0"
-
-
 # Intensities
 
 
 def test_mean_and_deviation_are_of_the_values_that_are_not_background() -> None:
     voxels = np.zeros((1, 1, 6), np.int16)
     voxels[0, 0, :4] = (2, 4, 4, 6)
-    intensity = measure_intensity(voxels, volume_of(voxels), 0, "x.nii")
+    intensity = measure_intensity(voxels, volume_of(voxels), ZERO, "x.nii")
     assert (intensity.mean, intensity.std) == (4, 2**0.5)
     assert (intensity.dtype, intensity.slope, intensity.inter, intensity.background) == ("<i2", 1, 0, 0)
 
@@ -164,7 +134,7 @@ def test_normalisation_is_that_of_the_values_in_real_units(dtype: str, slope: fl
 def test_large_numbers_are_summed_without_overflow_or_loss() -> None:
     voxels = np.zeros((1, 1, 200_000), np.uint16)
     voxels[0, 0, ::2], voxels[0, 0, 1::4] = 65535, 65533
-    intensity = measure_intensity(voxels, volume_of(voxels), 0, "x.nii")
+    intensity = measure_intensity(voxels, volume_of(voxels), ZERO, "x.nii")
     assert intensity.mean == pytest.approx((2 * 65535 + 65533) / 3, abs=1e-6)
     assert intensity.std == pytest.approx((8 / 9) ** 0.5, abs=1e-6)
 
@@ -175,6 +145,69 @@ def test_the_background_of_each_modality_is_left_out_of_its_own_statistics() -> 
     case = case_of(flair=flair, t1=t1)
     assert case.intensities["flair"].mean == case.intensities["t1"].mean == 6.5
     assert (case.intensities["flair"].background, case.intensities["t1"].background) == (0, -5)
+
+
+# Values around the brain that are nearly its background
+
+HEAD = (24, 20, 16)
+NOISE = np.random.default_rng(7).uniform(-1, 1, HEAD)
+
+
+def head() -> Array:
+    """A brain of 12 x 10 x 8 voxels of whole numbers from 100 to 500 in a volume of 0."""
+    voxels = np.zeros(HEAD, np.int16)
+    voxels[6:18, 5:15, 4:12] = np.linspace(100, 500, 960).round().reshape(12, 10, 8)
+    return voxels
+
+
+def scaled_by_nibabel(values: Array, path: Path) -> CaseFiles:
+    """A case whose only image is stored in int16 with a scaling."""
+    image = nib.Nifti1Image(values, LPS)
+    image.set_data_dtype(np.int16)
+    nib.save(image, path / "case_flair.nii.gz")
+    return find_cases(str(path), ["flair"]).cases[0]
+
+
+@pytest.mark.parametrize("size", [0, 1e-6, 0.5])
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_noise_and_ringing_around_the_brain_change_nothing(size: float, dtype: str) -> None:
+    clean = case_of(flair=head())
+    noisy = case_of(flair=np.where(head() == 0, size * NOISE, head()).astype(dtype))
+    assert noisy.box == clean.box == Box(start=(6, 5, 4), stop=(18, 15, 12))
+    assert noisy.voxel_hash == clean.voxel_hash
+    one, other = noisy.intensities["flair"], clean.intensities["flair"]
+    assert (one.mean, one.std) == pytest.approx((other.mean, other.std), rel=1e-12)
+    np.testing.assert_array_equal(noisy.images["flair"], clean.images["flair"])
+
+
+def test_an_image_scored_with_noise_around_the_brain_has_the_same_brain_and_the_same_input() -> None:
+    clean, values = case_of(flair=head()), head().astype(np.float64)
+    scored = np.where(values == 0, 1e-6 * NOISE, 0) + (values - 300) / 40
+    case = case_of(flair=scored.astype(np.float32))
+    assert case.box == clean.box
+    inputs = []
+    for one in (clean, case):
+        offset, scale = one.intensities["flair"].raw_offset_scale()
+        inputs.append((one.images["flair"] - offset) / scale)
+    np.testing.assert_allclose(inputs[0], inputs[1], atol=1e-5)
+
+
+def test_ringing_in_integers_that_are_scaled_is_background(tmp_path: Path) -> None:
+    clean = case_of(flair=head())
+    case = read_case(scaled_by_nibabel(np.where(head() == 0, 0.3 * NOISE, head()), tmp_path), ["flair"])
+    assert case.images["flair"].dtype == np.int16
+    assert case.box.shape == clean.box.shape
+    intensity, expected = case.intensities["flair"], clean.intensities["flair"]
+    assert intensity.slope != 1
+    assert (intensity.mean, intensity.std) == pytest.approx((expected.mean, expected.std), rel=1e-4)
+
+
+def test_images_are_stored_as_they_are_with_the_noise_beside_the_brain() -> None:
+    voxels = np.where(head() == 0, 1e-6 * NOISE, head()).astype(np.float32)
+    voxels[6, 5, 4] = 1e-6
+    case = case_of(flair=voxels)
+    np.testing.assert_array_equal(case.images["flair"], crop(voxels, case.box))
+    assert not case.intensities["flair"].is_brain(case.images["flair"])[0, 0, 0]
 
 
 # Cases that cannot be used
@@ -234,6 +267,12 @@ def test_the_hash_changes_with_one_voxel() -> None:
     assert case_of(flair=changed).voxel_hash != case_of(flair=brain()).voxel_hash
 
 
+def test_the_hash_begins_with_its_version() -> None:
+    image = np.array([[[0, 1, 2]]], np.int16)
+    expected = xxhash.xxh3_128_hexdigest(np.array([1, 2], "<f4").tobytes())
+    assert hash_brain(image, volume_of(image), ZERO) == f"v2:{expected}"
+
+
 def test_the_hash_does_not_depend_on_labels() -> None:
     labels = np.zeros(SHAPE, np.uint8)
     labels[0, 0, 0] = ED
@@ -243,7 +282,7 @@ def test_the_hash_does_not_depend_on_labels() -> None:
 def test_voxels_of_background_are_not_hashed() -> None:
     image = brain()[2:4, 1:4, 1:3]
     padded = np.pad(image, 1)
-    assert hash_brain(image, volume_of(image), 0) == hash_brain(padded, volume_of(padded), 0)
+    assert hash_brain(image, volume_of(image), ZERO) == hash_brain(padded, volume_of(padded), ZERO)
 
 
 # Reading

@@ -54,18 +54,20 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Data:
 # The arithmetic
 
 
+@pytest.mark.parametrize("tolerant", [False, True])
 @pytest.mark.parametrize("dtype", [np.int16, np.float32])
-def test_normalise_equals_plain_numpy_and_the_background_is_zero(dtype: type) -> None:
+def test_normalise_equals_plain_numpy_and_the_background_is_zero(dtype: type, tolerant: bool) -> None:
     random = np.random.default_rng(0)
     raw: npt.NDArray[Any] = random.integers(-50, 50, (2, 3, 8, 6)).astype(dtype)
     offset, scale = random.normal(size=(2, 2, 3)).astype(np.float32) + 5
     background = np.array([[0, 0, -7], [0, 3, 0]], np.float32)
+    tolerance = np.array([[0, 1, 2.5], [0, 0, 1]], np.float32) * tolerant
     expected = np.zeros(raw.shape, np.float32)
     for b, c, h, w in np.ndindex(raw.shape):
-        if raw[b, c, h, w] != background[b, c]:
+        if abs(raw[b, c, h, w] - background[b, c]) > tolerance[b, c]:
             expected[b, c, h, w] = (raw[b, c, h, w] - offset[b, c]) / scale[b, c]
     assert 0 < (expected == 0).sum() < expected.size / 10
-    columns = (torch.from_numpy(column) for column in (offset, scale, background))
+    columns = (torch.from_numpy(column) for column in (offset, scale, background, tolerance))
     values = normalise(torch.from_numpy(raw), *columns)
     assert values.dtype == torch.float32
     assert values.is_contiguous(memory_format=torch.channels_last)
@@ -75,15 +77,22 @@ def test_normalise_equals_plain_numpy_and_the_background_is_zero(dtype: type) ->
 def test_normalise_leaves_the_raw_values_alone() -> None:
     raw = torch.ones(1, 1, 2, 2)
     column = torch.full((1, 1), 1.0)
-    normalise(raw, column, column, column)
+    normalise(raw, column, column, column, column)
     assert torch.equal(raw, torch.ones(1, 1, 2, 2))
 
 
 def test_lowest_number_of_float32_as_background_becomes_0() -> None:
     lowest = torch.finfo(torch.float32).min
-    column = torch.tensor([[5.0]]), torch.tensor([[0.5]]), torch.tensor([[lowest]])
-    values = normalise(torch.tensor([[[[lowest, 6.0, lowest, 5.0]]]]), *column)
-    assert values.flatten().tolist() == [0, 2, 0, 0]
+    for tolerance in (0.0, 0.5):
+        columns = (torch.tensor([[number]]) for number in (5.0, 0.5, lowest, tolerance))
+        values = normalise(torch.tensor([[[[lowest, 6.0, lowest, 5.0]]]]), *columns)
+        assert values.flatten().tolist() == [0, 2, 0, 0]
+
+
+def test_values_within_the_tolerance_of_the_background_become_0() -> None:
+    columns = (torch.tensor([[number]]) for number in (20.0, 4.0, -1.0, 0.5))
+    values = normalise(torch.tensor([[[[-1.75, -1.5, -1.0, -0.5, -0.25, 24.0]]]]), *columns)
+    assert values.flatten().tolist() == [-5.4375, 0, 0, 0, -5.0625, 1]
 
 
 # Training

@@ -22,7 +22,7 @@ def without_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
 def batch(step: int = 0) -> WorkerBatch:
     pixels = np.full((2, 1, 4, 4), step, np.int16)
     ones = np.ones((2, 1), np.float32)
-    slices = SliceBatch(images=pixels, offset=ones, scale=ones, background=ones)
+    slices = SliceBatch(images=pixels, offset=ones, scale=ones, background=ones, tolerance=ones)
     labels = np.full((2, 4, 4), step, np.uint8)
     return WorkerBatch(epoch=1, step=step, first=0, n_global=2, slices=slices, labels=labels)
 

@@ -1,5 +1,6 @@
 """The part of a case: written, read, and when it counts as done."""
 
+import dataclasses
 import json
 import math
 from collections.abc import Callable
@@ -25,12 +26,12 @@ def test_parts_come_back_as_written_in_the_order_of_their_ids(tmp_path: Path) ->
         code_counts=[[0, 4, 0, 0, 1]],
     )
     reject = Reject(case_id="a", path="a.nii", stage="read", reason="empty", transient=True)
-    first = Part(case_id="a", source_bytes=3, reject=reject)
+    first = Part(case_id="a", source_bytes=3, reject=reject, warnings=["a.nii: odd"])
     for part in (second, first):
         write_part(str(tmp_path), part)
     assert list(read_parts(str(tmp_path)).items()) == [
-        ("a", Part(case_id="a", source_bytes=3, reject=reject, cases=[], slices=[], notebook=[], code_counts=[])),
-        ("b", second),
+        ("a", dataclasses.replace(first, cases=[], slices=[], notebook=[], code_counts=[])),
+        ("b", dataclasses.replace(second, warnings=[])),
     ]
 
 
@@ -56,7 +57,17 @@ def test_part_is_one_json_document(tmp_path: Path) -> None:
         "slices": [],
         "notebook": [],
         "code_counts": [],
+        "warnings": [],
     }
+
+
+def test_part_of_before_there_were_warnings_has_none(tmp_path: Path) -> None:
+    write_part(str(tmp_path), Part(case_id="a", source_bytes=1, warnings=["a.nii: odd"]))
+    path = tmp_path / "parts" / "a.json"
+    document = json.loads(path.read_text())
+    del document["warnings"]
+    path.write_text(json.dumps(document))
+    assert read_parts(str(tmp_path))["a"].warnings == []
 
 
 def test_numbers_come_back_bit_for_bit(tmp_path: Path) -> None:

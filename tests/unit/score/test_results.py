@@ -1,5 +1,6 @@
 """From parts to the final tables, without Ray."""
 
+import dataclasses
 from pathlib import Path
 from typing import Any
 
@@ -82,6 +83,18 @@ def test_tables_hold_the_rows_of_every_part_and_every_reject(tmp_path: Path) -> 
     assert list(pd.read_parquet(tmp_path / "rejects.parquet").case_id) == ["aa", "bad"]
     assert scores.n_cases == 2
     assert "rejected bad: bad_t1.nii.gz: the file is empty" in scores.summary()
+
+
+def test_warnings_of_cases_are_in_their_parts_and_in_the_summary(tmp_path: Path) -> None:
+    case = dataclasses.replace(tiny_case("a"), warnings=("a_t1.nii: odd",))
+    item = Item(
+        case_id="a", patient_id="p", split=None, source=PreparedCase(path="", voxel_hash=""), source_bytes=1
+    )
+    assert case.labels is not None
+    write_part(str(tmp_path), score_case(item, case, case.labels))
+    write_part(str(tmp_path), Part(case_id="b", source_bytes=1))
+    lines = write_results(str(tmp_path), IDS, [], config={}, strict=False).summary().splitlines()
+    assert [line for line in lines if line.startswith("  warning")] == ["  warning a: a_t1.nii: odd"]
 
 
 def test_tables_do_not_depend_on_the_order_in_which_parts_were_written(tmp_path: Path) -> None:

@@ -24,6 +24,7 @@ from brats.data.phantom.case import (
     write_name_mapping,
     write_phantom,
 )
+from brats.data.preprocess import read_case
 from brats.labels import ED, ET, NCR, region_mask
 
 pytestmark = pytest.mark.medium
@@ -226,6 +227,11 @@ def test_written_cases_are_found_complete(dataset: str) -> None:
         assert set(case.images) == set(MODALITIES)
         assert case.segmentation is not None
         assert (case.layout, case.grade) == ("brats2018", "HGG")
+
+
+def test_written_cases_are_plausible(dataset: str) -> None:
+    for files in find_cases(dataset).cases:
+        assert read_case(files, MODALITIES).warnings == ()
 
 
 def test_making_phantoms_loads_neither_scikit_learn_nor_torch() -> None:

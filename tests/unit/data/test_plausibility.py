@@ -1,0 +1,172 @@
+"""What is implausible about a case: every warning with its file and figure, and none for usual cases."""
+
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+
+from brats.data.case import Array
+from brats.data.cases import find_cases
+from brats.data.plausibility import SHOWN, Warned, warning_lines
+from brats.data.preprocess import read_case
+from brats.labels import ED, Labels
+from tests.support.synthetic import write_case
+from tests.support.volumes import case_of, grid_of
+
+SHAPE = (20, 20, 20)
+NUMBERS = np.arange(8000).reshape(SHAPE)
+
+
+def block(size: int, *, start: int = 2, dtype: npt.DTypeLike = np.int16) -> Array:
+    """A cube of brain with this edge, of values from 100 to 299, over a background of 0."""
+    inside = slice(start, start + size)
+    voxels = np.zeros(SHAPE, dtype)
+    voxels[inside, inside, inside] = 100 + NUMBERS[inside, inside, inside] % 200
+    return voxels
+
+
+def warnings_of(tumour: Labels | None = None, spacing_mm: float = 1, **images: Array) -> tuple[str, ...]:
+    grid = grid_of(SHAPE, np.diag([spacing_mm, spacing_mm, spacing_mm, 1.0]))
+    return case_of("case", tumour, slope=1, inter=0, grid=grid, **images).warnings
+
+
+def tumour_of(n_inside: int, n_outside: int) -> Labels:
+    """Labels of which so many voxels lie in `block(16)` and so many in its background."""
+    labels = np.zeros(SHAPE, np.uint8)
+    labels[5, 5, 2 : 2 + n_inside] = labels[0, 5, 2 : 2 + n_outside] = ED
+    return labels
+
+
+# The size of the brain
+
+
+def test_brain_that_takes_most_of_the_volume_is_named_with_its_share() -> None:
+    assert warnings_of(flair=block(17)) == ()  # 17 ** 3 of 20 ** 3: 61 %
+    assert warnings_of(flair=block(17), t1=block(18)) == (
+        "case_t1.nii.gz: 73% of the volume is brain, more than 70%; is what surrounds it removed?",
+    )
+
+
+def test_ellipsoid_in_a_volume_cut_to_it_is_a_usual_brain() -> None:
+    x, y, z = np.ogrid[-1:1:20j, -1:1:20j, -1:1:20j]
+    assert warnings_of(flair=np.where(x**2 + y**2 + z**2 <= 1, 100 + NUMBERS % 200, 0)) == ()
+
+
+def test_brain_of_more_than_two_and_a_half_litres_is_named_with_its_volume() -> None:
+    assert warnings_of(flair=block(12), spacing_mm=11) == ()  # 12 ** 3 voxels of 1.331 ml: 2300 ml
+    assert warnings_of(flair=block(12), spacing_mm=12) == (
+        "case_flair.nii.gz: its brain takes 2986 ml, more than 2500; is the skull removed?",
+    )
+
+
+# The sign of its values
+
+
+def test_values_scored_in_the_brain_alone_are_named_with_the_share_of_negative_ones() -> None:
+    voxels = block(12, dtype=np.float32)
+    brain = voxels > 0
+    voxels[brain] -= 180.25  # 100 to 180 of 100 to 299 become negative
+    share = np.count_nonzero(voxels < 0) / np.count_nonzero(brain)
+    (text,) = warnings_of(t2=voxels)
+    assert text == (
+        f"case_t2.nii.gz: {share:.0%} of its brain voxels are negative, over a background of 0, and those near 0 "
+        "count as background; give images that are not normalised yet"
+    )
+
+
+@pytest.mark.parametrize("slope", [1, -1])
+def test_values_are_negative_after_the_scaling(slope: int) -> None:
+    for sign, n_warnings in ((1, 0), (-1, 1)):
+        assert len(case_of(slope=slope, flair=sign * slope * block(12)).warnings) == n_warnings
+
+
+def test_few_negative_values_and_noise_around_the_brain_are_usual() -> None:
+    voxels = block(12, dtype=np.float32)
+    voxels[voxels == 0] = np.random.default_rng(0).uniform(-0.2, 0.2, np.count_nonzero(voxels == 0))
+    voxels[2, 2:8, 2:14] = -5.5  # 72 of 1728: 4 %
+    assert warnings_of(flair=voxels) == ()
+
+
+def test_values_scored_with_their_background_are_usual() -> None:
+    voxels = block(12, dtype=np.float64)
+    assert warnings_of(flair=(voxels - voxels.mean()) / voxels.std()) == ()
+
+
+# The brains of two modalities
+
+
+def test_modality_whose_brain_lies_elsewhere_is_named_with_its_dice() -> None:
+    brain, shifted = block(8), block(8, start=6)  # 4 ** 3 of 8 ** 3 voxels in common: 0.125
+    (text,) = warnings_of(flair=brain, t1=brain, t1ce=shifted, t2=brain)
+    assert text == (
+        "case_t1ce.nii.gz: the Dice of its brain with that of other modalities is 0.12, less than 0.7; are they of "
+        "one patient, registered, and without the skull?"
+    )
+
+
+def test_of_two_modalities_that_differ_both_are_named_and_of_four_in_two_groups_all() -> None:
+    brain, shifted = block(8), block(8, start=6)
+    assert len(warnings_of(flair=brain, t1=shifted)) == 2
+    assert len(warnings_of(flair=brain, t1=brain, t1ce=shifted, t2=shifted)) == 4
+    assert len(warnings_of(flair=brain, t1=brain, t1ce=shifted)) == 1
+
+
+def test_brains_that_differ_by_a_shell_are_usual() -> None:
+    assert warnings_of(flair=block(14), t1=block(13), t1ce=block(14)) == ()  # 2 * 2197 / (2744 + 2197): 0.89
+
+
+# The tumour
+
+
+def test_tumour_that_lies_outside_the_brain_is_named_with_its_share() -> None:
+    assert warnings_of(tumour_of(10, 1), flair=block(16)) == ()
+    assert warnings_of(tumour_of(6, 2), flair=block(16)) == (
+        "case_seg.nii.gz: 25% of its tumour lies outside the brain, more than 10%",
+    )
+
+
+def test_brain_of_any_modality_is_brain_for_the_tumour() -> None:
+    wider = block(16)
+    wider[0, 5] = 150
+    assert warnings_of(tumour_of(6, 2), flair=block(16), t1=wider) == ()
+
+
+def test_segmentation_without_tumour_is_usual() -> None:
+    assert warnings_of(np.zeros(SHAPE, np.uint8), flair=block(12)) == ()
+
+
+# Slices looked at
+
+
+def test_the_figures_are_of_all_slices_though_only_some_are_looked_at() -> None:
+    voxels = np.zeros((20, 20, 200), np.int16)
+    voxels[1:19, 1:19, 2:198] = 100 + np.arange(196)  # 79 % of the volume
+    assert case_of(flair=voxels).warnings[0].startswith("case_flair.nii.gz: 79% of the volume is brain")
+
+
+# Usual cases
+
+
+def test_synthetic_cases_have_no_warnings(tmp_path: Path) -> None:
+    write_case(str(tmp_path), "case")
+    write_case(str(tmp_path), "BraTS-GLI-00001-000", edition=2023, with_et=False)
+    for files in find_cases(str(tmp_path)).cases:
+        assert read_case(files, list(files.images)).warnings == ()
+
+
+@pytest.mark.real
+def test_real_cases_have_no_warnings(real_data_dir: str) -> None:
+    for files in find_cases(real_data_dir).cases:
+        assert read_case(files, list(files.images)).warnings == ()
+
+
+# On the console
+
+
+def test_the_first_warnings_are_lines_and_the_others_a_number() -> None:
+    warnings = [Warned(f"case_{number}", "a.nii: odd") for number in range(SHOWN + 2)]
+    assert warning_lines(warnings[:1], "t.parquet") == ["  warning case_0: a.nii: odd"]
+    assert len(warning_lines(warnings[:SHOWN], "t.parquet")) == SHOWN
+    assert warning_lines(warnings, "t.parquet")[SHOWN:] == ["  and 2 more warnings, see t.parquet"]
+    assert warning_lines([], "t.parquet") == []
