@@ -4,7 +4,7 @@ import csv
 import re
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 from brats import storage
@@ -12,6 +12,7 @@ from brats.config import MODALITIES
 from brats.data import layouts
 from brats.data.layouts import LAYOUTS, SEGMENTATION
 from brats.data.rejects import Reject
+from brats.data.sources import SourceFile, Sources, source_bytes
 from brats.errors import ConfigError
 from brats.storage import FileInfo
 
@@ -46,10 +47,18 @@ class CaseFiles:
     grade: str
     """HGG or LGG, or "" where nothing says so."""
 
+    def sources(self, modalities: Sequence[str]) -> Sources:
+        """The files that a case with these modalities is made from, unread."""
+        used = {**{name: self.images[name] for name in modalities}, SEGMENTATION: self.segmentation}
+        return tuple(
+            SourceFile(kind=kind, path=file.path, size=file.size, stamp=file.stamp)
+            for kind, file in used.items()
+            if file
+        )
+
     def source_bytes(self, modalities: Sequence[str]) -> int:
         """Size of the files that a case with these modalities is made from."""
-        used = [self.images[name] for name in modalities] + [self.segmentation]
-        return sum(file.size for file in used if file)
+        return source_bytes(self.sources(modalities))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -171,7 +180,7 @@ def _parse(file: FileInfo, names: Sequence[str]) -> _Image | None:
                 case_id=found.case_id,
                 layout=found.layout.name,
                 kind=found.kind,
-                file=FileInfo(file.path.rsplit("/", n_below)[0], file.size),
+                file=replace(file, path=file.path.rsplit("/", n_below)[0]),
                 is_folder=n_below > 0,
                 grade=next((name.upper() for name in names[:-1] if name.upper() in _GRADES), ""),
             )

@@ -7,16 +7,20 @@ import hashlib
 import math
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 
 import numpy as np
 import numpy.typing as npt
 
 from brats.data.case import Array, Box, Case, Intensity, crop
 from brats.data.cases import CaseFiles
+from brats.data.layouts import SEGMENTATION
+from brats.data.nifti import read_content
+from brats.data.sources import content_hash
 from brats.data.volume import Grid, Volume, check_same_grid, from_ras, read_labels, read_volume
 from brats.errors import CaseError
 from brats.labels import Labels
-from brats.storage import is_remote
+from brats.storage import FileInfo, is_remote
 
 _BLOCK_SLICES = 4
 
@@ -26,16 +30,31 @@ def read_case(files: CaseFiles, modalities: Sequence[str]) -> Case:
     wanted = [files.images[name] for name in modalities]
     workers = len(wanted) + 1 if any(is_remote(file.path) for file in wanted) else 1
     with ThreadPoolExecutor(workers) as pool:  # on S3 the latencies of the files of a case overlap
-        reading = [pool.submit(read_volume, file) for file in wanted]
-        segmented = files.segmentation and pool.submit(read_labels, files.segmentation, files.coding)
-        volumes = dict(zip(modalities, (future.result() for future in reading), strict=True))
-        labels, labels_grid = segmented.result() if segmented else (None, None)
+        reading = [pool.submit(_read_image, file) for file in wanted]
+        segmented = files.segmentation and pool.submit(_read_segmentation, files.segmentation, files.coding)
+        images = dict(zip(modalities, (future.result() for future in reading), strict=True))
+        labels, labels_grid, labels_hash = segmented.result() if segmented else (None, None, "")
+    volumes = {name: volume for name, (volume, _) in images.items()}
+    hashes = {**{name: image_hash for name, (_, image_hash) in images.items()}, SEGMENTATION: labels_hash}
     first, *others = modalities
     for name in others:
         check_same_grid(files.images[first], volumes[first].grid, files.images[name], volumes[name].grid)
     if files.segmentation is not None and labels_grid is not None:
         check_same_grid(files.images[first], volumes[first].grid, files.segmentation, labels_grid)
-    return crop_case(files, volumes, labels)
+    sources = tuple(replace(file, hash=hashes[file.kind]) for file in files.sources(modalities))
+    return replace(crop_case(files, volumes, labels), sources=sources)
+
+
+def _read_image(file: FileInfo) -> tuple[Volume, str]:
+    """An image, and the hash of its file."""
+    content = read_content(file)
+    return read_volume(file, content), content_hash(content)
+
+
+def _read_segmentation(file: FileInfo, coding: str) -> tuple[Labels, Grid, str]:
+    """The labels of a segmentation, their grid, and the hash of the file."""
+    content = read_content(file)
+    return *read_labels(file, coding, content), content_hash(content)
 
 
 def crop_case(files: CaseFiles, volumes: Mapping[str, Volume], labels: Labels | None) -> Case:
@@ -63,7 +82,7 @@ def crop_case(files: CaseFiles, volumes: Mapping[str, Volume], labels: Labels | 
         grid=volumes[first].grid,
         box=box,
         voxel_hash=hash_brain(images[first], volumes[first], backgrounds[first]),
-        source_bytes=files.source_bytes(list(volumes)),
+        sources=files.sources(list(volumes)),
     )
 
 

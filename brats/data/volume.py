@@ -102,26 +102,28 @@ def from_ras(array: Array, grid: Grid) -> Array:
     return reoriented
 
 
-def read_volume(file: FileInfo) -> Volume:
+def read_volume(file: FileInfo, content: bytes | None = None) -> Volume:
     """Read an image of any integer or floating type and any orientation.
+
+    content: the bytes of the file, where they were read already
 
     Raises CaseError for a file that `read_nifti` refuses, with NaN or infinite voxels, or 0 everywhere.
     """
-    raw, header = read_nifti(file)
+    raw, header = read_nifti(file, content)
     _check_values(file.path, raw, header)
     grid = _grid(header)
     voxels = to_ras(raw.reshape(grid.shape, order="F"), grid)
     return Volume(voxels=voxels, slope=header.slope, inter=header.inter, grid=grid)
 
 
-def read_labels(file: FileInfo, coding: str) -> tuple[Labels, Grid]:
+def read_labels(file: FileInfo, coding: str, content: bytes | None = None) -> tuple[Labels, Grid]:
     """Read a segmentation in the codes of `coding`: labels (X, Y, Z) in RAS+, and the file's grid.
 
     Any dtype will do, as long as every value, scaled as the header says, is exactly a code. No tumour
     at all is fine. Raises CaseError for a file that `read_nifti` refuses, and for a value that the
     coding does not define.
     """
-    raw, header = read_nifti(file)
+    raw, header = read_nifti(file, content)
     codes = raw if (header.slope, header.inter) == (1, 0) else header.slope * raw + header.inter
     try:
         labels = CODINGS[coding].decode(codes)

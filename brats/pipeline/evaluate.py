@@ -31,10 +31,6 @@ class Pair:
     case: CaseFiles
     prediction: FileInfo
 
-    @property
-    def source_bytes(self) -> int:
-        return self.case.source_bytes([]) + self.prediction.size
-
 
 def evaluate(config: EvaluateConfig) -> Results:
     """Score every case that has both a reference and a prediction; then rebuild the tables.
@@ -85,7 +81,7 @@ def _score_pairs(pairs: Mapping[str, Pair], out: str) -> None:
 
     def take(case_id: str, outcome: Any) -> None:
         if isinstance(outcome, Reject):
-            write_part(out, Part(case_id=case_id, source_bytes=pairs[case_id].source_bytes, reject=outcome))
+            write_part(out, Part(case_id=case_id, reject=outcome))
 
     step = functools.partial(score_pair, out=out)
     dataset = from_cases(pairs).map(
@@ -118,4 +114,4 @@ def score(pair: Pair) -> Part:
         n_outside=0,
         first_slice=0,
     )
-    return Part(case_id=case.case_id, source_bytes=pair.source_bytes, **rows)
+    return Part(case_id=case.case_id, **rows)

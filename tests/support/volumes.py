@@ -10,6 +10,7 @@ import numpy.typing as npt
 from brats.data.case import Case
 from brats.data.cases import CaseFiles
 from brats.data.preprocess import crop_case
+from brats.data.sources import source_hash
 from brats.data.volume import Grid, Volume, from_ras, to_ras
 from brats.labels import ED, ET, NCR, Labels
 from brats.storage import FileInfo
@@ -110,6 +111,7 @@ def assert_same_case(one: Case, other: Case) -> None:
         assert other.labels is None
     else:
         np.testing.assert_array_equal(np.asarray(other.labels), one.labels)
-    for field in ("case_id", "patient_id", "layout", "grade", "grid", "box", "voxel_hash", "source_bytes"):
+    for field in ("case_id", "patient_id", "layout", "grade", "grid", "box", "voxel_hash"):
         assert getattr(other, field) == getattr(one, field)
+    assert source_hash(other.sources) == source_hash(one.sources)
     assert dict(other.intensities) == dict(one.intensities)

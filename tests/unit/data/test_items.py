@@ -58,7 +58,8 @@ def test_case_folder_has_its_files(tmp_path: Path) -> None:
     (item,), rejects = find_items(str(tmp_path), "bundle", MODALITIES, "all")
     assert rejects == []
     assert isinstance(item.source, CaseFiles)
-    assert item.source_bytes == item.source.source_bytes(MODALITIES) > 0
+    assert item.sources == item.source.sources(MODALITIES)
+    assert [file.kind for file in item.sources] == [*MODALITIES, "seg"]
 
 
 def test_split_of_the_run_chooses_the_cases(prepared: str, run: str) -> None:

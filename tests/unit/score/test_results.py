@@ -28,7 +28,7 @@ def write_scored(out: Path, case_id: str) -> None:
     case = tiny_case(case_id)
     assert case.labels is not None
     source = PreparedCase(path="", voxel_hash="")
-    item = Item(case_id=case_id, patient_id="p", split="test", source=source, source_bytes=1)
+    item = Item(case_id=case_id, patient_id="p", split="test", source=source, sources=())
     write_part(str(out), score_case(item, case, case.labels))
 
 
@@ -47,7 +47,7 @@ def part_without_et() -> Part:
         n_outside=52,
         first_slice=20,
     )
-    return Part(case_id="a", source_bytes=1, **rows)
+    return Part(case_id="a", **rows)
 
 
 def test_written_tables_open_in_plain_pandas(tmp_path: Path) -> None:
@@ -75,7 +75,7 @@ def test_written_tables_carry_configuration_and_conventions(tmp_path: Path) -> N
 def test_tables_hold_the_rows_of_every_part_and_every_reject(tmp_path: Path) -> None:
     for case_id in ("b", "a"):
         write_scored(tmp_path, case_id)
-    write_part(str(tmp_path), Part(case_id="bad", source_bytes=1, reject=REJECT))
+    write_part(str(tmp_path), Part(case_id="bad", reject=REJECT))
     found = Reject(case_id="aa", path="x", stage="find", reason="lacks t1")
     scores = write_results(str(tmp_path), IDS, [found], config={"seed": 3}, strict=False)
     assert list(pd.read_parquet(tmp_path / "metrics" / "cases.parquet").case_id.unique()) == ["a", "b"]
@@ -95,7 +95,7 @@ def test_tables_do_not_depend_on_the_order_in_which_parts_were_written(tmp_path:
 
 
 def test_cases_without_reference_give_empty_tables_and_say_so(tmp_path: Path) -> None:
-    write_part(str(tmp_path), Part(case_id="a", source_bytes=1))
+    write_part(str(tmp_path), Part(case_id="a"))
     scores = write_results(str(tmp_path), IDS, [], config={}, strict=False)
     assert {
         name: len(pd.read_parquet(tmp_path / "metrics" / f"{name}.parquet")) for name in KINDS
@@ -104,6 +104,6 @@ def test_cases_without_reference_give_empty_tables_and_say_so(tmp_path: Path) ->
 
 
 def test_rejects_alone_are_a_failure_that_names_the_first(tmp_path: Path) -> None:
-    write_part(str(tmp_path), Part(case_id="bad", source_bytes=1, reject=REJECT))
+    write_part(str(tmp_path), Part(case_id="bad", reject=REJECT))
     with pytest.raises(BratsError, match=r"no usable case; the first of 1 rejected: bad: bad_t1.nii.gz"):
         write_results(str(tmp_path), IDS, [], config={}, strict=False)
