@@ -5,7 +5,7 @@ decides: it is hashed where it is read to make a result, and kept with that resu
 """
 
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import xxhash
@@ -77,7 +77,7 @@ def only_content_tells(before: Sources, now: Sources) -> bool:
 
 def to_rows(sources: Sources) -> list[dict[str, Any]]:
     """As tables and JSON hold them."""
-    return [asdict(file) for file in sources]
+    return [dict(vars(file)) for file in sources]  # asdict, which copies deeply, takes ten times as long
 
 
 def from_rows(rows: Iterable[Mapping[str, Any]] | None) -> Sources:
