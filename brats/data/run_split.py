@@ -116,6 +116,8 @@ def _check_case(row: SplitRow, case: SplitRow | None, config: TrainConfig, run: 
     name = row["case_id"]
     if case is None:
         raise ConfigError(f"--data: {prepared} lacks the case {name}, which the run in {run} was started with")
+    if case["source_hash"] is None:
+        raise ConfigError(f"--data: {prepared} is unfinished, the case {name} has changed; run prepare.py again")
     if case["source_hash"] != row["source_hash"]:
         raise ConfigError(_changed(name, prepared, run))
     missing = [modality for modality in config.modalities if modality not in case["modalities"]]

@@ -55,7 +55,7 @@ def source_bytes(sources: Sources) -> int:
 def same_sources(before: Sources, now: Sources) -> bool:
     """Whether two sets of files hold the same; False where that is not known."""
     if before == now:
-        return all(file.hash or file.stamp for file in now)
+        return bool(now) and all(file.hash or file.stamp for file in now)
     return _is_read(before) and _is_read(now) and _by_kind(before) == _by_kind(now)
 
 

@@ -163,10 +163,13 @@ def _find_todo(
 
 
 def mark_unfinished(out: str, case_ids: Collection[str]) -> None:
-    """Take the sources of cases off the table, so that a start after an interruption looks into their files."""
+    """Take what cases were made from off the table, so that a start after an interruption looks into their files."""
     if not case_ids or not is_prepared(out):
         return
-    rows = [{**row, "sources": None} if row["case_id"] in case_ids else row for row in read_case_table(out)]
+    rows = [
+        {**row, "source_hash": None, "sources": None} if row["case_id"] in case_ids else row
+        for row in read_case_table(out)
+    ]
     storage.write_table(cases_path(out), PREPARED_CASES, PREPARED_CASES.table(rows))
 
 

@@ -144,6 +144,12 @@ def test_case_of_the_run_that_was_made_anew_from_other_files_is_named(tmp_path: 
         freeze(tmp_path, other)
 
 
+def test_dataset_in_which_a_case_was_being_prepared_again_is_unfinished(tmp_path: Path) -> None:
+    unfinished = write_dataset(tmp_path / "prepared", source_hash=None)
+    with pytest.raises(ConfigError, match=r"prepared is unfinished, the case a has changed; run prepare.py again"):
+        freeze(tmp_path, unfinished)
+
+
 # Held against case folders
 
 

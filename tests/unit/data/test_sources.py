@@ -95,6 +95,7 @@ def test_unread_files_are_the_same_by_their_stamp_alone() -> None:
     assert same_sources(unread(READ), unread(READ))
     assert not same_sources(unread(READ), unread(files(stamp="3")))
     assert not same_sources(unread(files(stamp="")), unread(files(stamp="")))
+    assert not same_sources((), ())
 
 
 def test_files_come_back_from_the_rows_of_a_table() -> None:
