@@ -163,7 +163,7 @@ def _find_todo(
 
 
 def mark_unfinished(out: str, case_ids: Collection[str]) -> None:
-    """Take what cases were made from off the table, so that a start after an interruption looks into their files."""
+    """Take the sources of cases off the table, so that a start after an interruption looks into their files."""
     if not case_ids or not is_prepared(out):
         return
     rows = [
