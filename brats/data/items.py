@@ -28,6 +28,7 @@ class Item:
 
     split:   of the run that made the model; None for a case that is not of the run
     sources: the files that it is made from; of a prepared case what they held when it was prepared
+    coding:  of its segmentation
     """
 
     case_id: str
@@ -35,6 +36,7 @@ class Item:
     split: str | None
     source: CaseFiles | PreparedCase
     sources: Sources
+    coding: str
 
 
 def find_items(data: str, model: str, modalities: Sequence[str], split: str) -> tuple[list[Item], list[Reject]]:
@@ -74,6 +76,7 @@ def _prepared_items(prepared: str, splits: dict[str, str]) -> tuple[list[Item], 
             split=splits.get(row["case_id"]),
             source=PreparedCase(path=slices_path(prepared, row["case_id"]), voxel_hash=row["voxel_hash"]),
             sources=tuple(file.content for file in from_rows(row["sources"])),
+            coding=row["coding"],
         )
         for row in read_case_table(prepared)
     ]
@@ -89,6 +92,7 @@ def _items_of(root: str, modalities: Sequence[str], splits: dict[str, str]) -> t
             split=splits.get(files.case_id),
             source=files,
             sources=files.sources(modalities),
+            coding=files.coding,
         )
         for files in found.cases
     ]

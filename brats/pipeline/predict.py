@@ -50,9 +50,7 @@ def predict(config: PredictConfig) -> Results:
     SavedConfig.of("predict", config, weights=weights).claim(out)
     items = settle_items(items, parts, out)
     todo = [
-        item
-        for item in items
-        if not is_done(parts.get(item.case_id), item.sources) or _lacks_nifti(parts[item.case_id], config)
+        item for item in items if not is_done(parts.get(item.case_id)) or _lacks_nifti(parts[item.case_id], config)
     ]
     say("predict", f"{len(items)} cases of {data}; {len(items) - len(todo)} done before")
     _warn_of_training_cases(items, card.trained_on)
@@ -65,7 +63,8 @@ def predict(config: PredictConfig) -> Results:
 
 
 def settle_items(items: Sequence[Item], parts: dict[str, Part], out: str) -> list[Item]:
-    """The cases with their files identified. Results made from other files are removed, also from `parts`.
+    """The cases with their files identified. Results made from other files, or read in another coding, are removed,
+    also from `parts`.
 
     The part goes first: what is interrupted here, or before the case is done again, counts as not done.
     """
@@ -75,23 +74,24 @@ def settle_items(items: Sequence[Item], parts: dict[str, Part], out: str) -> lis
     changed = []
     for item in settled:
         part = parts.get(item.case_id)
-        if part is None or part.sources == item.sources:
+        if part is None:
             continue
-        if same_sources(part.sources, item.sources):  # touched or moved: the next start need not read it
-            write_part(out, dataclasses.replace(part, sources=item.sources))
-            continue
-        changed.append(item.case_id)
-        del parts[item.case_id]
-        for path in (part_path(out, item.case_id), masks_path(out, item.case_id), nifti_path(out, item.case_id)):
-            storage.remove(path)
+        if part.coding != item.coding or not same_sources(part.sources, item.sources):
+            changed.append(item.case_id)
+            del parts[item.case_id]
+            for path_of in (part_path, masks_path, nifti_path):
+                storage.remove(path_of(out, item.case_id))
+        elif part.sources != item.sources:  # touched or moved: the next start need not read it
+            parts[item.case_id] = dataclasses.replace(part, sources=item.sources)
+            write_part(out, parts[item.case_id])
     if changed:
-        say("predict", f"other files than before, predicted again: {some(changed)}")
+        say("predict", f"made from other files than these, predicted again: {some(changed)}")
     return settled
 
 
-def _name_left_over(parts: Collection[str], here: Collection[Item | Reject], data: str, out: str) -> None:
+def _name_left_over(parts: Mapping[str, Part], here: Collection[Item | Reject], data: str, out: str) -> None:
     """Name the results of cases that are not in the data: their masks stay, the tables leave them out."""
-    if left := sorted(set(parts) - {case.case_id for case in here}):
+    if left := sorted({name for name, part in parts.items() if not part.reject} - {case.case_id for case in here}):
         say("predict", f"not in {data}, left out of the tables, though their masks stay in {out}: {some(left)}")
 
 
@@ -134,7 +134,9 @@ def _predict_items(
 
     def take(case_id: str, outcome: Any) -> None:
         if isinstance(outcome, Reject):  # the part of any other case is written by the last step
-            write_part(config.out, Part(case_id=case_id, sources=by_id[case_id].sources, reject=outcome))
+            item = by_id[case_id]
+            part = Part(case_id=case_id, sources=item.sources, coding=item.coding, reject=outcome)
+            write_part(config.out, part)
 
     counter = attempts.start_counter()
     reading = functools.partial(read_item, modalities=modalities)
@@ -205,4 +207,4 @@ def score_case(item: Item, case: Case, predicted: Labels) -> Part:
             n_outside=case.n_outside,
             first_slice=case.source_box.start[2],
         )
-    return Part(case_id=item.case_id, sources=case.sources, **rows)
+    return Part(case_id=item.case_id, sources=case.sources, coding=case.coding, **rows)

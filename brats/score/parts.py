@@ -13,7 +13,7 @@ from typing import Any
 
 from brats import storage
 from brats.data.rejects import Reject
-from brats.data.sources import Sources, from_rows, same_sources, to_rows
+from brats.data.sources import Sources, from_rows, to_rows
 from brats.errors import StorageError
 from brats.score.metrics import METRICS
 from brats.score.tables import MetricRow
@@ -25,13 +25,15 @@ READERS = 8  # parts read at a time; on S3 their latencies overlap
 
 @dataclass(frozen=True, kw_only=True)
 class Part:
-    """One case: the files it was made from, its metric rows, or why there are none.
+    """One case: what it was made from, its metric rows, or why there are none.
 
-    sources: of a reject without hashes, of a case that is scored anew each time none
+    sources: the files; those of a reject without hashes
+    coding:  in which its segmentation was read
     """
 
     case_id: str
     sources: Sources = ()
+    coding: str = ""
     reject: Reject | None = None
     cases: Sequence[MetricRow] = ()
     slices: Sequence[MetricRow] = ()
@@ -43,9 +45,9 @@ class Part:
         return all(metric.name in row for row in self.cases for metric in METRICS)
 
 
-def is_done(part: Part | None, sources: Sources) -> bool:
-    """Whether a case is done, with every metric, from these files, or was rejected for a lasting reason."""
-    if part is None or not same_sources(part.sources, sources) or not part.is_complete:
+def is_done(part: Part | None) -> bool:
+    """Whether a case is done, with every metric, or was rejected for a lasting reason."""
+    if part is None or not part.is_complete:
         return False
     return part.reject is None or not part.reject.transient
 
@@ -64,6 +66,7 @@ def write_part(out: str, part: Part) -> None:
         "format": FORMAT,
         "case_id": part.case_id,
         "sources": to_rows(part.sources),
+        "coding": part.coding,
         "reject": dataclasses.asdict(part.reject) if part.reject else None,
         "cases": list(part.cases),
         "slices": list(part.slices),

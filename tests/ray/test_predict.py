@@ -156,7 +156,7 @@ def test_replaced_scan_is_predicted_again_and_touched_ones_are_not(
     run(bundle, data, out)
     said = capsys.readouterr().out
     assert "reading 2 cases to compare them" in said
-    assert "other files than before, predicted again: case_1\n" in said
+    assert "made from other files than these, predicted again: case_1\n" in said
     assert "3 done before" in said
     after = {path: (path.stat().st_mtime_ns, path.read_bytes()) for path in (out / "masks").iterdir()}
     assert {path.stem for path in after if after[path] != before[path]} == {"case_1"}
@@ -196,7 +196,7 @@ def test_dataset_prepared_anew_from_corrected_files_is_predicted_anew(
     uncompress(write_case(str(data), "case_1", seed=11))
     prepare(PrepareConfig(data=str(data), out=str(prepared)))
     run(bundle, prepared, out)
-    assert "other files than before, predicted again: case_1\n" in capsys.readouterr().out
+    assert "made from other files than these, predicted again: case_1\n" in capsys.readouterr().out
 
 
 def test_prepared_and_raw_cases_give_the_same_masks(
@@ -316,7 +316,7 @@ def test_real_reference_scored_against_itself_is_perfect(real_data_dir: str) -> 
     for files in found.cases:
         case = read_case(files, ("flair",))
         assert case.labels is not None
-        item = Item(case_id=files.case_id, patient_id="p", split=None, source=files, sources=())
+        item = Item(case_id=files.case_id, patient_id="p", split=None, source=files, sources=(), coding="brats2018")
         for row in score_case(item, case, case.labels).cases:
             assert (row["dice"], row["iou"], row["hd95_mm"]) == (1, 1, 0), (files.case_id, row)
             assert row["accuracy"] == 1
@@ -333,7 +333,7 @@ def test_exported_real_reference_overlays_its_source(real_data_dir: str, tmp_pat
         case = read_case(files, ("flair", "t1"))
         assert case.labels is not None
         assert files.segmentation is not None
-        item = Item(case_id=files.case_id, patient_id="p", split=None, source=files, sources=())
+        item = Item(case_id=files.case_id, patient_id="p", split=None, source=files, sources=(), coding="brats2018")
         write_prediction(str(tmp_path), item, case, case.labels, nifti=True)
         source = nib.load(files.segmentation.path)
         written = nib.load(tmp_path / "nifti" / f"{files.case_id}.nii.gz")

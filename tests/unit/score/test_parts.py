@@ -14,13 +14,19 @@ from brats.score.metrics import METRICS
 from brats.score.parts import Part, check_parts, is_done, read_parts, write_part
 
 FILES = (SourceFile(kind="t1", size=9, hash="ab", path="/data/a_t1.nii", stamp="7"),)
-OTHERS = (SourceFile(kind="t1", size=9, hash="cd", path="/data/a_t1.nii", stamp="8"),)
 UNREAD = (SourceFile(kind="t1", size=9, path="/data/a_t1.nii", stamp="7"),)
 ROW = {"case_id": "a", "region": "WT", "dice": 0.5, "sensitivity": None}
 
 
 def test_parts_come_back_as_written_in_the_order_of_their_ids(tmp_path: Path) -> None:
-    second = Part(case_id="b", sources=FILES, cases=[ROW], slices=[{"dice": 1.0}], notebook=[{"value": 0.9}])
+    second = Part(
+        case_id="b",
+        sources=FILES,
+        coding="brats2018",
+        cases=[ROW],
+        slices=[{"dice": 1.0}],
+        notebook=[{"value": 0.9}],
+    )
     reject = Reject(case_id="a", path="a.nii", stage="read", reason="empty", transient=True)
     first = Part(case_id="a", sources=UNREAD, reject=reject)
     for part in (second, first):
@@ -48,6 +54,7 @@ def test_part_is_one_json_document(tmp_path: Path) -> None:
         "format": "brats-ray part 3",
         "case_id": "a",
         "sources": [],
+        "coding": "",
         "reject": None,
         "cases": [ROW],
         "slices": [],
@@ -117,7 +124,7 @@ def test_part_of_a_newer_format_is_refused(tmp_path: Path) -> None:
         (b'{"case_id": "a"}', "it lacks format"),
         (
             b'{"format": "brats-ray part 3", "case_id": "a"}',
-            "it lacks cases, notebook, reject, slices, sources",
+            "it lacks cases, coding, notebook, reject, slices, sources",
         ),
     ],
 )
@@ -128,19 +135,17 @@ def test_damaged_part_is_named(tmp_path: Path, content: bytes, reason: str) -> N
         read_parts(str(tmp_path))
 
 
-def test_case_is_done_unless_its_files_changed_or_its_reject_may_pass() -> None:
+def test_case_is_done_unless_its_reject_may_pass() -> None:
     passing = Reject(case_id="a", path="", stage="read", reason="", transient=True)
     staying = Reject(case_id="a", path="", stage="read", reason="")
-    assert not is_done(None, FILES)
-    assert is_done(Part(case_id="a", sources=FILES), FILES)
-    assert not is_done(Part(case_id="a", sources=FILES), OTHERS)
-    assert is_done(Part(case_id="a", sources=UNREAD, reject=staying), UNREAD)
-    assert not is_done(Part(case_id="a", sources=UNREAD, reject=staying), OTHERS)
-    assert not is_done(Part(case_id="a", sources=FILES, reject=passing), FILES)
+    assert not is_done(None)
+    assert is_done(Part(case_id="a"))
+    assert is_done(Part(case_id="a", reject=staying))
+    assert not is_done(Part(case_id="a", reject=passing))
 
 
 def test_case_scored_before_a_metric_was_added_is_not_done() -> None:
     row: dict[str, object] = {"case_id": "a", **{metric.name: 0.5 for metric in METRICS}}
-    assert is_done(Part(case_id="a", sources=FILES, cases=[row]), FILES)
+    assert is_done(Part(case_id="a", cases=[row]))
     del row["iou"]
-    assert not is_done(Part(case_id="a", sources=FILES, cases=[row]), FILES)
+    assert not is_done(Part(case_id="a", cases=[row]))

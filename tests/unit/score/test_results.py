@@ -28,7 +28,7 @@ def write_scored(out: Path, case_id: str) -> None:
     case = tiny_case(case_id)
     assert case.labels is not None
     source = PreparedCase(path="", voxel_hash="")
-    item = Item(case_id=case_id, patient_id="p", split="test", source=source, sources=())
+    item = Item(case_id=case_id, patient_id="p", split="test", source=source, sources=(), coding="brats2018")
     write_part(str(out), score_case(item, case, case.labels))
 
 
