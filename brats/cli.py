@@ -23,6 +23,8 @@ from brats.presets import choose_preset, train_defaults
 DONE, FAILED, WRONG_COMMAND = 0, 1, 2
 HELP_WIDTH = 100  # at most: longer lines are hard to read
 NO_BREAK_SPACE = "\xa0"  # keeps "(default: 10)" together where lines are wrapped; printed as a plain one
+NO_BREAK_HYPHEN = "\u2011"  # likewise for names such as brats2024-ped
+LONGEST_CHOICES = 48  # shown in braces; the text of an option with more of them names them
 
 KINDS = {str: ("NAME", "a value"), int: ("N", "a whole number"), float: ("X", "a number")}
 """How the help and the errors name a value of a type."""
@@ -81,7 +83,7 @@ def _values(config_class: type, options: Sequence["Option"], arguments: Sequence
     texts = _split(options, arguments)
     if "help" in texts:
         parser = _parser(options, inspect.getdoc(config_class) or "", _defaults(config_class, texts))
-        print(parser.format_help().replace(NO_BREAK_SPACE, " "), end="")
+        print(parser.format_help().replace(NO_BREAK_SPACE, " ").replace(NO_BREAK_HYPHEN, "-"), end="")
         sys.exit(DONE)
     given = {each.name: each.value(texts[each.name]) for each in options if each.name in texts}
     defaults = _defaults(config_class, given)
@@ -141,7 +143,8 @@ class Option:
         """What stands for a value in the help."""
         if self.is_path:
             return "PATH"
-        return KINDS[self.kind][0] if self.kind in KINDS else f"{{{','.join(get_args(self.kind))}}}"
+        choices = "" if self.kind in KINDS else f"{{{','.join(get_args(self.kind))}}}"
+        return choices if 0 < len(choices) <= LONGEST_CHOICES else KINDS.get(self.kind, KINDS[str])[0]
 
     @property
     def allowed(self) -> str:
@@ -255,6 +258,7 @@ def _add(group: Any, option: Option, default: Any) -> None:
             words = [f"{value:g}" if isinstance(value, float) else str(value) for value in values]
             text += f" (default:{NO_BREAK_SPACE}{NO_BREAK_SPACE.join(words)})"
     shown, hidden = _spellings(option)
-    group.add_argument(shown, help=text.replace("%", "%%"), **settings)
+    text = text.replace("%", "%%").replace("-", NO_BREAK_HYPHEN)
+    group.add_argument(shown, help=text, **settings)
     if hidden != shown:
         group.add_argument(hidden, help=argparse.SUPPRESS, **settings)

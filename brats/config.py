@@ -19,6 +19,9 @@ Device = Literal["auto", "cpu", "cuda"]
 Precision = Literal["auto", "fp32", "bf16", "fp16"]
 LossName = Literal["bce-dice"]
 LOSS_CONVENTIONS: dict[LossName, str] = {"bce-dice": "binary cross-entropy plus soft Dice loss"}
+CodingName = Literal[
+    "auto", "brats2018", "brats2023", "brats2023-ped", "brats2024-ped", "brats2024-gli", "brats2025-met"
+]
 Preset = Literal["auto", "demo", "brats", "t1", "t1-t2-flair"]
 
 
@@ -74,6 +77,11 @@ def execution(default: Any, limits: Limits = Limits()) -> Any:
     return field(default=default, metadata={"execution": True, "limits": limits})
 
 
+def per_case(default: Any) -> Any:
+    """A field that shapes cases one by one: a rerun with another value makes those again that it changes."""
+    return execution(default)
+
+
 def path(default: Any = dataclasses.MISSING) -> Any:
     """A folder or s3:// prefix, which shapes no result; `check_options` makes it absolute."""
     return field(default=default, metadata={"execution": True, "path": True})
@@ -93,6 +101,9 @@ class PrepareConfig:
     """Folder or s3:// prefix for the prepared dataset."""
     modalities: tuple[Modality, ...] = result(MODALITIES, Limits(distinct=True))
     """Modalities every case must have; others are left out."""
+    coding: CodingName = per_case("auto")
+    """How segmentations are coded where names leave it open: brats2018, brats2023, brats2023-ped,
+    brats2024-ped, brats2024-gli or brats2025-met; auto refuses BraTS-PED, which has had two."""
     val_fraction: float = result(0.15, Limits(at_least=0))
     """Fraction of the patients in the validation split."""
     test_fraction: float = result(0.15, Limits(at_least=0))
@@ -135,6 +146,9 @@ class TrainConfig:
     phantoms on CPUs); auto is demo when the phantoms are used, else brats."""
     modalities: tuple[Modality, ...] = result(MODALITIES, Limits(distinct=True))
     """Input channels of the network, in this order."""
+    coding: CodingName = result("auto", earlier="auto")
+    """For case folders, how segmentations are coded where names leave it open: brats2018, brats2023, brats2023-ped,
+    brats2024-ped, brats2024-gli or brats2025-met; auto refuses BraTS-PED, which has had two."""
     encoder: str = "resnet34"
     """Any encoder name of segmentation-models-pytorch."""
     encoder_weights: str | None = None
@@ -203,6 +217,9 @@ class PredictConfig:
     """Folder or s3:// prefix for masks and metric tables."""
     split: Literal["all", "train", "val", "test"] = "all"
     """Which cases, by the split of the run that made the model."""
+    coding: CodingName = result("auto", earlier="auto")
+    """For case folders, how segmentations are coded where names leave it open: brats2018, brats2023, brats2023-ped,
+    brats2024-ped, brats2024-gli or brats2025-met; auto refuses BraTS-PED, which has had two."""
     nifti: bool = execution(False)
     """Write the masks as .nii.gz too, on the grid of the source images."""
     batch_size: int = execution(16, Limits(at_least=1))
@@ -234,6 +251,9 @@ class EvaluateConfig:
     """Case folders that hold the reference segmentations."""
     out: str = path()
     """Folder or s3:// prefix for the metric tables."""
+    coding: CodingName = result("auto", earlier="auto")
+    """How references are coded where names leave it open: brats2018, brats2023, brats2023-ped,
+    brats2024-ped, brats2024-gli or brats2025-met; auto refuses BraTS-PED, which has had two."""
     strict: bool = execution(False)
     """Fail when any case is rejected, after the others are done."""
     wait_minutes: float = execution(15.0, Limits(at_least=0))

@@ -1,34 +1,25 @@
 """Discovery of BraTS cases below a folder or s3:// prefix, by file name, from one listing."""
 
-import csv
 import re
-from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
-from typing import NamedTuple
+from collections import Counter, defaultdict
+from collections.abc import Callable, Collection, Iterable, Sequence
+from dataclasses import dataclass
 
 from brats import storage
 from brats.config import MODALITIES
-from brats.data import layouts
+from brats.data.challenges import AUTO, choose_coding
+from brats.data.image_files import Image, find_images, list_files, names_below
 from brats.data.layouts import LAYOUTS, SEGMENTATION
+from brats.data.name_mapping import NameMapping, read_name_mapping
 from brats.data.rejects import Reject
 from brats.data.sources import SourceFile, Sources, source_bytes
-from brats.errors import ConfigError
+from brats.errors import CaseError, ConfigError
 from brats.storage import FileInfo
 
 _KINDS = (*MODALITIES, SEGMENTATION)
-
-_ODD_SEGMENTATION_NAME = re.compile(r".*segm.*\.nii(\.gz)?", re.IGNORECASE)  # W39_1998.09.19_Segm.nii
-
-_MAPPING_NAME = re.compile(r"name_mapping.*\.csv", re.IGNORECASE)
-_ID_COLUMN = "_subject_ID"
+_N_NAMED = 3  # of the files that no rule takes, in the line about them
 
 CASE_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,199}")  # it becomes a file name
-_PATIENT_IN_CASE_ID = (
-    re.compile(r"BraTS1[789]_(.+)_\d+", re.IGNORECASE),  # edition, patient, scan: 2017 to 2019 share patients
-    re.compile(r"(BraTS-[A-Z]+-\d+)-\d+", re.IGNORECASE),  # patient, visit: from 2023 on
-)
-_GRADES = ("HGG", "LGG")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,149 +60,110 @@ class FoundCases:
     """Sorted by `case_id`, which is unique."""
     rejects: tuple[Reject, ...]
     """Cases that cannot be used (stage "find"), sorted likewise. No id is both here and in `cases`."""
+    unused: tuple[str, ...]
+    """NIfTI files, and folders named like one, that no rule takes: their paths below the folder, sorted."""
+    mapping_notes: tuple[str, ...] = ()
+    """What is odd in the name mappings, a line each."""
+
+    def notes(self) -> list[str]:
+        """What the user should know of the folder, a line each."""
+        if not self.unused:
+            return list(self.mapping_notes)
+        n_files, n_more = len(self.unused), len(self.unused) - _N_NAMED
+        files = f"{n_files} NIfTI files belong" if n_files > 1 else "1 NIfTI file belongs"
+        more = f" and {n_more} more" if n_more > 0 else ""
+        return [f"{files} to no case: {', '.join(self.unused[:_N_NAMED])}{more}", *self.mapping_notes]
 
 
-def find_cases(root: str, modalities: Sequence[str] = MODALITIES) -> FoundCases:
+def find_cases(root: str, modalities: Sequence[str] = MODALITIES, coding: str = AUTO) -> FoundCases:
     """Find the cases below a folder, at any depth and however they are arranged in it.
 
-    Understands the file names of BraTS 2018 to 2021 and of 2023 on. A case is rejected when it lacks one of
-    `modalities`, has two files for one image, lies in two folders, or has an id that cannot name a file.
-    Cases without a segmentation are fine. Tables called name_mapping*.csv, wherever they lie, give grades and
-    tell which ids are one patient; without them, folders called HGG and LGG give the grade.
+    Understands the file names of BraTS 2018 to 2021 and of 2023 on. The files of one case may lie in several
+    folders, as where each modality has its own. A case is rejected when it lacks one of `modalities`, has two files
+    for one image, leaves its coding open, or has an id that cannot name a file. Cases without a segmentation are
+    fine. Tables called name_mapping*.csv, wherever they lie, give grades and say which ids are one patient; without
+    them, folders called HGG and LGG give the grade.
 
-    Raises ConfigError for an unknown modality, a folder that does not exist, is empty or holds no case, and a
-    name mapping that cannot be understood.
+    coding: `--coding`, the coding of the cases whose names leave more than one open (`challenges.choose_coding`)
+
+    Raises ConfigError for an unknown modality, a coding that no case may have, a folder that does not exist, is
+    empty or holds no case, and a name mapping that cannot be understood.
     """
     if unknown := [modality for modality in modalities if modality not in MODALITIES]:
         raise ConfigError(f"unknown modality {unknown[0]!r}; choose from {', '.join(MODALITIES)}")
     root = storage.absolute(root)
-    files = _list_files(root)
-    images = _find_images(root, files)
+    files = list_files(root)
+    images, unused = find_images(root, files)
     if not images:
-        raise ConfigError(
-            f"{root}: no BraTS case among {len(files)} files; names are expected to be like "
-            + " or ".join(layout.example for layout in LAYOUTS.values())
-        )
-    patients, grades = _read_mappings(files)
+        raise ConfigError(_nothing_found(root, files, unused))
+    by_case = _group(images, lambda image: image.case_id)
+    mapping = read_name_mapping(files, by_case.keys())
     cases, rejects = [], []
-    for case_id, own in sorted(_group(images, lambda image: image.case_id).items()):
-        if reason := _fault(case_id, own, modalities):
-            rejects.append(Reject(case_id=case_id, path=own[0].folder, stage="find", reason=reason))
-            continue
-        found = {image.kind: image.file for image in own}
-        patient_id = patients.get(_patient_in(case_id), _patient_in(case_id))
-        cases.append(
-            CaseFiles(
-                case_id=case_id,
-                patient_id=patient_id,
-                layout=own[0].layout,
-                coding=LAYOUTS[own[0].layout].coding.name,
-                images={modality: found[modality] for modality in MODALITIES if modality in found},
-                segmentation=found.get(SEGMENTATION),
-                grade=grades.get(patient_id, own[0].grade),
-            )
+    for case_id, own in sorted(by_case.items()):
+        try:
+            cases.append(_case_files(case_id, own, modalities, coding, mapping))
+        except CaseError as error:
+            rejects.append(Reject(case_id=case_id, path=own[0].folder, stage="find", reason=error.reason))
+    _check_coding_used(root, coding, cases)
+    return FoundCases(cases=tuple(cases), rejects=tuple(rejects), unused=tuple(unused), mapping_notes=mapping.notes)
+
+
+def count_codings(codings: Iterable[str]) -> str:
+    """How many cases have which coding, in words; "" without any case."""
+    counts = sorted(Counter(codings).items())
+    return ", ".join(f"{name} of {n} case{'' if n == 1 else 's'}" for name, n in counts)
+
+
+def _check_coding_used(root: str, coding: str, cases: Sequence[CaseFiles]) -> None:
+    """Refuse a coding that was asked for in vain."""
+    if coding != AUTO and cases and all(case.coding != coding for case in cases):
+        raise ConfigError(
+            f"--coding: {coding} is the coding of no case below {root}; the names of its cases say "
+            f"{count_codings(case.coding for case in cases)}; leave --coding out"
         )
-    return FoundCases(cases=tuple(cases), rejects=tuple(rejects))
 
 
-class _Image(NamedTuple):
-    """What the name and the place of a file say about it."""
+def _case_files(
+    case_id: str, own: Sequence[Image], modalities: Sequence[str], coding: str, mapping: NameMapping
+) -> CaseFiles:
+    """The case that these images make. Raises CaseError where they make none that can be used."""
+    if reason := _fault(case_id, own, modalities):
+        raise CaseError("", reason)
+    found = {image.kind: image.file for image in own}
+    patient_id = mapping.patient_of(case_id)
+    return CaseFiles(
+        case_id=case_id,
+        patient_id=patient_id,
+        layout=own[0].layout,
+        coding=choose_coding(case_id, LAYOUTS[own[0].layout], coding).name,
+        images={modality: found[modality] for modality in MODALITIES if modality in found},
+        segmentation=found.get(SEGMENTATION),
+        grade=mapping.grades.get(patient_id, next((image.grade for image in own if image.grade), "")),
+    )
 
-    case_id: str
-    layout: str
-    kind: str
-    """A modality, or "seg"."""
-    file: FileInfo
-    is_folder: bool
-    grade: str
 
-    @property
-    def folder(self) -> str:
-        return _folder(self.file)
+def _nothing_found(root: str, files: Sequence[FileInfo], unused: Sequence[str]) -> str:
+    """What to say of a folder without any case: an example of what there is, and of what is expected."""
+    examples = [*unused, *("/".join(names_below(root, file)) for file in files)]
+    seen = f", such as {examples[0]}" if examples else ""
+    expected = " or ".join(layout.example for layout in LAYOUTS.values())
+    return f"{root}: no BraTS case among {len(files)} files{seen}; names are expected to be like {expected}"
 
 
-def _folder(file: FileInfo) -> str:
-    return file.path.rsplit("/", 1)[0]
-
-
-def _group(images: Iterable[_Image], key: Callable[[_Image], str]) -> dict[str, list[_Image]]:
+def _group(images: Iterable[Image], key: Callable[[Image], str]) -> dict[str, list[Image]]:
     groups = defaultdict(list)
     for image in images:
         groups[key(image)].append(image)
     return groups
 
 
-def _list_files(root: str) -> list[FileInfo]:
-    """Every file below the root but hidden ones: those being written, and what macOS leaves behind."""
-    try:
-        files = storage.list_files(root)
-    except FileNotFoundError as error:
-        raise ConfigError(f"{root}: no such folder") from error
-    if not files:
-        raise ConfigError(f"{root}: the folder is empty")
-    return [file for file in files if not any(name.startswith(".") for name in _names_below(root, file))]
-
-
-def _names_below(root: str, file: FileInfo) -> list[str]:
-    """The names of the folders between the root and a file, then the file's."""
-    inner, outer = (path.split("://")[-1].strip("/") for path in (file.path, root))
-    return inner.removeprefix(outer).strip("/").split("/")
-
-
-def _find_images(root: str, files: Iterable[FileInfo]) -> list[_Image]:
-    """The files named like images of a case, and the segmentations with another name that have one owner."""
-    images: dict[str, _Image] = {}
-    odd = []
-    for file in files:
-        names = _names_below(root, file)
-        if image := _parse(file, names):
-            images[image.file.path] = image
-        elif _ODD_SEGMENTATION_NAME.fullmatch(names[-1]):
-            odd.append(file)
-    return [*images.values(), *_odd_segmentations(images.values(), odd)]
-
-
-def _parse(file: FileInfo, names: Sequence[str]) -> _Image | None:
-    """The image whose name a file, or else a folder above it, has. None where neither is named like one."""
-    for depth, name in enumerate(names, start=1):
-        if found := layouts.match(name):
-            n_below = len(names) - depth
-            return _Image(
-                case_id=found.case_id,
-                layout=found.layout.name,
-                kind=found.kind,
-                file=replace(file, path=file.path.rsplit("/", n_below)[0]),
-                is_folder=n_below > 0,
-                grade=next((name.upper() for name in names[:-1] if name.upper() in _GRADES), ""),
-            )
-    return None
-
-
-def _odd_segmentations(images: Iterable[_Image], odd: Iterable[FileInfo]) -> Iterator[_Image]:
-    """Give a segmentation with another name to the case of its folder that has none, if there is just one.
-
-    BraTS 2020 needs it: the segmentation of BraTS20_Training_355 is called W39_1998.09.19_Segm.nii.
-    """
-    by_folder = _group(images, lambda image: image.folder)
-    for file in odd:
-        neighbours = by_folder.get(_folder(file), [])
-        labelled = {image.case_id for image in neighbours if image.kind == SEGMENTATION}
-        without = {image.case_id: image for image in neighbours if image.case_id not in labelled}
-        if len(without) == 1:
-            (image,) = without.values()
-            yield image._replace(kind=SEGMENTATION, file=file, is_folder=False)
-
-
-def _fault(case_id: str, images: Sequence[_Image], modalities: Sequence[str]) -> str:
+def _fault(case_id: str, images: Sequence[Image], modalities: Sequence[str]) -> str:
     """Why a case cannot be used, or ""."""
     by_kind = _group(images, lambda image: image.kind)
-    folders = sorted({image.folder for image in images})
     if not CASE_ID.fullmatch(case_id):
         return (
             f"{case_id!r} cannot name a file; use letters, digits and . _ -, a letter or digit first, 200 at most"
         )
-    if len(folders) > 1:
-        return f"this case id is in {len(folders)} folders: {' and '.join(folders)}; keep one"
     for kind, rivals in by_kind.items():
         if len(rivals) > 1:
             return f"{len(rivals)} files for {kind}: {_file_names(rivals)}; keep one"
@@ -227,46 +179,7 @@ def _fault(case_id: str, images: Sequence[_Image], modalities: Sequence[str]) ->
     return ""
 
 
-def _file_names(images: Iterable[_Image]) -> str:
-    return " and ".join(image.file.name for image in images)
-
-
-def _patient_in(case_id: str) -> str:
-    """The patient that a case id names: the id without its edition and scan, or without its visit."""
-    matches = (pattern.fullmatch(case_id) for pattern in _PATIENT_IN_CASE_ID)
-    return next((match[1] for match in matches if match), case_id)
-
-
-def _read_mappings(files: Iterable[FileInfo]) -> tuple[dict[str, str], dict[str, str]]:
-    """From every name of a patient to the one in use, the first by alphabet; and from that to the grade."""
-    namesakes: dict[str, set[str]] = {}
-    grades: dict[str, str] = {}
-    for file in files:
-        if not _MAPPING_NAME.fullmatch(file.name):
-            continue
-        for grade, names in _read_mapping(file):
-            joined = names.union(*(namesakes[name] for name in names if name in namesakes))
-            namesakes |= dict.fromkeys(joined, joined)
-            if grade:
-                grades |= dict.fromkeys(names, grade)
-    patients = {name: min(joined) for name, joined in namesakes.items()}
-    return patients, {patients[name]: grade for name, grade in grades.items()}
-
-
-def _read_mapping(file: FileInfo) -> Iterator[tuple[str, set[str]]]:
-    """For each row of a name_mapping.csv the grade ("" where it says none) and the names of its patient."""
-    try:
-        lines = storage.read_bytes(file.path).decode("utf-8-sig").splitlines()
-        rows = [row for row in csv.reader(lines, strict=True) if row]
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise ConfigError(f"{file.path}: not a table of comma-separated values ({error})") from error
-    header = rows[0] if rows else []
-    if not any(column.endswith(_ID_COLUMN) for column in header):
-        raise ConfigError(f"{file.path}: no column such as BraTS_2020{_ID_COLUMN}, but {header}")
-    for number, row in enumerate(rows[1:], start=1):
-        if len(row) != len(header):
-            raise ConfigError(f"{file.path}: row {number} has {len(row)} fields for {len(header)} columns")
-        cells = dict(zip(header, row, strict=True))
-        ids = {cell for column, cell in cells.items() if column.endswith(_ID_COLUMN)} - {"", "NA"}
-        grade = cells.get("Grade", "")
-        yield grade if grade in _GRADES else "", {_patient_in(case_id) for case_id in ids}
+def _file_names(images: Collection[Image]) -> str:
+    """The files of images: their names, or their paths where they lie in several folders."""
+    several = len({image.folder for image in images}) > 1
+    return " and ".join(image.file.path if several else image.file.name for image in images)

@@ -2,9 +2,11 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from brats.data.case import Case, check_modalities
 from brats.data.cases import CaseFiles, find_cases
+from brats.data.challenges import AUTO
 from brats.data.dataset import is_prepared, read_case_table, slices_path
 from brats.data.preprocess import read_case
 from brats.data.rejects import Reject
@@ -39,24 +41,35 @@ class Item:
     coding: str
 
 
-def find_items(data: str, model: str, modalities: Sequence[str], split: str) -> tuple[list[Item], list[Reject]]:
+class FoundItems(NamedTuple):
+    """The cases to predict, those that cannot be, and what else is notable in their folder, a line each."""
+
+    items: list[Item]
+    rejects: list[Reject]
+    notes: list[str]
+
+
+def find_items(data: str, model: str, modalities: Sequence[str], split: str, coding: str = AUTO) -> FoundItems:
     """The cases of a prepared dataset or of case folders, those of one split where asked, and what is unusable.
 
-    The split is that of the run whose model it is. Raises ConfigError when it is asked for and not known, and when
-    no case is left.
+    The split is that of the run whose model it is. Raises ConfigError when it is asked for and not known, when a
+    coding is asked for of cases that are prepared, and when no case is left.
     """
     split_of = _run_split(model)
     if split != "all" and split_of is None:
         raise ConfigError(f"--split: {split} is known only for a run of train.py; {model} has no split.parquet")
     splits = split_of or {}
-    items, rejects = _prepared_items(data, splits) if is_prepared(data) else _items_of(data, modalities, splits)
+    found = (
+        _prepared_items(data, splits, coding) if is_prepared(data) else _items_of(data, modalities, splits, coding)
+    )
+    items, rejects, notes = found
     chosen = [item for item in items if split in ("all", item.split)]
     rejects = [reject for reject in rejects if split in ("all", splits.get(reject.case_id))]
     if not items and rejects:
         raise BratsError(f"{data}: no usable case; the first of {len(rejects)} rejected: {rejects[0]}")
     if not chosen:
         raise ConfigError(f"{data}: none of its {len(items)} usable cases is in the {split} split of {model}")
-    return chosen, rejects
+    return FoundItems(chosen, rejects, notes)
 
 
 def _run_split(model: str) -> dict[str, str] | None:
@@ -68,7 +81,17 @@ def _run_split(model: str) -> dict[str, str] | None:
     return {row["case_id"]: row["split"] for row in rows}
 
 
-def _prepared_items(prepared: str, splits: dict[str, str]) -> tuple[list[Item], list[Reject]]:
+def check_coding_free(prepared: str, coding: str) -> None:
+    """Raise ConfigError where a coding is asked for of cases whose masks are read already."""
+    if coding != AUTO:
+        raise ConfigError(
+            f"--coding: the cases of {prepared} are prepared, in the coding that its cases.parquet names; leave "
+            "--coding out"
+        )
+
+
+def _prepared_items(prepared: str, splits: dict[str, str], coding: str) -> FoundItems:
+    check_coding_free(prepared, coding)
     items = [
         Item(
             case_id=row["case_id"],
@@ -80,11 +103,11 @@ def _prepared_items(prepared: str, splits: dict[str, str]) -> tuple[list[Item], 
         )
         for row in read_case_table(prepared)
     ]
-    return items, []
+    return FoundItems(items, [], [])
 
 
-def _items_of(root: str, modalities: Sequence[str], splits: dict[str, str]) -> tuple[list[Item], list[Reject]]:
-    found = find_cases(root, modalities)
+def _items_of(root: str, modalities: Sequence[str], splits: dict[str, str], coding: str) -> FoundItems:
+    found = find_cases(root, modalities, coding)
     items = [
         Item(
             case_id=files.case_id,
@@ -96,7 +119,7 @@ def _items_of(root: str, modalities: Sequence[str], splits: dict[str, str]) -> t
         )
         for files in found.cases
     ]
-    return items, list(found.rejects)
+    return FoundItems(items, list(found.rejects), found.notes())
 
 
 def read_source(source: CaseFiles | PreparedCase, modalities: Sequence[str]) -> Case:

@@ -1,4 +1,4 @@
-"""Input layouts: how the files of each BraTS edition are named, and which coding its segmentations have."""
+"""Input layouts: how the files of each BraTS edition are named, and which coding its segmentations usually have."""
 
 import re
 from collections.abc import Mapping
@@ -10,6 +10,10 @@ from brats.data.codings import BRATS_2018, BRATS_2023, Coding
 
 SEGMENTATION = "seg"
 """What a segmentation is an image of, where an image has the name of its modality."""
+
+
+ODD_NAMES = dict.fromkeys(("W39_1998.09.19_Segm.nii", "W39_1998.09.19_Segm.nii.gz"), "BraTS20_Training_355")
+"""Segmentations that a challenge gave another name, and their case, beside whose images they lie."""
 
 
 class Match(NamedTuple):
@@ -27,7 +31,7 @@ class Layout:
     name:     by which tables and prepared cases refer to it
     example:  a file name and the editions that use it, for messages
     suffixes: by what an image is of, how the name of its file ends
-    coding:   of its segmentations
+    coding:   of its segmentations, where the id of the case names no challenge
     """
 
     name: str

@@ -15,6 +15,7 @@ COLUMNS = (
     "patient_id",
     "split",
     "fold",
+    "coding",
     "height",
     "width",
     "tumour_per_slice",
@@ -120,6 +121,11 @@ def _check_case(row: SplitRow, case: SplitRow | None, config: TrainConfig, run: 
         raise ConfigError(f"--data: {prepared} is unfinished, the case {name} has changed; run prepare.py again")
     if case["source_hash"] != row["source_hash"]:
         raise ConfigError(_changed(name, prepared, run))
+    if case["coding"] != row["coding"]:
+        raise ConfigError(
+            f"--data: the case {name} of {prepared} was read in the coding {case['coding']}, but the run in {run} "
+            f"was started with {row['coding']}; choose another --out"
+        )
     missing = [modality for modality in config.modalities if modality not in case["modalities"]]
     if missing:
         raise ConfigError(

@@ -14,9 +14,10 @@ from brats.cluster.per_case import CASE_CPUS, CASE_MEMORY_BYTES, ray_step
 from brats.config import EvaluateConfig
 from brats.console import say
 from brats.data.cases import CaseFiles, find_cases
+from brats.data.challenges import AUTO
 from brats.data.rejects import Reject
 from brats.data.volume import check_same_grid, from_ras, read_labels
-from brats.errors import ConfigError
+from brats.errors import BratsError, ConfigError
 from brats.saved_config import SavedConfig
 from brats.score.parts import Part, check_parts, write_part
 from brats.score.results import Results, write_results
@@ -40,7 +41,7 @@ def evaluate(config: EvaluateConfig) -> Results:
     Raises ConfigError when no prediction has a reference.
     """
     out = config.out
-    pairs, rejects = find_pairs(config.predictions, config.references)
+    pairs, rejects = find_pairs(config.predictions, config.references, config.coding)
     check_parts(out)
     SavedConfig.of("evaluate", config).claim(out)
     say("evaluate", f"{len(pairs)} cases")
@@ -49,14 +50,18 @@ def evaluate(config: EvaluateConfig) -> Results:
     return write_results(out, by_id.keys(), rejects, config=asdict(config), strict=config.strict)
 
 
-def find_pairs(predictions: str, references: str) -> tuple[list[Pair], list[Reject]]:
+def find_pairs(predictions: str, references: str, coding: str = AUTO) -> tuple[list[Pair], list[Reject]]:
     """References with their predictions, by case id, and the references that have none."""
     try:
         files = storage.list_files(predictions)
     except FileNotFoundError:
         raise ConfigError(f"--predictions: {predictions} does not exist") from None
     masks = {_stem(file.name): file for file in files if file.name.endswith((".nii", ".nii.gz"))}
-    found = find_cases(references, ())
+    found = find_cases(references, (), coding)
+    if not found.cases:
+        raise BratsError(
+            f"{references}: no usable case; the first of {len(found.rejects)} rejected: {found.rejects[0]}"
+        )
     labelled = [case for case in found.cases if case.segmentation is not None]
     pairs = [Pair(case=case, prediction=masks[case.case_id]) for case in labelled if case.case_id in masks]
     if not pairs:

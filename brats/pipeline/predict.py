@@ -43,7 +43,9 @@ def predict(config: PredictConfig) -> Results:
     data, out = config.data, config.out
     bundle = find_bundle(config.model)
     _, card = load_bundle(bundle)  # here too, to refuse a broken bundle before anything is read
-    items, found_rejects = find_items(data, config.model, card.inputs.modalities, config.split)
+    items, found_rejects, notes = find_items(
+        data, config.model, card.inputs.modalities, config.split, config.coding
+    )
     weights = hashlib.sha256(storage.read_bytes(weights_path(bundle))).hexdigest()[:16]
     config = dataclasses.replace(config, model=bundle)
     parts = read_parts(out)
@@ -53,6 +55,8 @@ def predict(config: PredictConfig) -> Results:
         item for item in items if not is_done(parts.get(item.case_id)) or _lacks_nifti(parts[item.case_id], config)
     ]
     say("predict", f"{len(items)} cases of {data}; {len(items) - len(todo)} done before")
+    for note in notes:
+        say("predict", note)
     _warn_of_training_cases(items, card.trained_on)
     _name_left_over(parts, [*items, *found_rejects], data, out)
     if todo:

@@ -13,7 +13,8 @@ from brats.cluster.per_case import CASE_CPUS, CASE_MEMORY_BYTES, ray_step
 from brats.cluster.preflight import check_disk
 from brats.config import PrepareConfig
 from brats.console import say, some
-from brats.data.cases import CaseFiles, FoundCases, find_cases
+from brats.data.cases import CaseFiles, FoundCases, count_codings, find_cases
+from brats.data.challenges import AUTO, possible_codings
 from brats.data.dataset import (
     PREPARED_CASES,
     case_row,
@@ -23,6 +24,7 @@ from brats.data.dataset import (
     slices_dir,
     slices_path,
 )
+from brats.data.layouts import LAYOUTS
 from brats.data.preprocess import read_case
 from brats.data.rejects import Reject, check_rejects, write_rejects
 from brats.data.slices import SliceFile, encode_case
@@ -48,6 +50,7 @@ class Prepared:
         parts = [f"{count} {split}" for split, count in counts.items()]
         parts += [f"{unlabelled} without segmentation"] if unlabelled else []
         lines = [f"prepared {len(self.cases)} cases ({', '.join(parts)}) in {self.out}"]
+        lines.append(f"  coding {count_codings(row['coding'] for row in self.cases)}")
         lines += [f"  same patient: {', '.join(names)}" for names in self.duplicates()]
         lines += [f"  rejected {reject}" for reject in self.rejects]
         return "\n".join(lines)
@@ -72,14 +75,14 @@ def prepare(config: PrepareConfig, check: Callable[[Mapping[str, str | None]], N
     prepared cases are gone.
     """
     data, out = config.data, config.out
-    found = find_cases(data, config.modalities)
+    found = find_cases(data, config.modalities, config.coding)
     SavedConfig.of("prepare", config).claim(out)
     known = known_cases(out)
+    _check_coding_kept(config, known)
     todo = _find_todo(found.cases, known, config.modalities, check)
     gone = find_gone(known, found, data, out)
     again = [files.case_id for files in todo if files.case_id in known]
-    changed = f", {len(again)} changed since" if again else ""
-    say("prepare", f"{len(found.cases)} cases below {data}; {len(found.cases) - len(todo)} done before{changed}")
+    _say_found(found, data, n_done=len(found.cases) - len(todo), n_changed=len(again))
     check_disk(out, sum(files.source_bytes(config.modalities) for files in todo))
     mark_unfinished(out, again)
     rejects = list(found.rejects)
@@ -95,18 +98,23 @@ def prepare(config: PrepareConfig, check: Callable[[Mapping[str, str | None]], N
     finally:
         rejects.sort(key=lambda reject: reject.case_id)
         write_rejects(out, rejects)
-    refused = [reject.case_id for reject in rejects if reject.case_id in known and not reject.transient]
-    for case_id in {*gone, *refused}:
-        del known[case_id]
-    if not known:
+    leaving = known.keys() & {*gone, *(reject.case_id for reject in rejects if not reject.transient)}
+    if leaving == known.keys():
         raise BratsError(f"{data}: no usable case; the first of {len(rejects)} rejected: {rejects[0]}")
-    prepared = Prepared(out, _write_cases(config, out, known), rejects)
-    for case_id in {*gone, *refused}:  # after the table, which no longer lists them
+    rows = _write_cases(config, out, {case_id: row for case_id, row in known.items() if case_id not in leaving})
+    for case_id in leaving:  # after the table, which no longer lists them
         storage.remove(slices_path(out, case_id))
     if gone:
         say("prepare", f"no longer in {data}, removed from {out}: {some(gone)}")
     check_rejects(rejects, strict=config.strict)
-    return prepared
+    return Prepared(out, rows, rejects)
+
+
+def _say_found(found: FoundCases, data: str, *, n_done: int, n_changed: int) -> None:
+    changed = f", {n_changed} changed since" if n_changed else ""
+    say("prepare", f"{len(found.cases)} cases below {data}; {n_done} done before{changed}")
+    for note in found.notes():
+        say("prepare", note)
 
 
 def known_cases(out: str) -> dict[str, dict[str, Any]]:
@@ -121,6 +129,22 @@ def known_cases(out: str) -> dict[str, dict[str, Any]]:
         if not case_id.startswith("."):
             known[case_id] = case_row(SliceFile(slices_path(out, case_id)).description)
     return known
+
+
+def _check_coding_kept(config: PrepareConfig, known: Mapping[str, dict[str, Any]]) -> None:
+    """Raise ConfigError where cases were prepared in a coding that was asked for and is not any more.
+
+    They would be rejected now, and lost to the dataset, or change their labels.
+    """
+    if config.coding != AUTO:
+        return
+    for row in known.values():
+        possible, certain = possible_codings(row["case_id"], LAYOUTS[row["layout"]])
+        if not certain or row["coding"] != possible[0].name:
+            raise ConfigError(
+                f"--coding: {config.out} was prepared with --coding {row['coding']} (case {row['case_id']}); "
+                "add it again, or choose another --out"
+            )
 
 
 def find_gone(known: Collection[str], found: FoundCases, data: str, out: str) -> list[str]:

@@ -10,6 +10,7 @@ from brats.config import PredictConfig, PrepareConfig, ReportConfig, TrainConfig
 from brats.console import say
 from brats.data.batches import InputSpec
 from brats.data.dataset import is_prepared
+from brats.data.items import check_coding_free
 from brats.data.masks import masks_dir
 from brats.data.run_split import SplitRow, check_same_cases, choose_split, freeze_split, split_path, test_dir
 from brats.pipeline.fit import fit_on_cluster
@@ -67,13 +68,19 @@ def train(config: TrainConfig) -> TrainedRun:
 def prepare_data(config: TrainConfig) -> str:
     """The prepared dataset to train on: the one given, or one made of the cases given or of phantoms."""
     if config.data is not None and is_prepared(config.data):
+        check_coding_free(config.data, config.coding)
         return config.data
     data = config.data or make_phantoms(storage.join(config.out, "phantoms"))
     started = storage.exists(split_path(config.out))
     check = functools.partial(check_same_cases, config.out, data) if started else None
     prepared = storage.join(config.out, "prepared")
     settings = PrepareConfig(
-        data=data, out=prepared, modalities=config.modalities, seed=config.seed, strict=config.strict
+        data=data,
+        out=prepared,
+        modalities=config.modalities,
+        coding=config.coding,
+        seed=config.seed,
+        strict=config.strict,
     )
     print(prepare(settings, check).summary(), flush=True)
     return prepared

@@ -14,6 +14,7 @@ import pytest
 
 from brats import storage
 from brats.config import PrepareConfig
+from brats.data.codings import CODINGS
 from brats.data.dataset import read_case_table, slices_path
 from brats.data.slices import SliceFile
 from brats.errors import BratsError, ConfigError, StorageError
@@ -228,6 +229,39 @@ def test_a_mended_case_is_taken_in_and_a_broken_one_put_out(tmp_path: Path) -> N
     _truncated(str(data / "bad"))
     assert [reject.case_id for reject in run(data, out).rejects] == ["bad"]
     assert "bad" not in {row["case_id"] for row in read_case_table(str(out))}
+
+
+def test_paediatric_cases_are_prepared_once_their_coding_is_given(tmp_path: Path) -> None:
+    data, out = tmp_path / "data", tmp_path / "out"
+    write_case(str(data), "BraTS-GLI-00005-000", edition=2023)
+    folder = write_case(str(data), "BraTS-PED-00001-000", edition=2023)
+    path = file_path(folder, "BraTS-PED-00001-000", "seg", 2023)
+    labels = np.asarray(nib.load(path).dataobj)
+    save(CODINGS["brats2024-ped"].encode(labels), path)
+    (reject,) = run(data, out).rejects
+    assert "--coding brats2024-ped (1 ET, 2 NET, 3 CC, 4 ED)" in reject.reason
+    given = run(data, out, coding="brats2024-ped")
+    assert given.rejects == []
+    assert "coding brats2023 of 1 case, brats2024-ped of 1 case" in given.summary()
+    row = {row["case_id"]: row for row in read_case_table(str(out))}["BraTS-PED-00001-000"]
+    assert [row[f"n_voxels_{tissue}"] for tissue in ("ncr", "ed", "et")] == [(labels == k).sum() for k in (1, 2, 3)]
+    assert row["coding"] == "brats2024-ped"
+    with pytest.raises(ConfigError, match=r"^--coding: .* was prepared with --coding brats2024-ped"):
+        run(data, out)
+
+
+def test_files_of_no_case_are_named_and_parted_cases_are_whole(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data = tmp_path / "data"
+    for case_id in ("case_0", "case_1"):
+        folder = Path(write_case(str(data / "images"), case_id))
+        (data / "labels").mkdir(exist_ok=True)
+        (folder / f"{case_id}_seg.nii.gz").rename(data / "labels" / f"{case_id}_seg.nii.gz")
+    shutil.copy(data / "labels" / "case_0_seg.nii.gz", data / "images" / "case_0_brain_segm.nii.gz")
+    prepared = run(data, tmp_path / "out")
+    assert [row["volume_ml_wt"] > 0 for row in prepared.cases] == [True, True]
+    assert "prepare  1 NIfTI file belongs to no case: images/case_0_brain_segm.nii.gz\n" in capsys.readouterr().out
 
 
 def test_other_configuration_in_the_same_folder_is_refused(cases: Path, prepared: tuple[Path, Prepared]) -> None:

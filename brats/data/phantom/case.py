@@ -42,7 +42,7 @@ KINDS: tuple[Kind, ...] = (
     "usual",
 )
 
-ODD_NAME_INDEX = 3  # in BraTS 2020 it is case 355
+ODD_NAME_INDEX, ODD_NAME_NUMBER = 3, 355  # the index of the phantom and the number of the case in BraTS 2020
 ODD_NAME = "W39_1998.09.19_Segm.nii"
 
 NAME_MAPPING_HEADER = (
@@ -82,8 +82,8 @@ class Phantom:
 
 
 def case_id(index: int) -> str:
-    """The name of a case, as in BraTS 2020."""
-    return f"BraTS20_Training_{index:03d}"
+    """The name of a case, as in BraTS 2020: its index, but for the case with the odd name."""
+    return f"BraTS20_Training_{ODD_NAME_NUMBER if index == ODD_NAME_INDEX else index:03d}"
 
 
 def phantom_kind(index: int, seed: int) -> Kind:
@@ -162,7 +162,7 @@ def write_phantom(root: str, index: int, seed: int) -> str:
     """Write one case below root, a local path or s3:// URL, and return its id.
 
     Files appear whole, the segmentation last. One case, ODD_NAME_INDEX, has its segmentation under the odd name
-    of a BraTS 2020 case. Raises StorageError.
+    that it has in BraTS 2020, and so the id of that case. Raises StorageError.
     """
     phantom = make_phantom(index, seed)
     name = case_id(index)

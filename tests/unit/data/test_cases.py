@@ -7,7 +7,7 @@ import pytest
 
 from brats import storage
 from brats.config import MODALITIES
-from brats.data.cases import CaseFiles, find_cases
+from brats.data.cases import CaseFiles, count_codings, find_cases
 from brats.data.rejects import Reject
 from brats.data.sources import SourceFile
 from brats.errors import ConfigError
@@ -142,36 +142,42 @@ def test_the_odd_segmentation_of_case_355_is_found(tmp_path: Path) -> None:
     assert segmentation.path == f"{folder}/W39_1998.09.19_Segm.nii"
 
 
-def test_the_odd_segmentation_is_found_among_labelled_cases_in_one_folder(tmp_path: Path) -> None:
-    touch_case(tmp_path, "BraTS20_Training_354")
-    touch_case(tmp_path, "BraTS20_Training_355", without="seg")
-    touch(tmp_path, "W39_1998.09.19_Segm.nii")
-    labelled, odd = find_cases(str(tmp_path)).cases
-    assert labelled.segmentation is not None
-    assert labelled.segmentation.name == "BraTS20_Training_354_seg.nii.gz"
-    assert odd.segmentation is not None
-    assert odd.segmentation.name == "W39_1998.09.19_Segm.nii"
+def test_an_unlabelled_case_keeps_no_other_segmentation(tmp_path: Path) -> None:
+    touch_case(tmp_path, "case_1")
+    touch_case(tmp_path, "case_2", without="seg")
+    touch(tmp_path, "case_1_segmentation_rater2.nii.gz", "case_2_Segm.nii.gz", "case_2_brain_segmentation.nii.gz")
+    found = find_cases(str(tmp_path))
+    assert [case.segmentation and case.segmentation.name for case in found.cases] == ["case_1_seg.nii.gz", None]
+    assert found.notes() == [
+        "3 NIfTI files belong to no case: case_1_segmentation_rater2.nii.gz, case_2_Segm.nii.gz, "
+        "case_2_brain_segmentation.nii.gz"
+    ]
 
 
-def test_an_odd_segmentation_beside_two_unlabelled_cases_belongs_to_neither(tmp_path: Path) -> None:
-    touch_case(tmp_path, "a", without="seg")
-    touch_case(tmp_path, "b", without="seg")
-    touch(tmp_path, "W39_1998.09.19_Segm.nii")
-    assert [case.segmentation for case in find_cases(str(tmp_path)).cases] == [None, None]
+def test_a_mask_of_a_second_rater_is_no_reference_of_another_case(tmp_path: Path) -> None:
+    touch_case(tmp_path, "case_1")
+    touch_case(tmp_path, "case_2", without="seg")
+    touch(tmp_path, "case_1_rater2_seg.nii.gz")
+    found = find_cases(str(tmp_path))
+    assert [case.segmentation and case.segmentation.name for case in found.cases] == ["case_1_seg.nii.gz", None]
+    assert [(reject.case_id, reject.reason) for reject in found.rejects] == [
+        ("case_1_rater2", "lacks flair and t1 and t1ce and t2 (case_1_rater2_flair.nii.gz); found seg")
+    ]
 
 
-def test_an_odd_segmentation_beside_a_labelled_case_changes_nothing(tmp_path: Path) -> None:
-    touch_case(tmp_path, "a")
-    touch(tmp_path, "a_automatic_Segm.nii")
-    segmentation = only_case(tmp_path).segmentation
-    assert segmentation is not None
-    assert segmentation.name == "a_seg.nii.gz"
+def test_many_files_of_no_case_are_counted_and_the_first_are_named(tmp_path: Path) -> None:
+    touch_case(tmp_path / "x", "x")
+    touch(tmp_path, *(f"imagesTr/BRATS_{number:03d}.nii.gz" for number in range(5)))
+    assert find_cases(str(tmp_path)).notes() == [
+        "5 NIfTI files belong to no case: imagesTr/BRATS_000.nii.gz, imagesTr/BRATS_001.nii.gz, "
+        "imagesTr/BRATS_002.nii.gz and 2 more"
+    ]
 
 
-def test_two_odd_segmentations_are_refused(tmp_path: Path) -> None:
-    touch_case(tmp_path, "a", without="seg")
-    touch(tmp_path, "first_Segm.nii", "second_Segm.nii")
-    assert only_reject(tmp_path).reason == "2 files for seg: first_Segm.nii and second_Segm.nii; keep one"
+def test_one_file_of_no_case_is_named(tmp_path: Path) -> None:
+    touch_case(tmp_path, "x")
+    touch(tmp_path, "x_brainmask.nii.gz")
+    assert find_cases(str(tmp_path)).notes() == ["1 NIfTI file belongs to no case: x_brainmask.nii.gz"]
 
 
 def test_a_missing_modality_is_named_with_what_was_found(tmp_path: Path) -> None:
@@ -220,15 +226,47 @@ def test_two_files_for_one_modality_are_both_named(tmp_path: Path) -> None:
     assert only_reject(tmp_path).reason == "2 files for flair: x_flair.nii and x_flair.nii.gz; keep one"
 
 
-def test_the_same_case_id_in_two_folders_is_refused_once_naming_both(tmp_path: Path) -> None:
+def test_a_case_that_lies_twice_is_refused_once_naming_two_paths(tmp_path: Path) -> None:
     touch_case(tmp_path / "one/x", "x")
     touch_case(tmp_path / "two/x", "x")
     touch_case(tmp_path / "y", "y")
     discovery = find_cases(str(tmp_path))
     assert [case.case_id for case in discovery.cases] == ["y"]
-    assert [(reject.case_id, reject.reason) for reject in discovery.rejects] == [
-        ("x", f"this case id is in 2 folders: {tmp_path}/one/x and {tmp_path}/two/x; keep one")
-    ]
+    ((case_id, reason),) = [(reject.case_id, reject.reason) for reject in discovery.rejects]
+    assert case_id == "x"
+    assert reason.startswith("2 files for ")
+    assert f"{tmp_path}/one/x/x_" in reason
+    assert f" and {tmp_path}/two/x/x_" in reason
+    assert reason.endswith("; keep one")
+
+
+def test_one_file_that_lies_twice_is_named_by_both_paths(tmp_path: Path) -> None:
+    touch_case(tmp_path / "x", "x")
+    touch(tmp_path, "old/x_seg.nii.gz")
+    assert only_reject(tmp_path).reason == (
+        f"2 files for seg: {tmp_path}/old/x_seg.nii.gz and {tmp_path}/x/x_seg.nii.gz; keep one"
+    )
+
+
+def test_one_folder_per_modality_makes_whole_cases(tmp_path: Path) -> None:
+    for kind in KINDS_2018:
+        touch(tmp_path / kind, f"x_{kind}.nii.gz", f"y_{kind}.nii.gz")
+    discovery = find_cases(str(tmp_path))
+    assert discovery.rejects == ()
+    assert [case.case_id for case in discovery.cases] == ["x", "y"]
+    for case in discovery.cases:
+        assert tuple(case.images) == MODALITIES
+        assert case.segmentation is not None
+        assert case.segmentation.path == f"{tmp_path}/seg/{case.case_id}_seg.nii.gz"
+
+
+def test_labels_in_a_folder_of_their_own_are_of_the_cases(tmp_path: Path) -> None:
+    touch_case(tmp_path / "images/HGG/x", "x", without="seg")
+    touch(tmp_path / "labels", "x_seg.nii.gz")
+    case = only_case(tmp_path)
+    assert case.segmentation is not None
+    assert case.segmentation.path == f"{tmp_path}/labels/x_seg.nii.gz"
+    assert case.grade == "HGG"
 
 
 def test_files_named_as_in_two_editions_are_refused(tmp_path: Path) -> None:
@@ -270,24 +308,10 @@ def test_an_empty_folder_is_a_configuration_error(tmp_path: Path) -> None:
 
 def test_a_folder_without_cases_says_what_names_are_expected(tmp_path: Path) -> None:
     touch(tmp_path, "image.nii.gz", "notes/readme.txt")
-    with pytest.raises(ConfigError, match=r"no BraTS case among 2 files; .*001_flair\.nii\.gz"):
+    with pytest.raises(
+        ConfigError, match=r"no BraTS case among 2 files, such as image\.nii\.gz; .*001_flair\.nii\.gz"
+    ):
         find_cases(str(tmp_path))
-
-
-@pytest.mark.parametrize(
-    ("case_id", "patient_id"),
-    [
-        ("BraTS-GLI-00005-001", "BraTS-GLI-00005"),
-        ("Brats17_2013_27_1", "2013_27"),
-        ("Brats18_TCIA01_131_1", "TCIA01_131"),
-        ("BraTS19_CBICA_ABM_1", "CBICA_ABM"),
-        ("BraTS20_Training_001", "BraTS20_Training_001"),
-        ("BraTS2021_00006", "BraTS2021_00006"),
-    ],
-)
-def test_a_case_id_names_its_patient(tmp_path: Path, case_id: str, patient_id: str) -> None:
-    touch_case(tmp_path, case_id)
-    assert only_case(tmp_path).patient_id == patient_id
 
 
 def test_visits_are_cases_of_one_patient(tmp_path: Path) -> None:
@@ -359,21 +383,56 @@ def test_rows_of_two_mappings_that_share_a_name_are_one_patient(tmp_path: Path) 
     assert [case.grade for case in cases] == ["LGG", "LGG", "LGG"]
 
 
-@pytest.mark.parametrize(
-    ("content", "message"),
-    [
-        (b"\xff\xfe\x00", "not a table of comma-separated values"),
-        (b"", r"no column such as BraTS_2020_subject_ID, but \[\]"),
-        (b"Grade;BraTS_2020_subject_ID;x\n", "no column such as BraTS_2020_subject_ID"),
-        (MAPPING_HEADER.encode() + b"HGG,NA\n", "row 1 has 2 fields for 6 columns"),
-        (MAPPING_HEADER.encode() + b'"HGG,NA\n', "not a table of comma-separated values"),
-    ],
-)
-def test_a_malformed_name_mapping_is_a_configuration_error(tmp_path: Path, content: bytes, message: str) -> None:
+def test_a_malformed_name_mapping_is_a_configuration_error(tmp_path: Path) -> None:
     touch_case(tmp_path, "x")
-    (tmp_path / "name_mapping.csv").write_bytes(content)
-    with pytest.raises(ConfigError, match=rf"name_mapping\.csv: {message}"):
+    (tmp_path / "name_mapping.csv").write_bytes(b"Grade BraTS_2020_subject_ID\n")
+    with pytest.raises(ConfigError, match=r"name_mapping\.csv: no column such as BraTS_2020_subject_ID"):
         find_cases(str(tmp_path))
+
+
+def test_a_name_mapping_of_other_cases_is_said(tmp_path: Path) -> None:
+    touch_case(tmp_path, "x")
+    (tmp_path / "name_mapping.csv").write_text(MAPPING_HEADER + "HGG,NA,NA,NA,NA,BraTS20_Training_001\n")
+    (note,) = find_cases(str(tmp_path)).notes()
+    assert "name_mapping.csv: none of its 1 ids (the first is BraTS20_Training_001)" in note
+
+
+def test_visits_of_a_mapping_with_semicolons_are_one_patient(tmp_path: Path) -> None:
+    for case_id in ("BraTS19_A_1", "BraTS20_Training_001"):
+        touch_case(tmp_path, case_id)
+    text = MAPPING_HEADER + "LGG,NA,NA,NA,BraTS19_A_1,BraTS20_Training_001\n"
+    (tmp_path / "name_mapping.csv").write_text(text.replace(",", ";"))
+    found = find_cases(str(tmp_path))
+    assert [(case.patient_id, case.grade) for case in found.cases] == [("A", "LGG"), ("A", "LGG")]
+    assert found.notes() == []
+
+
+def test_a_paediatric_case_waits_for_its_coding(tmp_path: Path) -> None:
+    touch_case_2023(tmp_path / "a", "BraTS-PED-00001-000")
+    touch_case_2023(tmp_path / "b", "BraTS-GLI-00005-000")
+    touch_case_2023(tmp_path / "c", "BraTS-GLI-00005-100")
+    found = find_cases(str(tmp_path))
+    assert [(case.case_id, case.coding) for case in found.cases] == [
+        ("BraTS-GLI-00005-000", "brats2023"),
+        ("BraTS-GLI-00005-100", "brats2024-gli"),
+    ]
+    (reject,) = found.rejects
+    assert reject.case_id == "BraTS-PED-00001-000"
+    assert "--coding brats2023-ped" in reject.reason
+    assert "--coding brats2024-ped" in reject.reason
+    chosen = find_cases(str(tmp_path), coding="brats2024-ped")
+    assert chosen.rejects == ()
+    assert [case.coding for case in chosen.cases] == ["brats2023", "brats2024-gli", "brats2024-ped"]
+
+
+def test_a_coding_that_no_case_may_have_is_a_configuration_error(tmp_path: Path) -> None:
+    touch_case(tmp_path, "BraTS20_Training_001")
+    with pytest.raises(ConfigError, match=r"--coding: brats2024-ped is .* brats2018 of 1 case; leave --coding out"):
+        find_cases(str(tmp_path), coding="brats2024-ped")
+
+
+def test_codings_are_counted() -> None:
+    assert count_codings(["b", "a", "b"]) == "a of 1 case, b of 2 cases"
 
 
 def test_a_remote_folder_is_found_like_a_local_one(s3_bucket: str) -> None:

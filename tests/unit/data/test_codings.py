@@ -1,14 +1,16 @@
 """Codings: from the codes of each edition's segmentations to labels and back."""
 
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import numpy.typing as npt
 import pytest
 
-from brats.data.codings import BRATS_2018, BRATS_2023, CODINGS, Coding
+from brats.config import CodingName
+from brats.data.challenges import AUTO
+from brats.data.codings import BRATS_2018, BRATS_2023, BRATS_2023_PED, CODINGS, Coding
 from brats.errors import UnknownLabelError
-from brats.labels import ED, ET, NCR
+from brats.labels import ED, ET, NCR, REGIONS, region_mask
 
 LABELS = np.array([[0, NCR], [ED, ET]], np.uint8)
 
@@ -62,10 +64,57 @@ def test_value_between_or_beyond_codes_is_unknown(value: float, said: str) -> No
 
 
 def test_et_of_2020_is_unknown_in_2023_with_an_explanation() -> None:
-    with pytest.raises(UnknownLabelError, match=r"unknown label 4 in 1 voxels; .* 2024 post-treatment set"):
+    with pytest.raises(UnknownLabelError, match=r"4 is ET in the editions up to 2021, and the resection cavity"):
         BRATS_2023.decode(np.array([0, 1, 4], np.uint8))
 
 
+def test_paediatric_code_of_2024_is_unknown_in_2023_with_the_option_that_reads_it() -> None:
+    with pytest.raises(UnknownLabelError, match=r"4 is ED in BraTS-PED from 2024 on: --coding brats2024-ped$"):
+        BRATS_2023_PED.decode(np.array([0, 4], np.uint8))
+
+
 def test_et_of_2023_is_unknown_in_2020() -> None:
-    with pytest.raises(UnknownLabelError, match=r"unknown label 3 in 1 voxels; brats2018 defines"):
+    with pytest.raises(
+        UnknownLabelError, match=r"unknown label 3 in 1 voxels; .* 3 is ET in the editions from 2023"
+    ):
         BRATS_2018.decode(np.array([0, 1, 3], np.uint8))
+
+
+# Codes 0 to 4, as each challenge defines them.
+REGIONS_OF_CODES = {
+    "brats2018": {"WT": {1, 2, 4}, "TC": {1, 4}, "ET": {4}},
+    "brats2023": {"WT": {1, 2, 3}, "TC": {1, 3}, "ET": {3}},
+    "brats2023-ped": {"WT": {1, 2, 3}, "TC": {1, 3}, "ET": {3}},
+    "brats2024-ped": {"WT": {1, 2, 3, 4}, "TC": {1, 2, 3}, "ET": {1}},
+    "brats2024-gli": {"WT": {1, 2, 3}, "TC": {1, 3}, "ET": {3}},
+    "brats2025-met": {"WT": {1, 2, 3}, "TC": {1, 3}, "ET": {3}},
+}
+
+
+@pytest.mark.parametrize("name", CODINGS)
+def test_codes_are_in_the_regions_of_their_challenge(name: str) -> None:
+    codes = np.array(sorted(CODINGS[name].codes), np.uint8)
+    labels = CODINGS[name].decode(codes)
+    found = {region: {int(code) for code in codes[region_mask(labels, region)]} for region in REGIONS}
+    assert found == REGIONS_OF_CODES[name]
+
+
+@pytest.mark.parametrize("name", CODINGS)
+def test_codes_written_back_are_in_the_same_regions(name: str) -> None:
+    coding = CODINGS[name]
+    labels = coding.decode(np.array(sorted(coding.codes), np.uint8))
+    np.testing.assert_array_equal(coding.decode(coding.encode(labels)), labels)
+
+
+def test_core_of_a_paediatric_case_is_written_as_non_enhancing_tumour() -> None:
+    coding = CODINGS["brats2024-ped"]
+    assert coding.encode(np.array([0, NCR, ED, ET], np.uint8)).tolist() == [0, 2, 4, 1]
+
+
+def test_resection_cavity_is_written_back_as_background() -> None:
+    coding = CODINGS["brats2024-gli"]
+    assert coding.encode(coding.decode(np.array([4, 3, 2, 1, 0], np.uint8))).tolist() == [0, 3, 2, 1, 0]
+
+
+def test_option_takes_every_coding() -> None:
+    assert get_args(CodingName) == (AUTO, *CODINGS)

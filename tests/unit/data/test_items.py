@@ -46,7 +46,7 @@ def run(tmp_path: Path, prepared: str) -> str:
 
 
 def test_prepared_case_has_its_file_its_hash_and_the_patient_of_the_table(prepared: str) -> None:
-    items, rejects = find_items(prepared, "bundle", MODALITIES, "all")
+    items, rejects, _ = find_items(prepared, "bundle", MODALITIES, "all")
     assert rejects == []
     assert [(item.case_id, item.patient_id, item.split) for item in items] == [("a", "p", None), ("b", "p", None)]
     source = items[0].source
@@ -55,15 +55,32 @@ def test_prepared_case_has_its_file_its_hash_and_the_patient_of_the_table(prepar
 
 def test_case_folder_has_its_files(tmp_path: Path) -> None:
     write_case(str(tmp_path), "case_0")
-    (item,), rejects = find_items(str(tmp_path), "bundle", MODALITIES, "all")
+    (item,), rejects, _ = find_items(str(tmp_path), "bundle", MODALITIES, "all")
     assert rejects == []
     assert isinstance(item.source, CaseFiles)
     assert item.sources == item.source.sources(MODALITIES)
     assert [file.kind for file in item.sources] == [*MODALITIES, "seg"]
 
 
+def test_folder_is_read_in_the_coding_asked_for_and_its_other_files_are_noted(tmp_path: Path) -> None:
+    write_case(str(tmp_path), "BraTS-PED-00001-000", edition=2023)
+    (tmp_path / "BraTS-PED-00001-000-seg-auto.nii.gz").write_bytes(b"x")
+    with pytest.raises(BratsError, match="add --coding brats2023-ped"):
+        find_items(str(tmp_path), "bundle", MODALITIES, "all")
+    (item,), rejects, notes = find_items(str(tmp_path), "bundle", MODALITIES, "all", "brats2023-ped")
+    assert isinstance(item.source, CaseFiles)
+    assert item.source.coding == "brats2023-ped"
+    assert rejects == []
+    assert notes == ["1 NIfTI file belongs to no case: BraTS-PED-00001-000-seg-auto.nii.gz"]
+
+
+def test_coding_of_prepared_cases_cannot_be_asked_for(prepared: str) -> None:
+    with pytest.raises(ConfigError, match=r"^--coding: the cases of .* are prepared"):
+        find_items(prepared, "bundle", MODALITIES, "all", "brats2024-ped")
+
+
 def test_split_of_the_run_chooses_the_cases(prepared: str, run: str) -> None:
-    (item,), _ = find_items(prepared, run, MODALITIES, "test")
+    (item,), _, _ = find_items(prepared, run, MODALITIES, "test")
     assert (item.case_id, item.split) == ("b", "test")
 
 
@@ -76,7 +93,7 @@ def test_rejects_are_those_of_the_split(tmp_path: Path, run: str) -> None:
         "b",
     ]
     write_case(str(tmp_path / "cases"), "b")
-    items, rejects = find_items(str(tmp_path / "cases"), run, MODALITIES, "test")
+    items, rejects, _ = find_items(str(tmp_path / "cases"), run, MODALITIES, "test")
     assert [item.case_id for item in items] == ["b"]
     assert rejects == []
 

@@ -24,6 +24,7 @@ def case_row(case_id: str, split: str | None, fold: int | None, **changes: Any) 
         "split": split,
         "fold": fold,
         "modalities": ["flair", "t1"],
+        "coding": "brats2023",
         "height": 5,
         "width": 4,
         "tumour_per_slice": [0, 3, 1],

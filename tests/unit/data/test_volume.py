@@ -182,7 +182,7 @@ def test_an_unknown_label_is_named_with_its_count(tmp_path: Path, value: float, 
 
 
 def test_a_4_in_a_2023_file_is_explained(tmp_path: Path) -> None:
-    with pytest.raises(CaseError, match=r"unknown label 4 in 1 voxels; .* resection cavity of the 2024"):
+    with pytest.raises(CaseError, match=r"unknown label 4 in 1 voxels; .* resection cavity after treatment"):
         read_labels(save(tmp_path / "x-seg.nii.gz", codes_2020()), "brats2023")
 
 

@@ -212,14 +212,15 @@ def test_name_mapping_is_that_of_brats_2020(dataset: str) -> None:
         "BraTS_2019_subject_ID,BraTS_2020_subject_ID\n"
         "LGG,NA,NA,NA,NA,BraTS20_Training_001\n"
         "HGG,NA,NA,NA,NA,BraTS20_Training_002\n"
-        "HGG,NA,NA,NA,NA,BraTS20_Training_003\n"
+        "HGG,NA,NA,NA,NA,BraTS20_Training_355\n"
     )
 
 
 def test_written_cases_are_found_complete(dataset: str) -> None:
     found = find_cases(dataset)
     assert found.rejects == ()
-    assert [case.case_id for case in found.cases] == ["BraTS20_Training_002", "BraTS20_Training_003"]
+    assert [case.case_id for case in found.cases] == ["BraTS20_Training_002", "BraTS20_Training_355"]
+    assert found.notes() == []
     assert len({case.patient_id for case in found.cases}) == 2
     for case in found.cases:
         assert set(case.images) == set(MODALITIES)

@@ -1,0 +1,137 @@
+"""Challenges: which codings a case may have, by the challenge and year that its id names."""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from brats.data.codings import (
+    BRATS_2018,
+    BRATS_2023,
+    BRATS_2023_PED,
+    BRATS_2024_GLI,
+    BRATS_2024_PED,
+    BRATS_2025_MET,
+    CODINGS,
+    Coding,
+)
+from brats.data.layouts import SINCE_2018, SINCE_2023, Layout
+from brats.errors import CaseError
+
+AUTO = "auto"
+"""The value of `--coding` that leaves the choice to the names."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Challenge:
+    """What ids of one challenge have in common.
+
+    name:    for messages
+    ids:     how its ids begin, a regular expression
+    layout:  how it names the files of a case
+    codings: those it has used under such ids, the usual one first; none where no region can be made of its labels
+    settled: whether the first coding may be taken without asking: another one only adds a code to it
+    """
+
+    name: str
+    ids: str
+    layout: Layout
+    codings: tuple[Coding, ...]
+    settled: bool = True
+
+
+CHALLENGES = (
+    Challenge(
+        name="BraTS 2017 to 2021",
+        ids=r"BraTS(17|18|19|20|2021)[-_]",
+        layout=SINCE_2018,
+        codings=(BRATS_2018,),
+    ),
+    Challenge(  # visits are counted from 100 on, as in BraTS-GLI-00005-100
+        name="BraTS-GLI after treatment",
+        ids=r"BraTS[-_]GLI[-_]\d+[-_][1-9]\d\d(?!\d)",
+        layout=SINCE_2023,
+        codings=(BRATS_2024_GLI,),
+    ),
+    Challenge(name="BraTS-GLI", ids=r"BraTS[-_]GLI[-_]", layout=SINCE_2023, codings=(BRATS_2023, BRATS_2024_GLI)),
+    Challenge(
+        name="BraTS-METS", ids=r"BraTS[-_]METS?[-_]", layout=SINCE_2023, codings=(BRATS_2023, BRATS_2025_MET)
+    ),
+    Challenge(
+        name="BraTS-PED",
+        ids=r"BraTS[-_]PEDS?[-_]",
+        layout=SINCE_2023,
+        codings=(BRATS_2023_PED, BRATS_2024_PED),
+        settled=False,
+    ),
+    Challenge(name="BraTS-MEN-RT", ids=r"BraTS[-_]MEN[-_]RT[-_]", layout=SINCE_2023, codings=()),
+    Challenge(
+        name="BraTS-MEN, -SSA and -GoAT",
+        ids=r"BraTS[-_](MEN|SSA|GoAT)[-_]",
+        layout=SINCE_2023,
+        codings=(BRATS_2023,),
+    ),
+    Challenge(
+        name="a challenge whose coding is not known",
+        ids=r"BraTS-[A-Z]+-",
+        layout=SINCE_2023,
+        codings=tuple(CODINGS.values()),
+        settled=False,
+    ),
+)
+"""The first whose `ids` an id begins with, in upper or lower case, is its challenge."""
+
+
+def find_challenge(case_id: str) -> Challenge | None:
+    """The challenge that an id names; None for ids of one's own."""
+    matches = (challenge for challenge in CHALLENGES if re.match(challenge.ids, case_id, re.IGNORECASE))
+    return next(matches, None)
+
+
+def possible_codings(case_id: str, layout: Layout) -> tuple[list[Coding], bool]:
+    """The codings that a case may have, by its id and the naming of its files, and whether the first is certain.
+
+    An id of one's own says nothing: the naming of the files decides, and any coding may be asked for. An id of one
+    era on files named as in the other contradicts itself, so that neither is certain.
+    """
+    challenge = find_challenge(case_id)
+    if challenge is None:
+        others = [coding for coding in CODINGS.values() if coding != layout.coding]
+        return [layout.coding, *others], True
+    codings = list(challenge.codings)
+    if codings and challenge.layout != layout:
+        return codings + [layout.coding] * (layout.coding not in codings), False
+    return codings, challenge.settled
+
+
+def choose_coding(case_id: str, layout: Layout, wanted: str = AUTO) -> Coding:
+    """The coding of a case.
+
+    wanted: `--coding`. It is that of every case that may have it; the others keep the one that their name settles.
+
+    Raises CaseError where the name leaves more than one open and none of them is wanted.
+    """
+    possible, certain = possible_codings(case_id, layout)
+    if not possible:
+        raise CaseError(
+            "",
+            "a case of BraTS-MEN-RT has one label, the target volume of the radiotherapy, of which no WT, TC or ET "
+            "can be made; leave it out",
+        )
+    for coding in possible:
+        if coding.name == wanted:
+            return coding
+    if not certain:
+        raise CaseError("", _open_reason(case_id, layout, possible))
+    return possible[0]
+
+
+def _open_reason(case_id: str, layout: Layout, possible: Sequence[Coding]) -> str:
+    """Why the name of a case does not settle its coding, and what to add to the command."""
+    challenge = find_challenge(case_id)
+    assert challenge is not None  # ids of one's own are certain
+    options = " or ".join(f"--coding {coding.name} ({coding.meaning})" for coding in possible)
+    if len(possible) == len(CODINGS):
+        return f"its id is of {challenge.name}; add {options}"
+    if challenge.layout != layout:
+        return f"its id is of {challenge.name}, but its files are named as {layout.example}; add {options}"
+    return f"ids of {challenge.name} have had {len(possible)} codings; add {options}"

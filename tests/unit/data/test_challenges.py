@@ -1,0 +1,114 @@
+"""Challenges: which coding the id of a case settles, leaves open, or may be given."""
+
+import pytest
+
+from brats.data.challenges import choose_coding, find_challenge
+from brats.data.layouts import SINCE_2018, SINCE_2023, Layout
+from brats.errors import CaseError
+
+
+@pytest.mark.parametrize(
+    ("case_id", "layout", "coding"),
+    [
+        ("Brats17_CBICA_AAB_1", SINCE_2018, "brats2018"),
+        ("BraTS20_Training_001", SINCE_2018, "brats2018"),
+        ("BraTS2021_00006", SINCE_2018, "brats2018"),
+        ("BraTS-GLI-00005-000", SINCE_2023, "brats2023"),
+        ("BraTS-GLI-00005-001", SINCE_2023, "brats2023"),
+        ("BraTS-GLI-00005-100", SINCE_2023, "brats2024-gli"),
+        ("BraTS-GLI-02405-103", SINCE_2023, "brats2024-gli"),
+        ("BraTS-SSA-00002-000", SINCE_2023, "brats2023"),
+        ("BraTS-MEN-00004-000", SINCE_2023, "brats2023"),
+        ("BraTS-MET-00001-000", SINCE_2023, "brats2023"),
+        ("BraTS-GoAT-00000", SINCE_2023, "brats2023"),
+        ("patient7", SINCE_2018, "brats2018"),
+        ("patient7", SINCE_2023, "brats2023"),
+    ],
+)
+def test_name_settles_the_coding(case_id: str, layout: Layout, coding: str) -> None:
+    assert choose_coding(case_id, layout).name == coding
+
+
+@pytest.mark.parametrize("case_id", ["BraTS-PED-00001-000", "brats-ped-1", "BraTS-PEDs-00001-000", "BraTS_PED_7"])
+def test_paediatric_name_is_refused_with_both_codings(case_id: str) -> None:
+    with pytest.raises(CaseError) as refused:
+        choose_coding(case_id, SINCE_2023)
+    assert refused.value.reason == (
+        "ids of BraTS-PED have had 2 codings; add --coding brats2023-ped (1 NC, 2 ED, 3 ET) or "
+        "--coding brats2024-ped (1 ET, 2 NET, 3 CC, 4 ED)"
+    )
+
+
+def test_paediatric_name_is_refused_with_a_coding_that_it_never_had() -> None:
+    with pytest.raises(CaseError, match="ids of BraTS-PED have had 2 codings"):
+        choose_coding("BraTS-PED-00001-000", SINCE_2023, "brats2023")
+
+
+@pytest.mark.parametrize(
+    ("case_id", "wanted"),
+    [
+        ("BraTS-PED-00001-000", "brats2023-ped"),
+        ("BraTS-PED-00001-000", "brats2024-ped"),
+        ("BraTS-MET-00001-000", "brats2025-met"),
+        ("BraTS-GLI-00005-000", "brats2024-gli"),
+        ("patient7", "brats2024-ped"),
+        ("BraTS-XYZ-00001-000", "brats2023"),
+    ],
+)
+def test_name_that_leaves_a_choice_has_the_coding_that_is_wanted(case_id: str, wanted: str) -> None:
+    assert choose_coding(case_id, SINCE_2023, wanted).name == wanted
+
+
+@pytest.mark.parametrize(
+    ("case_id", "layout", "wanted", "kept"),
+    [
+        ("BraTS20_Training_001", SINCE_2018, "brats2024-ped", "brats2018"),
+        ("BraTS-GLI-00005-000", SINCE_2023, "brats2024-ped", "brats2023"),
+        ("BraTS-GLI-00005-100", SINCE_2023, "brats2023", "brats2024-gli"),
+        ("BraTS-SSA-00002-000", SINCE_2023, "brats2025-met", "brats2023"),
+    ],
+)
+def test_name_that_settles_its_coding_keeps_it(case_id: str, layout: Layout, wanted: str, kept: str) -> None:
+    assert choose_coding(case_id, layout, wanted).name == kept
+
+
+def test_name_of_an_unknown_challenge_is_refused() -> None:
+    with pytest.raises(
+        CaseError, match="its id is of a challenge whose coding is not known; add --coding brats2018"
+    ):
+        choose_coding("BraTS-XYZ-00001-000", SINCE_2023)
+
+
+@pytest.mark.parametrize(
+    ("case_id", "layout", "said"),
+    [
+        (
+            "BraTS-GLI-00005-000",
+            SINCE_2018,
+            "its id is of BraTS-GLI, but its files are named as BraTS20_Training_001",
+        ),
+        (
+            "BraTS20_Training_001",
+            SINCE_2023,
+            "its id is of BraTS 2017 to 2021, but its files are named as BraTS-GLI",
+        ),
+    ],
+)
+def test_id_and_files_of_two_eras_are_refused_unless_the_coding_is_given(
+    case_id: str, layout: Layout, said: str
+) -> None:
+    with pytest.raises(CaseError, match=said):
+        choose_coding(case_id, layout)
+    for wanted in ("brats2018", "brats2023"):
+        assert choose_coding(case_id, layout, wanted).name == wanted
+
+
+@pytest.mark.parametrize("wanted", ["auto", "brats2023"])
+def test_radiotherapy_case_is_refused_whatever_is_wanted(wanted: str) -> None:
+    with pytest.raises(CaseError, match="BraTS-MEN-RT has one label"):
+        choose_coding("BraTS-MEN-RT-0002-1", SINCE_2023, wanted)
+
+
+def test_id_of_ones_own_is_of_no_challenge() -> None:
+    assert find_challenge("case_1") is None
+    assert find_challenge("UPENN-GBM-00001_11") is None

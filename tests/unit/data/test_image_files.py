@@ -1,0 +1,76 @@
+"""Image files below a folder: by name and place, and the NIfTI files that no rule takes."""
+
+from pathlib import Path
+
+from brats.data.image_files import find_images, list_files
+
+ODD_NAME = "W39_1998.09.19_Segm.nii"
+
+
+def found(root: Path, *names: str) -> tuple[list[tuple[str, str, str]], list[str]]:
+    """The case, kind and path of every image among these files, and the NIfTI files that no rule takes."""
+    for name in names:
+        path = root / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(b"x")
+    images, unused = find_images(str(root), list_files(str(root)))
+    return [(image.case_id, image.kind, image.file.path.removeprefix(f"{root}/")) for image in images], unused
+
+
+def test_image_has_its_name_and_place(tmp_path: Path) -> None:
+    images, unused = found(tmp_path, "HGG/a/a_flair.nii.gz", "labels/a_seg.nii")
+    assert images == [("a", "flair", "HGG/a/a_flair.nii.gz"), ("a", "seg", "labels/a_seg.nii")]
+    assert unused == []
+
+
+def test_nifti_files_with_other_names_are_unused(tmp_path: Path) -> None:
+    images, unused = found(
+        tmp_path,
+        "a_t1.nii",
+        "a_brainmask.NII.GZ",
+        "a_seg_auto.nii.gz",
+        "sub/imagesTr/BRATS_001.nii.gz",
+        "notes.txt",
+    )
+    assert images == [("a", "t1", "a_t1.nii")]
+    assert unused == ["a_brainmask.NII.GZ", "a_seg_auto.nii.gz", "sub/imagesTr/BRATS_001.nii.gz"]
+
+
+def test_segmentation_of_a_second_rater_is_nobodys(tmp_path: Path) -> None:
+    images, unused = found(
+        tmp_path, "case_1_t1.nii.gz", "case_2_t1.nii.gz", "case_1_segmentation_rater2.nii.gz", "case_1_Segm.nii"
+    )
+    assert {kind for _, kind, _ in images} == {"t1"}
+    assert unused == ["case_1_Segm.nii", "case_1_segmentation_rater2.nii.gz"]
+
+
+def test_folder_named_like_a_nifti_file_is_unused_once(tmp_path: Path) -> None:
+    _, unused = found(
+        tmp_path, "a_t1.nii", "a_mask.nii.gz/1.nii", "a_mask.nii.gz/2.nii", "a_mask.nii.gz/readme.txt"
+    )
+    assert unused == ["a_mask.nii.gz"]
+
+
+def test_odd_name_is_the_segmentation_of_its_case_beside_its_images(tmp_path: Path) -> None:
+    images, unused = found(
+        tmp_path,
+        "BraTS20_Training_354/BraTS20_Training_354_t1.nii",
+        f"BraTS20_Training_355/{ODD_NAME}",
+        "BraTS20_Training_355/BraTS20_Training_355_t1.nii",
+    )
+    assert images[-1] == ("BraTS20_Training_355", "seg", f"BraTS20_Training_355/{ODD_NAME}")
+    assert unused == []
+
+
+def test_odd_name_in_the_folder_of_another_case_is_unused(tmp_path: Path) -> None:
+    images, unused = found(
+        tmp_path, "355/BraTS20_Training_355_t1.nii", "354/BraTS20_Training_354_t1.nii", f"354/{ODD_NAME}"
+    )
+    assert {kind for _, kind, _ in images} == {"t1"}
+    assert unused == [f"354/{ODD_NAME}"]
+
+
+def test_odd_name_beside_the_usual_one_is_unused(tmp_path: Path) -> None:
+    images, unused = found(tmp_path, "BraTS20_Training_355_seg.nii", "BraTS20_Training_355_t1.nii", ODD_NAME)
+    assert [path for _, kind, path in images if kind == "seg"] == ["BraTS20_Training_355_seg.nii"]
+    assert unused == [ODD_NAME]
