@@ -4,6 +4,7 @@ import signal
 import sys
 import threading
 import time
+from collections.abc import Iterable
 
 PRINT_EVERY_S, REWRITE_EVERY_S = 10.0, 0.2
 LINE_WIDTH = 78  # a shorter line is padded, to cover what it rewrites
@@ -41,6 +42,13 @@ def duration(seconds: float) -> str:
     if whole < 3600:
         return f"{whole // 60}:{whole % 60:02d} min"
     return f"{whole // 3600}:{whole % 3600 // 60:02d} h"
+
+
+def some(names: Iterable[str], at_most: int = 3) -> str:
+    """The first of many names, and how many more there are: `a, b, c and 9 more`."""
+    first = list(names)
+    more = f" and {len(first) - at_most} more" if len(first) > at_most else ""
+    return ", ".join(first[:at_most]) + more
 
 
 def say(stage: str, message: str) -> None:

@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from brats.data.background import Background
+from brats.data.sources import Sources, from_rows, to_rows
 from brats.data.volume import Grid, from_ras
 from brats.errors import CaseError
 from brats.labels import Labels, count_tissues
@@ -104,9 +105,10 @@ class Intensity:
 class Case:
     """One case, cropped.
 
-    images: raw values of each modality, (Z, H, W), in the file's own dtype
-    labels: (Z, H, W), None for a case without segmentation
-    box:    where the crop lies in the RAS+ volume; slice k of the crop is z = box.start[2] + k
+    images:   raw values of each modality, (Z, H, W), in the file's own dtype
+    labels:   (Z, H, W), None for a case without segmentation
+    box:      where the crop lies in the RAS+ volume; slice k of the crop is z = box.start[2] + k
+    sources:  the files it was made from
     warnings: of `brats.data.plausibility`
     """
 
@@ -121,7 +123,7 @@ class Case:
     grid: Grid
     box: Box
     voxel_hash: str
-    source_bytes: int
+    sources: Sources
     warnings: tuple[str, ...] = ()
 
     @property
@@ -166,7 +168,7 @@ class Case:
         return replace(self, images={name: self.images[name] for name in modalities})
 
     def describe(self) -> Description:
-        """All but the voxels, with the tissues counted."""
+        """All but the voxels, with the tissues counted; of the source files their content, not where they lay."""
         labels = self.labels
         return {
             "case_id": self.case_id,
@@ -179,8 +181,8 @@ class Case:
             "grid": self.grid.to_json(),
             "box": asdict(self.box),
             "voxel_hash": self.voxel_hash,
-            "source_bytes": self.source_bytes,
             "warnings": list(self.warnings),
+            "sources": to_rows(tuple(file.content for file in self.sources)),
             "tissues": None if labels is None else count_tissues(labels),
             "tumour_per_slice": None if labels is None else np.count_nonzero(labels, axis=(1, 2)).tolist(),
         }
@@ -200,8 +202,8 @@ class Case:
             grid=Grid.from_json(value["grid"]),
             box=Box.from_json(value["box"]),
             voxel_hash=value["voxel_hash"],
-            source_bytes=value["source_bytes"],
             warnings=tuple(value["warnings"]),
+            sources=from_rows(value["sources"]),
         )
 
 

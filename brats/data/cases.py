@@ -12,6 +12,7 @@ from brats.data.image_files import Image, find_images, list_files, names_below
 from brats.data.layouts import LAYOUTS, SEGMENTATION
 from brats.data.name_mapping import NameMapping, read_name_mapping
 from brats.data.rejects import Reject
+from brats.data.sources import SourceFile, Sources, source_bytes
 from brats.errors import CaseError, ConfigError
 from brats.storage import FileInfo
 
@@ -37,10 +38,18 @@ class CaseFiles:
     grade: str
     """HGG or LGG, or "" where nothing says so."""
 
+    def sources(self, modalities: Sequence[str]) -> Sources:
+        """The files that a case with these modalities is made from, unread."""
+        used = {**{name: self.images[name] for name in modalities}, SEGMENTATION: self.segmentation}
+        return tuple(
+            SourceFile(kind=kind, path=file.path, size=file.size, stamp=file.stamp)
+            for kind, file in used.items()
+            if file
+        )
+
     def source_bytes(self, modalities: Sequence[str]) -> int:
         """Size of the files that a case with these modalities is made from."""
-        used = [self.images[name] for name in modalities] + [self.segmentation]
-        return sum(file.size for file in used if file)
+        return source_bytes(self.sources(modalities))
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -8,10 +8,20 @@ import pyarrow as pa
 from brats import storage
 from brats.data.case import Box, Description
 from brats.data.cases import CASE_ID
+from brats.data.sources import from_rows, source_bytes, source_hash, to_rows
 from brats.data.volume import Grid
 from brats.errors import BratsError, StorageError
 from brats.labels import REGIONS, TISSUES, count_regions
 
+_SOURCE_FILE = pa.struct(
+    [
+        ("kind", pa.string()),
+        ("size", pa.int64()),
+        ("hash", pa.string()),
+        ("path", pa.string()),
+        ("stamp", pa.string()),
+    ]
+)
 PREPARED_CASES = storage.TableKind(
     name="prepared cases",
     version=2,
@@ -37,6 +47,8 @@ PREPARED_CASES = storage.TableKind(
             ("warnings", pa.list_(pa.string())),
             ("voxel_hash", pa.string()),
             ("source_bytes", pa.int64()),
+            ("source_hash", pa.string()),
+            ("sources", pa.list_(_SOURCE_FILE)),
         ]
     ),
     conventions={
@@ -48,6 +60,9 @@ PREPARED_CASES = storage.TableKind(
         "warnings": "what is implausible about the case, with the file and the figure; empty for a usual one",
         "voxel_hash": "of the brain voxels of the first modality: equal for one patient under two names",
         "source_bytes": "size of the source files together",
+        "source_hash": "of the content of the source files: equal for cases made from equal files",
+        "sources": "the source files: what each is an image of, size, XXH3-128 of its bytes; path and times when "
+        "it was last found so",
     },
 )
 
@@ -86,6 +101,7 @@ def case_row(case: Description) -> dict[str, Any]:
     voxel_ml = math.prod(grid.spacing_xyz_mm) / 1000
     box = Box.from_json(case["box"])
     tissues = case["tissues"]
+    sources = from_rows(case["sources"])
     regions = None if tissues is None else count_regions(tissues)
     return {
         "case_id": case["case_id"],
@@ -108,5 +124,7 @@ def case_row(case: Description) -> dict[str, Any]:
         "tumour_per_slice": case["tumour_per_slice"],
         "warnings": case["warnings"],
         "voxel_hash": case["voxel_hash"],
-        "source_bytes": case["source_bytes"],
+        "source_bytes": source_bytes(sources),
+        "source_hash": source_hash(sources),
+        "sources": to_rows(sources),
     }

@@ -12,6 +12,7 @@ from brats.data.preprocess import read_case
 from brats.data.rejects import Reject
 from brats.data.run_split import read_split
 from brats.data.slices import SliceFile
+from brats.data.sources import Sources, from_rows
 from brats.errors import BratsError, CaseError, ConfigError, StorageError
 
 
@@ -27,14 +28,17 @@ class PreparedCase:
 class Item:
     """A case to predict: where it is read from, and what the tables state about it.
 
-    split: of the run that made the model; None for a case that is not of the run
+    split:   of the run that made the model; None for a case that is not of the run
+    sources: the files that it is made from; of a prepared case what they held when it was prepared
+    coding:  of its segmentation
     """
 
     case_id: str
     patient_id: str
     split: str | None
     source: CaseFiles | PreparedCase
-    source_bytes: int
+    sources: Sources
+    coding: str
 
 
 class FoundItems(NamedTuple):
@@ -94,7 +98,8 @@ def _prepared_items(prepared: str, splits: dict[str, str], coding: str) -> Found
             patient_id=row["patient_id"],
             split=splits.get(row["case_id"]),
             source=PreparedCase(path=slices_path(prepared, row["case_id"]), voxel_hash=row["voxel_hash"]),
-            source_bytes=row["source_bytes"],
+            sources=tuple(file.content for file in from_rows(row["sources"])),
+            coding=row["coding"],
         )
         for row in read_case_table(prepared)
     ]
@@ -109,7 +114,8 @@ def _items_of(root: str, modalities: Sequence[str], splits: dict[str, str], codi
             patient_id=files.patient_id,
             split=splits.get(files.case_id),
             source=files,
-            source_bytes=files.source_bytes(modalities),
+            sources=files.sources(modalities),
+            coding=files.coding,
         )
         for files in found.cases
     ]

@@ -74,16 +74,18 @@ class Header:
         return self.offset + self.n_voxels * self.dtype.itemsize
 
 
-def read_nifti(file: FileInfo) -> tuple[npt.NDArray[Any], Header]:
+def read_nifti(file: FileInfo, content: bytes | None = None) -> tuple[npt.NDArray[Any], Header]:
     """The raw values, flat in file order (first axis fastest) and in native bytes, and the header.
 
     NIfTI-1 and -2, compressed or not, of any integer or floating type up to 64 bits. Sizes in the header
     are checked against the limits and the file's size before memory is allocated. Not to be written to.
 
+    content: the bytes of the file, where they were read already, by `read_content`
+
     Raises CaseError for a file that cannot be read (transient), is no NIfTI, is damaged or truncated, is not
     one 3-D volume of plausible size, or has no usable affine.
     """
-    content = _read_bytes(file)
+    content = read_content(file) if content is None else content
     if content.startswith(_GZIP_MAGIC):
         header = _parse_header(file.path, _inflate(file.path, content[: 2**16], max(_HEADER_TYPES))[0])
         if header.n_bytes > MAX_DEFLATE_RATIO * len(content):
@@ -118,7 +120,8 @@ def encode_nifti(voxels: npt.NDArray[np.uint8], geometry: dict[str, Any]) -> byt
     return igzip.compress(header.binaryblock + no_extensions + voxels.tobytes(order="F"), mtime=0)
 
 
-def _read_bytes(file: FileInfo) -> bytes:
+def read_content(file: FileInfo) -> bytes:
+    """The bytes of a file as stored. Raises CaseError for one that is empty, too large or unreadable."""
     if file.size > MAX_FILE_BYTES:
         raise CaseError(file.path, f"{file.size} bytes; a volume has {MAX_FILE_BYTES} at most")
     try:

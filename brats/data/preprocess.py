@@ -15,7 +15,10 @@ import xxhash
 from brats.data.background import Background, find_background
 from brats.data.case import HASH_VERSION, Array, Box, Case, Intensity, crop
 from brats.data.cases import CaseFiles
+from brats.data.layouts import SEGMENTATION
+from brats.data.nifti import read_content
 from brats.data.plausibility import find_warnings
+from brats.data.sources import content_hash
 from brats.data.volume import (
     Grid,
     Segmentation,
@@ -38,26 +41,42 @@ def read_case(files: CaseFiles, modalities: Sequence[str]) -> Case:
     wanted = [files.images[name] for name in modalities]
     workers = len(wanted) + 1 if any(is_remote(file.path) for file in wanted) else 1
     with ThreadPoolExecutor(workers) as pool:  # on S3 the latencies of the files of a case overlap
-        reading = [pool.submit(read_volume, file) for file in wanted]
-        segmented = files.segmentation and pool.submit(read_segmentation, files.segmentation, files.coding)
-        volumes = dict(zip(modalities, (future.result() for future in reading), strict=True))
-        segmentation = segmented.result() if segmented else None
+        reading = [pool.submit(_read_image, file) for file in wanted]
+        segmented = files.segmentation and pool.submit(_read_segmentation, files.segmentation, files.coding)
+        images = dict(zip(modalities, (future.result() for future in reading), strict=True))
+        segmentation, labels_hash = segmented.result() if segmented else (None, "")
+    volumes = {name: volume for name, (volume, _) in images.items()}
+    hashes = {**{name: image_hash for name, (_, image_hash) in images.items()}, SEGMENTATION: labels_hash}
+    sources = tuple(replace(file, hash=hashes[file.kind]) for file in files.sources(modalities))
     first, *others = modalities
     for name in others:
         volumes[name] = volumes[name].turned_like(volumes[first].grid)
         check_same_grid(files.images[first], volumes[first].grid, files.images[name], volumes[name].grid)
     if files.segmentation is None or segmentation is None:
-        return crop_case(files, volumes, None)
+        return replace(crop_case(files, volumes, None), sources=sources)
     labels, labels_grid = turn_alike(segmentation.labels, segmentation.grid, volumes[first].grid)
     check_same_grid(files.images[first], volumes[first].grid, files.segmentation, labels_grid)
     case = crop_case(files, volumes, labels)
-    return replace(case, warnings=(*case.warnings, *_rounding(files.segmentation, segmentation)))
+    rounded = _rounding(files.segmentation, segmentation)
+    return replace(case, sources=sources, warnings=(*case.warnings, *rounded))
 
 
 def _rounding(file: FileInfo, segmentation: Segmentation) -> Iterator[str]:
     """A warning where values of a segmentation were rounded to codes."""
     if n_rounded := segmentation.n_rounded:
         yield f"{file.name}: {n_rounded} voxels were not exactly at a code, and were rounded to it"
+
+
+def _read_image(file: FileInfo) -> tuple[Volume, str]:
+    """An image, and the hash of its file."""
+    content = read_content(file)
+    return read_volume(file, content), content_hash(content)
+
+
+def _read_segmentation(file: FileInfo, coding: str) -> tuple[Segmentation, str]:
+    """A segmentation, and the hash of its file."""
+    content = read_content(file)
+    return read_segmentation(file, coding, content), content_hash(content)
 
 
 def crop_case(files: CaseFiles, volumes: Mapping[str, Volume], labels: Labels | None) -> Case:
@@ -85,7 +104,7 @@ def crop_case(files: CaseFiles, volumes: Mapping[str, Volume], labels: Labels | 
         grid=volumes[first].grid,
         box=box,
         voxel_hash=hash_brain(images[first], volumes[first], backgrounds[first]),
-        source_bytes=files.source_bytes(list(volumes)),
+        sources=files.sources(list(volumes)),
     )
     return replace(case, warnings=find_warnings(case, files))
 

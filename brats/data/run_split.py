@@ -20,7 +20,7 @@ COLUMNS = (
     "width",
     "tumour_per_slice",
     "voxel_hash",
-    "source_bytes",
+    "source_hash",
 )
 SPLIT = storage.TableKind(
     name="run split", version=2, schema=pa.schema([PREPARED_CASES.schema.field(name) for name in COLUMNS])
@@ -74,17 +74,27 @@ def freeze_split(run: str, split: Sequence[SplitRow], prepared: str) -> None:
         storage.write_table(split_path(run), SPLIT, SPLIT.table(split), prepared=prepared)
 
 
-def check_same_cases(run: str, data: str, source_bytes: Mapping[str, int]) -> None:
-    """Raise ConfigError unless case folders still hold every case that a run was started with.
+def check_same_cases(run: str, data: str, found: Mapping[str, str | None]) -> None:
+    """Raise ConfigError unless case folders still hold every case that a run was started with, as it was.
 
-    source_bytes: of the cases of the folder `data`, by case id
+    found: `source_hash` of the cases of the folder `data`, by case id; None where it is not known yet
     """
     for row in read_split(run):
-        if source_bytes.get(row["case_id"]) != row["source_bytes"]:
+        name = row["case_id"]
+        if name not in found:
             raise ConfigError(
-                f"--data: the run in {run} was started with the case {row['case_id']} of "
-                f"{row['source_bytes']} bytes, which {data} does not hold; choose another --out"
+                f"--data: the run in {run} was started with the case {name}, which {data} does not hold; "
+                "choose another --out"
             )
+        if found[name] not in (None, row["source_hash"]):
+            raise ConfigError(_changed(name, data, run))
+
+
+def _changed(case_id: str, data: str, run: str) -> str:
+    return (
+        f"--data: the files of the case {case_id} in {data} are not those that the run in {run} was started with; "
+        "bring them back, or choose another --out"
+    )
 
 
 def _choose_fold(split: list[SplitRow], fold: int | None, prepared: str) -> None:
@@ -107,11 +117,10 @@ def _check_case(row: SplitRow, case: SplitRow | None, config: TrainConfig, run: 
     name = row["case_id"]
     if case is None:
         raise ConfigError(f"--data: {prepared} lacks the case {name}, which the run in {run} was started with")
-    if case["source_bytes"] != row["source_bytes"]:
-        raise ConfigError(
-            f"--data: the case {name} of {prepared} was made from {case['source_bytes']} bytes, but the run in "
-            f"{run} was started with one of {row['source_bytes']}; choose another --out"
-        )
+    if case["source_hash"] is None:
+        raise ConfigError(f"--data: {prepared} is unfinished, the case {name} has changed; run prepare.py again")
+    if case["source_hash"] != row["source_hash"]:
+        raise ConfigError(_changed(name, prepared, run))
     if case["coding"] != row["coding"]:
         raise ConfigError(
             f"--data: the case {name} of {prepared} was read in the coding {case['coding']}, but the run in {run} "

@@ -138,12 +138,14 @@ def from_ras(array: Array, grid: Grid) -> Array:
     return reoriented
 
 
-def read_volume(file: FileInfo) -> Volume:
+def read_volume(file: FileInfo, content: bytes | None = None) -> Volume:
     """Read an image of any integer or floating type and any orientation.
+
+    content: the bytes of the file, where they were read already
 
     Raises CaseError for a file that `read_nifti` refuses, with NaN or infinite voxels, or 0 everywhere.
     """
-    raw, header = read_nifti(file)
+    raw, header = read_nifti(file, content)
     _check_values(file.path, raw, header)
     grid = _grid(header)
     voxels = to_ras(raw.reshape(grid.shape, order="F"), grid)
@@ -159,14 +161,16 @@ def turn_alike(array: Array, grid: Grid, like: Grid) -> tuple[Array, Grid]:
     return to_ras(from_ras(array, grid), turned), turned
 
 
-def read_segmentation(file: FileInfo, coding: str | Coding) -> Segmentation:
+def read_segmentation(file: FileInfo, coding: str | Coding, content: bytes | None = None) -> Segmentation:
     """Read a segmentation in the codes of `coding`.
 
     Any dtype will do, as long as every value, scaled as the header says, is a code, or as near to one as rounding
     brings it. No tumour at all is fine. Raises CaseError for a file that `read_nifti` refuses, and for a value that
     the coding does not define.
+
+    content: the bytes of the file, where they were read already
     """
-    raw, header = read_nifti(file)
+    raw, header = read_nifti(file, content)
     codes = _scaled(raw, header)
     try:
         labels = (CODINGS[coding] if isinstance(coding, str) else coding).decode(codes, _code_tolerance(header))

@@ -70,7 +70,7 @@ def _score_pairs(pairs: Mapping[str, Pair], out: str, coding: Coding | None) -> 
 
     def take(case_id: str, outcome: Any) -> None:
         if isinstance(outcome, Reject):
-            write_part(out, Part(case_id=case_id, source_bytes=pairs[case_id].source_bytes, reject=outcome))
+            write_part(out, Part(case_id=case_id, reject=outcome))
 
     step = functools.partial(score_pair, out=out, coding=coding)
     dataset = from_cases(pairs).map(
@@ -112,7 +112,7 @@ def score(pair: Pair, coding: Coding | None = None) -> Part:
         n_outside=0,
         first_slice=0,
     )
-    return Part(case_id=case.case_id, source_bytes=pair.source_bytes, code_counts=code_counts, **rows)
+    return Part(case_id=case.case_id, code_counts=code_counts, **rows)
 
 
 def _read_codes(file: FileInfo, coding: Coding) -> tuple[Labels, Grid]:

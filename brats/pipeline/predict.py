@@ -16,17 +16,19 @@ from brats.cluster.per_case import CASE_MEMORY_BYTES, ray_step
 from brats.cluster.placement import Placement, place_workers
 from brats.cluster.preflight import check_gpus
 from brats.config import PredictConfig
-from brats.console import say
+from brats.console import say, some
 from brats.data.case import HASH_VERSION, Case
 from brats.data.items import Item, PreparedCase, find_items, read_source
-from brats.data.masks import nifti_path, write_masks
+from brats.data.masks import masks_path, nifti_path, write_masks
 from brats.data.rejects import Reject
+from brats.data.sources import same_sources
 from brats.data.volume import nifti_bytes
 from brats.labels import Labels
+from brats.pipeline.identify import identify
 from brats.pipeline.predictor import Predictor
 from brats.saved_config import SavedConfig
 from brats.score import tables
-from brats.score.parts import Part, is_done, read_parts, write_part
+from brats.score.parts import Part, is_done, part_path, read_parts, write_part
 from brats.score.results import Results, write_results
 
 BESIDE_NETWORK_CPUS = 0.25  # of the steps beside the network, so that they find room on a small machine
@@ -55,21 +57,54 @@ def _predict(config: PredictConfig, ownership: Ownership) -> Results:
     config = dataclasses.replace(config, model=bundle)
     parts = read_parts(out)
     SavedConfig.of("predict", config, weights=weights).claim(out)
+    items = settle_items(items, parts, out)
     todo = [
-        item
-        for item in items
-        if not is_done(parts.get(item.case_id), item.source_bytes) or _lacks_nifti(parts[item.case_id], config)
+        item for item in items if not is_done(parts.get(item.case_id)) or _lacks_nifti(parts[item.case_id], config)
     ]
     say("predict", f"{len(items)} cases of {data}; {len(items) - len(todo)} done before")
     for note in notes:
         say("predict", note)
     warn_of_training_cases(items, card.trained_on)
+    _name_left_over(parts, [*items, *found_rejects], data, out)
     if todo:
         placement = place_workers(config.device, config.workers, cpu_workers=0, wait_minutes=config.wait_minutes)
         _predict_items(todo, config, card.inputs.modalities, placement)
     case_ids = {item.case_id for item in items}
     ownership.check()
     return write_results(out, case_ids, found_rejects, config=asdict(config), strict=config.strict)
+
+
+def settle_items(items: Sequence[Item], parts: dict[str, Part], out: str) -> list[Item]:
+    """The cases with their files identified. Results made from other files, or read in another coding, are removed,
+    also from `parts`.
+
+    The part goes first: what is interrupted here, or before the case is done again, counts as not done.
+    """
+    before = {case_id: part.sources for case_id, part in parts.items()}
+    sources = identify(before, {item.case_id: item.sources for item in items}, "predict")
+    settled = [dataclasses.replace(item, sources=sources[item.case_id]) for item in items]
+    changed = []
+    for item in settled:
+        part = parts.get(item.case_id)
+        if part is None:
+            continue
+        if part.coding != item.coding or not same_sources(part.sources, item.sources):
+            changed.append(item.case_id)
+            del parts[item.case_id]
+            for path_of in (part_path, masks_path, nifti_path):
+                storage.remove(path_of(out, item.case_id))
+        elif part.sources != item.sources:  # touched or moved: the next start need not read it
+            parts[item.case_id] = dataclasses.replace(part, sources=item.sources)
+            write_part(out, parts[item.case_id])
+    if changed:
+        say("predict", f"made from other files than these, predicted again: {some(changed)}")
+    return settled
+
+
+def _name_left_over(parts: Mapping[str, Part], here: Collection[Item | Reject], data: str, out: str) -> None:
+    """Name the results of cases that are not in the data: their masks stay, the tables leave them out."""
+    if left := sorted({name for name, part in parts.items() if not part.reject} - {case.case_id for case in here}):
+        say("predict", f"not in {data}, left out of the tables, though their masks stay in {out}: {some(left)}")
 
 
 def _lacks_nifti(part: Part, config: PredictConfig) -> bool:
@@ -118,7 +153,9 @@ def _predict_items(
 
     def take(case_id: str, outcome: Any) -> None:
         if isinstance(outcome, Reject):  # the part of any other case is written by the last step
-            write_part(config.out, Part(case_id=case_id, source_bytes=by_id[case_id].source_bytes, reject=outcome))
+            item = by_id[case_id]
+            part = Part(case_id=case_id, sources=item.sources, coding=item.coding, reject=outcome)
+            write_part(config.out, part)
 
     counter = attempts.start_counter()
     reading = functools.partial(read_item, modalities=modalities)
@@ -189,4 +226,4 @@ def score_case(item: Item, case: Case, predicted: Labels) -> Part:
             n_outside=case.n_outside,
             first_slice=case.source_box.start[2],
         )
-    return Part(case_id=item.case_id, source_bytes=item.source_bytes, warnings=case.warnings, **rows)
+    return Part(case_id=item.case_id, sources=case.sources, coding=case.coding, warnings=case.warnings, **rows)

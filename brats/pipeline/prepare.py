@@ -2,7 +2,7 @@
 
 import functools
 from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -13,8 +13,8 @@ from brats.cluster.owned import Ownership, owned
 from brats.cluster.per_case import CASE_CPUS, CASE_MEMORY_BYTES, ray_step
 from brats.cluster.preflight import check_disk
 from brats.config import PrepareConfig
-from brats.console import say
-from brats.data.cases import CaseFiles, count_codings, find_cases
+from brats.console import say, some
+from brats.data.cases import CaseFiles, FoundCases, count_codings, find_cases
 from brats.data.challenges import AUTO, possible_codings
 from brats.data.dataset import (
     PREPARED_CASES,
@@ -30,8 +30,10 @@ from brats.data.plausibility import Warned, warning_lines
 from brats.data.preprocess import read_case
 from brats.data.rejects import Reject, check_rejects, write_rejects
 from brats.data.slices import SliceFile, encode_case
+from brats.data.sources import from_rows, same_sources, source_hash, to_rows
 from brats.data.split import Assignment, LabelledCase, join_patients, split_patients
 from brats.errors import BratsError, ConfigError
+from brats.pipeline.identify import identify
 from brats.saved_config import SavedConfig
 
 
@@ -65,27 +67,35 @@ class Prepared:
         return [names for names in by_hash.values() if len(names) > 1]
 
 
-def prepare(config: PrepareConfig) -> Prepared:
-    """Prepare every case below `config.data` into `config.out`, except those already prepared.
+def prepare(config: PrepareConfig, check: Callable[[Mapping[str, str | None]], None] | None = None) -> Prepared:
+    """Prepare every case below `config.data` into `config.out`, except those already prepared from the same files.
 
-    Raises BratsError when no case is usable or, with `strict`, when one was rejected; ConfigError where another job
-    is at work in that folder.
+    A case that is no longer below `config.data` leaves the dataset.
+
+    check: called before a prepared case is changed, with the `source_hash` of every case found, None for those that
+           are not prepared; may raise an error
+
+    Raises BratsError when no case is usable or, with `strict`, when one was rejected; ConfigError when most of the
+    prepared cases are gone, and where another job is at work in that folder.
     """
     with owned(config.out, "prepare") as ownership:
-        return _prepare(config, ownership)
+        return _prepare(config, ownership, check)
 
 
-def _prepare(config: PrepareConfig, ownership: Ownership) -> Prepared:
+def _prepare(
+    config: PrepareConfig, ownership: Ownership, check: Callable[[Mapping[str, str | None]], None] | None
+) -> Prepared:
     data, out = config.data, config.out
     found = find_cases(data, config.modalities, config.coding)
     SavedConfig.of("prepare", config).claim(out)
     known = known_cases(out)
     _check_coding_kept(config, known)
-    todo = [files for files in found.cases if not _is_done(files, config, known.get(files.case_id))]
-    say("prepare", f"{len(found.cases)} cases below {data}; {len(found.cases) - len(todo)} done before")
-    for note in found.notes():
-        say("prepare", note)
+    todo = _find_todo(found.cases, known, config.modalities, check)
+    gone = find_gone(known, found, data, out)
+    again = [files.case_id for files in todo if files.case_id in known]
+    _say_found(found, data, n_done=len(found.cases) - len(todo), n_changed=len(again))
     check_disk(out, sum(files.source_bytes(config.modalities) for files in todo))
+    mark_unfinished(out, again)
     rejects = list(found.rejects)
 
     def take(case_id: str, outcome: dict[str, Any] | Reject) -> None:
@@ -96,19 +106,27 @@ def _prepare(config: PrepareConfig, ownership: Ownership) -> Prepared:
 
     try:
         _prepare_cases(todo, config.modalities, out, take)
-        for reject in rejects:
-            if reject.case_id in known and not reject.transient:  # prepared from files that are no longer there
-                del known[reject.case_id]
-                storage.remove(slices_path(out, reject.case_id))
     finally:
         ownership.check()
         rejects.sort(key=lambda reject: reject.case_id)
         write_rejects(out, rejects)
-    if not known:
+    leaving = known.keys() & {*gone, *(reject.case_id for reject in rejects if not reject.transient)}
+    if leaving == known.keys():
         raise BratsError(f"{data}: no usable case; the first of {len(rejects)} rejected: {rejects[0]}")
-    prepared = Prepared(out, _write_cases(config, out, known), rejects)
+    rows = _write_cases(config, out, {case_id: row for case_id, row in known.items() if case_id not in leaving})
+    for case_id in leaving:  # after the table, which no longer lists them
+        storage.remove(slices_path(out, case_id))
+    if gone:
+        say("prepare", f"no longer in {data}, removed from {out}: {some(gone)}")
     check_rejects(rejects, strict=config.strict)
-    return prepared
+    return Prepared(out, rows, rejects)
+
+
+def _say_found(found: FoundCases, data: str, *, n_done: int, n_changed: int) -> None:
+    changed = f", {n_changed} changed since" if n_changed else ""
+    say("prepare", f"{len(found.cases)} cases below {data}; {n_done} done before{changed}")
+    for note in found.notes():
+        say("prepare", note)
 
 
 def known_cases(out: str) -> dict[str, dict[str, Any]]:
@@ -118,7 +136,7 @@ def known_cases(out: str) -> dict[str, dict[str, Any]]:
     except FileNotFoundError:
         written = set()
     rows = read_case_table(out) if is_prepared(out) else []
-    known = {row["case_id"]: row for row in rows if row["case_id"] in written}
+    known = {row["case_id"]: row for row in rows if row["case_id"] in written and row["sources"]}
     for case_id in sorted(written - known.keys()):
         if not case_id.startswith("."):
             known[case_id] = case_row(SliceFile(slices_path(out, case_id)).description)
@@ -141,16 +159,54 @@ def _check_coding_kept(config: PrepareConfig, known: Mapping[str, dict[str, Any]
             )
 
 
-def _is_done(files: CaseFiles, config: PrepareConfig, row: dict[str, Any] | None) -> bool:
-    """Whether a case is prepared, from files of this size and in this coding.
+def find_gone(known: Collection[str], found: FoundCases, data: str, out: str) -> list[str]:
+    """The prepared cases that are no longer below a folder.
+
+    Raises ConfigError where these are more than half of them: the folder is rather another one, or half copied.
+    """
+    here = {*(files.case_id for files in found.cases), *(reject.case_id for reject in found.rejects)}
+    gone = sorted(case_id for case_id in known if case_id not in here)
+    if 2 * len(gone) > len(known):
+        raise ConfigError(
+            f"--data: {data} lacks {len(gone)} of the {len(known)} cases that {out} was made from ({some(gone)}); "
+            "name the folder that holds them, or choose another --out"
+        )
+    return gone
+
+
+def _find_todo(
+    cases: Sequence[CaseFiles],
+    known: Mapping[str, dict[str, Any]],
+    modalities: Sequence[str],
+    check: Callable[[Mapping[str, str | None]], None] | None,
+) -> list[CaseFiles]:
+    """The cases that are not prepared from the files and in the coding of today; updates the rows of the others.
 
     A reject is tried again: it may have been repaired.
     """
-    return (
-        row is not None
-        and row["source_bytes"] == files.source_bytes(config.modalities)
-        and row["coding"] == files.coding
-    )
+    before = {case_id: from_rows(row["sources"]) for case_id, row in known.items()}
+    now = identify(before, {files.case_id: files.sources(modalities) for files in cases}, "prepare")
+    if check:
+        check({name: source_hash(sources) if name in known else None for name, sources in now.items()})
+    todo = []
+    for files in cases:
+        row, sources = known.get(files.case_id), now[files.case_id]
+        if row and row["coding"] == files.coding and same_sources(from_rows(row["sources"]), sources):
+            row.update(sources=to_rows(sources), patient_id=files.patient_id, grade=files.grade)
+        else:
+            todo.append(files)
+    return todo
+
+
+def mark_unfinished(out: str, case_ids: Collection[str]) -> None:
+    """Take the sources of cases off the table, so that a start after an interruption looks into their files."""
+    if not case_ids or not is_prepared(out):
+        return
+    rows = [
+        {**row, "source_hash": None, "sources": None} if row["case_id"] in case_ids else row
+        for row in read_case_table(out)
+    ]
+    storage.write_table(cases_path(out), PREPARED_CASES, PREPARED_CASES.table(rows))
 
 
 def _prepare_cases(
@@ -170,9 +226,10 @@ def _prepare_cases(
 
 def prepare_case(files: CaseFiles, modalities: Sequence[str], out: str) -> dict[str, Any]:
     """Step: prepare one case and write it; return its row of `cases.parquet`."""
-    content, description = encode_case(read_case(files, modalities))
+    case = read_case(files, modalities)
+    content, description = encode_case(case)
     storage.write_bytes(slices_path(out, files.case_id), content)
-    return case_row(description)
+    return {**case_row(description), "sources": to_rows(case.sources)}
 
 
 def _write_cases(config: PrepareConfig, out: str, known: dict[str, dict[str, Any]]) -> list[dict[str, Any]]:

@@ -1,5 +1,6 @@
 """From a dataset to a run: freeze the split, fit the network, export the best epoch, score the test split."""
 
+import functools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -9,7 +10,6 @@ from brats.cluster.owned import Ownership, owned
 from brats.config import PredictConfig, PrepareConfig, ReportConfig, TrainConfig
 from brats.console import say
 from brats.data.batches import InputSpec
-from brats.data.cases import find_cases
 from brats.data.dataset import is_prepared
 from brats.data.items import check_coding_free
 from brats.data.masks import masks_dir
@@ -81,11 +81,8 @@ def prepare_data(config: TrainConfig) -> str:
         check_coding_free(config.data, config.coding)
         return config.data
     data = config.data or make_phantoms(storage.join(config.out, "phantoms"))
-    if storage.exists(split_path(config.out)):
-        found = find_cases(data, config.modalities, config.coding).cases
-        check_same_cases(
-            config.out, data, {files.case_id: files.source_bytes(config.modalities) for files in found}
-        )
+    started = storage.exists(split_path(config.out))
+    check = functools.partial(check_same_cases, config.out, data) if started else None
     prepared = storage.join(config.out, "prepared")
     settings = PrepareConfig(
         data=data,
@@ -95,7 +92,7 @@ def prepare_data(config: TrainConfig) -> str:
         seed=config.seed,
         strict=config.strict,
     )
-    print(prepare(settings).summary(), flush=True)
+    print(prepare(settings, check).summary(), flush=True)
     return prepared
 
 

@@ -13,21 +13,28 @@ from typing import Any
 
 from brats import storage
 from brats.data.rejects import Reject
+from brats.data.sources import Sources, from_rows, to_rows
 from brats.errors import StorageError
 from brats.score.label_orders import CodeCounts
 from brats.score.metrics import METRICS
 from brats.score.tables import MetricRow
 
-FORMAT = "brats-ray part 2"  # those of format 1 were Parquet files
+FORMAT = "brats-ray part 3"
+EARLIER_FORMATS = ("brats-ray part 2",)  # those of format 1 were Parquet files
 READERS = 8  # parts read at a time; on S3 their latencies overlap
 
 
 @dataclass(frozen=True, kw_only=True)
 class Part:
-    """One case: the size of what it was made from, its metric rows, or why there are none, and its warnings."""
+    """One case: what it was made from, its metric rows, or why there are none, and its warnings.
+
+    sources: the files; those of a reject without hashes
+    coding:  in which its segmentation was read
+    """
 
     case_id: str
-    source_bytes: int
+    sources: Sources = ()
+    coding: str = ""
     reject: Reject | None = None
     cases: Sequence[MetricRow] = ()
     slices: Sequence[MetricRow] = ()
@@ -42,9 +49,9 @@ class Part:
         return all(metric.name in row for row in self.cases for metric in METRICS)
 
 
-def is_done(part: Part | None, source_bytes: int) -> bool:
-    """Whether a case is done, with every metric, from files of this size, or was rejected for a lasting reason."""
-    if part is None or part.source_bytes != source_bytes or not part.is_complete:
+def is_done(part: Part | None) -> bool:
+    """Whether a case is done, with every metric, or was rejected for a lasting reason."""
+    if part is None or not part.is_complete:
         return False
     return part.reject is None or not part.reject.transient
 
@@ -62,7 +69,8 @@ def write_part(out: str, part: Part) -> None:
     document = {
         "format": FORMAT,
         "case_id": part.case_id,
-        "source_bytes": part.source_bytes,
+        "sources": to_rows(part.sources),
+        "coding": part.coding,
         "reject": dataclasses.asdict(part.reject) if part.reject else None,
         "cases": list(part.cases),
         "slices": list(part.slices),
@@ -84,8 +92,12 @@ def read_parts(out: str) -> dict[str, Part]:
 
 
 def check_parts(out: str) -> None:
-    """Raise StorageError for parts of an earlier version: called before a job does work that it could not keep."""
-    _find_parts(out)
+    """Raise StorageError for parts of an earlier version: called before a job does work that it could not keep.
+
+    One part is read: a folder has parts of one format, since all that write there check it first.
+    """
+    for path in _find_parts(out)[:1]:
+        _read_part(path)
 
 
 def _find_parts(out: str) -> list[str]:
@@ -96,11 +108,15 @@ def _find_parts(out: str) -> list[str]:
     files = [file for file in files if not file.name.startswith(".")]
     for file in files:
         if file.name.endswith(".parquet"):
-            raise StorageError(
-                f"{file.path}: a result in Parquet, of an earlier version of brats-ray; choose another --out, or "
-                f"remove {parts_dir(out)} and run again, which does its cases again"
-            )
+            raise _outdated(file.path, "in Parquet")
     return [file.path for file in files if file.name.endswith(".json")]
+
+
+def _outdated(path: str, form: str) -> StorageError:
+    return StorageError(
+        f"{path}: a result {form}, of an earlier version of brats-ray; choose another --out, or "
+        f"remove {path.rpartition('/')[0]} and run again, which does its cases again"
+    )
 
 
 def _read_part(path: str) -> Part:
@@ -114,6 +130,8 @@ def _read_part(path: str) -> Part:
         raise StorageError(
             f"{path}: damaged, not the whole result of a case ({error}); remove it and run again"
         ) from error
+    if found in EARLIER_FORMATS:
+        raise _outdated(path, f"of the format {found!r}")
     raise StorageError(
         f"{path}: of the format {found!r}, this program reads {FORMAT!r}; choose another --out, or use the version "
         "of brats-ray that wrote it"
@@ -121,11 +139,9 @@ def _read_part(path: str) -> Part:
 
 
 def _to_part(document: dict[str, Any]) -> Part:
-    document.setdefault("code_counts", [])  # of before there were any
-    document.setdefault("warnings", [])  # of before there were any
     _check_fields(document, {item.name for item in dataclasses.fields(Part)})
-    reject = document.pop("reject")
-    return Part(reject=Reject(**reject) if reject else None, **document)
+    reject, sources = document.pop("reject"), from_rows(document.pop("sources"))
+    return Part(reject=Reject(**reject) if reject else None, sources=sources, **document)
 
 
 def _check_fields(document: Any, names: set[str]) -> None:

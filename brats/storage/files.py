@@ -7,7 +7,7 @@ import shutil
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
@@ -20,10 +20,15 @@ from brats.storage.range_file import RangeFile
 
 @dataclass(frozen=True)
 class FileInfo:
-    """A file found by `list_files`: its full path or URL and its size in bytes."""
+    """A file found by `list_files`: its full path or URL, and its size in bytes.
+
+    stamp: changes whenever the file is written: its times of modification and of change locally, its ETag and its
+           time in S3. Not compared: two listings of one file are equal.
+    """
 
     path: str
     size: int
+    stamp: str = field(default="", compare=False)
 
     @property
     def name(self) -> str:
@@ -87,7 +92,7 @@ def list_files(root: str) -> list[FileInfo]:
     folder gives an empty list.
     """
     if s3.is_s3(root):
-        found = [FileInfo(url, size) for url, size in s3.list_below(root)]
+        found = [FileInfo(*entry) for entry in s3.list_below(root)]
         # S3 consoles mark an empty folder by an object whose name ends with a slash.
         files = [file for file in found if file.name]
     else:
@@ -111,7 +116,9 @@ def _list_local(root: str) -> list[FileInfo]:
         for name in names:
             path = os.path.join(folder, name)
             with suppress(FileNotFoundError):  # deleted since it was listed, or a dangling link
-                files.append(FileInfo(path, os.path.getsize(path)))
+                found = os.stat(path)
+                # A program can set the first of the times, as `cp -p` and `rsync -t` do, but not the second.
+                files.append(FileInfo(path, found.st_size, f"{found.st_mtime_ns} {found.st_ctime_ns}"))
     return files
 
 

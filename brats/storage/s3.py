@@ -84,13 +84,13 @@ def exists(url: str) -> bool:
     return bool(first and _page(url, f"{key}/", {"MaxKeys": 1})[0])
 
 
-def list_below(url: str, retry_limit_s: float | None = None) -> list[tuple[str, int]]:
-    """The URL and size in bytes of every object below a prefix, including those that mark folders.
+def list_below(url: str, retry_limit_s: float | None = None) -> list[tuple[str, int, str]]:
+    """The URL, size in bytes and stamp (ETag, time) of every object below a prefix, those that mark folders too.
 
     Raises FileNotFoundError where there is none below a prefix; a bucket may be empty.
     """
     bucket, key = bucket_and_key(url)
-    found: list[tuple[str, int]] = []
+    found: list[tuple[str, int, str]] = []
     following: dict[str, Any] | None = {}
     while following is not None:
         page, following = _page(url, f"{key}/" if key else "", following, retry_limit_s)
@@ -98,7 +98,7 @@ def list_below(url: str, retry_limit_s: float | None = None) -> list[tuple[str, 
     if key and not found:
         raise FileNotFoundError(url)
     scheme = url.split("://", 1)[0]
-    return [(f"{scheme}://{bucket}/{name}", size) for name, size in found]
+    return [(f"{scheme}://{bucket}/{name}", size, stamp) for name, size, stamp in found]
 
 
 def remove(url: str, retry_limit_s: float | None = None) -> None:
@@ -106,7 +106,7 @@ def remove(url: str, retry_limit_s: float | None = None) -> None:
     bucket, key = bucket_and_key(url)
     keys = [key] if key else []
     with suppress(FileNotFoundError):
-        keys += [name.split("/", 3)[3] for name, _ in list_below(url, retry_limit_s)]
+        keys += [name.split("/", 3)[3] for name, *_ in list_below(url, retry_limit_s)]
     for first in range(0, len(keys), REMOVED_AT_ONCE):
         named = {"Objects": [{"Key": name} for name in keys[first : first + REMOVED_AT_ONCE]], "Quiet": True}
         request = partial(_remove, bucket=bucket, named=named)
@@ -132,15 +132,18 @@ def _remove(store: Any, bucket: str, named: dict[str, Any]) -> None:
 
 def _page(
     url: str, prefix: str, further: dict[str, Any], retry_limit_s: float | None = None
-) -> tuple[list[tuple[str, int]], dict[str, Any] | None]:
-    """One page of a listing: keys with sizes, and the arguments that request the next page, None after the last."""
+) -> tuple[list[tuple[str, int, str]], dict[str, Any] | None]:
+    """One page of a listing: keys, sizes, stamps; and the arguments that request the next page, None at the end."""
     bucket = bucket_and_key(url)[0]
 
     def request(store: Any) -> Any:
         return store.call_s3("list_objects_v2", Bucket=bucket, Prefix=prefix, **further)
 
     page = with_retries(url, "list", "s3:ListBucket", request, retry_limit_s)
-    found = [(entry["Key"], int(entry["Size"])) for entry in page.get("Contents", [])]
+    found = [
+        (entry["Key"], int(entry["Size"]), f"{entry.get('ETag', '')} {entry.get('LastModified', '')}")
+        for entry in page.get("Contents", [])
+    ]
     token = page.get("NextContinuationToken") if page.get("IsTruncated") else None
     return found, {"ContinuationToken": token} if token else None
 

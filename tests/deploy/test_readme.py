@@ -31,7 +31,7 @@ def demo_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Case:
     case = tiny_case("BraTS20_Training_001")
     assert case.labels is not None
     source = PreparedCase(path="", voxel_hash="")
-    item = Item(case_id=case.case_id, patient_id="p", split="test", source=source, source_bytes=1)
+    item = Item(case_id=case.case_id, patient_id="p", split="test", source=source, sources=(), coding="brats2018")
     write_case("runs/demo/test", item, case, case.labels, nifti=False)
     write_results("runs/demo/test", {case.case_id}, [], config={}, strict=False)
     return case

@@ -26,7 +26,7 @@ from brats.model.unet import build_unet
 from brats.pipeline.predict import predict, predictor_cpus, warn_of_training_cases
 from brats.pipeline.prepare import prepare
 from brats.score.results import Results
-from tests.support.synthetic import file_path, write_case
+from tests.support.synthetic import file_path, uncompress, write_case, write_cases
 
 pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("embedded_ray")]
 
@@ -141,6 +141,65 @@ def test_interrupted_run_does_the_missing_case_and_ends_with_the_same_tables(
     assert again.equals(whole)
 
 
+def test_replaced_scan_is_predicted_again_and_touched_ones_are_not(
+    bundle: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data, out = tmp_path / "data", tmp_path / "out"
+    for number in range(4):
+        uncompress(write_case(str(data), f"case_{number}", seed=number))
+    run(bundle, data, out)
+    before = {path: (path.stat().st_mtime_ns, path.read_bytes()) for path in (out / "masks").iterdir()}
+    scores = tables(out)["cases"].set_index(["case_id", "region"])
+    uncompress(write_case(str(data), "case_1", seed=11))  # of the same size
+    for touched in (data / "case_2").iterdir():
+        touched.touch()
+    capsys.readouterr()
+    run(bundle, data, out)
+    said = capsys.readouterr().out
+    assert "reading 2 cases to compare them" in said
+    assert "made from other files than these, predicted again: case_1\n" in said
+    assert "3 done before" in said
+    after = {path: (path.stat().st_mtime_ns, path.read_bytes()) for path in (out / "masks").iterdir()}
+    assert {path.stem for path in after if after[path] != before[path]} == {"case_1"}
+    again = tables(out)["cases"].set_index(["case_id", "region"])
+    assert {case_id for case_id, _ in again.index[(again.n_predicted_voxels != scores.n_predicted_voxels)]} == {
+        "case_1"
+    }
+    shutil.rmtree(data / "case_0")
+    run(bundle, data, out)
+    said = capsys.readouterr().out
+    assert "reading" not in said
+    assert f"not in {data}, left out of the tables, though their masks stay in {out}: case_0\n" in said
+    assert set(tables(out)["cases"].case_id) == {"case_1", "case_2", "case_3"}
+
+
+def test_no_mask_stays_of_a_scan_that_was_replaced_by_a_damaged_one(bundle: Path, tmp_path: Path) -> None:
+    data, out = tmp_path / "data", tmp_path / "out"
+    write_cases(data, 2)
+    run(bundle, data, out, nifti=True)
+    path = data / "case_01" / "case_01_flair.nii.gz"
+    path.write_bytes(bytes(path.stat().st_size))
+    assert [reject.case_id for reject in run(bundle, data, out, nifti=True).rejects] == ["case_01"]
+    assert {path.stem for path in (out / "masks").iterdir()} == {"case_00"}
+    assert len(list((out / "nifti").iterdir())) == 1
+
+
+def test_dataset_prepared_anew_from_corrected_files_is_predicted_anew(
+    bundle: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data, prepared, out = tmp_path / "data", tmp_path / "prepared", tmp_path / "out"
+    for number in range(3):
+        uncompress(write_case(str(data), f"case_{number}", seed=number))
+    for _ in range(2):
+        prepare(PrepareConfig(data=str(data), out=str(prepared)))
+        run(bundle, prepared, out)
+    assert "3 done before" in capsys.readouterr().out
+    uncompress(write_case(str(data), "case_1", seed=11))
+    prepare(PrepareConfig(data=str(data), out=str(prepared)))
+    run(bundle, prepared, out)
+    assert "made from other files than these, predicted again: case_1\n" in capsys.readouterr().out
+
+
 def test_prepared_and_raw_cases_give_the_same_masks(
     predicted: Path, bundle: Path, cases: Path, tmp_path: Path
 ) -> None:
@@ -173,7 +232,7 @@ def test_training_case_under_another_name_is_known_by_its_hash_unless_the_hash_i
     capsys: pytest.CaptureFixture[str], voxel_hash: str, seen: bool
 ) -> None:
     source = PreparedCase(path="", voxel_hash=voxel_hash)
-    item = Item(case_id="other", patient_id="other", split=None, source=source, source_bytes=1)
+    item = Item(case_id="other", patient_id="other", split=None, source=source, sources=(), coding="")
     warn_of_training_cases([item], {"case": {"patient_id": "patient", "voxel_hash": voxel_hash}})
     said = capsys.readouterr().out
     assert ("the patients of 1 of these cases (other)" in said) == seen
@@ -271,7 +330,7 @@ def test_real_reference_scored_against_itself_is_perfect(real_data_dir: str) -> 
     for files in found.cases:
         case = read_case(files, ("flair",))
         assert case.labels is not None
-        item = Item(case_id=files.case_id, patient_id="p", split=None, source=files, source_bytes=0)
+        item = Item(case_id=files.case_id, patient_id="p", split=None, source=files, sources=(), coding="brats2018")
         for row in score_case(item, case, case.labels).cases:
             assert (row["dice"], row["iou"], row["hd95_mm"]) == (1, 1, 0), (files.case_id, row)
             assert row["accuracy"] == 1
@@ -288,7 +347,7 @@ def test_exported_real_reference_overlays_its_source(real_data_dir: str, tmp_pat
         case = read_case(files, ("flair", "t1"))
         assert case.labels is not None
         assert files.segmentation is not None
-        item = Item(case_id=files.case_id, patient_id="p", split=None, source=files, source_bytes=0)
+        item = Item(case_id=files.case_id, patient_id="p", split=None, source=files, sources=(), coding="brats2018")
         write_prediction(str(tmp_path), item, case, case.labels, nifti=True)
         source = nib.load(files.segmentation.path)
         written = nib.load(tmp_path / "nifti" / f"{files.case_id}.nii.gz")

@@ -18,8 +18,8 @@ from brats.data.codings import CODINGS
 from brats.data.dataset import read_case_table, slices_path
 from brats.data.slices import SliceFile
 from brats.errors import BratsError, ConfigError, StorageError
-from brats.pipeline.prepare import Prepared, prepare
-from tests.support.synthetic import AFFINE, file_path, save, write_case
+from brats.pipeline.prepare import Prepared, mark_unfinished, prepare
+from tests.support.synthetic import AFFINE, file_path, save, uncompress, write_case, write_cases
 
 pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("embedded_ray")]
 
@@ -110,6 +110,110 @@ def test_a_case_whose_files_changed_is_prepared_again_in_its_old_split(tmp_path:
     source = np.asarray(nib.load(file_path(folder, "case_1", "seg")).dataobj)
     assert after["case_1"]["n_voxels_et"] == (source == 4).sum()
     assert {case_id: row["split"] for case_id, row in after.items()} == before
+
+
+def test_corrected_file_of_the_same_size_is_prepared_again_and_touched_ones_are_not(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data, out = tmp_path / "data", tmp_path / "out"
+    for number in range(4):
+        uncompress(write_case(str(data), f"case_{number}", seed=number))
+    before = {row["case_id"]: row for row in run(data, out).cases}
+    written = modified_times(out / "slices")
+    path = data / "case_1" / "case_1_seg.nii"
+    size = path.stat().st_size
+    labels = np.asarray(nib.load(path).dataobj)
+    save(np.array([0, 2, 1, 0, 4], np.uint8)[labels], str(path))  # NCR and ED were swapped
+    assert path.stat().st_size == size
+    for touched in (data / "case_2").iterdir():
+        touched.touch()
+    capsys.readouterr()
+    after = {row["case_id"]: row for row in run(data, out).cases}
+    assert "reading 2 cases to compare them" in (said := capsys.readouterr().out)
+    assert "4 cases below" in said
+    assert "3 done before, 1 changed since" in said
+    assert after["case_1"]["n_voxels_ed"] == before["case_1"]["n_voxels_ncr"] > 0
+    assert {row["case_id"]: row["split"] for row in after.values()} == {
+        row["case_id"]: row["split"] for row in before.values()
+    }
+    changed = {Path(name).stem for name, time in modified_times(out / "slices").items() if time != written[name]}
+    assert changed == {"case_1"}
+    run(data, out)
+    assert "4 done before\n" in (said := capsys.readouterr().out)
+    assert "to compare them" not in said
+
+
+def test_dataset_that_was_moved_is_known_by_its_content_and_a_namesake_is_not(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for number in range(3):
+        uncompress(write_case(str(tmp_path / "data"), f"case_{number}", seed=number))
+        uncompress(write_case(str(tmp_path / "namesakes"), f"case_{number}", seed=number + 10))
+    run(tmp_path / "data", tmp_path / "out")
+    written = modified_times(tmp_path / "out" / "slices")
+    (tmp_path / "data").rename(tmp_path / "moved")
+    capsys.readouterr()
+    run(tmp_path / "moved", tmp_path / "out")
+    assert "3 done before\n" in capsys.readouterr().out
+    assert modified_times(tmp_path / "out" / "slices") == written
+    run(tmp_path / "namesakes", tmp_path / "out")
+    assert "0 done before, 3 changed since" in capsys.readouterr().out
+
+
+def test_case_no_longer_there_leaves_the_dataset_by_name(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data, out = tmp_path / "data", tmp_path / "out"
+    write_cases(data, 4)
+    before = {row["case_id"]: row["split"] for row in run(data, out).cases}
+    shutil.rmtree(data / "case_02")
+    after = {row["case_id"]: row["split"] for row in run(data, out).cases}
+    assert f"no longer in {data}, removed from {out}: case_02\n" in capsys.readouterr().out
+    assert after == {case_id: split for case_id, split in before.items() if case_id != "case_02"}
+    assert {row["case_id"] for row in read_case_table(str(out))} == after.keys()
+    assert {path.stem for path in (out / "slices").iterdir()} == after.keys()
+    written = modified_times(out)
+    write_cases(tmp_path / "mistyped", 1)
+    with pytest.raises(
+        ConfigError, match=r"lacks 2 of the 3 cases that .*out was made from \(case_01, case_03\); "
+    ):
+        run(tmp_path / "mistyped", out)
+    assert {path for path, time in modified_times(out).items() if written[path] != time} <= {
+        str(out / "config.json")
+    }
+
+
+def test_interruption_while_a_changed_case_is_prepared_again_is_not_taken_for_its_end(tmp_path: Path) -> None:
+    data, out = tmp_path / "data", tmp_path / "out"
+    write_cases(data, 3)
+    before = read_case_table(run(data, out).out)
+    shutil.copytree(data / "case_01", tmp_path / "kept")
+    write_case(str(data), "case_01", seed=77)
+    table = (out / "cases.parquet").read_bytes()
+    mark_unfinished(str(out), ["case_01"])
+    unfinished = (out / "cases.parquet").read_bytes()
+    (out / "cases.parquet").write_bytes(table)
+    run(data, out)
+    (out / "cases.parquet").write_bytes(unfinished)  # as if the job had ended just before the table
+    shutil.rmtree(data / "case_01")
+    shutil.copytree(tmp_path / "kept", data / "case_01")  # and the change were undone
+    run(data, out)
+    shared = [name for name in before[0] if name != "sources"]
+    after = read_case_table(str(out))
+    assert [{name: row[name] for name in shared} for row in after] == [
+        {name: row[name] for name in shared} for row in before
+    ]
+    assert SliceFile(slices_path(str(out), "case_01")).description["tissues"]["ed"] == after[1]["n_voxels_ed"]
+
+
+def test_patients_named_later_are_taken_in(tmp_path: Path) -> None:
+    data, out = tmp_path / "data", tmp_path / "out"
+    for number in range(3):
+        write_case(str(data), f"BraTS20_Training_{number:03d}", seed=number)
+    run(data, out)
+    (data / "name_mapping.csv").write_text("Grade,BraTS_2020_subject_ID\nHGG,BraTS20_Training_001\n")
+    grades = {row["case_id"]: row["grade"] for row in run(data, out).cases}
+    assert grades["BraTS20_Training_001"] == "HGG"
 
 
 def test_a_mended_case_is_taken_in_and_a_broken_one_put_out(tmp_path: Path) -> None:

@@ -237,6 +237,22 @@ def test_other_cases_for_the_same_run_are_refused_before_they_are_prepared(finis
     assert not (finished / "prepared" / "slices" / "stranger.parquet").exists()
 
 
+def test_corrected_case_for_the_same_run_is_refused_before_it_is_prepared(
+    finished: Path, cases: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(cases, tmp_path / "cases")
+    path = tmp_path / "cases" / "case_00" / "case_00_seg.nii.gz"
+    content = bytearray(path.read_bytes())
+    content[4:8] = b"2024"  # the time in the header of gzip
+    path.write_bytes(content)
+    prepared = {path: path.stat().st_mtime_ns for path in (finished / "prepared").rglob("*.parquet")}
+    with pytest.raises(
+        ConfigError, match=r"--data: the files of the case case_00 in .* are not those that the run"
+    ):
+        run(tmp_path / "cases", finished)
+    assert {path: path.stat().st_mtime_ns for path in (finished / "prepared").rglob("*.parquet")} == prepared
+
+
 def test_start_that_got_nowhere_does_not_hold_the_folder(finished: Path, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="--fold"):
         run(finished / "prepared", tmp_path / "run", fold=9)

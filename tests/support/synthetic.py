@@ -1,5 +1,6 @@
 """Tiny BraTS cases on disk: an ellipsoid brain with a tumour of three nested balls, in a few kilobytes."""
 
+import gzip
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -75,6 +76,13 @@ def make_labels(
 def file_path(folder: str, case_id: str, kind: str, edition: int = 2020) -> str:
     suffix = f"_{kind}" if edition < 2023 else SUFFIXES_2023[kind]
     return os.path.join(folder, f"{case_id}{suffix}.nii.gz")
+
+
+def uncompress(folder: str) -> None:
+    """Turn the files of a case into .nii, as Kaggle has BraTS 2020: their size does not depend on the voxels."""
+    for path in Path(folder).glob("*.nii.gz"):
+        path.with_suffix("").write_bytes(gzip.decompress(path.read_bytes()))
+        path.unlink()
 
 
 def save(array: npt.NDArray[Any], path: str, affine: npt.NDArray[Any] = AFFINE) -> None:

@@ -10,6 +10,7 @@ import numpy.typing as npt
 from brats.data.case import Case
 from brats.data.cases import CaseFiles
 from brats.data.preprocess import crop_case
+from brats.data.sources import source_hash
 from brats.data.volume import Grid, Volume, from_ras, to_ras
 from brats.labels import ED, ET, NCR, Labels
 from brats.storage import FileInfo
@@ -118,8 +119,8 @@ def assert_same_case(one: Case, other: Case) -> None:
         "grid",
         "box",
         "voxel_hash",
-        "source_bytes",
         "warnings",
     ):
         assert getattr(other, field) == getattr(one, field)
+    assert source_hash(other.sources) == source_hash(one.sources)
     assert dict(other.intensities) == dict(one.intensities)

@@ -9,6 +9,7 @@ from brats import storage
 from brats.config import MODALITIES
 from brats.data.cases import CaseFiles, count_codings, find_cases
 from brats.data.rejects import Reject
+from brats.data.sources import SourceFile
 from brats.errors import ConfigError
 
 KINDS_2018 = ("flair", "t1", "t1ce", "t2", "seg")
@@ -318,6 +319,14 @@ def test_visits_are_cases_of_one_patient(tmp_path: Path) -> None:
         touch_case_2023(tmp_path / case_id, case_id)
     patients = [case.patient_id for case in find_cases(str(tmp_path)).cases]
     assert patients == ["BraTS-GLI-00005", "BraTS-GLI-00005", "BraTS-GLI-00006"]
+
+
+def test_the_sources_have_the_size_and_the_stamp_of_the_listing(tmp_path: Path) -> None:
+    path = tmp_path / "a_t1.nii"
+    path.write_bytes(b"123")
+    (listed,) = storage.list_files(str(tmp_path))
+    (found,) = find_cases(str(tmp_path), ("t1",)).cases
+    assert found.sources(("t1",)) == (SourceFile(kind="t1", size=3, path=str(path), stamp=listed.stamp),)
 
 
 def test_the_source_bytes_are_those_of_the_files_in_use(tmp_path: Path) -> None:

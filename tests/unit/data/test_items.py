@@ -58,7 +58,8 @@ def test_case_folder_has_its_files(tmp_path: Path) -> None:
     (item,), rejects, _ = find_items(str(tmp_path), "bundle", MODALITIES, "all")
     assert rejects == []
     assert isinstance(item.source, CaseFiles)
-    assert item.source_bytes == item.source.source_bytes(MODALITIES) > 0
+    assert item.sources == item.source.sources(MODALITIES)
+    assert [file.kind for file in item.sources] == [*MODALITIES, "seg"]
 
 
 def test_folder_is_read_in_the_coding_asked_for_and_its_other_files_are_noted(tmp_path: Path) -> None:

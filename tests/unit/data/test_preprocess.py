@@ -19,6 +19,7 @@ from brats.data.preprocess import (
     read_case,
     used_box,
 )
+from brats.data.sources import content_hash, source_bytes
 from brats.errors import CaseError
 from brats.labels import ED, ET, NCR
 from tests.support.volumes import ORIENTATIONS, case_of, files_of, grid_of, oriented_grid, stored, volume_of
@@ -239,7 +240,7 @@ def test_a_case_without_any_brain_names_its_files() -> None:
 def test_a_case_says_where_it_comes_from() -> None:
     case = case_of(labels=np.zeros(SHAPE, np.uint8), flair=brain(), t1=brain())
     assert (case.case_id, case.patient_id, case.layout) == ("case", "patient of case", "brats2018")
-    assert (case.grade, case.source_bytes) == ("LGG", 25)
+    assert (case.grade, source_bytes(case.sources)) == ("LGG", 25)
 
 
 def test_a_case_without_segmentation_has_no_labels() -> None:
@@ -309,7 +310,9 @@ def test_a_case_is_read_cropped_and_labelled(tmp_path: Path) -> None:
         np.testing.assert_array_equal(case.images[name], crop(factor * brain()[::-1, ::-1], case.box))
     assert case.labels is not None
     np.testing.assert_array_equal(case.on_source_grid(case.labels), np.where(codes == 4, ET, codes))
-    assert case.source_bytes == sum(path.stat().st_size for path in tmp_path.iterdir())
+    assert {file.path: (file.size, file.hash) for file in case.sources} == {
+        str(path): (path.stat().st_size, content_hash(path.read_bytes())) for path in tmp_path.iterdir()
+    }
 
 
 def test_only_the_modalities_asked_for_are_read(tmp_path: Path) -> None:

@@ -29,7 +29,7 @@ def case_row(case_id: str, split: str | None, fold: int | None, **changes: Any) 
         "width": 4,
         "tumour_per_slice": [0, 3, 1],
         "voxel_hash": f"hash of {case_id}",
-        "source_bytes": 100,
+        "source_hash": f"files of {case_id}",
     }
     return {**row, **changes}
 
@@ -140,10 +140,8 @@ def test_case_of_the_run_that_the_dataset_lacks_is_named(tmp_path: Path) -> None
 
 def test_case_of_the_run_that_was_made_anew_from_other_files_is_named(tmp_path: Path) -> None:
     freeze(tmp_path, write_dataset(tmp_path / "prepared"))
-    other = write_dataset(tmp_path / "prepared", source_bytes=101)
-    with pytest.raises(
-        ConfigError, match=r"the case a of .* was made from 101 bytes, .* one of 100; choose another"
-    ):
+    other = write_dataset(tmp_path / "prepared", source_hash="others")
+    with pytest.raises(ConfigError, match=r"the files of the case a in .*prepared are not those .* choose another"):
         freeze(tmp_path, other)
 
 
@@ -156,22 +154,35 @@ def test_case_of_the_run_that_was_read_in_another_coding_is_named(tmp_path: Path
         freeze(tmp_path, other)
 
 
+def test_dataset_in_which_a_case_was_being_prepared_again_is_unfinished(tmp_path: Path) -> None:
+    unfinished = write_dataset(tmp_path / "prepared", source_hash=None)
+    with pytest.raises(ConfigError, match=r"prepared is unfinished, the case a has changed; run prepare.py again"):
+        freeze(tmp_path, unfinished)
+
+
 # Held against case folders
 
 
 def test_folders_with_the_cases_of_the_run_and_more_are_accepted(tmp_path: Path) -> None:
     freeze(tmp_path, write_dataset(tmp_path / "prepared"))
-    check_same_cases(str(tmp_path / "run"), "/data", dict.fromkeys([*SPLITS, "new"], 100))
+    found = {name: f"files of {name}" for name in SPLITS}
+    check_same_cases(str(tmp_path / "run"), "/data", {**found, "new": "others", "d": None})
 
 
-@pytest.mark.parametrize("found", [{}, {"c": 99}])
-def test_folders_without_a_case_of_the_run_as_it_was_are_refused(tmp_path: Path, found: dict[str, int]) -> None:
+@pytest.mark.parametrize(
+    ("found", "message"),
+    [
+        ({}, r"started with the case c, which /data does not hold; choose another --out"),
+        ({"c": "others"}, r"the files of the case c in /data are not those that the run in .*run was started with"),
+    ],
+)
+def test_folders_without_a_case_of_the_run_as_it_was_are_refused(
+    tmp_path: Path, found: dict[str, str], message: str
+) -> None:
     freeze(tmp_path, write_dataset(tmp_path / "prepared"))
-    sizes = {**{name: 100 for name in SPLITS if name != "c"}, **found}
-    with pytest.raises(
-        ConfigError, match=r"started with the case c of 100 bytes, which /data does not hold; choose"
-    ):
-        check_same_cases(str(tmp_path / "run"), "/data", sizes)
+    others = {name: f"files of {name}" for name in SPLITS if name != "c"}
+    with pytest.raises(ConfigError, match=rf"^--data: .*{message}"):
+        check_same_cases(str(tmp_path / "run"), "/data", {**others, **found})
 
 
 def test_predictions_of_the_test_split_lie_in_the_run() -> None:

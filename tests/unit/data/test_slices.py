@@ -18,6 +18,7 @@ from brats.data.cases import find_cases
 from brats.data.dataset import slices_path
 from brats.data.preprocess import read_case
 from brats.data.slices import SliceFile, encode_case, from_planes, to_planes
+from brats.data.sources import source_bytes
 from brats.errors import StorageError
 from brats.labels import ED, ET, NCR
 from brats.storage import FileInfo
@@ -252,7 +253,7 @@ def test_real_cases_come_back_bit_for_bit_from_files_no_larger_than_the_source(
 ) -> None:
     cases = find_cases(real_data_dir).cases
     assert len(cases) == 12
-    prepared_bytes = source_bytes = 0
+    prepared_bytes = bytes_read = 0
     for files in cases:
         path = write(str(tmp_path), read_case(files, tuple(files.images)))
         case = SliceFile(path).read_case()
@@ -266,9 +267,9 @@ def test_real_cases_come_back_bit_for_bit_from_files_no_larger_than_the_source(
         expected = labels_of_codes[stored_numbers(files.segmentation).astype(np.uint8)]
         np.testing.assert_array_equal(case.on_source_grid(case.labels), expected)
         prepared_bytes += Path(path).stat().st_size
-        source_bytes += case.source_bytes
+        bytes_read += source_bytes(case.sources)
         Path(path).unlink()
-    assert prepared_bytes <= source_bytes
+    assert prepared_bytes <= bytes_read
 
 
 def stored_numbers(file: FileInfo) -> Array:

@@ -36,7 +36,7 @@ def test_run_with_predictions_has_cases_and_distributions_too(tmp_path: Path) ->
     assert case.labels is not None
     storage.write_bytes(slices_path(prepared, "a"), encode_case(case)[0])
     source = PreparedCase(path="", voxel_hash="")
-    item = Item(case_id="a", patient_id="p", split="test", source=source, source_bytes=1)
+    item = Item(case_id="a", patient_id="p", split="test", source=source, sources=(), coding="brats2018")
     write_case(predictions, item, case, case.labels, nifti=False)
     write_results(predictions, {"a"}, [], config={}, strict=False)
     storage.write_table(split_path(str(tmp_path)), SPLIT, SPLIT.table([]), prepared=prepared)
@@ -51,7 +51,7 @@ def test_run_with_predictions_has_cases_and_distributions_too(tmp_path: Path) ->
 
 
 def test_cases_are_read_from_where_the_dataset_was_moved(tmp_path: Path) -> None:
-    row = {"patient_id": "p", "modalities": ["t1"], "source_bytes": 1, "fold": None}
+    row = {"patient_id": "p", "modalities": ["t1"], "source_hash": "ab", "fold": None}
     rows = [{**row, "case_id": split, "split": split} for split in ("train", "val")]
     run = str(tmp_path / "run")
     for prepared in (str(tmp_path / "first"), str(tmp_path / "moved")):

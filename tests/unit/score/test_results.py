@@ -29,7 +29,7 @@ def write_scored(out: Path, case_id: str) -> None:
     case = tiny_case(case_id)
     assert case.labels is not None
     source = PreparedCase(path="", voxel_hash="")
-    item = Item(case_id=case_id, patient_id="p", split="test", source=source, source_bytes=1)
+    item = Item(case_id=case_id, patient_id="p", split="test", source=source, sources=(), coding="brats2018")
     write_part(str(out), score_case(item, case, case.labels))
 
 
@@ -48,7 +48,7 @@ def part_without_et() -> Part:
         n_outside=52,
         first_slice=20,
     )
-    return Part(case_id="a", source_bytes=1, **rows)
+    return Part(case_id="a", **rows)
 
 
 def test_written_tables_open_in_plain_pandas(tmp_path: Path) -> None:
@@ -76,7 +76,7 @@ def test_written_tables_carry_configuration_and_conventions(tmp_path: Path) -> N
 def test_tables_hold_the_rows_of_every_part_and_every_reject(tmp_path: Path) -> None:
     for case_id in ("b", "a"):
         write_scored(tmp_path, case_id)
-    write_part(str(tmp_path), Part(case_id="bad", source_bytes=1, reject=REJECT))
+    write_part(str(tmp_path), Part(case_id="bad", reject=REJECT))
     found = Reject(case_id="aa", path="x", stage="find", reason="lacks t1")
     scores = write_results(str(tmp_path), IDS, [found], config={"seed": 3}, strict=False)
     assert list(pd.read_parquet(tmp_path / "metrics" / "cases.parquet").case_id.unique()) == ["a", "b"]
@@ -88,11 +88,11 @@ def test_tables_hold_the_rows_of_every_part_and_every_reject(tmp_path: Path) -> 
 def test_warnings_of_cases_are_in_their_parts_and_in_the_summary(tmp_path: Path) -> None:
     case = dataclasses.replace(tiny_case("a"), warnings=("a_t1.nii: odd",))
     item = Item(
-        case_id="a", patient_id="p", split=None, source=PreparedCase(path="", voxel_hash=""), source_bytes=1
+        case_id="a", patient_id="p", split=None, source=PreparedCase(path="", voxel_hash=""), sources=(), coding=""
     )
     assert case.labels is not None
     write_part(str(tmp_path), score_case(item, case, case.labels))
-    write_part(str(tmp_path), Part(case_id="b", source_bytes=1))
+    write_part(str(tmp_path), Part(case_id="b"))
     lines = write_results(str(tmp_path), IDS, [], config={}, strict=False).summary().splitlines()
     assert [line for line in lines if line.startswith("  warning")] == ["  warning a: a_t1.nii: odd"]
 
@@ -108,7 +108,7 @@ def test_tables_do_not_depend_on_the_order_in_which_parts_were_written(tmp_path:
 
 
 def test_cases_without_reference_give_empty_tables_and_say_so(tmp_path: Path) -> None:
-    write_part(str(tmp_path), Part(case_id="a", source_bytes=1))
+    write_part(str(tmp_path), Part(case_id="a"))
     scores = write_results(str(tmp_path), IDS, [], config={}, strict=False)
     assert {
         name: len(pd.read_parquet(tmp_path / "metrics" / f"{name}.parquet")) for name in KINDS
@@ -117,6 +117,6 @@ def test_cases_without_reference_give_empty_tables_and_say_so(tmp_path: Path) ->
 
 
 def test_rejects_alone_are_a_failure_that_names_the_first(tmp_path: Path) -> None:
-    write_part(str(tmp_path), Part(case_id="bad", source_bytes=1, reject=REJECT))
+    write_part(str(tmp_path), Part(case_id="bad", reject=REJECT))
     with pytest.raises(BratsError, match=r"no usable case; the first of 1 rejected: bad: bad_t1.nii.gz"):
         write_results(str(tmp_path), IDS, [], config={}, strict=False)

@@ -86,6 +86,17 @@ def test_a_listing_has_every_file_at_any_depth_by_path_with_its_size(root: str) 
     assert [file.name for file in storage.list_files(storage.join(root, "a"))] == ["x.bin", "z.bin"]
 
 
+def test_a_file_that_is_written_again_has_another_stamp(root: str) -> None:
+    path = storage.join(root, "x.bin")
+    stamps = []
+    for content in (b"old", b"new"):
+        storage.write_bytes(path, content)
+        stamps += [file.stamp for _ in range(2) for file in storage.list_files(root)]
+    first, again, rewritten, same = stamps
+    assert first == again != ""
+    assert rewritten == same != first
+
+
 def test_a_folder_that_does_not_exist_is_not_an_empty_one(root: str) -> None:
     with pytest.raises(FileNotFoundError):
         storage.list_files(storage.join(root, "none"))
