@@ -15,7 +15,7 @@ from brats.cluster.per_case import CASE_CPUS, CASE_MEMORY_BYTES, ray_step
 from brats.config import EvaluateConfig
 from brats.console import say
 from brats.data.codings import CODINGS, Coding
-from brats.data.pairs import Pair, find_pairs
+from brats.data.pairs import FoundPairs, Pair, find_pairs
 from brats.data.prediction_coding import CASE, RAW, parse_prediction_coding
 from brats.data.rejects import Reject
 from brats.data.volume import Grid, check_same_grid, from_ras, read_labels, turn_alike
@@ -37,14 +37,15 @@ def evaluate(config: EvaluateConfig) -> Results:
     Raises ConfigError for predictions that cannot be told apart, when none has a reference, and when another job is
     at work in `config.out`.
     """
-    with owned(config.out, "evaluate") as ownership:
-        return _evaluate(config, ownership)
-
-
-def _evaluate(config: EvaluateConfig, ownership: Ownership) -> Results:
-    out, coding = config.out, stated_coding(config)
+    coding = stated_coding(config)
     config = dataclasses.replace(config, prediction_coding=coding.name if coding else CASE)  # one spelling of each
     found = find_pairs(config.predictions, config.references, config.coding)
+    with owned(config.out, "evaluate") as ownership:
+        return _evaluate(config, coding, found, ownership)
+
+
+def _evaluate(config: EvaluateConfig, coding: Coding | None, found: FoundPairs, ownership: Ownership) -> Results:
+    out = config.out
     check_parts(out)
     SavedConfig.of("evaluate", config).claim(out)
     say("evaluate", f"{len(found.pairs)} cases")
@@ -97,8 +98,7 @@ def score(pair: Pair, coding: Coding | None = None) -> Part:
     assert segmentation is not None  # find_pairs leaves out cases without a reference
     coding = coding or CODINGS[case.coding]
     reference, grid = read_labels(segmentation, case.coding)
-    codes, predicted_grid = _read_codes(pair.prediction, coding)
-    codes, predicted_grid = turn_alike(codes, predicted_grid, grid)
+    codes, predicted_grid = turn_alike(*_read_codes(pair.prediction, coding), grid)
     check_same_grid(segmentation, grid, pair.prediction, predicted_grid)
     code_counts = count_codes(reference, codes)
     predicted = _decode(pair.prediction, codes, coding, code_counts)
