@@ -15,7 +15,7 @@ from brats.data.volume import Volume, from_ras
 Array = npt.NDArray[Any]
 
 # As a share of the reach of the image, which is how far its values go from the background. Resamplers leave 1e-6 of
-# it as noise, and ringing of up to 1e-3. In real images one brain voxel in ten thousand is that dark.
+# it as noise, and ringing of up to 1e-3. In real images at most one brain voxel in a thousand is as dark.
 TOLERANCE = 1e-3
 # Where the corners of the volume vary, twice as much is background: they are thousands of voxels, and of normal
 # noise the extremes among the millions around the brain lie 1.5 times as far out.

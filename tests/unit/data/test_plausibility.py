@@ -84,7 +84,7 @@ def test_values_are_negative_after_the_scaling(slope: int) -> None:
 def test_few_negative_values_and_noise_around_the_brain_are_usual() -> None:
     voxels = block(12, dtype=np.float32)
     voxels[voxels == 0] = np.random.default_rng(0).uniform(-0.2, 0.2, np.count_nonzero(voxels == 0))
-    voxels[2, 2:8, 2:14] = -5.5  # 72 of 1728: 4 %
+    voxels[2, 2:14, 2:14] = -5.5  # 144 of 1728: 8 %
     assert warnings_of(flair=voxels) == ()
 
 
