@@ -63,11 +63,13 @@ class SavedConfig:
             found = storage.read_json(config_path(out))
         except FileNotFoundError:
             return
-        if found.get("job") != self.job:
-            raise ConfigError(
-                f"{out}: holds the output of {found.get('job')}, not of {self.job}; choose another --out"
-            )
-        theirs = {**self.earlier, **found.get("result", {})}
+        job, result = found.get("job"), found.get("result", {})
+        if not isinstance(result, dict):
+            raise ConfigError(f"{config_path(out)}: damaged, not the configuration of a job; choose another --out")
+        if job != self.job:
+            other = " ".join(str(job).split())
+            raise ConfigError(f"{out}: holds the output of {other}, not of {self.job}; choose another --out")
+        theirs = {**self.earlier, **result}
         different = [
             f"{name} {theirs.get(name)!r} there, {self.result.get(name)!r} here"
             for name in sorted({*self.result, *theirs})

@@ -8,20 +8,26 @@ Axes: `Z H W` slices of a crop.
 """
 
 import functools
-from collections.abc import Sequence
+import math
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from brats import storage
-from brats.data.case import Array, Box, Case, Description, Intensity
+from brats.data.case import Array, Case, Description
 from brats.data.cases import CASE_ID
+from brats.data.nifti import MAX_VOXELS
 from brats.errors import StorageError
 from brats.labels import TISSUES, Labels, count_tissues
+from brats.storage.documents import check_types
 
 ZSTD_LEVEL = 1  # measured on real cases: higher levels gain 1 % of size for three times the time
 FOOTER_BYTES = 128 * 1024  # read with the opening; the footer of a real case takes 86 kB
+_CHECKED = {"page_checksum_verification": True}
 # Its columns follow from the modalities of the case.
 PREPARED_CASE = storage.TableKind(name="prepared case", version=2, schema=pa.schema([]))
 
@@ -72,6 +78,7 @@ def encode_case(case: Case) -> tuple[memoryview, Description]:
         compression_level=ZSTD_LEVEL,
         use_dictionary=False,
         write_statistics=False,
+        write_page_checksum=True,  # zstd alone would read a flipped bit as other voxels
         store_schema=True,
     ) as writer:
         writer.write_table(table.cast(schema), row_group_size=1)
@@ -86,33 +93,36 @@ class SliceFile:
         self.path = path
         with storage.storage_errors(path, "read"):
             self._remote = storage.open_ranged(path, FOOTER_BYTES) if storage.is_remote(path) else None
-            self._file = pq.ParquetFile(self._remote or path, memory_map=self._remote is None)
-        metadata = storage.read_metadata(self._file.schema_arrow, path, PREPARED_CASE)
+            self._file = pq.ParquetFile(self._remote or path, memory_map=self._remote is None, **_CHECKED)
+        with _whole(path):
+            schema = self._file.schema_arrow
+        metadata = storage.read_metadata(schema, path, PREPARED_CASE)
         if "case" not in metadata:  # another table, of before kinds had names
             raise StorageError(f"{path}: not a prepared case")
         self.description: Description = metadata["case"]
-        described = self.description
-        self.case_id: str = described["case_id"]
+        with _whole(path):
+            described = _check_description(self.description)
+        self.case_id: str = described.case_id
         if not CASE_ID.fullmatch(self.case_id):
             raise StorageError(f"{path}: {self.case_id!r} cannot name a file; prepare the case again")
-        self.box = Box.from_json(described["box"])
-        self.intensities = {name: Intensity(**values) for name, values in described["intensities"].items()}
-        self.labelled = described["tissues"] is not None
+        self.box = described.box
+        self.intensities = described.intensities
+        self.labelled = self.description["tissues"] is not None
 
     def read_slice(self, row: int, modalities: Sequence[str]) -> tuple[list[Array], Labels | None]:
         """Raw values (H, W) of each modality and the labels (H, W) of one slice; rows count from 0."""
         columns = [*modalities, "mask"]
-        with storage.storage_errors(self.path, "read"):
+        with storage.storage_errors(self.path, "read"), _whole(self.path):
             file = self._file
             if self._remote:  # one request for all the columns
                 here = self._remote.with_range(*self._stretch(row, columns))
-                file = pq.ParquetFile(here, metadata=file.metadata)
+                file = pq.ParquetFile(here, metadata=file.metadata, **_CHECKED)
             table = file.read_row_group(row, columns=columns, use_threads=False)
-        shape = self.box.shape[:2]
-        images = [
-            from_planes(table[name][0].as_buffer(), self.intensities[name].dtype, shape) for name in modalities
-        ]
-        return images, _labels(table["mask"][0], shape)
+            shape = self.box.shape[:2]
+            images = [
+                from_planes(table[name][0].as_buffer(), self.intensities[name].dtype, shape) for name in modalities
+            ]
+            return images, _labels(table["mask"][0], shape)
 
     def _stretch(self, row: int, columns: Sequence[str]) -> tuple[int, int]:
         """Where in the file these columns of a slice begin and end, with what lies between them."""
@@ -125,25 +135,73 @@ class SliceFile:
         """The whole case, with these modalities (default: all it has)."""
         described = self.description
         names = list(modalities or described["modalities"])
-        with storage.storage_errors(self.path, "read"):
+        with storage.storage_errors(self.path, "read"), _whole(self.path):
             file = self._file
             if self._remote:  # one request, where single columns would take one for each slice
-                file = pq.ParquetFile(pa.BufferReader(storage.read_bytes(self.path)))
+                file = pq.ParquetFile(pa.BufferReader(storage.read_bytes(self.path)), **_CHECKED)
             table = file.read(columns=[*names, "mask"], use_threads=False)
-        height, width, n_slices = self.box.shape
-        images = {
-            name: np.stack(
-                [
-                    from_planes(value.as_buffer(), self.intensities[name].dtype, (height, width))
-                    for value in table[name]
-                ]
-            )
-            for name in names
-        }
-        masks = [_labels(value, (height, width)) for value in table["mask"]]
-        labels = np.stack([mask for mask in masks if mask is not None]) if self.labelled else None
-        assert all(len(image) == n_slices for image in images.values())
-        return Case.from_description(described, images, labels)
+            height, width, n_slices = self.box.shape
+            if len(table) != n_slices:
+                raise ValueError(f"{len(table)} slices, not {n_slices}")
+            images = {
+                name: np.stack(
+                    [
+                        from_planes(value.as_buffer(), self.intensities[name].dtype, (height, width))
+                        for value in table[name]
+                    ]
+                )
+                for name in names
+            }
+            masks = [_labels(value, (height, width)) for value in table["mask"]] if self.labelled else []
+            labels = np.stack([mask for mask in masks if mask is not None]) if self.labelled else None
+            if labels is not None and len(labels) != n_slices:
+                raise ValueError(f"masks of {len(labels)} slices, not {n_slices}")
+            return Case.from_description(described, images, labels)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Counts:
+    """What a description counts of the labels."""
+
+    tissues: dict[str, int]
+    tumour_per_slice: list[int]
+
+
+@contextmanager
+def _whole(path: str) -> Iterator[None]:
+    """Turn what a damaged file meets with into a StorageError that names it."""
+    try:
+        yield
+    except (pa.ArrowException, ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
+        reason = " ".join(str(error).split())
+        raise StorageError(f"{path}: damaged ({reason}); remove it and prepare the case again") from error
+
+
+def _check_description(value: Description) -> Case:
+    """The case of a description, without its voxels. Raises an error of `_whole` for one that cannot be."""
+    nothing = {name: np.zeros(0) for name in value["modalities"]}
+    case = Case.from_description(value, nothing, None)
+    check_types(case)
+    for name, intensity in case.intensities.items():
+        numbers = [number for number in asdict(intensity).values() if isinstance(number, int | float)]
+        if np.dtype(intensity.dtype).kind not in "iuf" or not np.isfinite(numbers).all():
+            raise ValueError(f"the intensities of {name} are {intensity}")
+        if intensity.std <= 0 or intensity.slope == 0:
+            raise ValueError(f"the intensities of {name} are {intensity}")
+    _check_place(case)
+    if value["tissues"] is not None:
+        check_types(_Counts(tissues=value["tissues"], tumour_per_slice=value["tumour_per_slice"]))
+    return case
+
+
+def _check_place(case: Case) -> None:
+    """Raise ValueError unless the box of a case lies within a grid that can be."""
+    grid, box = case.grid, case.box
+    if math.prod(grid.shape) > MAX_VOXELS or sorted(grid.orientation[:, 0]) != [0, 1, 2]:
+        raise ValueError(f"the grid is {grid.shape}, {grid.axes}")
+    edges = zip(box.start, box.stop, grid.ras_shape, strict=True)
+    if not all(0 <= start < stop <= size for start, stop, size in edges):
+        raise ValueError(f"the box is {box.start} to {box.stop} of {grid.ras_shape}")
 
 
 def _labels(value: pa.Scalar, shape: tuple[int, int]) -> Labels | None:

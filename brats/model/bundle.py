@@ -14,16 +14,19 @@ from safetensors import SafetensorError
 from torch import Tensor, nn
 
 from brats import __version__, storage
+from brats.config import MODALITIES
 from brats.data.batches import InputSpec
 from brats.errors import BundleError, ConfigError
 from brats.labels import REGIONS
 from brats.model.unet import build_unet
+from brats.storage.documents import check_types
 
 FORMAT = "brats-ray model 2"
 FORMAT_WITHOUT_INPUTS = "brats-ray model 1"  # had modalities and divisor in their place
 WEIGHTS, CARD = "model.safetensors", "model.json"
 EQUAL_ODDS = (0.5,) * len(REGIONS)  # thresholds where none have been chosen
 PACKAGES = ("torch", "segmentation-models-pytorch")  # that the network is made with
+MAX_CHANNELS = 2**12  # of a layer; a damaged card must not take all memory
 NORMALISATION = (
     "each modality minus the mean, over the standard deviation, of its own brain voxels of the case, those farther "
     "from the background than its tolerance; background voxels are 0 afterwards"
@@ -105,12 +108,31 @@ def read_card(folder: str) -> ModelCard:
         content = _with_inputs(content)
     if content.get("format") != FORMAT:
         raise BundleError(f"{path}: format {content.get('format')!r}, this program reads {FORMAT!r}")
+    try:
+        return _to_card(path, content)
+    except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
+        raise BundleError(f"{path}: damaged ({error}); give another model") from error
+
+
+def _to_card(path: str, content: dict[str, Any]) -> ModelCard:
     missing = [item.name for item in fields(ModelCard) if item.name not in content]
     missing += [name for name in InputSpec.required_fields() if name not in content.get("inputs", {})]
     if missing:
         raise BundleError(f"{path}: lacks {', '.join(missing)}")
     values = {item.name: _tuple(content[item.name]) for item in fields(ModelCard)}
     card = ModelCard(**{**values, "inputs": InputSpec.from_json(content["inputs"])})
+    check_types(card)
+    for case_id, case in card.trained_on.items():
+        if not {"patient_id", "voxel_hash"} <= case.keys():
+            raise BundleError(f"{path}: trained_on lacks the patient or the hash of {case_id!r}")
+    if not set(card.inputs.modalities) <= set(MODALITIES) or not card.inputs.modalities:
+        raise BundleError(f"{path}: modalities {card.inputs.modalities} are not some of {MODALITIES}")
+    for name, number in (
+        ("divisor", card.inputs.divisor),
+        *(("decoder channels", n) for n in card.decoder_channels),
+    ):
+        if not 0 < number <= MAX_CHANNELS:
+            raise BundleError(f"{path}: {name} {number}, where 1 to {MAX_CHANNELS} are expected")
     if card.outputs.get("kind") != "regions" or card.outputs.get("names") != list(REGIONS):
         raise BundleError(f"{path}: outputs {json.dumps(card.outputs)} are not the regions {list(REGIONS)}")
     thresholds = card.outputs.get("thresholds", [])
@@ -141,7 +163,8 @@ def load_bundle(folder: str) -> tuple[nn.Module, ModelCard]:
     except FileNotFoundError:
         raise BundleError(f"{path}: no such file; the bundle is not whole") from None
     except SafetensorError as error:
-        raise BundleError(f"{path}: not a whole safetensors file ({error})") from error
+        reason = " ".join(str(error).split())
+        raise BundleError(f"{path}: not a whole safetensors file ({reason})") from error
     try:
         network = build_unet(
             encoder=card.encoder, n_channels=card.inputs.n_channels, decoder_channels=card.decoder_channels

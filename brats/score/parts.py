@@ -17,7 +17,8 @@ from brats.data.sources import Sources, from_rows, to_rows
 from brats.errors import StorageError
 from brats.score.label_orders import CodeCounts
 from brats.score.metrics import METRICS
-from brats.score.tables import MetricRow
+from brats.score.tables import CASE_METRICS, NOTEBOOK, SLICES, MetricRow, check_rows
+from brats.storage.documents import check_types
 
 FORMAT = "brats-ray part 3"
 EARLIER_FORMATS = ("brats-ray part 2",)  # those of format 1 were Parquet files
@@ -61,7 +62,11 @@ def parts_dir(out: str) -> str:
 
 
 def part_path(out: str, case_id: str) -> str:
-    return storage.join(parts_dir(out), f"{case_id}.json")
+    return storage.join(parts_dir(out), part_name(case_id))
+
+
+def part_name(case_id: str) -> str:
+    return f"{case_id}.json"
 
 
 def write_part(out: str, part: Part) -> None:
@@ -125,8 +130,11 @@ def _read_part(path: str) -> Part:
         document = json.loads(content)
         _check_fields(document, {"format"})
         if (found := document.pop("format")) == FORMAT:
-            return _to_part(document)
-    except (TypeError, ValueError) as error:  # not JSON, or JSON of something else
+            part = _to_part(document)
+            if part_name(part.case_id) == path.rpartition("/")[2]:
+                return part
+            raise ValueError(f"it is of the case {part.case_id!r}")
+    except (TypeError, ValueError, RecursionError) as error:  # not JSON, or JSON of something else
         raise StorageError(
             f"{path}: damaged, not the whole result of a case ({error}); remove it and run again"
         ) from error
@@ -141,7 +149,12 @@ def _read_part(path: str) -> Part:
 def _to_part(document: dict[str, Any]) -> Part:
     _check_fields(document, {item.name for item in dataclasses.fields(Part)})
     reject, sources = document.pop("reject"), from_rows(document.pop("sources"))
-    return Part(reject=Reject(**reject) if reject else None, sources=sources, **document)
+    part = Part(reject=Reject(**reject) if reject else None, sources=sources, **document)
+    check_types(dataclasses.replace(part, cases=(), slices=(), notebook=()))
+    check_rows(CASE_METRICS, part.cases)
+    check_rows(SLICES, part.slices)
+    check_rows(NOTEBOOK, part.notebook)
+    return part
 
 
 def _check_fields(document: Any, names: set[str]) -> None:

@@ -10,12 +10,17 @@ from brats import storage
 from brats.labels import REGIONS, TISSUES, Labels
 from brats.score.metrics import MACRO, METRICS, MICRO, case_metrics, count_overlap, notebook_metrics, slice_metrics
 from brats.score.surface import Spacing
+from brats.storage.documents import is_text
 
 MetricRow = Mapping[str, Any]
 """A row of a metric table, by column; its values fit JSON."""
 
 TableName = Literal["cases", "slices", "notebook", "summary"]
 CHANNELS = ", ".join(["background", *map(str.upper, TISSUES)])
+
+
+_VALUES = {pa.int32(): (int,), pa.int64(): (int,), pa.float64(): (float, int)}  # of the other columns: text
+_WHOLE = range(-(2**31), 2**31)  # a volume has fewer voxels
 
 
 def _definition(region: str) -> str:
@@ -75,6 +80,21 @@ NOTEBOOK = storage.TableKind(
         "source": "https://www.kaggle.com/code/rastislav/3d-mri-brain-tumor-segmentation-u-net",
     },
 )
+
+
+def check_rows(kind: storage.TableKind, rows: Any) -> None:
+    """Raise TypeError for rows, as of a damaged part, with a value that does not fit its column."""
+    if not isinstance(rows, list) or not all(type(row) is dict for row in rows):
+        raise TypeError(f"the rows of the {kind.name} are {str(rows)[:80]!r}")
+    for field in kind.schema:
+        values = {(type(value), value) for row in rows if (value := row.get(field.name)) is not None}
+        for value_type, value in values:
+            if value_type not in _VALUES.get(field.type, (str,)) or not _is_writable(value):
+                raise TypeError(f"{field.name} is {str(value)[:80]!r}")
+
+
+def _is_writable(value: str | int | float) -> bool:
+    return is_text(value) if isinstance(value, str) else isinstance(value, float) or value in _WHOLE
 
 
 def metrics_dir(out: str) -> str:

@@ -65,7 +65,7 @@ def storage_errors(path: str, doing: str) -> Iterator[None]:
         yield
     except FileNotFoundError:
         raise
-    except pa.ArrowInvalid as error:
+    except (pa.ArrowException, UnicodeDecodeError) as error:
         raise StorageError(
             f"{path}: not a whole Parquet file ({_one_line(error)}); remove it and run again"
         ) from error
@@ -214,7 +214,7 @@ def read_json(path: str) -> dict[str, Any]:
     content = read_bytes(path)
     try:
         value = json.loads(content)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise StorageError(f"{path}: not JSON ({error})") from error
     if not isinstance(value, dict):
         raise StorageError(f"{path}: not a JSON object")

@@ -47,14 +47,17 @@ def read_metadata(schema: pa.Schema, path: str, kind: TableKind) -> dict[str, An
     content = (schema.metadata or {}).get(KEY.encode())
     if content is None:
         raise StorageError(f"{path}: not written by brats-ray (its schema has no `{KEY}` metadata)")
-    metadata: dict[str, Any] = json.loads(content)
+    try:
+        metadata: dict[str, Any] = dict(json.loads(content))
+    except (TypeError, ValueError, RecursionError) as error:
+        raise StorageError(f"{path}: damaged, its metadata are not a JSON object; make it again") from error
     found = metadata.get("kind", kind.name)  # files of before kinds had names say none
     if found != kind.name:
         raise StorageError(f"{path}: a table of the kind {found!r}, where {kind.name!r} is expected")
     version = metadata.get("version", FIRST_VERSION)
     if version != kind.version:
         raise StorageError(
-            f"{path}: {kind.name!r} of version {version}, this program reads {kind.version}; "
+            f"{path}: {kind.name!r} of version {version!r}, this program reads {kind.version}; "
             "make it again, in a new folder"
         )
     return metadata
@@ -77,5 +80,7 @@ def read_table(path: str, kind: TableKind) -> pa.Table:
     content = read_bytes(path)
     with storage_errors(path, "read"):
         table = pq.read_table(pa.BufferReader(content))
-    read_metadata(table.schema, path, kind)
+        table.validate(full=True)
+        schema = table.schema
+    read_metadata(schema, path, kind)
     return table

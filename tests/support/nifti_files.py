@@ -21,7 +21,7 @@ from nibabel.eulerangles import euler2mat
 
 from brats.data.codings import BRATS_2018, INTERPOLATED
 from brats.data.nifti import read_nifti
-from brats.data.volume import from_ras, read_labels, read_volume
+from brats.data.volume import from_ras, nifti_bytes, read_labels, read_volume
 from brats.errors import CaseError
 from brats.storage import FileInfo
 from tests.support.fuzzing import Choices, choices
@@ -238,7 +238,14 @@ def _as_labels(file: FileInfo, expected: Expected | None) -> str:
     labels, grid = read_labels(file, BRATS_2018.name)
     if expected is None:
         return ""
-    codes = from_ras(BRATS_2018.encode(labels), grid)
+    source = from_ras(labels, grid)
+    mask = Path(file.path).with_name("mask.nii.gz")
+    written = by_nibabel(_write(mask, nifti_bytes(source, grid, BRATS_2018.name)))
+    codes = BRATS_2018.encode(source)
+    if written is None or not np.array_equal(written.affine, expected.affine):
+        return "a mask with another affine"
+    if not np.array_equal(written.values, codes):
+        return "a mask with other voxels"
     return "" if np.abs(codes - expected.values).max() <= INTERPOLATED else "other labels"
 
 
