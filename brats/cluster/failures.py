@@ -50,13 +50,14 @@ def lasts(failure: BaseException) -> bool:
     """Whether another start would meet the error of a worker again."""
     import ray
 
-    if isinstance(failure, ray.exceptions.RayError) and not isinstance(failure, ray.exceptions.RayTaskError):
+    of_task = isinstance(failure, ray.exceptions.RayTaskError)
+    if isinstance(failure, ray.exceptions.RayError) and not of_task:
         return False  # a process or a machine died, or could not be reached
     name, message = first_cause(failure)
     if own := getattr(errors, name, None):
         return not issubclass(own, UnreachableError | WorkersLostError | ClusterError)
-    if name != "UserCodeException" and hasattr(ray.exceptions, name):
-        return False  # a task that lost what it was given
+    if of_task and hasattr(ray.exceptions, name) and name != "UserCodeException":
+        return False  # of a task that lost what it was given
     return not PASSING.fullmatch(name) and not PASSING_TEXT.search(message)
 
 
