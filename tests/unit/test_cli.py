@@ -426,10 +426,12 @@ def test_complaint_that_nobody_reads_ends_quietly() -> None:
 
 
 PRINTING = """
-import threading
+import signal, threading
 from brats.cli import run_job
 from brats.config import ReportConfig
 from brats.console import say
+
+signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored where the tests run in the background
 
 def main(config):
     {body}
