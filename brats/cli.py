@@ -21,6 +21,7 @@ from typing import Any, Protocol, TypeVar, get_args, get_origin
 from brats.config import TrainConfig, option_name
 from brats.errors import BratsError, ConfigError
 from brats.presets import PRESETS, choose_preset, train_defaults
+from brats.user_folder import user_folder
 
 DONE, FAILED, WRONG_COMMAND = 0, 1, 2
 NOBODY_READS = 141  # 128 + SIGPIPE, as shells report a program whose output is no longer read: `... | head`
@@ -81,6 +82,7 @@ def _run(main: Callable[[Config], None], config_class: type[Config]) -> int:
     try:
         check_installed()
         config = parse(config_class, sys.argv[1:])
+        keep_home_clean()
         main(config)
     except KeyboardInterrupt:
         code = NOBODY_READS if _unread() else FAILED  # found by another thread, which stops this one
@@ -100,6 +102,12 @@ def check_installed() -> None:
     missing = [name for name in DEPENDENCIES if importlib.util.find_spec(name) is None]
     if missing:
         raise BratsError(f"{', '.join(missing)} {'is' if len(missing) == 1 else 'are'} missing; {REMEDY}")
+
+
+def keep_home_clean() -> None:
+    """Have matplotlib keep its list of fonts in a temporary folder of this user, not in the home folder."""
+    if folder := user_folder():
+        os.environ.setdefault("MPLCONFIGDIR", os.path.join(folder, "matplotlib"))
 
 
 def _import_problem(error: ImportError) -> str:

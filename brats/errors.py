@@ -4,6 +4,7 @@ BratsError                the job cannot go on: exit code 1
     ConfigError           the command line or the configuration is wrong: exit code 2
         SettingError      storage cannot be used until a setting or path is changed; a StorageError, too
     StorageError          a path cannot be read or written
+        UnreachableError  a store or a disk did not answer; another attempt may succeed
     BundleError           a model bundle cannot be used
     ClusterError          Ray gave up
     WorkersLostError      training workers were lost; another start may succeed
@@ -27,6 +28,10 @@ class StorageError(BratsError):
 
 class SettingError(ConfigError, StorageError):
     """Storage cannot be used until a setting or a path is changed: exit code 2, yet caught as a StorageError."""
+
+
+class UnreachableError(StorageError):
+    """A store or a disk did not answer, however often it was tried; it may, later or from another machine."""
 
 
 class BundleError(BratsError):

@@ -4,13 +4,18 @@ import re
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
+from brats import errors
 from brats.cluster.per_case import pack, unpack
 from brats.console import Progress
-from brats.errors import ClusterError, StorageError
+from brats.errors import BratsError, ClusterError, StorageError
 
 # After how long without progress Ray ends a dataset.
 NO_PROGRESS_CASES_S = 600.0  # one of cases, unless the job waits longer than this for machines
 NO_PROGRESS_TRAINING_S = 3600.0  # one of training batches: while the workers validate, none is taken
+
+
+OWN_ERROR = re.compile(r"^brats\.errors\.(\w+): (.+)$", re.M)  # in a traceback
+NO_MESSAGE = "no message"
 
 
 def configure_datasets(wait_minutes: float) -> None:
@@ -66,14 +71,25 @@ def run_cases(dataset: Any, stage: str, n_cases: int, take: Callable[[str, Any],
 
 
 def root_cause(error: BaseException) -> str:
-    """The innermost reason of an error that passed through Ray, in one line: `ValueError: the message`.
+    """The reason of an error that passed through Ray, in one line: `ValueError: message`, ours as it is."""
+    name, message = first_cause(error)
+    return message if hasattr(errors, name) else f"{name}: {message}"
 
-    Ray carries the error of a task as the text of its traceback, innermost first.
+
+def first_cause(error: BaseException) -> tuple[str, str]:
+    """The class of the first error behind one that passed through Ray, and its message in one line.
+
+    One of this project stands for what it came from: it names the path. Ray carries the error of a task as the
+    text of its traceback, innermost first.
     """
+    if own := OWN_ERROR.findall(str(error)):
+        name, message = own[-1]
+        return name, message
     innermost, chained, _ = str(error).partition("\n\nThe above exception was the direct cause")
     if chained:
-        return re.sub(r"^[\w.]+\.(?=\w+: )", "", innermost.strip().splitlines()[-1])
-    while (inner := getattr(error, "cause", None) or error.__cause__) is not None:
+        name, _, message = innermost.strip().splitlines()[-1].partition(": ")
+        return name.rpartition(".")[2], message or NO_MESSAGE
+    while not isinstance(error, BratsError) and (inner := getattr(error, "cause", None) or error.__cause__):
         error = inner
     text = str(error).strip().splitlines()
-    return f"{type(error).__name__}: {text[-1] if text else 'no message'}"
+    return type(error).__name__, text[-1] if text else NO_MESSAGE

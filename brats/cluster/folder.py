@@ -1,15 +1,13 @@
 """The folder of the embedded Ray, for its sockets, logs and spilled objects: short, and closed to other users."""
 
 import os
-import stat
-from contextlib import suppress
 
 from brats.errors import ConfigError
+from brats.user_folder import candidates, user_folder
 
 SOCKET_BYTES = 107  # the longest path of a Unix socket
 LONGEST_SOCKET = "/ray/session_2026-01-31_10-20-30_123456_4194304/sockets/plasma_store"  # of Ray, below the folder
 MOST_BYTES = SOCKET_BYTES - len(LONGEST_SOCKET)
-FALLBACKS = ("/tmp", "/var/tmp")  # where $TMPDIR cannot be used
 
 
 def choose_folder() -> str:
@@ -20,47 +18,31 @@ def choose_folder() -> str:
     Raises ConfigError naming RAY_TMPDIR where it cannot be used, or is not set and none can be had.
     """
     named = os.environ.get("RAY_TMPDIR")
-    if named:
-        if problem := _problem(named):
-            raise ConfigError(f"RAY_TMPDIR={named}: {problem}; set it to a short folder that you can write to")
-        return named
-    roots = dict.fromkeys((os.environ.get("TMPDIR") or "/tmp", *FALLBACKS))
-    folders = [os.path.join(os.path.abspath(root), f"ray-{os.getuid()}") for root in roots]
-    for folder in folders:
-        if not _is_too_long(folder) and _is_private(folder):
-            return folder
-    raise ConfigError(
-        f"RAY_TMPDIR: Ray finds no folder for its sockets and logs: {', '.join(folders)} are longer than "
-        f"{MOST_BYTES} bytes, belong to another user or cannot be written; set it to a short folder of your own"
-    )
+    if not named:
+        return _own_folder()
+    if problem := _problem(named):
+        raise ConfigError(f"RAY_TMPDIR={named}: {problem}; set it to a short folder that you can write to")
+    return named
+
+
+def _own_folder() -> str:
+    folder = user_folder(MOST_BYTES)
+    if folder is None:
+        raise ConfigError(
+            f"RAY_TMPDIR: Ray finds no folder for its sockets and logs: {', '.join(candidates())} are longer than "
+            f"{MOST_BYTES} bytes, belong to another user or cannot be written; set it to a short folder of your own"
+        )
+    return folder
 
 
 def _problem(folder: str) -> str:
     """Why Ray cannot use a folder that the user has named; "" where it can."""
     if not os.path.isabs(folder):
         return "not an absolute path"
-    if _is_too_long(folder):
+    if len(os.fsencode(folder)) > MOST_BYTES:
         return f"{len(os.fsencode(folder))} bytes long, {MOST_BYTES} at most leave room for Ray's sockets"
     try:
         os.makedirs(os.path.join(folder, "ray"), exist_ok=True)
     except OSError as error:
         return f"cannot be written ({error.strerror})"
     return "" if os.access(os.path.join(folder, "ray"), os.W_OK | os.X_OK) else "cannot be written"
-
-
-def _is_too_long(folder: str) -> bool:
-    return len(os.fsencode(folder)) > MOST_BYTES
-
-
-def _is_private(folder: str) -> bool:
-    """Make a folder unless it is there; whether it is this user's, closed to others and can be written."""
-    try:
-        with suppress(FileExistsError):
-            os.mkdir(folder, 0o700)
-        found = os.lstat(folder)  # not through a link, which anybody could have put there
-        if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid():
-            return False
-        os.chmod(folder, 0o700)
-    except OSError:
-        return False
-    return os.access(folder, os.W_OK | os.X_OK)

@@ -86,6 +86,11 @@ class EpochPlan:
         """Slices of the smallest batch."""
         return min(self._batch_sizes)
 
+    def smallest_micro_batch(self, workers: int, most: int) -> int:
+        """Slices of the smallest micro-batch of an epoch, where one has `most` slices at most."""
+        shards = {edge for n in self._batch_sizes for edge in (n // workers, -(-n // workers))}
+        return min(smallest_chunk(n_slices, most) for n_slices in shards)
+
 
 def plan_epoch(
     cases: Sequence[TrainingCase], *, seed: int, epoch: int, batch_size: int, tumour_free_ratio: float
@@ -129,6 +134,12 @@ def sample_slices(
     if tumour_free_ratio == 0 and tumour.any():
         wanted = 0
     return np.concatenate([np.flatnonzero(tumour), random.choice(free, wanted, replace=False)])
+
+
+def smallest_chunk(n_slices: int, most: int) -> int:
+    """Slices of the last of the micro-batches that a shard is cut into, as `torch.chunk` does it."""
+    size = -(-n_slices // -(-n_slices // most))
+    return n_slices - (n_slices - 1) // size * size
 
 
 def shard(batch: PlannedBatch, rank: int, world_size: int) -> range:

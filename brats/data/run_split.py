@@ -55,7 +55,8 @@ def choose_split(config: TrainConfig, run: str, prepared: str) -> list[SplitRow]
     """The labelled cases of a run with their splits: those it was started with, else those of the dataset today.
 
     Cases that join the dataset later do not change a run. Raises ConfigError when no case is left to train on or to
-    validate on, when a case lacks a modality, and when a case of the run is not the one it was.
+    validate on, when none to train on has tumour, when a case lacks a modality, and when a case of the run is not
+    the one it was.
     """
     cases = {row["case_id"]: row for row in read_case_table(prepared)}
     if storage.exists(split_path(run)):
@@ -65,7 +66,17 @@ def choose_split(config: TrainConfig, run: str, prepared: str) -> list[SplitRow]
         _choose_fold(split, config.fold, prepared)
     for row in split:
         _check_case(row, cases.get(row["case_id"]), config, run, prepared)
+    if not n_with_tumour(split, "train"):
+        raise ConfigError(
+            f"{prepared}: no case of the train split has a voxel of tumour in its segmentation; there is nothing "
+            "to learn: check the segmentations and their label codes"
+        )
     return split
+
+
+def n_with_tumour(split: Sequence[SplitRow], name: str) -> int:
+    """Cases of the train, val or test split whose segmentation has tumour."""
+    return sum(row["split"] == name and any(row["tumour_per_slice"]) for row in split)
 
 
 def freeze_split(run: str, split: Sequence[SplitRow], prepared: str) -> None:

@@ -7,7 +7,7 @@ a machine comes back.
 """
 
 import functools
-import re
+import math
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
@@ -15,23 +15,23 @@ from contextlib import suppress
 from typing import Any
 
 from brats import storage
-from brats.cluster.datasets import root_cause
+from brats.cluster.failures import judge
 from brats.cluster.placement import Placement, place_workers
 from brats.cluster.preflight import check_gpus, wait_for_lost_nodes
-from brats.cluster.ray_internals import worker_error
 from brats.cluster.relay import relayed
 from brats.config import TrainConfig
 from brats.console import duration, say
-from brats.data.batches import TrainingSet
+from brats.data.batches import DIVISOR, TrainingSet
 from brats.data.dataset import slices_path
 from brats.data.epoch import EpochPlan
 from brats.data.run_split import SplitRow
-from brats.errors import BratsError, ConfigError, DivergedError, StorageError, WorkersLostError
+from brats.errors import BratsError, ConfigError, StorageError, WorkersLostError
 from brats.labels import REGIONS
 from brats.model.history import HistoryRow, dice_column
 from brats.pipeline.stream import rank_stream, stream_name
 from brats.pipeline.worker import TrainingTask, train_worker
 
+AMPLE_PIXELS = (2 * DIVISOR) ** 2  # of a slice that any network takes: not tried out, which takes a while
 REGROW_MINUTES = 1.0  # for the room of a machine that has joined to be given from the reservation to the workers
 
 
@@ -49,6 +49,7 @@ def fit_on_cluster(config: TrainConfig, prepared: str, split: Sequence[SplitRow]
     placement = place_workers(config.device, config.workers, cpu_workers=2, wait_minutes=config.wait_minutes)
     while True:
         check_batches(task.data.plan, placement.workers)
+        check_slices(task, placement.workers)
         announce(task, placement, len(history))
         lost: WorkersLostError | None = None
         try:
@@ -85,7 +86,7 @@ def read_progress(run: str) -> list[dict[str, Any]]:
 def run_workers(task: TrainingTask, placement: Placement, n_done: int) -> None:
     """Train with these workers until the last epoch, or the end of an epoch at which missing ones can join.
 
-    Raises WorkersLostError when another start may get further, the workers' own BratsError when it would not.
+    Raises WorkersLostError when another start may get further, else the reason why none would.
     """
     import ray
     from ray.train import TrainingFailedError
@@ -95,10 +96,7 @@ def run_workers(task: TrainingTask, placement: Placement, n_done: int) -> None:
             trainer = make_trainer(task, placement, n_done, train_worker, {"queue": queue})
             in_thread(trainer.fit)
     except (TrainingFailedError, ray.exceptions.RayError) as error:
-        for failure in getattr(error, "worker_failures", {}).values():
-            if isinstance(failure, (ConfigError, DivergedError)):
-                raise failure from error
-        raise WorkersLostError(worker_failure(error)) from error
+        raise judge(error) from error
     finally:
         with suppress(StorageError):  # an unreachable store is not what ended the training
             storage.remove(ray_folder(task.config))
@@ -170,31 +168,31 @@ def in_thread(work: Callable[[], Any]) -> Any:
     return future.result()
 
 
-def worker_failure(error: BaseException) -> str:
-    """Why the workers failed, in one line: by the one that died, else by the first that raised an error.
-
-    When one dies, those that wait for it fail too; what they say is not the reason.
-    """
-    import ray
-
-    failures: Mapping[int, BaseException] = getattr(error, "worker_failures", {})
-    reasons = {rank: worker_error(failure) for rank, failure in failures.items()}
-    died = [rank for rank, reason in reasons.items() if isinstance(reason, ray.exceptions.RayActorError)]
-    if died:
-        return f"training worker {min(died)} died, and its process or its machine with it"
-    if failures:
-        rank, failure = min(failures.items())
-        if re.search(r"connection (reset|closed|refused)", str(failure), re.IGNORECASE):
-            return f"training worker {rank} lost the connection to another, most likely with its machine"
-        return f"training worker {rank} failed: {root_cause(failure)}"
-    return f"the workers could not be started or kept: {root_cause(error)}"
-
-
 def check_batches(plan: EpochPlan, workers: int) -> None:
     """Raise ConfigError unless every batch has a slice for every worker."""
     if plan.smallest_batch < workers:
         raise ConfigError(
             f"a batch has {plan.smallest_batch} slices for {workers} workers; raise --batch-size or lower --workers"
+        )
+
+
+def check_slices(task: TrainingTask, workers: int) -> None:
+    """Raise ConfigError unless the network can be trained on slices as small, and as few at once, as there are."""
+    from brats.model.unet import build_unet, training_problem
+
+    config, data = task.config, task.data
+    if math.prod(data.size) >= AMPLE_PIXELS:
+        return
+    n_slices = data.plan.smallest_micro_batch(workers, config.micro_batch_size)
+    network = build_unet(
+        encoder=config.encoder, n_channels=data.inputs.n_channels, decoder_channels=config.decoder_channels
+    )
+    if problem := training_problem(network, data.inputs.n_channels, n_slices, data.size):
+        height, width = data.size
+        raise ConfigError(
+            f"{data.prepared}: its slices, padded to {height} x {width}, are too small to train {config.encoder} "
+            f"on {n_slices} at a time ({problem}); use images of more than {DIVISOR} voxels along x or y, or give "
+            "every worker two slices or more by --batch-size, --micro-batch-size and --workers"
         )
 
 

@@ -13,7 +13,15 @@ from brats.data.batches import InputSpec
 from brats.data.dataset import is_prepared
 from brats.data.items import check_coding_free
 from brats.data.masks import masks_dir
-from brats.data.run_split import SplitRow, check_same_cases, choose_split, freeze_split, split_path, test_dir
+from brats.data.run_split import (
+    SplitRow,
+    check_same_cases,
+    choose_split,
+    freeze_split,
+    n_with_tumour,
+    split_path,
+    test_dir,
+)
 from brats.pipeline.fit import fit_on_cluster
 from brats.pipeline.phantoms import make_phantoms
 from brats.pipeline.predict import predict
@@ -66,6 +74,7 @@ def _train(config: TrainConfig, ownership: Ownership) -> TrainedRun:
     check_network(config)
     prepared = prepare_data(config)
     split = choose_split(config, config.out, prepared)
+    warn_of_no_tumour(split)
     saved.write(config.out)
     freeze_split(config.out, split, prepared)
     history = fit_on_cluster(config, prepared, split)
@@ -94,6 +103,16 @@ def prepare_data(config: TrainConfig) -> str:
     )
     print(prepare(settings, check).summary(), flush=True)
     return prepared
+
+
+def warn_of_no_tumour(split: Sequence[SplitRow]) -> None:
+    """Report splits whose scores say nothing, for no case of theirs has tumour."""
+    for name, consequence in (
+        ("val", "the validation Dice is 1 where nothing is found, and the best epoch the one that finds least"),
+        ("test", "its Dice is 1 where nothing is found"),
+    ):
+        if any(row["split"] == name for row in split) and not n_with_tumour(split, name):
+            say("train", f"WARNING: no case of the {name} split has tumour in its segmentation: {consequence}")
 
 
 def check_network(config: TrainConfig) -> None:

@@ -13,9 +13,12 @@ from typing import Any
 
 import pyarrow as pa
 
-from brats.errors import SettingError, StorageError
+from brats.errors import SettingError, StorageError, UnreachableError
 from brats.storage import s3
 from brats.storage.range_file import RangeFile
+
+# What a disk that fails, or one on another machine that does not answer, is reported as.
+UNREACHABLE = {errno.EIO, errno.ESTALE, errno.ETIMEDOUT, errno.ENOTCONN, errno.EHOSTDOWN, errno.EREMOTEIO}
 
 
 @dataclass(frozen=True)
@@ -73,7 +76,8 @@ def storage_errors(path: str, doing: str) -> Iterator[None]:
         reason = _one_line(error)
         if error.errno == errno.ENOSPC:
             reason = "no space left on the disk; free some and run the same command again"
-        raise StorageError(f"{path}: cannot {doing}: {reason}") from error
+        kind = UnreachableError if error.errno in UNREACHABLE else StorageError
+        raise kind(f"{path}: cannot {doing}: {reason}") from error
 
 
 def _one_line(error: Exception) -> str:

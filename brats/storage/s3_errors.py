@@ -11,7 +11,7 @@ import aiohttp
 import botocore.exceptions as boto
 from botocore.parsers import ResponseParserError
 
-from brats.errors import SettingError, StorageError
+from brats.errors import SettingError, StorageError, UnreachableError
 
 STORE_ERRORS = (OSError, boto.BotoCoreError, boto.ClientError, ResponseParserError, aiohttp.ClientError)
 """All that a request to a store is known to raise; anything else is a bug in this project."""
@@ -116,16 +116,17 @@ def explain(
         reason, remedy = known
         return SettingError(f"{url}: cannot {doing}: {reason}; {remedy}")
     tried = f" (tried for {tried_s:.0f} s)" if is_transient(error) else ""
+    kind = UnreachableError if is_transient(error) else StorageError
     if isinstance(error, boto.ClientError):
         message = error.response.get("Error", {}).get("Message") or "no message"
-        return StorageError(f"{url}: cannot {doing}: the store answers {code}: {_one_line(message)}{tried}")
+        return kind(f"{url}: cannot {doing}: the store answers {code}: {_one_line(message)}{tried}")
     if isinstance(error, ResponseParserError):
         reason = f"{endpoint()} answers, but not like an S3 store{tried}; check {endpoint_variable()}"
-        return StorageError(f"{url}: cannot {doing}: {reason}")
+        return kind(f"{url}: cannot {doing}: {reason}")
     if is_transient(error):
         reason = f"no whole answer from {endpoint()}{tried}, last {_kind(error)}"
         remedy = f"check {endpoint_variable()} and the network, then run the same command again"
-        return StorageError(f"{url}: cannot {doing}: {reason}; {remedy}")
+        return kind(f"{url}: cannot {doing}: {reason}; {remedy}")
     return StorageError(f"{url}: cannot {doing}: {_one_line(str(error)) or type(error).__name__}")
 
 

@@ -108,4 +108,15 @@ def test_root_cause_is_the_innermost_reason_in_one_line() -> None:
 def test_root_cause_is_read_from_the_traceback_that_ray_carries_as_text() -> None:
     traceback = "Traceback ...\nbrats.errors.StorageError: a.b: disk full"
     text = f"{traceback}\n\nThe above exception was the direct cause of the following exception: ..."
-    assert root_cause(RuntimeError(text)) == "StorageError: a.b: disk full"
+    assert root_cause(RuntimeError(text)) == "a.b: disk full"
+
+
+def test_root_cause_is_our_own_error_where_there_is_one_for_it_names_the_path() -> None:
+    link = "\n\nThe above exception was the direct cause of the following exception:\n\nTraceback ...\n"
+    text = (
+        f"OSError: bad header{link}brats.errors.StorageError: a.b: cannot read{link}UserCodeException: UDF failed"
+    )
+    assert root_cause(RuntimeError(text)) == "a.b: cannot read"
+    error = StorageError("a.b: cannot write")
+    error.__cause__ = OSError("bad")
+    assert root_cause(error) == "a.b: cannot write"

@@ -1,15 +1,13 @@
 """What is said of training on Ray; the training itself is tested in test_train."""
 
 import pytest
-from ray.exceptions import ActorDiedError
-from ray.train import WorkerGroupError
 
 from brats.cluster.placement import Placement
 from brats.config import TrainConfig
 from brats.data.batches import InputSpec, TrainingSet
 from brats.data.epoch import EpochPlan, TrainingCase
 from brats.errors import ConfigError
-from brats.pipeline.fit import announce, check_batches, show_epoch, worker_failure
+from brats.pipeline.fit import announce, check_batches, check_slices, show_epoch
 from brats.pipeline.worker import TrainingTask
 
 ROW = {
@@ -46,17 +44,35 @@ def test_announcement_names_network_workers_and_work(capsys: pytest.CaptureFixtu
     assert "U-Net resnet34 on t1; 1 GPU worker; 30 epochs of 40 slices in 3 steps, resuming after epoch 3" in said
 
 
-def test_failed_worker_is_named_with_its_reason() -> None:
-    said = worker_failure(WorkerGroupError("", {1: RuntimeError("later"), 0: OSError("disk gone")}))
-    assert said == "training worker 0 failed: OSError: disk gone"
-
-
-def test_worker_that_died_is_the_reason_not_those_that_waited_for_it() -> None:
-    said = worker_failure(WorkerGroupError("", {0: RuntimeError("connection reset"), 1: ActorDiedError()}))
-    assert said == "training worker 1 died, and its process or its machine with it"
-
-
 def test_batches_smaller_than_the_number_of_workers_are_refused() -> None:
     check_batches(plan_of_slices(2), 2)
     with pytest.raises(ConfigError, match="2 slices for 3 workers; raise --batch-size or lower --workers"):
         check_batches(plan_of_slices(2), 3)
+
+
+def tiny_task(n: int, size: tuple[int, int], micro_batch_size: int = 8) -> TrainingTask:
+    config = TrainConfig(out="run", encoder="tu-test_resnet", micro_batch_size=micro_batch_size)
+    inputs = InputSpec(modalities=config.modalities)
+    data = TrainingSet(prepared="prepared", plan=plan_of_slices(n), inputs=inputs, size=size)
+    return TrainingTask(config=config, data=data, val_paths=[])
+
+
+def test_slices_too_small_for_the_network_are_refused_by_their_size() -> None:
+    with pytest.raises(ConfigError) as caught:
+        check_slices(tiny_task(3, (32, 32)), 2)
+    said = str(caught.value)
+    assert said.startswith(
+        "prepared: its slices, padded to 32 x 32, are too small to train tu-test_resnet on 1 at a time (Expected "
+        "more than 1 value per channel"
+    )
+    assert "; use images of more than 32 voxels along x or y, or give every worker two slices or more" in said
+
+
+@pytest.mark.parametrize(
+    ("n", "size", "micro_batch_size", "workers"),
+    [(4, (32, 32), 8, 2), (3, (32, 32), 8, 1), (3, (64, 32), 8, 2), (3, (64, 64), 1, 2)],
+)
+def test_small_slices_that_the_network_takes_are_trained_on(
+    n: int, size: tuple[int, int], micro_batch_size: int, workers: int
+) -> None:
+    check_slices(tiny_task(n, size, micro_batch_size), workers)

@@ -14,7 +14,7 @@ from brats.config import PredictConfig, PrepareConfig, TrainConfig
 from brats.errors import BratsError, ConfigError, StorageError
 from brats.pipeline.predict import predict
 from brats.pipeline.prepare import prepare
-from brats.pipeline.train import TrainedRun, train
+from brats.pipeline.train import TrainedRun, train, warn_of_no_tumour
 from brats.presets import PRESETS
 from tests.support.fault_cluster import Job
 from tests.support.synthetic import write_case, write_cases
@@ -217,6 +217,34 @@ def test_report_draws_the_pictures_of_a_run_and_names_them(finished: Path, tmp_p
     assert {Path(path).name for path in drawn} >= {"learning_curves.png", "distributions.png", "case_best.png"}
 
 
+def cannot_train(_: object) -> None:
+    raise TypeError("a bug of the loop")
+
+
+def test_error_that_would_come_again_is_reported_once_and_not_retried(
+    finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("brats.pipeline.fit.train_worker", cannot_train)
+    with pytest.raises(BratsError, match=r"^training worker 0 failed: TypeError: a bug of the loop; another start"):
+        run(finished / "prepared", tmp_path / "run", workers=1)
+    assert "restart" not in capsys.readouterr().out
+
+
+def test_damaged_prepared_case_is_named_and_not_read_again(
+    finished: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    prepared = tmp_path / "prepared"
+    shutil.copytree(finished / "prepared", prepared)
+    for path in (prepared / "slices").iterdir():
+        content = bytearray(path.read_bytes())
+        content[100 : len(content) // 2] = bytes(len(content) // 2 - 100)  # its footer is whole
+        path.write_bytes(content)
+    with pytest.raises(BratsError, match=rf"^{prepared}/slices/case_\d\d\.parquet: .*\S$") as caught:
+        run(prepared, tmp_path / "run", workers=1)
+    assert "the same command goes on" not in str(caught.value)
+    assert "restart" not in capsys.readouterr().out
+
+
 @pytest.mark.real
 def test_short_run_on_real_cases_lowers_the_loss_and_predicts(real_data_dir: str, tmp_path: Path) -> None:
     for case_id in sorted(os.listdir(real_data_dir))[:6]:
@@ -267,3 +295,14 @@ def test_results_of_an_earlier_version_are_refused_before_any_training(tmp_path:
     with pytest.raises(StorageError, match=r"a\.parquet: a result in Parquet, of an earlier version"):
         run(tmp_path / "cases", tmp_path / "out")
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["test"]
+
+
+def test_splits_without_tumour_to_score_are_reported(capsys: pytest.CaptureFixture[str]) -> None:
+    rows = [{"split": "train", "tumour_per_slice": [1]}, {"split": "val", "tumour_per_slice": [0, 0]}]
+    warn_of_no_tumour(rows)
+    assert capsys.readouterr().out == (
+        "train    WARNING: no case of the val split has tumour in its segmentation: the validation Dice is 1 where "
+        "nothing is found, and the best epoch the one that finds least\n"
+    )
+    warn_of_no_tumour([*rows, {"split": "val", "tumour_per_slice": [2]}])
+    assert capsys.readouterr().out == ""

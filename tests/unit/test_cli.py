@@ -29,6 +29,7 @@ JOB_NAMES = sorted(path.name for path in JOBS.glob("*.py"))
 def _no_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("BRATS_DATA", raising=False)
     monkeypatch.delenv("BRATS_STORAGE", raising=False)
+    monkeypatch.setenv("MPLCONFIGDIR", "/kept")  # set, so that what a job sets is undone
     monkeypatch.setattr(sys, "argv", ["/some/where/job.py"])
 
 
@@ -367,6 +368,15 @@ def test_name_missing_in_this_project_is_a_bug_and_not_hidden(monkeypatch: pytes
         run(monkeypatch, ImportError("cannot import name 'x' from 'brats.labels'", name="brats.labels"))
 
 
+def test_libraries_keep_their_files_out_of_the_home_folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    assert run(monkeypatch, None) == DONE
+    assert os.environ["MPLCONFIGDIR"] == "/kept"
+    monkeypatch.delenv("MPLCONFIGDIR")
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    assert run(monkeypatch, None) == DONE
+    assert os.environ["MPLCONFIGDIR"] == str(tmp_path / f"brats-{os.getuid()}" / "matplotlib")
+
+
 def test_every_dependency_of_the_project_is_looked_for() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     modules = {"pyyaml": "yaml"}
@@ -417,10 +427,12 @@ def test_complaint_that_nobody_reads_ends_quietly() -> None:
 
 
 PRINTING = """
-import threading
+import signal, threading
 from brats.cli import run_job
 from brats.config import ReportConfig
 from brats.console import say
+
+signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored where the tests run in the background
 
 def main(config):
     {body}

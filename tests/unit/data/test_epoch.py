@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from brats.config import TrainConfig
-from brats.data.epoch import EpochPlan, PlannedBatch, TrainingCase, plan_epoch, sample_slices, shard
+from brats.data.epoch import EpochPlan, PlannedBatch, TrainingCase, plan_epoch, sample_slices, shard, smallest_chunk
 
 
 def case(case_id: str, n_free_below: int, n_tumour: int, n_free_above: int) -> TrainingCase:
@@ -219,3 +219,24 @@ def test_the_workers_share_a_batch_without_gap_or_overlap(n_slices: int, world_s
 def test_two_workers_take_the_halves_of_a_batch() -> None:
     batch = PlannedBatch(1, 0, tuple(("a", row) for row in range(7)))
     assert (shard(batch, 0, 2), shard(batch, 1, 2)) == (range(3), range(3, 7))
+
+
+@pytest.mark.parametrize(
+    ("n_slices", "most", "last"), [(8, 8, 8), (9, 8, 4), (5, 2, 1), (7, 3, 1), (6, 4, 3), (3, 1, 1), (1, 8, 1)]
+)
+def test_last_micro_batch_is_the_smallest_that_torch_cuts(n_slices: int, most: int, last: int) -> None:
+    torch = pytest.importorskip("torch")
+    assert smallest_chunk(n_slices, most) == last
+    chunks = torch.zeros(n_slices).chunk(-(-n_slices // most))
+    assert last == len(chunks[-1]) == min(map(len, chunks))
+    assert max(map(len, chunks)) <= most
+
+
+@pytest.mark.parametrize(
+    ("n", "workers", "most", "smallest"),
+    [(32, 1, 8, 8), (32, 2, 8, 8), (32, 1, 1, 1), (18, 1, 8, 4), (18, 2, 8, 4), (18, 2, 3, 2), (3, 2, 8, 1)],
+)
+def test_smallest_micro_batch_of_a_plan(n: int, workers: int, most: int, smallest: int) -> None:
+    """Batches of 16 at most: 18 slices are two of 9, of which two workers take 4 and 5."""
+    of_one = EpochPlan(cases=(TrainingCase("a", (1,) * n),), seed=0, batch_size=16, tumour_free_ratio=0)
+    assert of_one.smallest_micro_batch(workers, most) == smallest

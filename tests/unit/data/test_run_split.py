@@ -10,7 +10,15 @@ from brats import storage
 from brats.config import TrainConfig
 from brats.data import run_split
 from brats.data.dataset import PREPARED_CASES, cases_path
-from brats.data.run_split import SplitRow, check_same_cases, choose_split, freeze_split, read_split, split_path
+from brats.data.run_split import (
+    SplitRow,
+    check_same_cases,
+    choose_split,
+    freeze_split,
+    n_with_tumour,
+    read_split,
+    split_path,
+)
 from brats.errors import ConfigError
 
 CONFIG = TrainConfig(out="run", modalities=("t1", "flair"))
@@ -187,3 +195,18 @@ def test_folders_without_a_case_of_the_run_as_it_was_are_refused(
 
 def test_predictions_of_the_test_split_lie_in_the_run() -> None:
     assert run_split.test_dir("/run") == "/run/test"
+
+
+# Tumour
+
+
+def test_training_cases_without_any_tumour_are_refused(tmp_path: Path) -> None:
+    prepared = write_dataset(tmp_path / "prepared", tumour_per_slice=[0, 0])
+    with pytest.raises(ConfigError, match=r"prepared: no case of the train split has a voxel of tumour in its seg"):
+        choose_split(CONFIG, str(tmp_path / "run"), prepared)
+
+
+def test_cases_with_tumour_are_counted_by_split() -> None:
+    tumour = {"a": [0, 1], "b": [0, 0], "c": [], "d": [5, 0]}
+    rows = [case_row(name, *SPLITS[name], tumour_per_slice=counts) for name, counts in tumour.items()]
+    assert [n_with_tumour(rows, name) for name in ("train", "val", "test")] == [1, 0, 1]

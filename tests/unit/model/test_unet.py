@@ -7,7 +7,7 @@ from torch import nn
 
 from brats.data.batches import DIVISOR
 from brats.errors import ConfigError
-from brats.model.unet import build_unet, freeze_unused
+from brats.model.unet import build_unet, freeze_unused, training_problem
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -85,3 +85,11 @@ def test_all_of_a_resnet_is_trained() -> None:
     network = build("resnet18", n_channels=1)
     freeze_unused(network, 1)
     assert all(parameter.requires_grad for parameter in network.parameters())
+
+
+@pytest.mark.parametrize("encoder", [SMALL, "resnet18"])
+def test_one_slice_of_32_x_32_is_too_little_to_train_on_and_two_are_enough(encoder: str) -> None:
+    network = build(encoder)
+    assert "Expected more than 1 value per channel" in training_problem(network, 4, 1, (32, 32))
+    assert training_problem(network, 4, 2, (32, 32)) == ""
+    assert training_problem(network, 4, 1, (64, 32)) == ""
