@@ -1,11 +1,15 @@
 """Pictures of a run, drawn from the files that it wrote."""
 
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 from brats import storage
 from brats.config import ReportConfig
 from brats.data.run_split import read_prepared, test_dir
 from brats.errors import ConfigError
 from brats.model.history import history_path
-from brats.report.figures import draw_cases, draw_distributions, draw_learning_curves, figures_dir
 from brats.score.tables import metrics_path
 
 
@@ -14,6 +18,8 @@ def report(config: ReportConfig) -> list[str]:
 
     Returns the paths of the pictures. Raises ConfigError for a folder that is not a run.
     """
+    with fonts_kept_in_temporary_folder():
+        from brats.report.figures import draw_cases, draw_distributions, draw_learning_curves, figures_dir
     run = config.run
     figures = config.out or figures_dir(run)
     if not storage.exists(history_path(run)):
@@ -29,3 +35,17 @@ def report(config: ReportConfig) -> list[str]:
         distributions = draw_distributions(predictions, figures)
         pictures += [distributions] if distributions else []
     return pictures
+
+
+@contextmanager
+def fonts_kept_in_temporary_folder() -> Iterator[None]:
+    """Let matplotlib, imported during the block, write its list of fonts there and not into the home folder."""
+    if "MPLCONFIGDIR" in os.environ:
+        yield
+        return
+    with tempfile.TemporaryDirectory(prefix="brats-") as folder:
+        os.environ["MPLCONFIGDIR"] = folder
+        try:
+            yield
+        finally:
+            del os.environ["MPLCONFIGDIR"]
