@@ -21,7 +21,6 @@ from typing import Any, Protocol, TypeVar, get_args, get_origin
 from brats.config import TrainConfig, option_name
 from brats.errors import BratsError, ConfigError
 from brats.presets import PRESETS, choose_preset, train_defaults
-from brats.user_folder import user_folder
 
 DONE, FAILED, WRONG_COMMAND = 0, 1, 2
 NOBODY_READS = 141  # 128 + SIGPIPE, as shells report a program whose output is no longer read: `... | head`
@@ -106,6 +105,8 @@ def check_installed() -> None:
 
 def keep_home_clean() -> None:
     """Have matplotlib keep its list of fonts in a temporary folder of this user, not in the home folder."""
+    from brats.storage.user_folder import user_folder  # only now: --help needs none of what it loads
+
     if folder := user_folder():
         os.environ.setdefault("MPLCONFIGDIR", os.path.join(folder, "matplotlib"))
 

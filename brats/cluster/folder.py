@@ -3,7 +3,7 @@
 import os
 
 from brats.errors import ConfigError
-from brats.user_folder import candidates, user_folder
+from brats.storage.user_folder import candidates, user_folder
 
 SOCKET_BYTES = 107  # the longest path of a Unix socket
 LONGEST_SOCKET = "/ray/session_2026-01-31_10-20-30_123456_4194304/sockets/plasma_store"  # of Ray, below the folder

@@ -5,7 +5,6 @@ from brats.config import ReportConfig
 from brats.data.run_split import read_prepared, test_dir
 from brats.errors import ConfigError
 from brats.model.history import history_path
-from brats.report.figures import draw_cases, draw_distributions, draw_learning_curves, figures_dir
 from brats.score.tables import metrics_path
 
 
@@ -14,6 +13,8 @@ def report(config: ReportConfig) -> list[str]:
 
     Returns the paths of the pictures. Raises ConfigError for a folder that is not a run.
     """
+    from brats.report.figures import draw_cases, draw_distributions, draw_learning_curves, figures_dir
+
     run = config.run
     figures = config.out or figures_dir(run)
     if not storage.exists(history_path(run)):

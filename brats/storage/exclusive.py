@@ -32,7 +32,7 @@ class Seen:
 def is_guarded(root: str) -> bool:
     """Whether the store of a folder or prefix keeps to conditions; where it does not, nothing here is exclusive."""
     if s3.is_s3(root):
-        from brats.storage.s3_conditional import keeps_conditions
+        from brats.storage.s3_compare import keeps_conditions
 
         return keeps_conditions(root)
     return True
@@ -44,7 +44,7 @@ def create(path: str, content: bytes) -> bool:
     In S3 False may also mean that the answer to the first of several requests was lost: the content tells.
     """
     if s3.is_s3(path):
-        from brats.storage.s3_conditional import put_if
+        from brats.storage.s3_compare import put_if
 
         return put_if(path, content, None) is not None
     try:
@@ -60,7 +60,7 @@ def look(path: str, retry_limit_s: float | None = None) -> Seen | None:
     """The file as it is now; None where there is none."""
     try:
         if s3.is_s3(path):
-            from brats.storage.s3_conditional import read_dated
+            from brats.storage.s3_compare import read_dated
 
             return Seen(*read_dated(path, retry_limit_s))
         with storage_errors(path, "read"):
@@ -75,7 +75,7 @@ def replace(path: str, content: bytes, version: str, retry_limit_s: float | None
     For S3, what holds for `create`.
     """
     if s3.is_s3(path):
-        from brats.storage.s3_conditional import put_if
+        from brats.storage.s3_compare import put_if
 
         return put_if(path, content, version, retry_limit_s) is not None
     with storage_errors(path, "write"), _unchanged(path, version) as unchanged:
@@ -88,7 +88,7 @@ def replace(path: str, content: bytes, version: str, retry_limit_s: float | None
 def discard(path: str, version: str) -> None:
     """Remove a file unless its version is another by now."""
     if s3.is_s3(path):
-        from brats.storage.s3_conditional import remove_if
+        from brats.storage.s3_compare import remove_if
 
         remove_if(path, version)
         return

@@ -186,7 +186,7 @@ def part_file(folder: Path) -> Check:
         n_outside=0,
         first_slice=0,
     )
-    write_part(str(folder), Part(case_id="case", source_bytes=1, **rows))
+    write_part(str(folder), Part(case_id="case", **rows))
     path = Path(part_path(str(folder), "case"))
     document = json.loads(path.read_bytes())
 

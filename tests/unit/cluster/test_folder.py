@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from brats import user_folder
 from brats.cluster.folder import MOST_BYTES, choose_folder
 from brats.errors import ConfigError
+from brats.storage import user_folder
 
 
 @pytest.fixture

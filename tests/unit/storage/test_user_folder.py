@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from brats import user_folder as module
-from brats.user_folder import user_folder
+from brats.storage import user_folder as module
+from brats.storage.user_folder import user_folder
 
 NAME = f"brats-{os.getuid()}"
 

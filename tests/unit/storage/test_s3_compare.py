@@ -4,7 +4,7 @@ import pytest
 
 from brats.errors import StorageError
 from brats.storage import s3
-from brats.storage.s3_conditional import keeps_conditions, put_if, read_dated, remove_if
+from brats.storage.s3_compare import keeps_conditions, put_if, read_dated, remove_if
 from tests.support.s3 import FaultyProxy, S3Server
 
 
