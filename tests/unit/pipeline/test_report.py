@@ -51,7 +51,7 @@ def test_run_with_predictions_has_cases_and_distributions_too(tmp_path: Path) ->
 
 
 def test_cases_are_read_from_where_the_dataset_was_moved(tmp_path: Path) -> None:
-    row = {"patient_id": "p", "modalities": ["t1"], "source_hash": "ab", "fold": None}
+    row = {"patient_id": "p", "modalities": ["t1"], "source_hash": "ab", "fold": None, "tumour_per_slice": [1]}
     rows = [{**row, "case_id": split, "split": split} for split in ("train", "val")]
     run = str(tmp_path / "run")
     for prepared in (str(tmp_path / "first"), str(tmp_path / "moved")):
