@@ -63,4 +63,12 @@ def _print(text: str, end: str = "\n") -> None:
     except BrokenPipeError:
         if threading.current_thread() is threading.main_thread():
             raise
-        signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
+        interrupt_main_thread()
+
+
+def interrupt_main_thread() -> None:
+    """Stop what the main thread does, as Ctrl-C would; a signal wakes it where it waits."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        if callable(signal.getsignal(number)):  # a shell starts what is in the background with SIGINT ignored
+            signal.pthread_kill(threading.main_thread().ident or 0, number)
+            return

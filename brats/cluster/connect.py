@@ -17,7 +17,7 @@ from brats.cluster.folder import choose_folder
 from brats.cluster.quiet import keep_off_console, shorten_messages
 from brats.cluster.ray_internals import submitted_env_vars
 from brats.errors import BratsError, ConfigError
-from brats.storage.s3 import has_credentials
+from brats.storage.places import has_credentials
 
 # Ray reads these when it is imported or when its processes start; a value that the user has set is kept.
 QUIET = {

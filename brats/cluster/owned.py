@@ -5,7 +5,6 @@ Another finds it there and ends, unless the owner has died on this machine, or i
 have died elsewhere. Ages are taken from the clock of the disk or store, which is the same for all.
 """
 
-import signal
 import threading
 import time
 from collections.abc import Iterator
@@ -14,17 +13,22 @@ from dataclasses import dataclass
 
 from brats import storage
 from brats.cluster.owner import Owner
-from brats.console import say
+from brats.console import interrupt_main_thread, say
 from brats.errors import BratsError, ConfigError, StorageError
 from brats.storage import exclusive
 
 
 @dataclass(frozen=True, kw_only=True)
 class Pace:
-    """How often an owner writes its file, after what silence it is taken over, and how often others look."""
+    """How often an owner writes its file, after what silence it is taken over, and how often others look.
+
+    A silent owner is watched for three beats first: it may just have waited for a store that was away. That ends a
+    job after minutes, and so one that is silent for `ended_s` is not watched.
+    """
 
     beat_s: float = 10.0
     silence_s: float = 60.0
+    ended_s: float = 600.0
     poll_s: float = 1.0
 
 
@@ -98,13 +102,15 @@ def watch(out: str, other: Owner, seen: exclusive.Seen, job: str, pace: Pace) ->
     if other.is_here:
         raise _busy(out, other)
     latest: exclusive.Seen | None = seen
-    if seen.age_s < pace.silence_s:
-        left_s = pace.silence_s - seen.age_s
+    first = time.monotonic()
+    if seen.age_s < pace.ended_s:
+        left_s = max(pace.silence_s - seen.age_s, 3 * pace.beat_s)
         say(
             job, f"{out}: owned by {other}, last active {seen.age_s:.0f} s ago; waiting up to {left_s:.0f} s for it"
         )
     while latest and latest.version == seen.version:
-        if latest.age_s >= pace.silence_s:
+        watched = time.monotonic() - first >= 3 * pace.beat_s or latest.age_s >= pace.ended_s
+        if latest.age_s >= pace.silence_s and watched:
             return f"was silent for {latest.age_s:.0f} s"
         time.sleep(pace.poll_s)
         latest = exclusive.look(owner_path(out))
@@ -166,11 +172,11 @@ class Ownership:
 
     def _beat(self, in_main_thread: bool) -> None:
         while not self._ended.wait(self._pace.beat_s):
-            with suppress(StorageError):  # a store that is unreachable cannot be written by another either
+            with suppress(StorageError):  # away for a while; the next beat finds what has happened meanwhile
                 self._renew(self._pace.beat_s)
             if self.loss:
                 if in_main_thread:
-                    _interrupt()
+                    interrupt_main_thread()
                 return
 
     def _renew(self, retry_limit_s: float | None) -> None:
@@ -190,11 +196,3 @@ class Ownership:
     def _describe(self, seen: exclusive.Seen | None) -> BratsError:
         what = f"taken over by {Owner.from_bytes(seen.content)}" if seen else f"{self._path} is gone"
         return BratsError(f"{self._out}: no longer owned by this job ({what}); it stops and writes nothing more")
-
-
-def _interrupt() -> None:
-    """Stop what the main thread does, as Ctrl-C would; a signal wakes it where it waits."""
-    for number in (signal.SIGINT, signal.SIGTERM):
-        if callable(signal.getsignal(number)):  # a shell starts what is in the background with SIGINT ignored
-            signal.pthread_kill(threading.main_thread().ident or 0, number)
-            return

@@ -4,7 +4,7 @@ Axes: `X Y Z` voxel axes of a RAS+ volume; `Z H W` slices of a crop with H = X a
 """
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
@@ -57,14 +57,8 @@ def read_case(files: CaseFiles, modalities: Sequence[str]) -> Case:
     labels, labels_grid = turn_alike(segmentation.labels, segmentation.grid, volumes[first].grid)
     check_same_grid(files.images[first], volumes[first].grid, files.segmentation, labels_grid)
     case = crop_case(files, volumes, labels)
-    rounded = _rounding(files.segmentation, segmentation)
+    rounded = segmentation.warnings(files.segmentation)
     return replace(case, sources=sources, warnings=(*case.warnings, *rounded))
-
-
-def _rounding(file: FileInfo, segmentation: Segmentation) -> Iterator[str]:
-    """A warning where values of a segmentation were rounded to codes."""
-    if n_rounded := segmentation.n_rounded:
-        yield f"{file.name}: {n_rounded} voxels were not exactly at a code, and were rounded to it"
 
 
 def _read_image(file: FileInfo) -> tuple[Volume, str]:

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from typing import Protocol
 
 import pyarrow as pa
 
@@ -62,9 +63,20 @@ def read_rejects(out: str) -> list[Reject]:
     return [Reject(**row) for row in table.to_pylist()]
 
 
-def check_rejects(rejects: Sequence[Reject], *, strict: bool) -> None:
-    """Raise BratsError when `strict` and any case was rejected."""
+class HasRejects(Protocol):
+    """The result of a job on cases."""
+
+    @property
+    def rejects(self) -> Sequence[Reject]: ...
+
+    def summary(self) -> str: ...
+
+
+def check_rejects(result: HasRejects, *, strict: bool) -> None:
+    """Show the result of a job and raise BratsError when `strict` and any case was rejected."""
+    rejects = result.rejects
     if strict and rejects:
+        print(result.summary(), flush=True)
         raise BratsError(
             f"{len(rejects)} rejected case{'s' if len(rejects) > 1 else ''} (--strict); the first: {rejects[0]}"
         )

@@ -6,6 +6,7 @@ those of the file, in any order and direction. Whole axes are swapped and flippe
 
 import itertools
 import math
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from typing import Any
@@ -122,6 +123,11 @@ class Segmentation:
     grid: Grid
     n_rounded: int
     """Voxels whose value was not exactly a code, but as near to one as rounding brings it."""
+
+    def warnings(self, file: FileInfo) -> Iterator[str]:
+        """What to say of it, naming its file."""
+        if self.n_rounded:
+            yield f"{file.name}: {self.n_rounded} voxels were not exactly at a code, and were rounded to it"
 
 
 def to_ras(array: Array, grid: Grid) -> Array:

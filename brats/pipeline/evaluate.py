@@ -17,8 +17,8 @@ from brats.console import say
 from brats.data.codings import CODINGS, Coding
 from brats.data.pairs import FoundPairs, Pair, find_pairs
 from brats.data.prediction_coding import CASE, RAW, parse_prediction_coding
-from brats.data.rejects import Reject
-from brats.data.volume import Grid, check_same_grid, from_ras, read_labels, turn_alike
+from brats.data.rejects import Reject, check_rejects
+from brats.data.volume import Segmentation, check_same_grid, from_ras, read_segmentation, turn_alike
 from brats.errors import CaseError, UnknownLabelError
 from brats.labels import Labels
 from brats.saved_config import SavedConfig
@@ -54,11 +54,13 @@ def _evaluate(config: EvaluateConfig, coding: Coding | None, found: FoundPairs, 
     by_id = {pair.case.case_id: pair for pair in found.pairs}
     _score_pairs(by_id, out, coding)  # all of them, each time: masks of equal size may differ
     ownership.check()
-    results = write_results(out, by_id.keys(), found.rejects, config=asdict(config), strict=config.strict)
+    results = write_results(out, by_id.keys(), found.rejects, config=asdict(config))
     own = {name: CODINGS[by_id[name].case.coding] for name in results.code_counts}
     stated = dict.fromkeys(own, coding) if coding else own
     doubts = [*found.warnings(), *order_warnings(results.code_counts, stated, own)]
-    return dataclasses.replace(results, doubts=doubts)
+    results = dataclasses.replace(results, doubts=doubts)
+    check_rejects(results, strict=config.strict)
+    return results
 
 
 def stated_coding(config: EvaluateConfig) -> Coding | None:
@@ -97,8 +99,9 @@ def score(pair: Pair, coding: Coding | None = None) -> Part:
     case, segmentation = pair.case, pair.case.segmentation
     assert segmentation is not None  # find_pairs leaves out cases without a reference
     coding = coding or CODINGS[case.coding]
-    reference, grid = read_labels(segmentation, case.coding)
-    codes, predicted_grid = turn_alike(*_read_codes(pair.prediction, coding), grid)
+    found, foreign = read_segmentation(segmentation, case.coding), _read_codes(pair.prediction, coding)
+    reference, grid = found.labels, found.grid
+    codes, predicted_grid = turn_alike(foreign.labels, foreign.grid, grid)
     check_same_grid(segmentation, grid, pair.prediction, predicted_grid)
     code_counts = count_codes(reference, codes)
     predicted = _decode(pair.prediction, codes, coding, code_counts)
@@ -112,16 +115,17 @@ def score(pair: Pair, coding: Coding | None = None) -> Part:
         n_outside=0,
         first_slice=0,
     )
-    return Part(case_id=case.case_id, code_counts=code_counts, **rows)
+    warnings = [*found.warnings(segmentation), *foreign.warnings(pair.prediction)]
+    return Part(case_id=case.case_id, code_counts=code_counts, warnings=warnings, **rows)
 
 
-def _read_codes(file: FileInfo, coding: Coding) -> tuple[Labels, Grid]:
-    """The codes of a prediction as they stand in the file, whether or not its coding defines them, and its grid."""
+def _read_codes(file: FileInfo, coding: Coding) -> Segmentation:
+    """A prediction with the codes as they stand in the file, whether or not its coding defines them."""
     try:
-        return read_labels(file, RAW)
+        return read_segmentation(file, RAW)
     except CaseError as error:
         if not error.transient:
-            read_labels(file, coding)  # fails too, in the words of that coding
+            read_segmentation(file, coding)  # fails too, in the words of that coding
         raise
 
 

@@ -20,7 +20,7 @@ from brats.console import say, some
 from brats.data.case import HASH_VERSION, Case
 from brats.data.items import Item, PreparedCase, find_items, read_source
 from brats.data.masks import masks_path, nifti_path, write_masks
-from brats.data.rejects import Reject
+from brats.data.rejects import Reject, check_rejects
 from brats.data.sources import same_sources
 from brats.data.volume import nifti_bytes
 from brats.labels import Labels
@@ -71,7 +71,9 @@ def _predict(config: PredictConfig, ownership: Ownership) -> Results:
         _predict_items(todo, config, card.inputs.modalities, placement)
     case_ids = {item.case_id for item in items}
     ownership.check()
-    return write_results(out, case_ids, found_rejects, config=asdict(config), strict=config.strict)
+    results = write_results(out, case_ids, found_rejects, config=asdict(config))
+    check_rejects(results, strict=config.strict)
+    return results
 
 
 def settle_items(items: Sequence[Item], parts: dict[str, Part], out: str) -> list[Item]:

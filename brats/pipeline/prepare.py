@@ -2,7 +2,7 @@
 
 import functools
 from collections import defaultdict
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence, Set
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -89,9 +89,9 @@ def _prepare(
     found = find_cases(data, config.modalities, config.coding)
     SavedConfig.of("prepare", config).claim(out)
     known = known_cases(out)
-    _check_coding_kept(config, known)
+    _check_coding_kept(config, {case_id: row for case_id, row in known.items() if case_id in here(found)})
     todo = _find_todo(found.cases, known, config.modalities, check)
-    gone = find_gone(known, found, data, out)
+    gone = find_gone(known.keys(), found, data, out)
     again = [files.case_id for files in todo if files.case_id in known]
     _say_found(found, data, n_done=len(found.cases) - len(todo), n_changed=len(again))
     check_disk(out, sum(files.source_bytes(config.modalities) for files in todo))
@@ -107,9 +107,10 @@ def _prepare(
     try:
         _prepare_cases(todo, config.modalities, out, take)
     finally:
-        ownership.check()
         rejects.sort(key=lambda reject: reject.case_id)
-        write_rejects(out, rejects)
+        if not ownership.loss:
+            write_rejects(out, rejects)
+    ownership.check()
     leaving = known.keys() & {*gone, *(reject.case_id for reject in rejects if not reject.transient)}
     if leaving == known.keys():
         raise BratsError(f"{data}: no usable case; the first of {len(rejects)} rejected: {rejects[0]}")
@@ -118,8 +119,9 @@ def _prepare(
         storage.remove(slices_path(out, case_id))
     if gone:
         say("prepare", f"no longer in {data}, removed from {out}: {some(gone)}")
-    check_rejects(rejects, strict=config.strict)
-    return Prepared(out, rows, rejects)
+    prepared = Prepared(out, rows, rejects)
+    check_rejects(prepared, strict=config.strict)
+    return prepared
 
 
 def _say_found(found: FoundCases, data: str, *, n_done: int, n_changed: int) -> None:
@@ -159,13 +161,17 @@ def _check_coding_kept(config: PrepareConfig, known: Mapping[str, dict[str, Any]
             )
 
 
-def find_gone(known: Collection[str], found: FoundCases, data: str, out: str) -> list[str]:
+def here(found: FoundCases) -> set[str]:
+    """The ids of the cases that a folder holds, usable or not."""
+    return {*(files.case_id for files in found.cases), *(reject.case_id for reject in found.rejects)}
+
+
+def find_gone(known: Set[str], found: FoundCases, data: str, out: str) -> list[str]:
     """The prepared cases that are no longer below a folder.
 
     Raises ConfigError where these are more than half of them: the folder is rather another one, or half copied.
     """
-    here = {*(files.case_id for files in found.cases), *(reject.case_id for reject in found.rejects)}
-    gone = sorted(case_id for case_id in known if case_id not in here)
+    gone = sorted(known - here(found))
     if 2 * len(gone) > len(known):
         raise ConfigError(
             f"--data: {data} lacks {len(gone)} of the {len(known)} cases that {out} was made from ({some(gone)}); "

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from brats import storage
-from brats.cluster.owned import Ownership, owned
+from brats.cluster.owned import Ownership, check_free, owned
 from brats.config import PredictConfig, PrepareConfig, ReportConfig, TrainConfig
 from brats.console import say
 from brats.data.batches import InputSpec
@@ -70,6 +70,7 @@ def _train(config: TrainConfig, ownership: Ownership) -> TrainedRun:
         config.out, values=storage.exists(split_path(config.out))
     )  # a start that got nowhere claims nothing
     if config.predict:
+        check_free(test_dir(config.out))
         check_parts(test_dir(config.out))  # now, and not after hours of training
     check_network(config)
     prepared = prepare_data(config)
@@ -79,6 +80,7 @@ def _train(config: TrainConfig, ownership: Ownership) -> TrainedRun:
     freeze_split(config.out, split, prepared)
     history = fit_on_cluster(config, prepared, split)
     ownership.check()
+    choose_split(config, config.out, prepared)  # again: the dataset may have been prepared anew meanwhile
     export_model(config, split)
     scores = predict_test_split(config, prepared, split) if config.predict else None
     return TrainedRun(config.out, history, scores, report(ReportConfig(run=config.out)))

@@ -8,7 +8,7 @@ import pyarrow as pa
 
 from brats import storage
 from brats.data.plausibility import Warned, warning_lines
-from brats.data.rejects import Reject, check_rejects, write_rejects
+from brats.data.rejects import Reject, write_rejects
 from brats.errors import BratsError
 from brats.score.label_orders import CodeCounts
 from brats.score.parts import parts_dir, read_parts
@@ -43,13 +43,13 @@ class Results:
 
 
 def write_results(
-    out: str, case_ids: Collection[str], found_rejects: Sequence[Reject], *, config: Mapping[str, Any], strict: bool
+    out: str, case_ids: Collection[str], found_rejects: Sequence[Reject], *, config: Mapping[str, Any]
 ) -> Results:
     """Rebuild the metric tables and the rejects of a folder from its parts of these cases.
 
     found_rejects: cases that have no part, because they were rejected when the cases were listed
 
-    Raises BratsError when no case could be used or, with `strict`, when one could not.
+    Raises BratsError when no case could be used.
     """
     parts = [part for part in read_parts(out).values() if part.case_id in case_ids]
     found = [*found_rejects, *(part.reject for part in parts if part.reject)]
@@ -65,7 +65,6 @@ def write_results(
         notebook=[row for part in usable for row in part.notebook],
         config=config,
     )
-    check_rejects(rejects, strict=strict)
     code_counts = {part.case_id: part.code_counts for part in usable if part.code_counts}
     warnings = [Warned(part.case_id, text) for part in usable for text in part.warnings]
     return Results(out, len(usable), statistics, rejects, warnings, code_counts)

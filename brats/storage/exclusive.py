@@ -10,6 +10,7 @@ import uuid
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
+from typing import BinaryIO
 
 from brats.errors import StorageError
 from brats.storage import s3
@@ -78,11 +79,12 @@ def replace(path: str, content: bytes, version: str, retry_limit_s: float | None
         from brats.storage.s3_compare import put_if
 
         return put_if(path, content, version, retry_limit_s) is not None
-    with storage_errors(path, "write"), _unchanged(path, version) as unchanged:
+    with suppress(FileNotFoundError), storage_errors(path, "write"), _unchanged(path, version) as unchanged:
         if unchanged:
             with _temporary(path, content) as temporary:
                 os.replace(temporary, path)
         return unchanged
+    return False  # its folder was deleted
 
 
 def discard(path: str, version: str) -> None:
@@ -136,12 +138,19 @@ def _link(temporary: str, path: str, content: bytes) -> bool:
     return True
 
 
+def _open_to_lock(path: str) -> BinaryIO:
+    try:
+        return open(path, "r+b")  # as NFS asks for it
+    except PermissionError:
+        return open(path, "rb")  # another user's: in a shared folder it may be replaced, though not written
+
+
 @contextmanager
 def _unchanged(path: str, version: str) -> Iterator[bool]:
     """Whether a local file is the one that was read; no other process changes it during the block."""
     with ExitStack() as opened:
         try:
-            file = opened.enter_context(open(path, "r+b"))
+            file = opened.enter_context(_open_to_lock(path))
             with suppress(OSError):  # a file system without locks
                 fcntl.flock(file, fcntl.LOCK_EX)
             there = os.stat(path)

@@ -63,26 +63,39 @@ def _absolute(path: str) -> str:
         ) from None
 
 
+def has_credentials(url: str) -> bool:
+    """Whether a URL holds a user name or a password."""
+    rest = url.partition("://")[2] or url  # of an address without a scheme
+    host = rest.partition("/")[0]
+    return "@" in host or (":" in host and "@" in rest)  # a secret may contain slashes
+
+
 def _check_credentials(place: str) -> None:
     """Raise SettingError, without the secret, for a URL with a user name or a password."""
-    scheme, _, rest = place.partition("://")
-    host = rest.partition("/")[0]
-    if "@" in host or (":" in host and "@" in rest):  # a secret may contain slashes
+    if has_credentials(place):
         raise SettingError(
-            f"{scheme}://...: holds credentials, which logs would show; take them out, and set AWS_ACCESS_KEY_ID "
-            "and AWS_SECRET_ACCESS_KEY"
+            f"{place.partition('://')[0]}://...: holds credentials, which logs would show; take them out, and set "
+            "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"
         )
 
 
 def _check_new_path(place: str, path: str) -> None:
     """Raise SettingError for a local path that is hardly meant as it is written."""
-    _check_characters(place)
+    _check_characters(_missing_part(path))
     if path.startswith("~"):
         raise SettingError(
             f"{place}: this machine has no user {place[1:].partition('/')[0]!r}; write the whole path"
         )
     if re.match(r"[\w.@-]+:/", place):
         raise SettingError(f"{place}: a folder of another machine; write the path under which this machine sees it")
+
+
+def _missing_part(path: str) -> str:
+    """What of a path does not exist yet: the folders above it are as somebody made them."""
+    there = path
+    while there and not os.path.exists(there):
+        there = os.path.dirname(there.rstrip("/")) if "/" in there.rstrip("/") else ""
+    return path[len(there) :].lstrip("/") if there.strip("/") else path
 
 
 def _check_characters(place: str) -> None:

@@ -9,6 +9,7 @@ from functools import partial
 from typing import Any, TypeVar
 
 from brats.errors import SettingError, StorageError
+from brats.storage.places import has_credentials
 
 RETRY_LIMIT_S = 120.0
 """How long a request is retried, unless BRATS_S3_PATIENCE_S sets another limit; an outage of 30 s is a pause."""
@@ -215,11 +216,6 @@ def check_endpoint() -> None:
     for variable in ENDPOINT_VARIABLES:
         if has_credentials(os.environ.get(variable, "")):
             raise SettingError(_CREDENTIALS_IN_ADDRESS.format(variable))
-
-
-def has_credentials(address: str) -> bool:
-    """Whether a URL contains a user or a password. They would show in the logs of Ray and of proxies."""
-    return "@" in address.partition("://")[2].partition("/")[0] or ("://" not in address and "@" in address)
 
 
 def _store_errors() -> tuple[type[Exception], ...]:

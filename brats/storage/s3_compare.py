@@ -2,7 +2,7 @@
 
 import uuid
 from contextlib import suppress
-from datetime import datetime
+from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import Any
 
@@ -61,7 +61,8 @@ def read_dated(url: str, retry_limit_s: float | None = None) -> tuple[bytes, str
     """
     content, answer = s3.fetch_answer(url, {}, retry_limit_s)
     written: datetime = answer["LastModified"]
-    now = parsedate_to_datetime(answer["ResponseMetadata"]["HTTPHeaders"]["date"])
+    date = answer["ResponseMetadata"]["HTTPHeaders"].get("date")  # which a proxy may have dropped
+    now = parsedate_to_datetime(date) if date else datetime.now(UTC)
     return content, answer["ETag"], (now - written).total_seconds()
 
 

@@ -33,7 +33,7 @@ def demo_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Case:
     source = PreparedCase(path="", voxel_hash="")
     item = Item(case_id=case.case_id, patient_id="p", split="test", source=source, sources=(), coding="brats2018")
     write_case("runs/demo/test", item, case, case.labels, nifti=False)
-    write_results("runs/demo/test", {case.case_id}, [], config={}, strict=False)
+    write_results("runs/demo/test", {case.case_id}, [], config={})
     return case
 
 

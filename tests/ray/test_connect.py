@@ -152,7 +152,7 @@ def test_ray_starts_where_tmpdir_is_longer_than_its_sockets_allow(tmp_path: Path
         check=False,
     )
     assert (done.returncode, done.stderr) == (2, f"evaluate.py: {tmp_path}/cases: the folder is empty\n")
-    assert list(long.iterdir()) == []
+    assert list(long.rglob("session*")) == []
 
 
 def test_at_least_two_cpus_are_declared(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import stat
 import subprocess
 import sys
 import tempfile
@@ -74,6 +75,7 @@ def test_the_output_holds_nothing_hidden(places: Places) -> None:
     assert [name for name in names if name.startswith(".")] == []
 
 
-def test_temporary_files_are_those_of_ray(places: Places) -> None:
+def test_temporary_files_are_in_a_folder_that_is_the_users_alone(places: Places) -> None:
     files = [path.relative_to(places.temporary) for path in places.temporary.rglob("*") if path.is_file()]
-    assert [path for path in files if not path.parts[0].startswith("ray")] == []
+    assert {path.parts[0] for path in files} == {f"brats-{os.getuid()}"}
+    assert stat.S_IMODE((places.temporary / f"brats-{os.getuid()}").stat().st_mode) == 0o700

@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -197,7 +198,7 @@ def test_a_killed_job_of_this_machine_is_taken_over_at_once(out: str, capsys: py
 
 def test_a_silent_owner_is_waited_for_and_then_taken_over(out: str, capsys: pytest.CaptureFixture[str]) -> None:
     exclusive.create(owner_path(out), elsewhere().to_bytes())
-    pace = Pace(beat_s=600, silence_s=1.5, poll_s=0.01)
+    pace = Pace(beat_s=0.5, silence_s=1.5, poll_s=0.01)
     with owned(out, "prepare", pace):
         owner = found(out)
         assert owner
@@ -246,6 +247,17 @@ def test_an_owner_elsewhere_that_writes_again_is_alive(out: str, monkeypatch: py
     act_while_waiting(monkeypatch, beat)
     refuse(out, r"at work there: train \(pid \d+ on node-7, since")
     assert found(out) == other
+
+
+def test_an_owner_that_was_silent_while_the_store_was_away_is_alive(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other, path = elsewhere(), owner_path(str(tmp_path))
+    exclusive.create(path, other.to_bytes())
+    os.utime(path, (time.time() - 100, time.time() - 100))
+    act_while_waiting(monkeypatch, lambda: os.utime(path))
+    with pytest.raises(ConfigError, match="another job is at work there"):
+        claim(str(tmp_path), Owner.here("prepare"), Pace(silence_s=60))
 
 
 def test_an_owner_elsewhere_that_ends_leaves_the_folder(out: str, monkeypatch: pytest.MonkeyPatch) -> None:

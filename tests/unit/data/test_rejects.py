@@ -1,5 +1,6 @@
 """The table of rejects, and what `--strict` makes of it."""
 
+from dataclasses import dataclass
 from pathlib import Path
 
 import pandas as pd
@@ -29,11 +30,23 @@ def test_unchanged_rejects_are_not_written_again(tmp_path: Path) -> None:
     assert (tmp_path / "rejects.parquet").stat().st_mtime_ns == before
 
 
-def test_strict_names_the_first_reject() -> None:
-    check_rejects([REJECT], strict=False)
-    check_rejects([], strict=True)
+@dataclass(frozen=True)
+class Result:
+    """A result of a job."""
+
+    rejects: list[Reject]
+
+    def summary(self) -> str:
+        return "all that was found"
+
+
+def test_strict_names_the_first_reject_after_the_result(capsys: pytest.CaptureFixture[str]) -> None:
+    check_rejects(Result([REJECT]), strict=False)
+    check_rejects(Result([]), strict=True)
+    assert capsys.readouterr().out == ""
     with pytest.raises(BratsError, match=r"1 rejected case.*a: /x/a_t1.nii.gz: the file is empty"):
-        check_rejects([REJECT], strict=True)
+        check_rejects(Result([REJECT]), strict=True)
+    assert capsys.readouterr().out == "all that was found\n"
 
 
 @pytest.mark.parametrize("transient", [True, False])

@@ -38,7 +38,7 @@ def test_run_with_predictions_has_cases_and_distributions_too(tmp_path: Path) ->
     source = PreparedCase(path="", voxel_hash="")
     item = Item(case_id="a", patient_id="p", split="test", source=source, sources=(), coding="brats2018")
     write_case(predictions, item, case, case.labels, nifti=False)
-    write_results(predictions, {"a"}, [], config={}, strict=False)
+    write_results(predictions, {"a"}, [], config={})
     storage.write_table(split_path(str(tmp_path)), SPLIT, SPLIT.table([]), prepared=prepared)
     pictures = report(ReportConfig(run=str(tmp_path), out=str(tmp_path / "elsewhere")))
     assert sorted(Path(path).name for path in pictures) == [

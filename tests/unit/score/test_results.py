@@ -53,7 +53,7 @@ def part_without_et() -> Part:
 
 def test_written_tables_open_in_plain_pandas(tmp_path: Path) -> None:
     write_part(str(tmp_path), part_without_et())
-    write_results(str(tmp_path), IDS, [], config={}, strict=False)
+    write_results(str(tmp_path), IDS, [], config={})
     for name, kind in KINDS.items():
         table = pd.read_parquet(tmp_path / "metrics" / f"{name}.parquet")
         assert list(table.columns) == kind.schema.names
@@ -65,7 +65,7 @@ def test_written_tables_open_in_plain_pandas(tmp_path: Path) -> None:
 
 def test_written_tables_carry_configuration_and_conventions(tmp_path: Path) -> None:
     write_part(str(tmp_path), part_without_et())
-    write_results(str(tmp_path), IDS, [], config={"model": "RUN"}, strict=False)
+    write_results(str(tmp_path), IDS, [], config={"model": "RUN"})
     for name, kind in KINDS.items():
         path = str(tmp_path / "metrics" / f"{name}.parquet")
         metadata = storage.read_metadata(storage.read_table(path, kind).schema, path, kind)
@@ -78,7 +78,7 @@ def test_tables_hold_the_rows_of_every_part_and_every_reject(tmp_path: Path) -> 
         write_scored(tmp_path, case_id)
     write_part(str(tmp_path), Part(case_id="bad", reject=REJECT))
     found = Reject(case_id="aa", path="x", stage="find", reason="lacks t1")
-    scores = write_results(str(tmp_path), IDS, [found], config={"seed": 3}, strict=False)
+    scores = write_results(str(tmp_path), IDS, [found], config={"seed": 3})
     assert list(pd.read_parquet(tmp_path / "metrics" / "cases.parquet").case_id.unique()) == ["a", "b"]
     assert list(pd.read_parquet(tmp_path / "rejects.parquet").case_id) == ["aa", "bad"]
     assert scores.n_cases == 2
@@ -93,7 +93,7 @@ def test_warnings_of_cases_are_in_their_parts_and_in_the_summary(tmp_path: Path)
     assert case.labels is not None
     write_part(str(tmp_path), score_case(item, case, case.labels))
     write_part(str(tmp_path), Part(case_id="b"))
-    lines = write_results(str(tmp_path), IDS, [], config={}, strict=False).summary().splitlines()
+    lines = write_results(str(tmp_path), IDS, [], config={}).summary().splitlines()
     assert [line for line in lines if line.startswith("  warning")] == ["  warning a: a_t1.nii: odd"]
 
 
@@ -101,7 +101,7 @@ def test_tables_do_not_depend_on_the_order_in_which_parts_were_written(tmp_path:
     for folder, order in (("one", ("a", "b")), ("other", ("b", "a"))):
         for case_id in order:
             write_scored(tmp_path / folder, case_id)
-        write_results(str(tmp_path / folder), IDS, [], config={}, strict=False)
+        write_results(str(tmp_path / folder), IDS, [], config={})
     for name in KINDS:
         tables = [(tmp_path / folder / "metrics" / f"{name}.parquet").read_bytes() for folder in ("one", "other")]
         assert tables[0] == tables[1]
@@ -109,7 +109,7 @@ def test_tables_do_not_depend_on_the_order_in_which_parts_were_written(tmp_path:
 
 def test_cases_without_reference_give_empty_tables_and_say_so(tmp_path: Path) -> None:
     write_part(str(tmp_path), Part(case_id="a"))
-    scores = write_results(str(tmp_path), IDS, [], config={}, strict=False)
+    scores = write_results(str(tmp_path), IDS, [], config={})
     assert {
         name: len(pd.read_parquet(tmp_path / "metrics" / f"{name}.parquet")) for name in KINDS
     } == dict.fromkeys(KINDS, 0)
@@ -119,4 +119,4 @@ def test_cases_without_reference_give_empty_tables_and_say_so(tmp_path: Path) ->
 def test_rejects_alone_are_a_failure_that_names_the_first(tmp_path: Path) -> None:
     write_part(str(tmp_path), Part(case_id="bad", reject=REJECT))
     with pytest.raises(BratsError, match=r"no usable case; the first of 1 rejected: bad: bad_t1.nii.gz"):
-        write_results(str(tmp_path), IDS, [], config={}, strict=False)
+        write_results(str(tmp_path), IDS, [], config={})

@@ -12,6 +12,7 @@ import pytest
 
 from brats.errors import ConfigError, StorageError
 from brats.storage import s3
+from brats.storage.places import has_credentials
 from tests.support.s3 import PAGE_KEYS, SECRET, FaultyProxy, S3Server
 
 CONTENT = bytes(range(256)) * 40
@@ -395,7 +396,8 @@ def test_credentials_in_the_address_are_refused_wherever_it_is_set(
         ("https://user:pass@store.example:9000/x", True),
         ("https://user@store.example", True),
         ("user:pass@store", True),
+        ("http://user:with/slash@store", True),
     ],
 )
 def test_an_address_with_a_user_has_credentials(address: str, found: bool) -> None:
-    assert s3.has_credentials(address) == found
+    assert has_credentials(address) == found
