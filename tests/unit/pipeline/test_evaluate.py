@@ -80,6 +80,11 @@ def test_value_that_is_no_code_at_all_is_refused_in_the_words_of_the_coding(tmp_
         score(pair_of(tmp_path, codes, BRATS_2023))
 
 
+def test_labels_that_were_rounded_are_a_warning_of_either_file(tmp_path: Path) -> None:
+    pair = pair_of(tmp_path, BRATS_2018.encode(LABELS) * np.float32(0.9999))
+    assert score(pair).warnings == ["case.nii.gz: 18 voxels were not exactly at a code, and were rounded to it"]
+
+
 def test_damaged_prediction_is_refused_as_such(tmp_path: Path) -> None:
     pair = pair_of(tmp_path, BRATS_2018.encode(LABELS))
     Path(pair.prediction.path).write_bytes(b"damaged" * 200)
