@@ -133,6 +133,8 @@ def explain_start(error: BaseException, address: str) -> BratsError | None:
             f"RAY_ADDRESS={address}: the cluster runs Ray {versions[0]} on Python {versions[1]}, but this process "
             f"Ray {versions[2]} on Python {versions[3]}; install the same versions here, or use `ray job submit`"
         )
+    if isinstance(error, SystemExit) and address == "local":  # by SIGTERM
+        return BratsError("stopped while Ray started; the same command goes on from here")
     if isinstance(error, ConnectionError | SystemExit):
         if address == "auto":
             return ConfigError("RAY_ADDRESS=auto: no Ray runs on this machine; start one, or unset RAY_ADDRESS")

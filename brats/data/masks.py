@@ -32,9 +32,13 @@ def masks_dir(out: str) -> str:
     return storage.join(out, "masks")
 
 
+def nifti_dir(out: str) -> str:
+    return storage.join(out, "nifti")
+
+
 def nifti_path(out: str, case_id: str) -> str:
     """Where the mask of a case lies as NIfTI, where that was asked for."""
-    return storage.join(out, "nifti", f"{case_id}.nii.gz")
+    return storage.join(nifti_dir(out), f"{case_id}.nii.gz")
 
 
 def masks_path(out: str, case_id: str) -> str:

@@ -26,7 +26,7 @@ def identify(before: Mapping[str, Sources], now: Mapping[str, Sources], stage: s
     }
     if not unclear:
         return found
-    say(stage, f"reading {len(unclear)} cases to compare them: their files have other times or places than before")
+    say(stage, f"reading the files of {len(unclear)} cases, to see whether the results there are of the same")
 
     def take(case_id: str, outcome: Any) -> None:
         if not isinstance(outcome, Reject):

@@ -19,7 +19,7 @@ from brats.config import PredictConfig
 from brats.console import say, some
 from brats.data.case import HASH_VERSION, Case
 from brats.data.items import Item, PreparedCase, find_items, read_source
-from brats.data.masks import masks_path, nifti_path, write_masks
+from brats.data.masks import masks_dir, masks_path, nifti_dir, nifti_path, write_masks
 from brats.data.rejects import Reject, check_rejects
 from brats.data.sources import same_sources
 from brats.data.volume import nifti_bytes
@@ -28,7 +28,7 @@ from brats.pipeline.identify import identify
 from brats.pipeline.predictor import Predictor
 from brats.saved_config import SavedConfig
 from brats.score import tables
-from brats.score.parts import Part, is_done, part_path, read_parts, write_part
+from brats.score.parts import Part, is_done, part_path, parts_dir, read_parts, write_part
 from brats.score.results import Results, write_results
 
 BESIDE_NETWORK_CPUS = 0.25  # of the steps beside the network, so that they find room on a small machine
@@ -69,6 +69,8 @@ def _predict(config: PredictConfig, ownership: Ownership) -> Results:
     if todo:
         placement = place_workers(config.device, config.workers, cpu_workers=0, wait_minutes=config.wait_minutes)
         _predict_items(todo, config, card.inputs.modalities, placement)
+    for folder in (parts_dir(out), masks_dir(out), nifti_dir(out)):
+        storage.remove_unfinished(folder)
     case_ids = {item.case_id for item in items}
     ownership.check()
     results = write_results(out, case_ids, found_rejects, config=asdict(config))

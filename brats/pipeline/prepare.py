@@ -111,6 +111,7 @@ def _prepare(
         if not ownership.loss:
             write_rejects(out, rejects)
     ownership.check()
+    storage.remove_unfinished(slices_dir(out))
     leaving = known.keys() & {*gone, *(reject.case_id for reject in rejects if not reject.transient)}
     if leaving == known.keys():
         raise BratsError(f"{data}: no usable case; the first of {len(rejects)} rejected: {rejects[0]}")

@@ -14,7 +14,7 @@ from typing import BinaryIO
 
 from brats.errors import StorageError
 from brats.storage import s3
-from brats.storage.files import storage_errors
+from brats.storage.files import UNFINISHED, storage_errors
 
 
 @dataclass(frozen=True)
@@ -114,7 +114,7 @@ def _version(status: os.stat_result) -> str:
 @contextmanager
 def _temporary(path: str, content: bytes) -> Iterator[str]:
     """A hidden file beside another, with this content, for the duration of the block."""
-    temporary = os.path.join(os.path.dirname(path), f".partial-{uuid.uuid4().hex}")
+    temporary = os.path.join(os.path.dirname(path), f"{UNFINISHED}{uuid.uuid4().hex}")
     try:
         with open(temporary, "xb") as file:
             file.write(content)

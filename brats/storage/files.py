@@ -1,6 +1,7 @@
 """Files on disk and in S3 behind one set of functions; each is written whole or not at all."""
 
 import errno
+import glob
 import json
 import os
 import shutil
@@ -18,6 +19,7 @@ from brats.storage import s3
 from brats.storage.range_file import RangeFile
 
 # What a disk that fails, or one on another machine that does not answer, is reported as.
+UNFINISHED = ".partial-"  # how files that are being written are called
 UNREACHABLE = {errno.EIO, errno.ESTALE, errno.ETIMEDOUT, errno.ENOTCONN, errno.EHOSTDOWN, errno.EREMOTEIO}
 
 
@@ -167,7 +169,7 @@ def write_bytes(path: str, data: bytes | memoryview) -> None:
 def _write_local(path: str, data: bytes | memoryview) -> None:
     folder = os.path.dirname(os.path.abspath(path))
     os.makedirs(folder, exist_ok=True)
-    temporary = os.path.join(folder, f".partial-{uuid.uuid4().hex}")
+    temporary = os.path.join(folder, f"{UNFINISHED}{uuid.uuid4().hex}")
     try:
         with open(temporary, "xb") as file:
             file.write(data)
@@ -178,6 +180,16 @@ def _write_local(path: str, data: bytes | memoryview) -> None:
         with suppress(FileNotFoundError):
             os.unlink(temporary)
         raise
+
+
+def remove_unfinished(folder: str) -> None:
+    """Remove what killed processes left in a folder in which none writes any more."""
+    if s3.is_s3(folder):  # where nothing appears before it is whole
+        return
+    with storage_errors(folder, "remove"):
+        for path in glob.glob(os.path.join(glob.escape(_local(folder)), f"{UNFINISHED}*")):
+            with suppress(FileNotFoundError):
+                os.unlink(path)
 
 
 def remove(path: str) -> None:

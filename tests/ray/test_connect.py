@@ -12,7 +12,7 @@ import ray
 from ray.exceptions import AuthenticationError
 
 from brats.cluster import connect as cluster
-from brats.cluster.connect import check_reachable, local_cpus
+from brats.cluster.connect import check_reachable, explain_start, local_cpus
 from brats.errors import BratsError, ConfigError
 from tests.support import ROOT
 
@@ -153,6 +153,12 @@ def test_ray_starts_where_tmpdir_is_longer_than_its_sockets_allow(tmp_path: Path
     )
     assert (done.returncode, done.stderr) == (2, f"evaluate.py: {tmp_path}/cases: the folder is empty\n")
     assert list(long.rglob("session*")) == []
+
+
+def test_job_stopped_while_the_embedded_ray_starts_says_so() -> None:
+    explained = explain_start(SystemExit(15), "local")
+    assert isinstance(explained, BratsError)
+    assert str(explained) == "stopped while Ray started; the same command goes on from here"
 
 
 def test_at_least_two_cpus_are_declared(monkeypatch: pytest.MonkeyPatch) -> None:

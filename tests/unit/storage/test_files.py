@@ -409,3 +409,11 @@ def test_broken_json_names_its_file(content: bytes, reason: str, tmp_path: Path)
     path.write_bytes(content)
     with pytest.raises(StorageError, match=rf"x\.json: .*{reason}"):
         storage.read_json(str(path))
+
+
+def test_what_killed_processes_left_is_removed_and_nothing_else(tmp_path: Path) -> None:
+    for name in (".partial-1", ".partial-2", "case.parquet", ".owner.json"):
+        (tmp_path / name).touch()
+    storage.remove_unfinished(str(tmp_path))
+    assert sorted(path.name for path in tmp_path.iterdir()) == [".owner.json", "case.parquet"]
+    storage.remove_unfinished(str(tmp_path / "nothing"))
