@@ -81,8 +81,8 @@ def find_cases(root: str, modalities: Sequence[str] = MODALITIES, coding: str = 
     Understands the file names of BraTS 2018 to 2021 and of 2023 on. The files of one case may lie in several
     folders, as where each modality has its own. A case is rejected when it lacks one of `modalities`, has two files
     for one image, leaves its coding open, or has an id that cannot name a file. Cases without a segmentation are
-    fine. Tables called name_mapping*.csv, wherever they lie, give grades and say which ids are one patient; without
-    them, folders called HGG and LGG give the grade.
+    fine. Tables called name_mapping*.csv or alike, wherever they lie, give grades and say which ids are one
+    patient; without them, folders called HGG and LGG give the grade.
 
     coding: `--coding`, the coding of the cases whose names leave more than one open (`challenges.choose_coding`)
 

@@ -21,70 +21,98 @@ AUTO = "auto"
 """The value of `--coding` that leaves the choice to the names."""
 
 
+# Where an id says BraTS, as a word of its own, up to a later word, between separators.
+_BRATS = r"(?<![a-z0-9])BraTS(?![a-z]).*[-_.]"
+_END = r"(?=[-_.]|$)"
+_PED = r"PEDS?(?![a-z])"
+_EDITION = r"(?<![a-z0-9])BraTS[-_]?(20)?{}[-_]?"
+
+
 @dataclass(frozen=True, kw_only=True)
 class Challenge:
     """What ids of one challenge have in common.
 
-    name:    for messages
-    ids:     how its ids begin, a regular expression
-    layout:  how it names the files of a case
-    codings: those it has used under such ids, the usual one first; none where no region can be made of its labels
-    settled: whether the first coding may be taken without asking: another one only adds a code to it
+    name:     for messages
+    ids:      what its ids hold, a regular expression
+    own_ids:  what ids of one's own hold that are of it too, where the files are named as it names them; "" for none
+    layout:   how it names the files of a case
+    codings:  those it has used under such ids, the usual one first; none where no region can be made of its labels
+    settled:  whether the first coding may be taken without asking: another one only adds a code to it
     """
 
     name: str
     ids: str
+    own_ids: str = ""
     layout: Layout
     codings: tuple[Coding, ...]
     settled: bool = True
 
+    def holds(self, case_id: str, layout: Layout) -> bool:
+        """Whether a case of this id, whose files are named so, is of the challenge."""
+        if re.search(self.ids, case_id, re.IGNORECASE):
+            return True
+        own = self.own_ids and self.layout == layout
+        return bool(own and re.search(self.own_ids, case_id, re.IGNORECASE))
+
 
 CHALLENGES = (
     Challenge(
+        name="BraTS-PED 2023",
+        ids=_EDITION.format("23") + _PED,
+        layout=SINCE_2023,
+        codings=(BRATS_2023_PED,),
+    ),
+    Challenge(
+        name="BraTS-PED from 2024 on",
+        ids=_EDITION.format("(2[4-9]|[3-9][0-9])") + _PED,
+        layout=SINCE_2023,
+        codings=(BRATS_2024_PED,),
+    ),
+    Challenge(  # its codes mean other tissues from year to year, so that no id with that word passes in silence
+        name="BraTS-PED",
+        ids=rf"(?<![a-z0-9])BraTS(.*[^a-z])?{_PED}",
+        own_ids=rf"(?<![a-z]){_PED}",
+        layout=SINCE_2023,
+        codings=(BRATS_2023_PED, BRATS_2024_PED),
+        settled=False,
+    ),
+    Challenge(
         name="BraTS 2017 to 2021",
-        ids=r"BraTS(17|18|19|20|2021)[-_]",
+        ids=r"(?<![a-z0-9])BraTS(17|18|19|20|2021)[-_]",
         layout=SINCE_2018,
         codings=(BRATS_2018,),
     ),
     Challenge(  # visits are counted from 100 on, as in BraTS-GLI-00005-100
         name="BraTS-GLI after treatment",
-        ids=r"BraTS[-_]GLI[-_]\d+[-_][1-9]\d\d(?!\d)",
+        ids=rf"{_BRATS}GLI[-_]\d+[-_][1-9]\d\d(?!\d)",
         layout=SINCE_2023,
         codings=(BRATS_2024_GLI,),
     ),
-    Challenge(name="BraTS-GLI", ids=r"BraTS[-_]GLI[-_]", layout=SINCE_2023, codings=(BRATS_2023, BRATS_2024_GLI)),
+    Challenge(name="BraTS-GLI", ids=rf"{_BRATS}GLI{_END}", layout=SINCE_2023, codings=(BRATS_2023, BRATS_2024_GLI)),
     Challenge(
-        name="BraTS-METS", ids=r"BraTS[-_]METS?[-_]", layout=SINCE_2023, codings=(BRATS_2023, BRATS_2025_MET)
+        name="BraTS-METS", ids=rf"{_BRATS}METS?{_END}", layout=SINCE_2023, codings=(BRATS_2023, BRATS_2025_MET)
     ),
-    Challenge(
-        name="BraTS-PED",
-        ids=r"BraTS[-_]PEDS?[-_]",
-        layout=SINCE_2023,
-        codings=(BRATS_2023_PED, BRATS_2024_PED),
-        settled=False,
-    ),
-    Challenge(name="BraTS-MEN-RT", ids=r"BraTS[-_]MEN[-_]RT[-_]", layout=SINCE_2023, codings=()),
+    Challenge(name="BraTS-MEN-RT", ids=rf"{_BRATS}MEN[-_]RT{_END}", layout=SINCE_2023, codings=()),
     Challenge(
         name="BraTS-MEN, -SSA and -GoAT",
-        ids=r"BraTS[-_](MEN|SSA|GoAT)[-_]",
+        ids=rf"{_BRATS}(MEN|SSA|GoAT){_END}",
         layout=SINCE_2023,
         codings=(BRATS_2023,),
     ),
     Challenge(
         name="a challenge whose coding is not known",
-        ids=r"BraTS-[A-Z]+-",
+        ids=r"(?<![a-z0-9])BraTS-[A-Z]+-",
         layout=SINCE_2023,
         codings=tuple(CODINGS.values()),
         settled=False,
     ),
 )
-"""The first whose `ids` an id begins with, in upper or lower case, is its challenge."""
+"""The first one that holds a case is its challenge; letter case is no matter."""
 
 
-def find_challenge(case_id: str) -> Challenge | None:
-    """The challenge that an id names; None for ids of one's own."""
-    matches = (challenge for challenge in CHALLENGES if re.match(challenge.ids, case_id, re.IGNORECASE))
-    return next(matches, None)
+def find_challenge(case_id: str, layout: Layout) -> Challenge | None:
+    """The challenge that the id of a case names, whose files are named so; None for ids of one's own."""
+    return next((challenge for challenge in CHALLENGES if challenge.holds(case_id, layout)), None)
 
 
 def possible_codings(case_id: str, layout: Layout) -> tuple[list[Coding], bool]:
@@ -93,7 +121,7 @@ def possible_codings(case_id: str, layout: Layout) -> tuple[list[Coding], bool]:
     An id of one's own says nothing: the naming of the files decides, and any coding may be asked for. An id of one
     era on files named as in the other contradicts itself, so that neither is certain.
     """
-    challenge = find_challenge(case_id)
+    challenge = find_challenge(case_id, layout)
     if challenge is None:
         others = [coding for coding in CODINGS.values() if coding != layout.coding]
         return [layout.coding, *others], True
@@ -127,7 +155,7 @@ def choose_coding(case_id: str, layout: Layout, wanted: str = AUTO) -> Coding:
 
 def _open_reason(case_id: str, layout: Layout, possible: Sequence[Coding]) -> str:
     """Why the name of a case does not settle its coding, and what to add to the command."""
-    challenge = find_challenge(case_id)
+    challenge = find_challenge(case_id, layout)
     assert challenge is not None  # ids of one's own are certain
     options = " or ".join(f"--coding {coding.name} ({coding.meaning})" for coding in possible)
     if len(possible) == len(CODINGS):

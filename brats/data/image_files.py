@@ -1,7 +1,7 @@
 """The image files below a folder: what the name and place of each say; and the NIfTI files that no rule takes."""
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 from brats import storage
@@ -52,7 +52,7 @@ def names_below(root: str, file: FileInfo) -> list[str]:
 
 
 def find_images(root: str, files: Iterable[FileInfo]) -> tuple[list[Image], list[str]]:
-    """The files that are images of a case, and the paths below the root of NIfTI files that no rule takes."""
+    """The files that are images of a case, and the paths below the root of NIfTI files that belong to none."""
     images: dict[str, Image] = {}
     others: dict[str, FileInfo] = {}
     for file in files:
@@ -62,7 +62,10 @@ def find_images(root: str, files: Iterable[FileInfo]) -> tuple[list[Image], list
         elif depths := [depth for depth, name in enumerate(names, start=1) if _NIFTI_NAME.fullmatch(name)]:
             others["/".join(names[: depths[0]])] = file
     odd = _odd_segmentations(images.values(), others)
-    return [*images.values(), *odd.values()], sorted(others.keys() - odd.keys())
+    extra_ids = _extra_ids(images.values())
+    used = [image for image in images.values() if image.case_id not in extra_ids]
+    extra = ["/".join(names_below(root, image.file)) for image in images.values() if image.case_id in extra_ids]
+    return [*used, *odd.values()], sorted([*(others.keys() - odd.keys()), *extra])
 
 
 def _parse(file: FileInfo, names: Sequence[str]) -> Image | None:
@@ -92,3 +95,21 @@ def _odd_segmentations(images: Iterable[Image], others: Mapping[str, FileInfo]) 
         if beside and all(image.kind != SEGMENTATION for image in own):
             taken[key] = beside[0]._replace(kind=SEGMENTATION, file=file, is_folder=False)
     return taken
+
+
+def _extra_ids(images: Collection[Image]) -> set[str]:
+    """The ids of segmentations that belong to no case: further ones of a case found, as of a second rater.
+
+    Such an id is that of the case, a separator and more, and has no other image. Among segmentations alone, a
+    number may be that of a visit, which is a case.
+    """
+    ids = {image.case_id for image in images}
+    with_images = {image.case_id for image in images if image.kind != SEGMENTATION}
+
+    def is_extra(case_id: str) -> bool:
+        parts = [(case_id[: match.start()], case_id[match.end() :]) for match in re.finditer("[-_.]", case_id)]
+        return any(
+            first in with_images or (first in ids and not rest.replace("-", "").isdigit()) for first, rest in parts
+        )
+
+    return {case_id for case_id in ids - with_images if is_extra(case_id)}

@@ -109,6 +109,71 @@ def test_radiotherapy_case_is_refused_whatever_is_wanted(wanted: str) -> None:
         choose_coding("BraTS-MEN-RT-0002-1", SINCE_2023, wanted)
 
 
-def test_id_of_ones_own_is_of_no_challenge() -> None:
-    assert find_challenge("case_1") is None
-    assert find_challenge("UPENN-GBM-00001_11") is None
+@pytest.mark.parametrize("layout", [SINCE_2018, SINCE_2023])
+@pytest.mark.parametrize(
+    "case_id",
+    [
+        "case_1",
+        "UPENN-GBM-00001_11",
+        "hosp-MET-12",
+        "sped-1",
+        "PEDro-1",
+        "hosp-GLI-00005-100",
+        "MEN-RT-1",
+        "myBraTS-MET-1",
+    ],
+)
+def test_id_of_ones_own_is_of_no_challenge(case_id: str, layout: Layout) -> None:
+    assert find_challenge(case_id, layout) is None
+
+
+@pytest.mark.parametrize(
+    "case_id",
+    ["PED-00001-000", "hosp_PEDs_1", "ped.7", "PED007", "C-BraTS-PED-00001-000", "BraTSPED-1", "BraTS21-PED-1"],
+)
+def test_paediatric_word_anywhere_in_an_id_leaves_its_two_codings_open(case_id: str) -> None:
+    with pytest.raises(CaseError, match=r"--coding brats2023-ped .* or --coding brats2024-ped "):
+        choose_coding(case_id, SINCE_2023)
+    assert choose_coding(case_id, SINCE_2023, "brats2024-ped").name == "brats2024-ped"
+
+
+@pytest.mark.parametrize(
+    ("case_id", "coding"),
+    [
+        ("BraTS2023-PED-00001-000", "brats2023-ped"),
+        ("BraTS-2024-PED-1", "brats2024-ped"),
+        ("BraTS24-PEDs-00001-000", "brats2024-ped"),
+        ("C-BraTS_2025_PED_1", "brats2024-ped"),
+    ],
+)
+def test_edition_before_the_paediatric_word_settles_its_coding(case_id: str, coding: str) -> None:
+    assert choose_coding(case_id, SINCE_2023).name == coding
+
+
+@pytest.mark.parametrize("case_id", ["BraTS-PED-2024-001", "BraTS-PED-00024-000", "hosp2024-PED-1"])
+def test_year_that_may_be_a_number_settles_no_coding(case_id: str) -> None:
+    with pytest.raises(CaseError, match="have had 2 codings"):
+        choose_coding(case_id, SINCE_2023)
+
+
+def test_paediatric_word_of_ones_own_means_nothing_in_the_older_file_names() -> None:
+    assert choose_coding("PED_1", SINCE_2018).name == "brats2018"
+
+
+@pytest.mark.parametrize(
+    ("case_id", "coding"),
+    [
+        ("BraTS24-GLI-00005-100", "brats2024-gli"),
+        ("BraTS-2024-GLI-00005-101", "brats2024-gli"),
+        ("C-BraTS-GLI-00005-100", "brats2024-gli"),
+        ("BraTS24-GLI-00005-000", "brats2023"),
+    ],
+)
+def test_visit_after_treatment_is_known_in_ids_with_an_edition_or_a_prefix(case_id: str, coding: str) -> None:
+    assert choose_coding(case_id, SINCE_2023).name == coding
+
+
+@pytest.mark.parametrize("case_id", ["BraTS2024-MEN-RT-0002-1", "x_BraTS-MEN_RT-1"])
+def test_radiotherapy_case_is_refused_under_other_ids(case_id: str) -> None:
+    with pytest.raises(CaseError, match="BraTS-MEN-RT has one label"):
+        choose_coding(case_id, SINCE_2023)

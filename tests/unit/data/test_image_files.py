@@ -74,3 +74,29 @@ def test_odd_name_beside_the_usual_one_is_unused(tmp_path: Path) -> None:
     images, unused = found(tmp_path, "BraTS20_Training_355_seg.nii", "BraTS20_Training_355_t1.nii", ODD_NAME)
     assert [path for _, kind, path in images if kind == "seg"] == ["BraTS20_Training_355_seg.nii"]
     assert unused == [ODD_NAME]
+
+
+def test_further_segmentation_of_a_case_is_unused(tmp_path: Path) -> None:
+    images, unused = found(
+        tmp_path, "a/a_t1.nii", "a/a_seg.nii", "a/a_brain_seg.nii", "b/a_rater2_seg.nii", "a/a-2-seg.nii"
+    )
+    assert sorted(images) == [("a", "seg", "a/a_seg.nii"), ("a", "t1", "a/a_t1.nii")]
+    assert unused == ["a/a-2-seg.nii", "a/a_brain_seg.nii", "b/a_rater2_seg.nii"]
+
+
+def test_further_segmentation_is_unused_among_segmentations_alone(tmp_path: Path) -> None:
+    images, unused = found(tmp_path, "a_seg.nii.gz", "a_pred_seg.nii.gz", "ab_seg.nii.gz", "c_pred_seg.nii.gz")
+    assert [case_id for case_id, _, _ in images] == ["a", "ab", "c_pred"]
+    assert unused == ["a_pred_seg.nii.gz"]
+
+
+def test_numbered_segmentation_among_segmentations_alone_is_a_case(tmp_path: Path) -> None:
+    images, unused = found(tmp_path, "P-1-seg.nii.gz", "P-1-001-seg.nii.gz")
+    assert sorted(case_id for case_id, _, _ in images) == ["P-1", "P-1-001"]
+    assert unused == []
+
+
+def test_longer_id_with_images_of_its_own_is_a_case(tmp_path: Path) -> None:
+    images, unused = found(tmp_path, "a_t1.nii", "a_later_t1.nii", "a_later_seg.nii")
+    assert {case_id for case_id, _, _ in images} == {"a", "a_later"}
+    assert unused == []

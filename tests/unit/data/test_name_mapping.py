@@ -17,8 +17,10 @@ TEXT = HEADER + ROWS
 CASE_IDS = ("Brats17_A_1", "BraTS20_Training_001", "BraTS20_Training_002")
 
 
-def read(folder: Path, content: bytes | str, case_ids: tuple[str, ...] = CASE_IDS) -> NameMapping:
-    path = folder / "name_mapping.csv"
+def read(
+    folder: Path, content: bytes | str, case_ids: tuple[str, ...] = CASE_IDS, name: str = "name_mapping.csv"
+) -> NameMapping:
+    path = folder / name
     path.write_bytes(content if isinstance(content, bytes) else content.encode())
     return read_name_mapping(storage.list_files(str(folder)), case_ids)
 
@@ -88,6 +90,106 @@ def test_table_without_grades_is_fine(tmp_path: Path) -> None:
     assert mapping.notes == ()
 
 
+@pytest.mark.parametrize("mark", ["-999", "-1", "999", "1.5"])
+def test_number_joins_no_patients(tmp_path: Path, mark: str) -> None:
+    mapping = read(tmp_path, TEXT.replace("NA", mark))
+    assert mapping.patient_of("BraTS20_Training_001") == "A"
+    assert mapping.patient_of("BraTS20_Training_002") == "BraTS20_Training_002"
+    assert dict(mapping.grades) == {"A": "HGG", "BraTS20_Training_002": "LGG"}
+    assert mapping.notes == ()
+
+
+def test_word_that_is_no_id_joins_no_patients_and_is_said(tmp_path: Path) -> None:
+    mapping = read(tmp_path, "A_subject_ID,B_subject_ID\nmissing1,x1\nmissing1,x2\n", ("x1", "x2"))
+    assert [mapping.patient_of(case_id) for case_id in ("x1", "x2")] == ["x1", "x2"]
+    assert [note.removeprefix(f"{tmp_path}/") for note in mapping.notes] == [
+        "name_mapping.csv: 'missing1' in 2 rows of the column A_subject_ID is no id known here; these rows are not "
+        "taken for one patient"
+    ]
+
+
+def test_id_of_an_archive_joins_the_rows_that_have_it(tmp_path: Path) -> None:
+    mapping = read(tmp_path, "A_subject_ID,B_subject_ID\nTCGA-02-0006,x1\ntcga-02-0006,x2\n", ("x1", "x2"))
+    assert {mapping.patient_of(case_id) for case_id in ("x1", "x2")} == {"TCGA-02-0006"}
+    assert mapping.notes == ()
+
+
+def test_ids_of_cases_in_a_column_of_another_name_are_said(tmp_path: Path) -> None:
+    mapping = read(tmp_path, TEXT.replace("BraTS_2020_subject_ID", "BraTS_2020_subjectID"))
+    assert [note.removeprefix(f"{tmp_path}/") for note in mapping.notes] == [
+        "name_mapping.csv: the column 'BraTS_2020_subjectID' holds ids of cases found here, but is not named like "
+        "BraTS_2020_subject_ID; it is not used"
+    ]
+
+
+def test_numbers_of_rows_are_no_ids_of_cases(tmp_path: Path) -> None:
+    assert read(tmp_path, "No,A_subject_ID\n1,2\n2,1\n", ("1", "2")).notes == ()
+
+
+def test_patient_of_two_grades_is_said(tmp_path: Path) -> None:
+    mapping = read(tmp_path, TEXT + "LGG,Brats17_A_1,NA,NA,NA,NA\n")
+    assert mapping.grades["A"] == "LGG"
+    assert mapping.notes == ("name mappings: patient A is both HGG and LGG; the last is used",)
+    more = read(tmp_path, TEXT + "LGG,Brats17_A_1,NA,NA,NA,NA\nHGG,NA,NA,NA,NA,BraTS20_Training_002\n")
+    assert more.notes == ("name mappings: patient A is both HGG and LGG; the last is used, as for 1 more",)
+
+
+def test_letter_case_of_ids_is_no_matter(tmp_path: Path) -> None:
+    mapping = read(tmp_path, HEADER + ROWS.lower())
+    assert [mapping.patient_of(case_id) for case_id in CASE_IDS] == ["A", "A", "BraTS20_Training_002"]
+    assert dict(mapping.grades) == {"A": "HGG", "BraTS20_Training_002": "LGG"}
+    assert mapping.notes == ()
+
+
+def test_cases_that_differ_in_letter_case_stay_two_patients(tmp_path: Path) -> None:
+    mapping = read(tmp_path, "Grade,A_subject_ID\nHGG,x1\nLGG,X1\n", ("x1", "X1"))
+    assert dict(mapping.grades) == {"x1": "HGG", "X1": "LGG"}
+
+
+@pytest.mark.parametrize("column", ["Tumor_Grade", "grade", "TUMOUR GRADE", "WHOgrade"])
+def test_column_that_ends_in_grade_gives_the_grade(tmp_path: Path, column: str) -> None:
+    mapping = read(tmp_path, TEXT.replace("Grade", column))
+    assert dict(mapping.grades) == {"A": "HGG", "BraTS20_Training_002": "LGG"}
+
+
+def test_column_grade_goes_before_others_that_end_so(tmp_path: Path) -> None:
+    mapping = read(tmp_path, "Old_grade,Grade,A_subject_ID\nLGG,HGG,x1\n", ("x1",))
+    assert dict(mapping.grades) == {"x1": "HGG"}
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "NAME-MAPPING.CSV",
+        "BraTS20_name_mapping.csv",
+        "name_mapping.tsv",
+        "name_mapping.csv.txt",
+        "x-Mapping (1).csv",
+    ],
+)
+def test_table_called_alike_is_read(tmp_path: Path, name: str) -> None:
+    mapping = read(tmp_path, TEXT, name=name)
+    assert mapping.patient_of("BraTS20_Training_001") == "A"
+    assert mapping.notes == ()
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "note"),
+    [
+        (
+            "BraTS21-17_Mapping.csv",
+            "BraTS2021,BraTS2020\nx,y\n",
+            "no column such as BraTS_2020_subject_ID in its first line, 'BraTS2021,BraTS2020', whether it is "
+            "parted at commas, semicolons, tabs or bars; it is not used",
+        ),
+        ("mapping.tsv", HEADER + "HGG\n", "line 2 has 1 fields for 6 columns; it is not used"),
+        ("name_mapping.xlsx", "PK", "a workbook is not read, save it as name_mapping.csv; it is not used"),
+    ],
+)
+def test_table_called_alike_that_cannot_be_read_is_said(tmp_path: Path, name: str, content: str, note: str) -> None:
+    assert read(tmp_path, content, name=name).notes == (f"{tmp_path}/{name}: {note}",)
+
+
 @pytest.mark.parametrize(
     ("content", "message"),
     [
@@ -112,6 +214,8 @@ def test_unusable_table_is_a_configuration_error(tmp_path: Path, content: bytes,
     ("case_id", "patient_id"),
     [
         ("BraTS-GLI-00005-001", "BraTS-GLI-00005"),
+        ("BraTS24-GLI-00005-101", "BraTS24-GLI-00005"),
+        ("C-BraTS-2024-PED-00001-000", "C-BraTS-2024-PED-00001"),
         ("Brats17_2013_27_1", "2013_27"),
         ("Brats18_TCIA01_131_1", "TCIA01_131"),
         ("BraTS19_CBICA_ABM_1", "CBICA_ABM"),
