@@ -214,15 +214,32 @@ def test_the_reach_is_the_distance_of_the_farthest_value_on_either_side() -> Non
     assert find_reach(volume_of(brain()), 600) == 600
 
 
-def test_the_reach_leaves_out_one_spike_in_a_hundred_thousand_voxels_and_not_two() -> None:
+def test_the_reach_leaves_out_a_thousandth_of_the_brain_and_no_more() -> None:
     voxels = np.zeros((50, 50, 40), np.float32)
     voxels[:, :, :20] = np.linspace(1, 100, 50_000).reshape(50, 50, 20)
-    voxels[0, 0, 0] = 1e6
-    assert find_reach(volume_of(voxels), 0) == 1e6  # one voxel of 100,000 is as many as count
-    voxels = np.concatenate([voxels, np.zeros((1, 50, 40), np.float32)])  # now two have to
-    assert find_reach(volume_of(voxels), 0) == 100
-    voxels[25, 25, 30] = 2e6 / 3
+    voxels[0, 0, :20] = voxels[0, 1, :20] = voxels[0, 2, :9] = 1e6
+    assert find_reach(volume_of(voxels), 0) == pytest.approx(100, abs=0.01)  # without 49 of 50,000
+    voxels[0, 2, 9] = -2e6
     assert find_reach(volume_of(voxels), 0) == 1e6
+
+
+def test_the_reach_is_that_of_the_voxels_beyond_the_noise_or_of_all_where_none_is() -> None:
+    values = np.concatenate([np.ones(99_000), np.linspace(2, 1001, 1000)]).reshape(10, 100, 100)
+    assert find_reach(volume_of(values), 0) == 902  # without 99 of 100,000
+    assert find_reach(volume_of(values), 0, noise=1) == 1001  # without none of 1000
+    assert find_reach(volume_of(values), 0, noise=2000) == 902
+    assert find_reach(volume_of(np.zeros(SHAPE)), 0) == 0
+
+
+@pytest.mark.parametrize(("n_spikes", "value"), [(2, 1e6), (20, 3e5)])
+def test_spikes_in_a_small_volume_leave_the_brain_and_the_tolerance(n_spikes: int, value: float) -> None:
+    voxels = np.zeros((64, 64, 40), np.float32)
+    voxels[10:50, 10:50, 5:35] = np.linspace(100, 500, 48_000).reshape(40, 40, 30)
+    brain = voxels > 0
+    voxels[20, 20, 10 : 10 + n_spikes] = value
+    background = background_of(voxels)
+    np.testing.assert_array_equal(background.is_brain(voxels), brain)
+    assert background.tolerance == pytest.approx(0.5, rel=0.01)
 
 
 @pytest.mark.parametrize(("order", "flips"), ORIENTATIONS[::5])

@@ -70,8 +70,9 @@ def test_values_scored_in_the_brain_alone_are_named_with_the_share_of_negative_o
     share = np.count_nonzero(voxels < 0) / np.count_nonzero(brain)
     (text,) = warnings_of(t2=voxels)
     assert text == (
-        f"case_t2.nii.gz: {share:.0%} of its brain voxels are negative, over a background of 0, and those near 0 "
-        "count as background; give images that are not normalised yet"
+        f"case_t2.nii.gz: {share:.0%} of its brain voxels are negative, over a background of 0: normalised "
+        "values, or noise or ringing around the brain; give images that are not normalised yet, with 0 around "
+        "the brain"
     )
 
 
@@ -91,6 +92,65 @@ def test_few_negative_values_and_noise_around_the_brain_are_usual() -> None:
 def test_values_scored_with_their_background_are_usual() -> None:
     voxels = block(12, dtype=np.float64)
     assert warnings_of(flair=(voxels - voxels.mean()) / voxels.std()) == ()
+
+
+def test_ringing_that_is_negative_too_has_the_same_warning_alone() -> None:
+    voxels = block(12, dtype=np.float32)
+    voxels[1, 2:16, 2:16] = -3.5  # 196 of 1924: 10.2 %
+    (text,) = warnings_of(flair=voxels)
+    assert text.startswith("case_flair.nii.gz: 10% of its brain voxels are negative, over a background of 0: norm")
+
+
+# Faint voxels and a second background
+
+
+def shell(values: float | Array, *, thickness: int = 1, dtype: npt.DTypeLike = np.float32) -> Array:
+    """`block(12)` with these values around it, that the corners do not show."""
+    voxels, inside = block(12, dtype=dtype), slice(2 - thickness, 14 + thickness)
+    near = np.zeros(SHAPE, bool)
+    near[inside, inside, inside] = True
+    return np.where(near & (voxels == 0), values, voxels).astype(dtype)
+
+
+def test_haze_around_the_brain_is_named_with_its_share_and_what_to_do() -> None:
+    haze = 0.5 + NUMBERS % 50 / 20  # 0.5 to 2.95 of 299; 14 ** 3 - 12 ** 3 of 14 ** 3 voxels: 37 %
+    assert warnings_of(flair=shell(0), t1=shell(haze)) == (
+        "case_t1.nii.gz: 37% of its brain voxels are nearly background, less than 2% of the brightest away from 0; "
+        "if noise or ringing surrounds the brain, set what surrounds it to 0",
+    )
+
+
+def test_haze_is_measured_from_the_background() -> None:
+    voxels = shell(0.5 + NUMBERS % 50 / 20) + np.float32(1000.25)
+    (text,) = warnings_of(flair=voxels)
+    assert "37% of its brain voxels are nearly background" in text
+    assert "away from 1000.25; if" in text
+
+
+def test_few_faint_voxels_and_brighter_ones_around_the_brain_are_usual() -> None:
+    assert warnings_of(flair=shell(20 + NUMBERS % 50)) == ()  # 7 % of the brightest: partial volume
+    voxels = block(12)
+    voxels[2, 2:14, 2:14] = 1 + NUMBERS[2, 2:14, 2:14] % 4  # 144 of 1728: 8 %
+    assert warnings_of(flair=voxels) == ()
+
+
+@pytest.mark.parametrize("slope", [1, -2])
+def test_value_that_much_of_the_brain_has_is_named_with_its_share(slope: int) -> None:
+    voxels = shell(1, dtype=np.int16)
+    (text,) = case_of(slope=slope, inter=0, flair=voxels * np.sign(slope)).warnings
+    assert text == (
+        f"case_flair.nii.gz: 37% of its brain voxels have the one value {abs(slope)}, over a background of 0; if "
+        "they surround the brain, set them to 0"
+    )
+
+
+def test_air_inside_a_padding_of_another_value_is_named() -> None:
+    voxels = np.pad(block(12)[1:16, 1:16, 1:16], 3, constant_values=-1000)  # 15 ** 3 voxels, of which 12 ** 3 brain
+    (text,) = case_of(slope=1, inter=0, flair=voxels).warnings
+    assert text == (
+        "case_flair.nii.gz: 49% of its brain voxels have the one value 0, over a background of -1000; if they "
+        "surround the brain, set them to -1000"
+    )
 
 
 # The brains of two modalities
