@@ -19,7 +19,7 @@ CODE_TOLERANCE = 1e-3
 # Interpolation between codes gives values farther than this from any whole number.
 INTERPOLATED = 0.05
 
-_UNKNOWN = 255  # no code, and no label
+_SCALED = {85, 170, 255}  # 1, 2 and 3 as images have them, from 0 (black) to 255 (white)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,27 +47,31 @@ class Coding:
         flat = codes.reshape(-1)
         with np.errstate(invalid="ignore"):  # NaN and infinity cast to an arbitrary byte, which differs from them
             small = flat.astype(np.uint8, copy=False)
+        strange = np.zeros(0, np.intp)  # where no code is near
         if flat.dtype != np.uint8:
             others = np.flatnonzero(small != flat)
-            small[others] = _nearest_code(flat[others], tolerance)
+            small[others], known = _nearest_code(flat[others], tolerance)
+            strange = others[~known]
         labels: Labels = small.copy()
         for code, label in self.codes.items():
             if label != code:
                 np.copyto(labels, label, where=small == code)
-        if any(code not in self.codes and (small == code).any() for code in range(int(small.max(initial=0)) + 1)):
-            raise self._unknown(flat[~np.isin(small, list(self.codes))], tolerance)
+        found = range(int(small.max(initial=0)) + 1)
+        if strange.size or any(code not in self.codes and (small == code).any() for code in found):
+            unknown = ~np.isin(small, list(self.codes))
+            unknown[strange] = True
+            raise self._unknown(flat, unknown, tolerance)
         return labels.reshape(codes.shape)
 
-    def _unknown(self, found: npt.NDArray[np.generic], tolerance: float) -> UnknownLabelError:
-        """The error that names the lowest of the values found, which are no code."""
-        values, counts = np.unique(found, return_counts=True)
+    def _unknown(
+        self, flat: npt.NDArray[np.generic], unknown: npt.NDArray[np.bool_], tolerance: float
+    ) -> UnknownLabelError:
+        """The error that names the lowest of the values that are no code."""
+        values, counts = np.unique(flat[unknown], return_counts=True)
         value, count = values[0], int(counts[0])
         remedy = f"; {self.remedies[value.item()]}" if value.item() in self.remedies else ""
-        if between := _count_between(values):
-            remedy = (
-                f"; {between} of its values lie between whole numbers, so it looks interpolated: resample "
-                "segmentations with nearest neighbour"
-            )
+        if looks := _looks_like(values, flat):
+            remedy = f"; {looks}"
         elif np.isfinite(value) and not float(value).is_integer():
             remedy = f"; a code may be {tolerance:.2g} off"
         return UnknownLabelError(
@@ -91,12 +95,34 @@ def count_rounded(codes: npt.NDArray[np.generic]) -> int:
     return int(np.count_nonzero(np.rint(codes) != codes)) if codes.dtype.kind == "f" else 0
 
 
-def _nearest_code(values: npt.NDArray[Any], tolerance: float) -> Labels:
-    """The byte that each value lies within the tolerance of; `_UNKNOWN` where there is none."""
+def _nearest_code(values: npt.NDArray[Any], tolerance: float) -> tuple[Labels, npt.NDArray[np.bool_]]:
+    """The byte that each value lies within the tolerance of, and where there is one; 0 elsewhere."""
     with np.errstate(invalid="ignore"):
         whole = np.rint(values)
-        near = (np.abs(whole - values) <= tolerance) & (whole >= 0) & (whole < _UNKNOWN)
-    return np.where(near, whole, _UNKNOWN).astype(np.uint8)
+        near: npt.NDArray[np.bool_] = (np.abs(whole - values) <= tolerance) & (whole >= 0) & (whole <= 255)
+    return np.where(near, whole, 0).astype(np.uint8), near
+
+
+def _looks_like(values: npt.NDArray[Any], flat: npt.NDArray[Any]) -> str:
+    """What a file whose unknown values are these seems to be, and what to do; "" where they do not tell.
+
+    flat: all values of the file
+    """
+    if between := _count_between(values):
+        if flat.min() >= 0 and flat.max() <= 1:
+            return (
+                "all of its values lie between 0 and 1, so it looks like probabilities: write the code of the most "
+                "probable tissue of each voxel"
+            )
+        lie = "1 of its values lies" if between == 1 else f"{between} of its values lie"
+        return (
+            f"{lie} between whole numbers, so it looks interpolated: resample segmentations with nearest neighbour"
+        )
+    if {*values.tolist()} <= _SCALED and {*np.unique(flat).tolist()} <= _SCALED | {0}:
+        if values.size == 1:
+            return f"0 and {values[0]:g} alone look like one region saved as an image: write the codes of tissues"
+        return "0, 85, 170 and 255 look like 0 to 3 scaled to the greys of an image: write the codes themselves"
+    return ""
 
 
 def _count_between(values: npt.NDArray[Any]) -> int:

@@ -9,15 +9,18 @@ from brats.labels import ED, ET, NCR, TISSUES
 CASE = "case"
 """The value for masks that are coded as the segmentation of their own case."""
 
+BACKGROUND = "BG"
+"""What pairs call the background."""
+
 # Medical Segmentation Decathlon, Task01_BrainTumour, dataset.json: 1 edema, 2 non-enhancing tumor, 3 enhancing
 # tumour. The conversion scripts of nnU-Net write the same (Task043, Task082, Dataset137: 1 and 2 swapped, 4 to 3).
 NNUNET = Coding(name="nnunet", meaning="1 ED, 2 NCR, 3 ET", codes={0: 0, 1: ED, 2: NCR, 3: ET})
 _ALIASES = {"nnu-net": NNUNET, "decathlon": NNUNET}
 
-RAW = Coding(name="raw", meaning="", codes={code: code for code in range(255)})
+RAW = Coding(name="raw", meaning="", codes={code: code for code in range(256)})
 """Codes as they stand in a file; decoding leaves them as they are."""
 
-_TISSUES = {name.upper(): label for name, label in TISSUES.items()} | {"BG": 0}
+_TISSUES = {name.upper(): label for name, label in TISSUES.items()} | {BACKGROUND: 0}
 _NAMES = {label: name for name, label in _TISSUES.items()}
 _EXAMPLE = "1=ED,2=NCR,3=ET"
 

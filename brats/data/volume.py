@@ -29,6 +29,8 @@ Axes = tuple[tuple[int, int], ...]
 # How far two files of one case may lie apart, as a share of a voxel. Voxel sizes or directions that were rounded to
 # four decimals move the far end of 240 voxels by 0.01 to 0.02; a true shift is 0.1 or more.
 GRID_TOLERANCE = 0.05
+# Files this much farther apart were not resampled or cropped a little differently: one has lost its place.
+FAR_VOXELS = 5
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -208,17 +210,41 @@ def check_same_grid(file: FileInfo, grid: Grid, other_file: FileInfo, other_grid
     No corner of the volume may be farther off than `GRID_TOLERANCE`, which finds shifts, other voxel sizes and
     rotations alike. The files may store their axes in different orders.
     """
+    lost = _lost_header(file, grid, other_file, other_grid)
     if other_grid.ras_shape != grid.ras_shape:
-        reason = f"shape {other_grid.ras_shape}, but {file.name} has {grid.ras_shape}"
+        reason = f"shape {other_grid.ras_shape}, but {file.name} has {grid.ras_shape}" + (
+            f"; {lost}" if lost else ""
+        )
         raise CaseError(other_file.path, reason)
     apart_mm = np.linalg.norm(other_grid.ras_corners_mm - grid.ras_corners_mm, axis=1).max()
     apart = apart_mm / min(*grid.spacing_xyz_mm, *other_grid.spacing_xyz_mm)
     if not apart <= GRID_TOLERANCE:
         reason = (
             f"its affine differs from that of {file.name}: a corner of the volume lies {apart_mm:.3g} mm "
-            f"({apart:.3g} voxels) off, at most {GRID_TOLERANCE:g} are accepted; resample one to the other's grid"
+            f"({apart:.3g} voxels) off, at most {GRID_TOLERANCE:g} are accepted; "
+            + ((apart >= FAR_VOXELS and lost) or "resample one to the other's grid")
         )
         raise CaseError(other_file.path, reason)
+
+
+def _lost_header(file: FileInfo, grid: Grid, other_file: FileInfo, other_grid: Grid) -> str:
+    """What to do where one of two files of equal shape has the affine of a program that knew none; "" elsewhere."""
+    lost, other_lost = _default_affine(grid), _default_affine(other_grid)
+    if grid.shape != other_grid.shape or bool(lost) == bool(other_lost):
+        return ""
+    if other_lost:
+        return f"its header seems lost ({other_lost}): copy the header of {file.name}"
+    return f"the header of {file.name} seems lost ({lost}): copy the header of {other_file.name}"
+
+
+def _default_affine(grid: Grid) -> str:
+    """What the affine is where it tells no position, as nobody has set one; "" elsewhere."""
+    affine = np.array(grid.affine)
+    if grid.header["qform_code"] == grid.header["sform_code"] == 0:
+        return "no affine in it"
+    if np.array_equal(np.abs(affine), np.eye(4)):
+        return "identity affine"
+    return "an affine of voxel sizes alone" if np.array_equal(affine, np.diag(affine.diagonal())) else ""
 
 
 def _grid(header: Header) -> Grid:

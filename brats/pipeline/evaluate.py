@@ -2,7 +2,7 @@
 
 import dataclasses
 import functools
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -14,6 +14,7 @@ from brats.cluster.owned import Ownership, owned
 from brats.cluster.per_case import CASE_CPUS, CASE_MEMORY_BYTES, ray_step
 from brats.config import EvaluateConfig
 from brats.console import say
+from brats.data.cases import count_codings
 from brats.data.codings import CODINGS, Coding
 from brats.data.pairs import FoundPairs, Pair, find_pairs
 from brats.data.prediction_coding import CASE, RAW, parse_prediction_coding
@@ -49,6 +50,7 @@ def _evaluate(config: EvaluateConfig, coding: Coding | None, found: FoundPairs, 
     check_parts(out)
     SavedConfig.of("evaluate", config).claim(out)
     say("evaluate", f"{len(found.pairs)} cases")
+    say("evaluate", describe_codings(found.pairs, coding))
     for note in found.notes:
         say("evaluate", note)
     by_id = {pair.case.case_id: pair for pair in found.pairs}
@@ -66,6 +68,13 @@ def _evaluate(config: EvaluateConfig, coding: Coding | None, found: FoundPairs, 
 def stated_coding(config: EvaluateConfig) -> Coding | None:
     """The coding of the predictions; None for that of each case's own segmentation. Raises ConfigError."""
     return parse_prediction_coding(config.prediction_coding)
+
+
+def describe_codings(pairs: Sequence[Pair], coding: Coding | None) -> str:
+    """The line that says how references and predictions are read."""
+    own = count_codings(pair.case.coding for pair in pairs)
+    stated = f"in --prediction-coding {coding.name} ({coding.meaning})" if coding else "as the reference of each"
+    return f"references in coding {own}; predictions {stated}"
 
 
 def _score_pairs(pairs: Mapping[str, Pair], out: str, coding: Coding | None) -> None:

@@ -12,7 +12,7 @@ from statistics import fmean
 import numpy as np
 
 from brats.data.codings import Coding
-from brats.data.prediction_coding import CASE, RAW, known_codings, pairs_coding
+from brats.data.prediction_coding import BACKGROUND, CASE, RAW, known_codings, pairs_coding
 from brats.labels import REGIONS, TISSUES, Labels
 from brats.score.metrics import LABELS, Counts, region_dice
 from brats.score.surface import bounding_box
@@ -35,7 +35,7 @@ def count_codes(reference: Labels, codes: Labels) -> list[list[int]]:
     """The `CodeCounts` of a case, from its reference and the codes of its prediction, both (X, Y, Z)."""
     box = bounding_box((reference | codes) != 0)
     pairs = LABELS.size * codes[box].astype(np.uint16) + reference[box]
-    counts = np.bincount(pairs.ravel(), minlength=LABELS.size * (len(RAW.codes) + 1)).reshape(-1, LABELS.size)
+    counts = np.bincount(pairs.ravel(), minlength=LABELS.size * len(RAW.codes)).reshape(-1, LABELS.size)
     counts[0, 0] += codes.size - pairs.size  # outside the box: background in both
     return [[int(code), *counts[code].tolist()] for code in np.flatnonzero(counts.any(axis=1))]
 
@@ -72,17 +72,17 @@ class Reading:
 
 
 def best_order(counts: CodeCounts) -> tuple[Reading, float] | None:
-    """The known order that fits one case best, and its mean Dice; None where none defines all of its codes."""
+    """The order that fits one case best, and its mean Dice; None where none fits it well."""
     of_case = {CASE: counts}
     found = [(reading, reading.dice(of_case)) for reading in _other_readings(of_case, {})]
-    scored = [(reading, _mean(dice)) for reading, dice in found if dice]
+    scored = [(reading, _mean(dice)) for reading, dice in found if dice and _fits(dice)]
     return max(scored, key=lambda each: each[1]) if scored else None
 
 
 def order_warnings(
     counts: Mapping[str, CodeCounts], stated: Mapping[str, Coding], own: Mapping[str, Coding]
 ) -> list[str]:
-    """A line where masks would score far better in another known order, all of them or else some; mostly none.
+    """A line where masks would score far better, and well, in another order, all of them or else some; mostly none.
 
     counts: by case
     stated: the coding in which each was scored
@@ -92,12 +92,11 @@ def order_warnings(
     if not now:
         return []
     others = [(reading, reading.dice(counts)) for reading in _other_readings(counts, own)]
-    single = len({code for rows in counts.values() for code in _tumour_codes(rows)}) == 1
-    whole = [(reading, dice) for reading, dice in others if len(dice) == len(now) and (_fits(dice) or not single)]
+    whole = [(reading, dice) for reading, dice in others if len(dice) == len(now) and _fits(dice)]
     if whole and (warning := _warn_of_all(now, whole)):
         return [warning]
-    reading, dice = max(others, key=lambda each: len(_far_better(each[1], now, counts)))
-    names = _far_better(dice, now, counts)
+    some = [(_far_better(dice, now, counts), reading, dice) for reading, dice in others]
+    names, reading, dice = max(some, key=lambda each: (len(each[0]), _mean_of(each[0], each[2])))
     return [_warn_of_some(names, now, reading, dice)] if names else []
 
 
@@ -114,7 +113,7 @@ def _warn_of_all(now: Scores, others: Sequence[tuple[Reading, Scores]]) -> str:
 
 
 def _warn_of_some(names: Sequence[str], now: Scores, reading: Reading, dice: Scores) -> str:
-    there, here = (_mean({name: scores[name] for name in names}) for scores in (dice, now))
+    there, here = (_mean_of(names, scores) for scores in (dice, now))
     shown = ", ".join(names[:SHOWN_CASES]) + (", ..." if len(names) > SHOWN_CASES else "")
     return (
         f"read as {reading} {len(names)} of {len(now)} masks would score a mean Dice of {there:.2f}, not "
@@ -123,7 +122,7 @@ def _warn_of_some(names: Sequence[str], now: Scores, reading: Reading, dice: Sco
 
 
 def _fits(dice: Scores) -> bool:
-    """Whether every region scores well. Of masks of one code, such as the whole tumour, nothing less is telling."""
+    """Whether every region scores well: the best of readings that fit poorly is as often a wrong one."""
     return all(fmean(regions[name] for regions in dice.values()) >= GOOD_DICE for name in REGIONS)
 
 
@@ -139,16 +138,23 @@ def _far_better(dice: Scores, now: Scores, counts: Mapping[str, CodeCounts]) -> 
 
 
 def _other_readings(counts: Mapping[str, CodeCounts], own: Mapping[str, Coding]) -> Iterator[Reading]:
-    """The codings with a name, that of the cases first; then every order of the codes where these are three."""
+    """The codings with a name, that of the cases first; then every assignment of tissues to a few codes."""
     if own:
         yield Reading(option=CASE, codings=own)
     for coding in known_codings().values():
         yield Reading(option=coding.name, codings=dict.fromkeys(counts, coding))
     codes = sorted({code for rows in counts.values() for code in _tumour_codes(rows)})
-    if len(codes) == len(TISSUES):
-        for order in itertools.permutations(TISSUES):
-            coding = pairs_coding(",".join(f"{code}={name}" for code, name in zip(codes, order, strict=True)))
-            yield Reading(option=coding.name, codings=dict.fromkeys(counts, coding))
+    for names in _assignments(len(codes)):
+        coding = pairs_coding(",".join(f"{code}={name}" for code, name in zip(codes, names, strict=True)))
+        yield Reading(option=coding.name, codings=dict.fromkeys(counts, coding))
+
+
+def _assignments(n_codes: int) -> Iterator[tuple[str, ...]]:
+    """What the codes of masks may stand for: each for a tissue of its own; of four, one for the background."""
+    if n_codes in (2, 3):
+        yield from itertools.permutations(TISSUES, n_codes)
+    elif n_codes == 4:
+        yield from itertools.permutations([*TISSUES, BACKGROUND])
 
 
 def _tumour_codes(counts: CodeCounts) -> list[int]:
@@ -158,3 +164,8 @@ def _tumour_codes(counts: CodeCounts) -> list[int]:
 def _mean(dice: Scores) -> float:
     """The mean over cases of the mean over regions."""
     return fmean(fmean(regions.values()) for regions in dice.values())
+
+
+def _mean_of(names: Sequence[str], dice: Scores) -> float:
+    """The mean of some cases, 0 of none."""
+    return _mean({name: dice[name] for name in names}) if names else 0.0

@@ -94,8 +94,8 @@ def exists(path: str) -> bool:
 def list_files(root: str) -> list[FileInfo]:
     """Every file below a folder or prefix, at any depth, sorted by path: one listing, no request for each file.
 
-    Raises FileNotFoundError where there is no such folder, SettingError where there is no such bucket; an empty
-    folder gives an empty list.
+    Raises FileNotFoundError where there is no such folder, SettingError for a file and where there is no such
+    bucket; an empty folder gives an empty list.
     """
     if s3.is_s3(root):
         found = [FileInfo(*entry) for entry in s3.list_below(root)]
@@ -107,7 +107,14 @@ def list_files(root: str) -> list[FileInfo]:
     return sorted(files, key=lambda file: file.path)
 
 
+def _check_folder(root: str) -> None:
+    """Raise SettingError for a local path that is there, but is no folder."""
+    if os.path.exists(root) and not os.path.isdir(root):
+        raise SettingError(f"{root}: a file, not a folder; name a folder")
+
+
 def _list_local(root: str) -> list[FileInfo]:
+    _check_folder(root)
     if not os.path.isdir(root):
         raise FileNotFoundError(root)
     files = []
@@ -207,14 +214,15 @@ def remove(path: str) -> None:
 def check_roundtrip(root: str) -> None:
     """Check that a file written below a folder or prefix is read back unchanged, before a job depends on it.
 
-    Makes a local folder. Raises SettingError (exit code 2) where a setting is wrong or a store damages uploads,
-    StorageError where a folder cannot be written or is full, or a store does not answer.
+    Makes a local folder. Raises SettingError (exit code 2) where a setting is wrong, a file is in its place or a
+    store damages uploads, StorageError where a folder cannot be written or is full, or a store does not answer.
     """
     if s3.is_s3(root):
         from brats.storage.s3_check import check_store
 
         check_store(root)
         return
+    _check_folder(_local(root))
     path = join(root, f".check-{uuid.uuid4().hex}")
     content = os.urandom(100_000)
     try:

@@ -21,11 +21,17 @@ URL_SCHEMES = (
     "abfs",
     "abfss",
     "wasb",
+    "wasbs",
 )
 """What a place may begin with by mistake of form; elsewhere a colon is part of a name."""
+AZURE_SCHEMES = ("abfs", "abfss", "wasb", "wasbs")
+FOREIGN_SCHEMES = (*AZURE_SCHEMES, "gs", "gcs", "ftp", "hdfs", "az")
 QUOTES = "'\"`\u2018\u2019\u201c\u201d"
 
 _SCHEME = re.compile(r"(?P<scheme>[A-Za-z][A-Za-z0-9+.-]*):(?P<rest>.*)", re.S)
+# An S3 address in a wrong form: another mark in place of the colon, or none; an ARN; something before the scheme.
+_S3_MISTYPED = re.compile(r"(s3a?[^\w/]*//|arn:[\w-]*:s3:[^/]*:)(?P<rest>.*)", re.I | re.S)
+_S3_BEHIND = re.compile(r"(.*[^a-z0-9])?s3a?[^\w/]*:[^\w/]*//(?P<rest>.*)", re.I | re.S)
 _VARIABLE = re.compile(r"\$([A-Za-z_]\w*|\{\w+\})")
 
 
@@ -46,8 +52,6 @@ def absolute(place: str) -> str:
         raise SettingError(
             f"{place}: a path of Windows; write the path under which this machine sees it, as /mnt/..."
         )
-    if place.lower().startswith(("s3//", "s3a//")):
-        raise SettingError(f"{place}: write {_s3_url(place.partition('//')[2])}")
     path = os.path.expanduser(place)
     if not os.path.exists(path):
         _check_new_path(place, path)
@@ -72,21 +76,33 @@ def has_credentials(url: str) -> bool:
 
 def _check_credentials(place: str) -> None:
     """Raise SettingError, without the secret, for a URL with a user name or a password."""
-    if has_credentials(place):
-        raise SettingError(
-            f"{place.partition('://')[0]}://...: holds credentials, which logs would show; take them out, and set "
-            "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"
-        )
+    scheme, colon, rest = place.partition(":")
+    is_url = "://" in place or (colon and scheme.lower() in URL_SCHEMES)
+    if not is_url or not has_credentials(place):
+        return
+    if scheme.lower() in AZURE_SCHEMES and ":" not in rest.partition("@")[0]:
+        return  # the container stands before the account
+    if scheme.lower() in FOREIGN_SCHEMES:
+        raise SettingError(f"{scheme}://...: neither a local path nor an s3:// URL; use one of them")
+    raise SettingError(
+        f"{scheme}://...: holds credentials, which logs would show; take them out, and set AWS_ACCESS_KEY_ID and "
+        "AWS_SECRET_ACCESS_KEY"
+    )
 
 
 def _check_new_path(place: str, path: str) -> None:
     """Raise SettingError for a local path that is hardly meant as it is written."""
-    _check_characters(_missing_part(path))
+    missing = _missing_part(path)
+    _check_characters(missing)
+    if found := _S3_MISTYPED.fullmatch(place) or _S3_BEHIND.fullmatch(missing):
+        raise SettingError(f"{place}: write {_s3_url(found['rest'])}")
+    if "://" in missing or "::" in missing or place.startswith("arn:"):
+        raise SettingError(f"{place}: neither a local path nor an s3:// URL; use one of them")
     if path.startswith("~"):
         raise SettingError(
             f"{place}: this machine has no user {place[1:].partition('/')[0]!r}; write the whole path"
         )
-    if re.match(r"[\w.@-]+:/", place):
+    if re.match(r"[\w.@-]+:/|[\w.-]+@[\w.-]+:", place):
         raise SettingError(f"{place}: a folder of another machine; write the path under which this machine sees it")
 
 
@@ -124,6 +140,10 @@ def _s3_place(place: str, scheme: str, rest: str) -> str:
     bucket, *folders = rest.strip("/").split("/")
     if not rest.startswith("//") or not all(folders):
         raise SettingError(f"{place}: write {_s3_url(rest)}")
+    if bucket.startswith("arn:"):
+        raise SettingError(f"{place}: write {_s3_url(rest.rpartition(':')[2])}")
+    if found := re.search(r"[*?]", rest):
+        raise SettingError(f"{place}: {found[0]} stands for nothing in a URL; name the folder that holds the files")
     if " " in bucket:
         raise SettingError(f"{place}: the name of a bucket holds no space; write s3://BUCKET/FOLDER")
     if {".", ".."} & {bucket, *folders}:

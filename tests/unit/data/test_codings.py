@@ -63,6 +63,29 @@ def test_value_between_or_beyond_codes_is_unknown(value: float, said: str) -> No
         BRATS_2018.decode(np.array([0, value, 4]))
 
 
+@pytest.mark.parametrize(
+    ("values", "said"),
+    [
+        ([0, 1, 1.5, 4], "1 of its values lies between whole numbers, so it looks interpolated: resample"),
+        ([0, 1.2, 1.5, 4], "2 of its values lie between whole numbers, so it looks interpolated: resample"),
+        ([0, 0.2, 0.31, 0.999], "all of its values lie between 0 and 1, so it looks like probabilities: write the"),
+        ([0, 0.93, 0.93, 1], "all of its values lie between 0 and 1, so it looks like probabilities: write the"),
+        ([0, 85, 170, 255], "0, 85, 170 and 255 look like 0 to 3 scaled to the greys of an image: write the codes"),
+        ([0, 85, 255, 85], "0, 85, 170 and 255 look like 0 to 3 scaled to the greys of an image: write the codes"),
+        ([0, 255, 255, 0], "0 and 255 alone look like one region saved as an image: write the codes of tissues"),
+    ],
+)
+def test_values_that_tell_what_a_file_is_are_called_so(values: list[float], said: str) -> None:
+    with pytest.raises(UnknownLabelError) as caught:
+        BRATS_2018.decode(np.array(values))
+    assert f"defines [0, 1, 2, 4]; {said}" in str(caught.value)
+
+
+def test_white_beside_codes_of_tissues_is_only_unknown() -> None:
+    with pytest.raises(UnknownLabelError, match=r"unknown label 255 in 1 voxels; .* defines \[0, 1, 2, 4\]$"):
+        BRATS_2018.decode(np.array([0, 1, 2, 255], np.uint8))
+
+
 def test_et_of_2020_is_unknown_in_2023_with_an_explanation() -> None:
     with pytest.raises(UnknownLabelError, match=r"4 is ET in the editions up to 2021, and the resection cavity"):
         BRATS_2023.decode(np.array([0, 1, 4], np.uint8))

@@ -5,7 +5,7 @@ import pytest
 
 from brats.data.codings import CODINGS
 from brats.data.prediction_coding import NNUNET, RAW, parse_prediction_coding
-from brats.errors import ConfigError
+from brats.errors import ConfigError, UnknownLabelError
 from brats.labels import ED, ET, NCR
 
 
@@ -51,8 +51,8 @@ def test_several_codes_may_be_one_tissue_or_background() -> None:
         ("1=", "unknown tissue in '1='"),
         ("1=ED,1=NCR", "names code 1 twice, in '1=ED,1=NCR'"),
         ("0=ED", "code 0 is the background, not ED"),
-        ("255=ED", "the code in '255=ED' must be a whole number from 0 to 254"),
-        ("-1=ED", "the code in '-1=ED' must be a whole number from 0 to 254"),
+        ("256=ED", "the code in '256=ED' must be a whole number from 0 to 255"),
+        ("-1=ED", "the code in '-1=ED' must be a whole number from 0 to 255"),
         ("1.5=ED", "the code in '1.5=ED' must be a whole number"),
         ("=ED", "the code in '=ED' must be a whole number"),
         ("1=ED,2", "'2' is no pair of a code and a tissue, such as 1=ED"),
@@ -68,4 +68,13 @@ def test_wrong_value_is_one_line_that_names_the_option(text: str, message: str) 
 
 
 def test_raw_codes_are_left_as_they_are() -> None:
-    assert RAW.decode(np.array([0, 7, 254], np.int16)).tolist() == [0, 7, 254]
+    assert RAW.decode(np.array([0, 7, 255], np.int16)).tolist() == [0, 7, 255]
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.int16, np.float32])
+def test_greys_of_an_image_can_be_named_as_codes(dtype: type) -> None:
+    coding = parse_prediction_coding("85=NCR,170=ED,255=ET")
+    assert coding is not None
+    assert coding.decode(np.array([0, 85, 170, 255], dtype)).tolist() == [0, NCR, ED, ET]
+    with pytest.raises(UnknownLabelError, match="unknown label 300 in 2 voxels"):
+        coding.decode(np.array([0, 300, 300, 85], np.int16))

@@ -415,6 +415,42 @@ def test_a_flipped_affine_differs(tmp_path: Path) -> None:
         check_same_grid(flair, grid_of(flair), t1, grid_of(t1))
 
 
+@pytest.mark.parametrize(
+    ("affine", "what"),
+    [
+        (np.eye(4), "identity affine"),
+        (np.diag([-1, -1, 1, 1]), "identity affine"),
+        (np.diag([1, 1, 2, 1]), "an affine of voxel sizes alone"),
+        (None, "no affine in it"),
+    ],
+    ids=["identity", "identity of DICOM", "voxel sizes", "none"],
+)
+def test_a_lost_header_is_named_with_the_file_that_has_the_right_one(
+    tmp_path: Path, affine: Any, what: str
+) -> None:
+    assert agree(tmp_path, BRATS_AFFINE, affine).endswith(
+        f"; its header seems lost ({what}): copy the header of x_flair.nii"
+    )
+    assert agree(tmp_path, affine, BRATS_AFFINE).endswith(
+        f"; the header of x_flair.nii seems lost ({what}): copy the header of x_t1.nii"
+    )
+
+
+def test_a_lost_header_of_turned_axes_is_named_beside_the_shapes(tmp_path: Path) -> None:
+    turned = BRATS_AFFINE[:, [2, 0, 1, 3]]  # the first axis of the file runs upwards
+    flair, t1 = save(tmp_path / "x_flair.nii", VOXELS, turned), save(tmp_path / "x_t1.nii", affine=np.eye(4))
+    with pytest.raises(CaseError) as caught:
+        check_same_grid(flair, grid_of(flair), t1, grid_of(t1))
+    assert caught.value.reason == (
+        "shape (2, 3, 4), but x_flair.nii has (3, 4, 2); its header seems lost (identity affine): copy the header "
+        "of x_flair.nii"
+    )
+
+
+def test_two_files_that_both_lost_their_headers_are_not_told_to_copy_one(tmp_path: Path) -> None:
+    assert agree(tmp_path, np.eye(4), np.diag([9, 9, 9, 1])).endswith("; resample one to the other's grid")
+
+
 @pytest.mark.real
 def test_every_real_image_equals_what_nibabel_reads(real_data_dir: str) -> None:
     for case in find_cases(real_data_dir).cases:

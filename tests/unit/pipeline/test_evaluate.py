@@ -13,7 +13,7 @@ from brats.data.pairs import Pair, find_pairs
 from brats.data.prediction_coding import NNUNET, pairs_coding
 from brats.errors import CaseError, ConfigError
 from brats.labels import ED, ET, NCR
-from brats.pipeline.evaluate import score, stated_coding
+from brats.pipeline.evaluate import describe_codings, score, stated_coding
 from tests.support.synthetic import save
 
 LABELS = np.zeros((6, 5, 4), np.uint8)
@@ -68,7 +68,7 @@ def test_codes_of_an_earlier_edition_are_refused_with_its_name(tmp_path: Path) -
 
 def test_code_that_no_coding_has_is_refused_with_the_option(tmp_path: Path) -> None:
     codes = BRATS_2018.encode(LABELS)
-    codes[0, 0, 0] = 77
+    codes[0, 0, 0], codes[0, 0, 1] = 77, 78
     with pytest.raises(CaseError, match=r"unknown label 77 in 1 voxels; .*--prediction-coding states how"):
         score(pair_of(tmp_path, codes))
 
@@ -90,6 +90,31 @@ def test_damaged_prediction_is_refused_as_such(tmp_path: Path) -> None:
     Path(pair.prediction.path).write_bytes(b"damaged" * 200)
     with pytest.raises(CaseError, match="not a NIfTI file"):
         score(pair)
+
+
+def test_codes_of_an_image_are_refused_with_the_pairs_that_read_them(tmp_path: Path) -> None:
+    codes = (85 * BRATS_2023.encode(LABELS)).astype(np.uint8)
+    pair = pair_of(tmp_path, codes)
+    with pytest.raises(CaseError, match=r"greys of an image: .*; read as 85=NCR,170=ED,255=ET .* Dice of 1\.00;"):
+        score(pair)
+    assert [row["dice"] for row in score(pair, pairs_coding("85=NCR,170=ED,255=ET")).cases] == [1, 1, 1]
+
+
+def test_order_that_does_not_fit_is_not_advised(tmp_path: Path) -> None:
+    codes = np.zeros_like(LABELS)
+    codes[5, 4, 3] = 3
+    with pytest.raises(CaseError, match=r"unknown label 3 in 1 voxels; .*; --prediction-coding states how"):
+        score(pair_of(tmp_path, codes))
+
+
+def test_codings_of_references_and_predictions_are_one_line(tmp_path: Path) -> None:
+    pair = pair_of(tmp_path, BRATS_2018.encode(LABELS))
+    assert describe_codings([pair, pair], None) == (
+        "references in coding brats2018 of 2 cases; predictions as the reference of each"
+    )
+    assert describe_codings([pair], NNUNET) == (
+        "references in coding brats2018 of 1 case; predictions in --prediction-coding nnunet (1 ED, 2 NCR, 3 ET)"
+    )
 
 
 def test_value_of_the_option_is_checked() -> None:

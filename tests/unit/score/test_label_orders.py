@@ -5,7 +5,7 @@ import itertools
 import numpy as np
 import pytest
 
-from brats.data.codings import BRATS_2018, BRATS_2023
+from brats.data.codings import BRATS_2018, BRATS_2023, CODINGS
 from brats.data.prediction_coding import NNUNET, pairs_coding
 from brats.labels import ED, ET, NCR, TISSUES, Labels
 from brats.score.label_orders import CodeCounts, best_order, count_codes, defines, order_dice, order_warnings
@@ -135,6 +135,49 @@ def test_cases_of_two_editions_are_each_read_in_their_own_coding() -> None:
     counts = {"old": counts_of(BRATS_2018.encode(REFERENCE)), "new": counts_of(RIGHT)}
     codings = {"old": BRATS_2018, "new": BRATS_2023}
     assert order_warnings(counts, codings, codings) == []
+
+
+@pytest.mark.parametrize(
+    ("order", "option"),
+    [
+        ([0, 0, 1, 2], "1=ED,2=ET"),  # without NCR
+        ([0, 1, 0, 2], "1=NCR,2=ET"),
+        ([0, 3, 1, 2], "1=ED,2=ET,3=NCR"),
+    ],
+)
+def test_order_of_two_and_three_codes_is_the_one_they_were_written_in(order: list[int], option: str) -> None:
+    tissues = [label for label, code in enumerate(order) if code or not label]
+    reference = np.where(np.isin(REFERENCE, tissues), REFERENCE, 0).astype(np.uint8)
+    (warning,) = warnings_of({"a": counts_of(np.array(order, np.uint8)[reference], reference)})
+    assert "would score a mean Dice of 1.00" in warning
+    assert f"add --prediction-coding {option}," in warning
+
+
+def test_missing_core_does_not_hide_the_order_of_the_rest() -> None:
+    counts = {"a": counts_of(np.array([0, 0, 1, 2], np.uint8)[REFERENCE])}  # of 9 tumour voxels, 1 is NCR
+    (warning,) = warnings_of(counts)
+    # 1=ED,2=ET: WT 2 x 8 / 17, TC 2 x 3 / 7, ET 1. BRATS_2023: WT 2 x 8 / 17, TC 0 / 9, ET 0.
+    assert warning.startswith(
+        "read as 1=ED,2=ET (1 ED, 2 ET) these masks would score a mean Dice of 0.93, not 0.31;"
+    )
+
+
+def test_one_of_four_codes_may_be_the_background() -> None:
+    reference = np.concatenate([REFERENCE, np.zeros_like(REFERENCE)])
+    codes = np.array([0, 3, 1, 2], np.uint8)[reference]
+    codes[1] = 4
+    counts = {"a": counts_of(codes, reference)}
+    (warning,) = order_warnings(counts, {"a": CODINGS["brats2024-gli"]}, {"a": CODINGS["brats2024-gli"]})
+    assert warning.startswith("read as 1=ED,2=ET,3=NCR,4=BG (1 ED, 2 ET, 3 NCR, 4 BG) these masks would score")
+    assert "a mean Dice of 1.00" in warning
+
+
+def test_best_of_readings_that_all_fit_poorly_is_not_advised() -> None:
+    codes = np.array([1, 0, 1, 1, 2, 2, 2, 0, 0, 2], np.uint8).reshape(1, 2, 5)
+    counts = counts_of(codes)
+    # nnunet: WT 2 x 7 / 16, TC 2 x 1 / 8, ET 0, and 1=ED,2=ET at most TC 2 / 8: below GOOD_DICE.
+    assert warnings_of({"a": counts}) == []
+    assert best_order(counts) is None
 
 
 def test_best_order_of_a_case_is_the_one_that_fits_its_reference() -> None:

@@ -45,6 +45,9 @@ def home(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
         ("/data/~/x", "/data/~/x"),
         ("/data/price$", "/data/price$"),
         ("/data/fälle", "/data/fälle"),
+        ("/data/s3//b", "/data/s3/b"),
+        ("my-s3//b", "{home}/my-s3/b"),
+        ("run@2/x", "{home}/run@2/x"),
     ],
 )
 def test_a_place_is_taken_as_it_is_meant_and_then_stays(place: str, meant: str, home: Path) -> None:
@@ -65,6 +68,28 @@ def test_a_place_is_taken_as_it_is_meant_and_then_stays(place: str, meant: str, 
         ("s3://", "s3://: names no bucket; write s3://BUCKET/FOLDER"),
         ("s3:", "s3:: names no bucket; write s3://BUCKET/FOLDER"),
         ("s3:///x", "s3:///x: names no bucket; write s3://BUCKET/FOLDER"),
+        ("s3 ://b/x", "s3 ://b/x: write s3://b/x"),
+        ("s3;//b", "s3;//b: write s3://b"),
+        ("s3\uff1a//b/x", "s3\uff1a//b/x: write s3://b/x"),
+        ("/s3://b/x", "/s3://b/x: write s3://b/x"),
+        ("./s3://b/x", "./s3://b/x: write s3://b/x"),
+        ("simplecache::s3://b/x", "simplecache::s3://b/x: write s3://b/x"),
+        ("arn:aws:s3:::b/x", "arn:aws:s3:::b/x: write s3://b/x"),
+        ("s3://arn:aws:s3:::b/x", "s3://arn:aws:s3:::b/x: write s3://b/x"),
+        ("arn:aws:iam::1:x", "arn:aws:iam::1:x: neither a local path nor an s3:// URL; use one of them"),
+        ("blockcache::x", "blockcache::x: neither a local path nor an s3:// URL; use one of them"),
+        ("/data/hf://x", "/data/hf://x: neither a local path nor an s3:// URL; use one of them"),
+        (
+            "s3://b/x/*",
+            "s3://b/x/*: * stands for nothing in a URL; name the folder that holds the files",
+        ),
+        ("s3://b/x?y", "s3://b/x?y: ? stands for nothing in a URL; name the folder that holds the files"),
+        ("abfss://c@a/x", "abfss://c@a/x: neither a local path nor an s3:// URL; use one of them"),
+        (f"abfss://c:{SECRET}@a/x", "abfss://...: neither a local path nor an s3:// URL; use one of them"),
+        (
+            "me@server:x",
+            "me@server:x: a folder of another machine; write the path under which this machine sees it",
+        ),
         ("s3:// bucket/x", "s3:// bucket/x: the name of a bucket holds no space; write s3://BUCKET/FOLDER"),
         ("s3://bucket/a/../b", "s3://bucket/a/../b: S3 knows neither . nor ..; write the URL without them"),
         ("s3://bucket/x ", "'s3://bucket/x ': begins or ends with a space; remove it"),
@@ -117,7 +142,7 @@ def test_a_mistyped_place_is_one_line_and_nothing_is_written(place: str, said: s
     assert list(home.iterdir()) == []
 
 
-@pytest.mark.parametrize("name", ["cases ", "'cases'", "$cases", "a\\b", "host:/x"])
+@pytest.mark.parametrize("name", ["cases ", "'cases'", "$cases", "a\\b", "host:/x", "a::b"])
 def test_odd_names_of_folders_that_exist_are_taken(name: str, home: Path) -> None:
     os.makedirs(home / name)
     assert absolute(name) == str(home / name)
@@ -137,6 +162,8 @@ def test_a_folder_that_an_earlier_mistake_made_does_not_hide_the_mistake(place: 
         f"s3://KEYID:{SECRET}/abc@bucket/x",
         f"s3://KEYID:abc/{SECRET}@bucket/x",
         f"S3://KEYID:{SECRET}@bucket/x ",
+        f"s3:KEYID:{SECRET}@bucket/x",
+        f"x::s3://KEYID:{SECRET}@bucket/x",
         f"s3://KEYID:{SECRET}@bucket/x\n",
         f"https://KEYID:{SECRET}@store.example/bucket",
     ],
