@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from brats import storage
-from brats.errors import ConfigError, StorageError
+from brats.errors import ConfigError, SettingError, StorageError
 from brats.storage import FileInfo
 from tests.support.s3 import S3Server
 
@@ -265,8 +265,16 @@ def test_an_empty_folder_gives_an_empty_listing(tmp_path: Path) -> None:
 
 def test_a_file_is_not_a_folder_to_list(tmp_path: Path) -> None:
     (tmp_path / "x.bin").write_bytes(b"x")
-    with pytest.raises(FileNotFoundError):
+    with pytest.raises(SettingError, match=r"x\.bin: a file, not a folder; name a folder$"):
         storage.list_files(str(tmp_path / "x.bin"))
+
+
+def test_a_file_is_not_a_folder_to_write_to_and_stays(tmp_path: Path) -> None:
+    (tmp_path / "x.bin").write_bytes(b"x")
+    with pytest.raises(SettingError, match=r"x\.bin: a file, not a folder; name a folder$"):
+        storage.check_roundtrip(str(tmp_path / "x.bin"))
+    assert [path.name for path in tmp_path.iterdir()] == ["x.bin"]
+    assert (tmp_path / "x.bin").read_bytes() == b"x"
 
 
 def test_a_listing_follows_links_and_skips_dangling_ones(tmp_path: Path) -> None:
