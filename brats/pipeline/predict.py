@@ -11,6 +11,7 @@ from brats import storage
 from brats.cluster import attempts
 from brats.cluster.capacity import Machine, cluster_capacity
 from brats.cluster.datasets import from_cases, run_cases
+from brats.cluster.identify import identify
 from brats.cluster.owned import Ownership, owned
 from brats.cluster.per_case import CASE_MEMORY_BYTES, ray_step
 from brats.cluster.placement import Placement, place_workers
@@ -24,7 +25,6 @@ from brats.data.rejects import Reject, check_rejects
 from brats.data.sources import same_sources
 from brats.data.volume import nifti_bytes
 from brats.labels import Labels
-from brats.pipeline.identify import identify
 from brats.pipeline.predictor import Predictor
 from brats.saved_config import SavedConfig
 from brats.score import tables

@@ -9,6 +9,7 @@ from typing import Any
 from brats import storage
 from brats.cluster import attempts
 from brats.cluster.datasets import from_cases, run_cases
+from brats.cluster.identify import identify
 from brats.cluster.owned import Ownership, owned
 from brats.cluster.per_case import CASE_CPUS, CASE_MEMORY_BYTES, ray_step
 from brats.cluster.preflight import check_disk
@@ -33,7 +34,6 @@ from brats.data.slices import SliceFile, encode_case
 from brats.data.sources import from_rows, same_sources, source_hash, to_rows
 from brats.data.split import Assignment, LabelledCase, join_patients, split_patients
 from brats.errors import BratsError, ConfigError
-from brats.pipeline.identify import identify
 from brats.saved_config import SavedConfig
 
 

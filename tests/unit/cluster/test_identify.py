@@ -5,11 +5,11 @@ from pathlib import Path
 
 import pytest
 
+from brats.cluster import identify as module
+from brats.cluster.identify import identify, read_hashes
 from brats.data.cases import find_cases
 from brats.data.sources import Sources, same_sources
 from brats.errors import CaseError
-from brats.pipeline import identify as module
-from brats.pipeline.identify import identify, read_hashes
 
 
 def write(folder: Path, name: str, content: bytes) -> None:
