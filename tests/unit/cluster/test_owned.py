@@ -282,7 +282,7 @@ def test_one_that_was_faster_to_take_over_is_the_owner(out: str, monkeypatch: py
 
 def test_a_damaged_file_counts_as_an_owner_that_may_live(tmp_path: Path) -> None:
     storage.write_bytes(owner_path(str(tmp_path)), b"")
-    with owned(str(tmp_path), "prepare", Pace(beat_s=600, silence_s=0, poll_s=0.01)):
+    with owned(str(tmp_path), "prepare", Pace(beat_s=600, silence_s=0, ended_s=0, poll_s=0.01)):
         pass
 
 
