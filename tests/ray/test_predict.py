@@ -156,7 +156,7 @@ def test_replaced_scan_is_predicted_again_and_touched_ones_are_not(
     capsys.readouterr()
     run(bundle, data, out)
     said = capsys.readouterr().out
-    assert "reading 2 cases to compare them" in said
+    assert "reading the files of 2 cases" in said
     assert "made from other files than these, predicted again: case_1\n" in said
     assert "3 done before" in said
     after = {path: (path.stat().st_mtime_ns, path.read_bytes()) for path in (out / "masks").iterdir()}

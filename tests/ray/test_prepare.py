@@ -129,7 +129,7 @@ def test_corrected_file_of_the_same_size_is_prepared_again_and_touched_ones_are_
         touched.touch()
     capsys.readouterr()
     after = {row["case_id"]: row for row in run(data, out).cases}
-    assert "reading 2 cases to compare them" in (said := capsys.readouterr().out)
+    assert "reading the files of 2 cases" in (said := capsys.readouterr().out)
     assert "4 cases below" in said
     assert "3 done before, 1 changed since" in said
     assert after["case_1"]["n_voxels_ed"] == before["case_1"]["n_voxels_ncr"] > 0
