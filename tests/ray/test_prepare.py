@@ -140,7 +140,7 @@ def test_corrected_file_of_the_same_size_is_prepared_again_and_touched_ones_are_
     assert changed == {"case_1"}
     run(data, out)
     assert "4 done before\n" in (said := capsys.readouterr().out)
-    assert "to compare them" not in said
+    assert "reading the files of" not in said
 
 
 def test_dataset_that_was_moved_is_known_by_its_content_and_a_namesake_is_not(
