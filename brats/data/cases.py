@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from brats import storage
 from brats.config import MODALITIES
+from brats.console import some
 from brats.data.challenges import AUTO, choose_coding
 from brats.data.image_files import Image, find_images, list_files, names_below
 from brats.data.layouts import LAYOUTS, SEGMENTATION
@@ -17,7 +18,6 @@ from brats.errors import CaseError, ConfigError
 from brats.storage import FileInfo
 
 _KINDS = (*MODALITIES, SEGMENTATION)
-_N_NAMED = 3  # of the files that no rule takes, in the line about them
 
 CASE_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,199}")  # it becomes a file name
 
@@ -69,10 +69,9 @@ class FoundCases:
         """What the user should know of the folder, a line each."""
         if not self.unused:
             return list(self.mapping_notes)
-        n_files, n_more = len(self.unused), len(self.unused) - _N_NAMED
+        n_files = len(self.unused)
         files = f"{n_files} NIfTI files belong" if n_files > 1 else "1 NIfTI file belongs"
-        more = f" and {n_more} more" if n_more > 0 else ""
-        return [f"{files} to no case: {', '.join(self.unused[:_N_NAMED])}{more}", *self.mapping_notes]
+        return [f"{files} to no case: {some(self.unused)}", *self.mapping_notes]
 
 
 def find_cases(root: str, modalities: Sequence[str] = MODALITIES, coding: str = AUTO) -> FoundCases:

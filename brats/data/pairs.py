@@ -2,17 +2,16 @@
 
 import re
 from collections import defaultdict
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from brats import storage
+from brats.console import some
 from brats.data.cases import CaseFiles, find_cases
 from brats.data.challenges import AUTO
 from brats.data.rejects import Reject
 from brats.errors import BratsError, ConfigError
 from brats.storage import FileInfo
-
-SHOWN_NAMES = 3
 
 _MASK_NAME = re.compile(r"(.+)\.nii(\.gz)?", re.IGNORECASE)
 
@@ -23,10 +22,6 @@ class Pair:
 
     case: CaseFiles
     prediction: FileInfo
-
-    @property
-    def source_bytes(self) -> int:
-        return self.case.source_bytes([]) + self.prediction.size
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,7 +45,8 @@ class FoundPairs:
         """A line that counts and names what is unused, which hides a slip in a name; mostly none."""
         if not self.unused:
             return []
-        return [f"predictions named after no reference: {len(self.unused)} of {self.n_masks}, {shown(self.unused)}"]
+        names = some(file.name for file in self.unused)
+        return [f"predictions named after no reference: {len(self.unused)} of {self.n_masks}, {names}"]
 
 
 def find_pairs(predictions: str, references: str, coding: str = AUTO) -> FoundPairs:
@@ -77,10 +73,11 @@ def find_pairs(predictions: str, references: str, coding: str = AUTO) -> FoundPa
     pairs = [Pair(case=case, prediction=masks[name][0]) for name, case in labelled.items() if name in masks]
     n_masks = sum(map(len, masks.values()))
     if not pairs:
+        names = some(file.name for file in unused)
         raise ConfigError(
             f"{predictions}: none of its {n_masks} NIfTI files is named <case_id>.nii.gz after one of the "
             f"{len(labelled)} references in {references}"
-            + (f"; found {shown(unused)}, expected {min(labelled)}.nii.gz" if unused and labelled else "")
+            + (f"; found {names}, expected {min(labelled)}.nii.gz" if unused and labelled else "")
         )
     missing = [
         Reject(
@@ -96,12 +93,6 @@ def find_pairs(predictions: str, references: str, coding: str = AUTO) -> FoundPa
         unused=sorted(unused, key=lambda file: file.path),
         notes=found.notes(),
     )
-
-
-def shown(files: Collection[FileInfo]) -> str:
-    """The names of the first files, and that there are more."""
-    names = [file.name for file in files][:SHOWN_NAMES]
-    return ", ".join(names) + (", ..." if len(files) > SHOWN_NAMES else "")
 
 
 def _list_masks(root: str) -> tuple[dict[str, list[FileInfo]], Mapping[str, str]]:

@@ -24,6 +24,7 @@ from brats.labels import Labels
 from brats.storage import FileInfo
 
 Array = npt.NDArray[Any]
+Affine = tuple[tuple[float, ...], ...]
 Axes = tuple[tuple[int, int], ...]
 
 # How far two files of one case may lie apart, as a share of a voxel. Voxel sizes or directions that were rounded to
@@ -39,12 +40,12 @@ class Grid:
 
     shape: tuple[int, int, int]
     """In source axes."""
-    affine: tuple[tuple[float, ...], ...]
+    affine: Affine
     """4 x 4, source voxel indices to RAS+ mm."""
     header: dict[str, Any]
     """The NIfTI header fields of the geometry, repaired: pixdim, units, qform and sform with their codes."""
-    axes: Axes | None = None
-    """The orientation where it is stated, not left to be found from the affine.
+    axes: Axes
+    """The orientation as it was found where the file was read: for each source axis the RAS+ axis, and direction.
 
     At 45 degrees two axes are equally near, and rounding decides: another file or machine may find the other one.
     """
@@ -52,7 +53,7 @@ class Grid:
     @cached_property
     def orientation(self) -> Array:
         """(3, 2): for each source axis the RAS+ axis it runs along, and its direction, 1 or -1."""
-        return np.array(_find_axes(np.array(self.affine)) if self.axes is None else self.axes, np.float64)
+        return np.array(self.axes, np.float64)
 
     @cached_property
     def ras_affine(self) -> npt.NDArray[np.float64]:
@@ -88,6 +89,11 @@ class Grid:
         to_other = np.linalg.inv(other.ras_affine) @ np.array(self.affine)
         return replace(self, axes=_find_axes(to_other))
 
+    @classmethod
+    def of(cls, shape: tuple[int, int, int], affine: Affine, header: dict[str, Any]) -> "Grid":
+        """The grid of these, its axes those nearest to the affine."""
+        return cls(shape=shape, affine=affine, header=header, axes=_find_axes(np.array(affine)))
+
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
 
@@ -96,7 +102,7 @@ class Grid:
         """The inverse of `to_json`, exact also after a passage through JSON text."""
         x, y, z = value["shape"]
         affine = tuple(tuple(row) for row in value["affine"])
-        axes = value["axes"] and tuple((axis, direction) for axis, direction in value["axes"])
+        axes = tuple((axis, direction) for axis, direction in value["axes"])
         return cls(shape=(x, y, z), affine=affine, header=value["header"], axes=axes)
 
 
@@ -155,7 +161,7 @@ def read_volume(file: FileInfo, content: bytes | None = None) -> Volume:
     """
     raw, header = read_nifti(file, content)
     _check_values(file.path, raw, header)
-    grid = _grid(header)
+    grid = Grid.of(header.shape, header.affine, header.geometry)
     voxels = to_ras(raw.reshape(grid.shape, order="F"), grid)
     return Volume(voxels=voxels, slope=header.slope, inter=header.inter, grid=grid)
 
@@ -184,7 +190,7 @@ def read_segmentation(file: FileInfo, coding: str | Coding, content: bytes | Non
         labels = (CODINGS[coding] if isinstance(coding, str) else coding).decode(codes, _code_tolerance(header))
     except UnknownLabelError as error:
         raise CaseError(file.path, str(error)) from error
-    grid = _grid(header)
+    grid = Grid.of(header.shape, header.affine, header.geometry)
     labels = to_ras(labels.reshape(grid.shape, order="F"), grid)
     return Segmentation(labels=labels, grid=grid, n_rounded=count_rounded(codes))
 
@@ -245,11 +251,6 @@ def _default_affine(grid: Grid) -> str:
     if np.array_equal(np.abs(affine), np.eye(4)):
         return "identity affine"
     return "an affine of voxel sizes alone" if np.array_equal(affine, np.diag(affine.diagonal())) else ""
-
-
-def _grid(header: Header) -> Grid:
-    axes = _find_axes(np.array(header.affine))
-    return Grid(shape=header.shape, affine=header.affine, header=header.geometry, axes=axes)
 
 
 def _find_axes(affine: npt.NDArray[np.float64]) -> Axes:

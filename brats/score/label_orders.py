@@ -11,6 +11,7 @@ from statistics import fmean
 
 import numpy as np
 
+from brats.console import some
 from brats.data.codings import Coding
 from brats.data.prediction_coding import BACKGROUND, CASE, RAW, known_codings, pairs_coding
 from brats.labels import REGIONS, TISSUES, Labels
@@ -21,8 +22,6 @@ from brats.score.surface import bounding_box
 FAR_BETTER = 0.05  # in the mean over all cases
 FAR_BETTER_CASE = 0.1  # in one case, where models err more than in the mean
 GOOD_DICE = 0.7  # of the worst region, which a model that errs does not reach by another reading of its codes
-
-SHOWN_CASES = 3
 
 CodeCounts = Sequence[Sequence[int]]
 """A row for each code of a prediction, the lowest first: the code, then its voxels by label in the reference."""
@@ -114,10 +113,10 @@ def _warn_of_all(now: Scores, others: Sequence[tuple[Reading, Scores]]) -> str:
 
 def _warn_of_some(names: Sequence[str], now: Scores, reading: Reading, dice: Scores) -> str:
     there, here = (_mean_of(names, scores) for scores in (dice, now))
-    shown = ", ".join(names[:SHOWN_CASES]) + (", ..." if len(names) > SHOWN_CASES else "")
     return (
         f"read as {reading} {len(names)} of {len(now)} masks would score a mean Dice of {there:.2f}, not "
-        f"{here:.2f}: {shown}; if that is their order, score them apart with --prediction-coding {reading.option}"
+        f"{here:.2f}: {some(names)}; if that is their order, score them apart with --prediction-coding "
+        f"{reading.option}"
     )
 
 

@@ -28,7 +28,7 @@ def make_case(case_id: str = "a", modalities: Sequence[str] = MODALITIES) -> Cas
     labels[38:45, 33:40, 3:6] = ET
     labels[40:43, 35:38, 4] = NCR
     random = np.random.default_rng(0)
-    grid = Grid(shape=SHAPE, affine=LPS, header={})
+    grid = Grid.of(SHAPE, LPS, {})
     volumes = {
         name: Volume(
             voxels=np.where(brain, 100 + 50 * labels + random.integers(0, 40, SHAPE), 0).astype(np.int16),

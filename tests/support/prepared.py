@@ -99,7 +99,7 @@ def tiny_case(
     """
     random = np.random.default_rng(seed)
     labels = make_labels(random, SHAPE) if labels is None else labels
-    grid = Grid(shape=SHAPE, affine=tuple(tuple(row) for row in AFFINE.tolist()), header={})
+    grid = Grid.of(SHAPE, tuple(tuple(row) for row in AFFINE.tolist()), {})
     volumes: dict[str, Volume] = {}
     for name in MODALITIES:
         healthy, oedema, core = TISSUE_VALUES[name]

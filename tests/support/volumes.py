@@ -39,7 +39,7 @@ def grid_of(shape: tuple[int, ...], affine: Array | None = None) -> Grid:
     """The grid of a file of this shape, by default in RAS+ and of 1 mm voxels."""
     x, y, z = shape
     rows = (np.eye(4) if affine is None else affine).tolist()
-    return Grid(shape=(x, y, z), affine=tuple(tuple(row) for row in rows), header={"pixdim": [1.0, 0.1]})
+    return Grid.of((x, y, z), tuple(tuple(row) for row in rows), {"pixdim": [1.0, 0.1]})
 
 
 def oriented_grid(ras_shape: tuple[int, int, int], order: tuple[int, ...], flips: tuple[int, ...]) -> Grid:

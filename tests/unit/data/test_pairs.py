@@ -83,7 +83,7 @@ def test_names_of_many_unused_predictions_are_cut(root: Path) -> None:
     for name in ("a", "x1", "x2", "x3", "x4"):
         touch(root / "masks" / f"{name}.nii.gz")
     (line,) = find_pairs(str(root / "masks"), str(root / "cases")).warnings()
-    assert line == "predictions named after no reference: 4 of 5, x1.nii.gz, x2.nii.gz, x3.nii.gz, ..."
+    assert line == "predictions named after no reference: 4 of 5, x1.nii.gz, x2.nii.gz, x3.nii.gz and 1 more"
 
 
 def test_hidden_files_are_no_predictions(root: Path) -> None:
