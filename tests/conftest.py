@@ -82,6 +82,15 @@ def s3_bucket(s3_server: S3Server, monkeypatch: pytest.MonkeyPatch) -> str:
 
 
 @pytest.fixture
+def quick_retries(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Requests to S3 are soon made again, for ten seconds at most."""
+    from brats.storage import s3
+
+    monkeypatch.setattr(s3, "FIRST_WAIT_S", 0.01)
+    monkeypatch.setenv("BRATS_S3_PATIENCE_S", "10")
+
+
+@pytest.fixture
 def s3_proxy(s3_server: S3Server, s3_bucket: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[FaultyProxy]:
     """A proxy that plays faults before the S3 of `s3_bucket`; the environment points to it."""
     assert s3_bucket

@@ -13,7 +13,6 @@ from brats.errors import BratsError, ClusterError, StorageError
 NO_PROGRESS_CASES_S = 600.0  # one of cases, unless the job waits longer than this for machines
 NO_PROGRESS_TRAINING_S = 3600.0  # one of training batches: while the workers validate, none is taken
 
-
 OWN_ERROR = re.compile(r"^brats\.errors\.(\w+): (.+)$", re.M)  # in a traceback
 NO_MESSAGE = "no message"
 

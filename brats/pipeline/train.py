@@ -66,9 +66,8 @@ def train(config: TrainConfig) -> TrainedRun:
 
 def _train(config: TrainConfig, ownership: Ownership) -> TrainedRun:
     saved = SavedConfig.of("train", config)
-    saved.check(
-        config.out, values=storage.exists(split_path(config.out))
-    )  # a start that got nowhere claims nothing
+    # A start that got nowhere claims nothing.
+    saved.check(config.out, values=storage.exists(split_path(config.out)))
     if config.predict:
         check_free(test_dir(config.out))
         check_parts(test_dir(config.out))  # now, and not after hours of training

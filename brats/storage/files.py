@@ -18,8 +18,8 @@ from brats.errors import SettingError, StorageError, UnreachableError
 from brats.storage import s3
 from brats.storage.range_file import RangeFile
 
-# What a disk that fails, or one on another machine that does not answer, is reported as.
 UNFINISHED = ".partial-"  # how files that are being written are called
+# What a disk that fails, or one on another machine that does not answer, is reported as.
 UNREACHABLE = {errno.EIO, errno.ESTALE, errno.ETIMEDOUT, errno.ENOTCONN, errno.EHOSTDOWN, errno.EREMOTEIO}
 
 

@@ -1,20 +1,22 @@
 """A model bundle of an untrained network, for what predicts."""
 
+from dataclasses import replace
 from pathlib import Path
 
 from brats.model.bundle import ModelCard, save_bundle
 from tests.support.prepared import CONFIG, INPUTS, undecided_network
 
+MODEL_CARD = ModelCard(
+    encoder=CONFIG.encoder,
+    decoder_channels=CONFIG.decoder_channels,
+    inputs=INPUTS,
+    epoch=3,
+    val_dice=0.75,
+    trained_on={"case": {"patient_id": "p", "voxel_hash": "h"}},
+)
+
 
 def save_undecided_bundle(folder: Path) -> Path:
     """A bundle whose masks hold every label, so that nothing is trivially empty; returns its folder."""
-    card = ModelCard(
-        encoder=CONFIG.encoder,
-        decoder_channels=CONFIG.decoder_channels,
-        inputs=INPUTS,
-        epoch=1,
-        val_dice=0.5,
-        trained_on={},
-    )
-    save_bundle(str(folder), undecided_network().state_dict(), card)
+    save_bundle(str(folder), undecided_network().state_dict(), replace(MODEL_CARD, trained_on={}))
     return folder

@@ -25,10 +25,11 @@ from brats.model.bundle import CARD, WEIGHTS, ModelCard, load_bundle, read_card
 from brats.saved_config import SavedConfig
 from brats.score.parts import Part, part_path, read_parts, write_part
 from brats.score.tables import CASE_METRICS, NOTEBOOK, SLICES, score_rows
+from tests.support.bundles import MODEL_CARD
 from tests.support.fuzzing import Choices, choices, mutations
 from tests.support.mutated_documents import mutated_bytes, mutated_json, mutated_table, mutated_weights, outcome
 from tests.support.nifti_files import difference, mutated_file
-from tests.support.prepared import CONFIG, INPUTS, tiny_case
+from tests.support.prepared import CONFIG, tiny_case
 
 Check = Callable[[Choices], str]
 """Reads one mutated file; says what went wrong, "" where all is well."""
@@ -71,18 +72,8 @@ def name_mapping(folder: Path) -> Check:
     return check
 
 
-CARD_OF_A_MODEL = ModelCard(
-    encoder=CONFIG.encoder,
-    decoder_channels=CONFIG.decoder_channels,
-    inputs=INPUTS,
-    epoch=1,
-    val_dice=0.5,
-    trained_on={"a": {"patient_id": "p", "voxel_hash": "h"}},
-)
-
-
 def model_card(folder: Path) -> Check:
-    document = asdict(CARD_OF_A_MODEL)
+    document = asdict(MODEL_CARD)
 
     def check(choose: Choices) -> str:
         write(folder / CARD, mutated_json(document, choose))
@@ -104,7 +95,7 @@ def _valid_card(card: ModelCard) -> None:
 def weights(folder: Path) -> Check:
     network = nn.Linear(2, 3)
     content = safetensors.torch.save(network.state_dict())
-    write(folder / CARD, json.dumps(asdict(CARD_OF_A_MODEL)).encode())
+    write(folder / CARD, json.dumps(asdict(MODEL_CARD)).encode())
     unbuilt = mock.patch("brats.model.bundle.build_unet", return_value=network)
 
     def check(choose: Choices) -> str:

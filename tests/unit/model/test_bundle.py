@@ -17,18 +17,10 @@ from brats.data.batches import InputSpec
 from brats.errors import BundleError, CaseError, StorageError
 from brats.labels import Labels
 from brats.model.bundle import ModelCard, find_bundle, load_bundle, read_card, save_bundle
-from tests.support.prepared import CONFIG, INPUTS, MODALITIES, segmenter_of, tiny_case, undecided_network
+from tests.support.bundles import MODEL_CARD
+from tests.support.prepared import MODALITIES, segmenter_of, tiny_case, undecided_network
 
 pytestmark = pytest.mark.usefixtures("one_thread")
-
-CARD = ModelCard(
-    encoder=CONFIG.encoder,
-    decoder_channels=CONFIG.decoder_channels,
-    inputs=INPUTS,
-    epoch=3,
-    val_dice=0.75,
-    trained_on={"case": {"patient_id": "p", "voxel_hash": "h"}},
-)
 
 
 def network() -> nn.Module:
@@ -45,7 +37,7 @@ def predict(model: nn.Module, card: ModelCard) -> Labels:
 
 @pytest.fixture
 def bundle(tmp_path: Path) -> Path:
-    save_bundle(str(tmp_path), network().state_dict(), CARD)
+    save_bundle(str(tmp_path), network().state_dict(), MODEL_CARD)
     return tmp_path
 
 
@@ -66,7 +58,7 @@ def test_a_bundle_is_two_files(bundle: Path) -> None:
 
 def test_card_and_weights_come_back_as_they_were(bundle: Path) -> None:
     loaded, card = load_bundle(str(bundle))
-    assert card == CARD
+    assert card == MODEL_CARD
     expected = network().state_dict()
     assert list(loaded.state_dict()) == list(expected)
     assert all(torch.equal(tensor, expected[name]) for name, tensor in loaded.state_dict().items())
@@ -74,7 +66,7 @@ def test_card_and_weights_come_back_as_they_were(bundle: Path) -> None:
 
 
 def test_a_loaded_network_predicts_exactly_as_the_one_saved(bundle: Path) -> None:
-    before = predict(network(), CARD)
+    before = predict(network(), MODEL_CARD)
     assert before.any()
     np.testing.assert_array_equal(predict(*load_bundle(str(bundle))), before)
 
@@ -179,7 +171,7 @@ def as_format_1(bundle: Path) -> None:
 def test_a_card_of_format_1_is_read_with_its_modalities_and_divisor(bundle: Path) -> None:
     as_format_1(bundle)
     _, card = load_bundle(str(bundle))
-    assert card == dataclasses.replace(CARD, inputs=InputSpec(modalities=("t1ce", "flair"), divisor=64))
+    assert card == dataclasses.replace(MODEL_CARD, inputs=InputSpec(modalities=("t1ce", "flair"), divisor=64))
 
 
 def remove_from_card(bundle: Path, *names: str) -> None:
@@ -222,7 +214,7 @@ def test_a_missing_file_is_named(bundle: Path, name: str) -> None:
 
 
 def test_the_bundle_is_found_in_a_run_and_on_its_own(tmp_path: Path) -> None:
-    save_bundle(str(tmp_path / "run" / "model"), network().state_dict(), CARD)
+    save_bundle(str(tmp_path / "run" / "model"), network().state_dict(), MODEL_CARD)
     assert find_bundle(str(tmp_path / "run")) == find_bundle(str(tmp_path / "run" / "model"))
     with pytest.raises(BundleError, match=rf"^{tmp_path}: no model here"):
         find_bundle(str(tmp_path))
@@ -234,7 +226,7 @@ def test_a_bundle_half_written_is_no_bundle(bundle: Path, monkeypatch: pytest.Mo
 
     monkeypatch.setattr("brats.storage.write_bytes", full)
     with pytest.raises(StorageError, match="no space left"):
-        save_bundle(str(bundle), network().state_dict(), CARD)
+        save_bundle(str(bundle), network().state_dict(), MODEL_CARD)
     with pytest.raises(BundleError, match="no model here"):
         find_bundle(str(bundle))
 

@@ -15,15 +15,11 @@ from brats.storage import s3
 from brats.storage.places import has_credentials
 from tests.support.s3 import PAGE_KEYS, SECRET, FaultyProxy, S3Server
 
+pytestmark = pytest.mark.usefixtures("quick_retries")
+
 CONTENT = bytes(range(256)) * 40
 
 Play = Callable[[FaultyProxy], None]
-
-
-@pytest.fixture(autouse=True)
-def quick_retries(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(s3, "FIRST_WAIT_S", 0.01)
-    monkeypatch.setenv("BRATS_S3_PATIENCE_S", "10")
 
 
 @pytest.fixture

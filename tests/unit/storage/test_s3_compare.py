@@ -7,11 +7,7 @@ from brats.storage import s3
 from brats.storage.s3_compare import keeps_conditions, put_if, read_dated, remove_if
 from tests.support.s3 import FaultyProxy, S3Server
 
-
-@pytest.fixture(autouse=True)
-def quick_retries(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(s3, "FIRST_WAIT_S", 0.01)
-    monkeypatch.setenv("BRATS_S3_PATIENCE_S", "10")
+pytestmark = pytest.mark.usefixtures("quick_retries")
 
 
 @pytest.fixture
