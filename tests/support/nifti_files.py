@@ -18,6 +18,8 @@ import numpy as np
 import numpy.typing as npt
 from hypothesis import strategies as st
 from nibabel.eulerangles import euler2mat
+from nibabel.filebasedimages import ImageFileError
+from nibabel.spatialimages import HeaderDataError
 
 from brats.data.codings import BRATS_2018, INTERPOLATED
 from brats.data.nifti import read_nifti
@@ -136,6 +138,10 @@ def _mutate_field(choose: Choices, header: Any, field: str) -> None:
     header[field] = items.reshape(header[field].shape)
 
 
+NIBABEL_ERRORS = (ImageFileError, HeaderDataError, zlib.error, OSError, EOFError, ValueError, OverflowError)
+"""What nibabel raises for files that it does not read: it does not check everything itself."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Expected:
     """What nibabel makes of a file."""
@@ -156,7 +162,7 @@ def by_nibabel(path: Path) -> Expected | None:
             if len(shape) < 3 or set(shape[3:]) - {1} or image.dataobj.offset + _n_bytes(image) > 2**20:
                 return None  # as long a file as none of these is
             values = np.asanyarray(image.dataobj).reshape(shape[:3])
-        except Exception:  # of any kind, as nibabel does not check everything
+        except NIBABEL_ERRORS:
             return None
         return Expected(affine=image.affine, values=values) if values.dtype.kind in "iuf" else None
 
