@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from brats.config import EvaluateConfig, PredictConfig, PrepareConfig, ReportConfig, TrainConfig, option_name
+from brats.config import EvaluateConfig, PredictConfig, PrepareConfig, ReportConfig, TrainConfig
 from brats.errors import ConfigError
-from brats.presets import train_defaults
+from brats.fields import option_name
 
 JOBS = (PrepareConfig, TrainConfig, PredictConfig, EvaluateConfig, ReportConfig)
 
@@ -95,35 +95,6 @@ def test_a_mistyped_place_is_named_with_its_option(config_class: type, option: s
     with pytest.raises(ConfigError) as caught:
         build(config_class, **{option.removeprefix("--"): place})
     assert str(caught.value) in (f"{option}: {said}", f"{option} {said}")
-
-
-@pytest.mark.parametrize(("variable", "place"), [("BRATS_DATA", "s3:/b/x"), ("BRATS_STORAGE", "gs://b")])
-def test_a_mistyped_place_of_the_environment_is_named_with_its_variable(
-    variable: str, place: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv(variable, place)
-    with pytest.raises(ConfigError, match=f"^{variable}: {place}"):
-        build(
-            TrainConfig,
-            **{name: value for name, value in train_defaults("t1").items() if name in ("data", "out") and value},
-        )
-
-
-@pytest.mark.parametrize("variable", ["AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3"])
-@pytest.mark.parametrize(
-    "address", ["https://me:the-secret@store.example:9000/x", "http://the-secret@store", "me:the-secret@nonsense"]
-)
-def test_an_address_of_the_store_with_credentials_is_refused_without_showing_them(
-    variable: str, address: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv(variable, address)
-    with pytest.raises(ConfigError) as caught:
-        prepare_config(data="s3://bucket/x")
-    assert str(caught.value) == (
-        f"--data: {variable} contains a user name or a password, which S3 does not use and logs would show; take "
-        "it out, and set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"
-    )
-    prepare_config()  # nothing in S3: it matters to no one
 
 
 @pytest.mark.parametrize("job", [job for job in JOBS if job is not ReportConfig])

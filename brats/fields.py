@@ -1,0 +1,112 @@
+"""Fields of a configuration: what each shapes, and the limits of its values."""
+
+import dataclasses
+import os
+from dataclasses import dataclass, field
+from typing import Any
+
+from brats.errors import ConfigError
+
+
+@dataclass(frozen=True, kw_only=True)
+class Limits:
+    """Limits of the value of an option, or of each value where an option takes several.
+
+    n_values: how many values there must be; at least one unless stated
+    distinct: no value may be named twice
+    """
+
+    at_least: float | None = None
+    above: float | None = None
+    at_most: float | None = None
+    n_values: int | None = None
+    distinct: bool = False
+
+    def problem(self, value: Any) -> str:
+        """What is wrong with a value, worded to follow the name of its option; "" when nothing is."""
+        if isinstance(value, tuple):
+            problems = (self._count_problem(value), *(self._value_problem(each) for each in value))
+            return next(filter(None, problems), "")
+        return self._value_problem(value)
+
+    def _value_problem(self, value: Any) -> str:
+        low, high = self.at_least, self.at_most  # compared so that NaN fails
+        if self.above is not None and not value > self.above:
+            return f"must be above {self.above}, not {value}"
+        if (low is not None and not value >= low) or (high is not None and not value <= high):
+            return f"must be {f'at least {low}' if high is None else f'between {low} and {high}'}, not {value}"
+        return ""
+
+    def _count_problem(self, values: tuple[Any, ...]) -> str:
+        if self.n_values is not None and len(values) != self.n_values:
+            return f"needs {self.n_values} values, not {len(values)}"
+        if not values:
+            return "needs at least one value"
+        repeated = [value for value in values if values.count(value) > 1]
+        return f"names {repeated[0]} twice" if self.distinct and repeated else ""
+
+
+def result(default: Any, limits: Limits = Limits(), *, earlier: Any = None) -> Any:
+    """A field that shapes what a job produces.
+
+    earlier: what jobs did before there was this field, so that their outputs go on; None for a field of always
+    """
+    added_later = {} if earlier is None else {"earlier": earlier}
+    return field(default=default, metadata={"limits": limits, **added_later})
+
+
+def execution(default: Any, limits: Limits = Limits()) -> Any:
+    """A field that changes how a job runs but not what it produces."""
+    return field(default=default, metadata={"execution": True, "limits": limits})
+
+
+def per_case(default: Any) -> Any:
+    """A field that shapes cases one by one: a rerun with another value makes those again that it changes."""
+    return execution(default)
+
+
+def path(default: Any = dataclasses.MISSING) -> Any:
+    """A folder or s3:// prefix, which shapes no result; `check_options` makes it absolute."""
+    return field(default=default, metadata={"execution": True, "path": True})
+
+
+def option_name(name: str) -> str:
+    """The option that sets a field."""
+    return "--" + name.replace("_", "-")
+
+
+def check_options(config: Any) -> None:
+    """Make the paths of a configuration absolute, and check each field against the limits that it states.
+
+    Raises ConfigError, one line, for the first value that is outside.
+    """
+    for item in dataclasses.fields(config):
+        value = getattr(config, item.name)
+        if item.metadata.get("path") and value is not None:
+            checked = _checked_path(config, item.name, value)
+            object.__setattr__(config, item.name, checked)  # while a frozen object is made
+        limits = item.metadata.get("limits")
+        if limits and value is not None and (problem := limits.problem(value)):
+            raise ConfigError(f"{option_name(item.name)} {problem}")
+
+
+def _checked_path(config: Any, name: str, value: str) -> str:
+    """An absolute path or an s3:// URL. Raises ConfigError that names what sets it: an option or a variable."""
+    from brats.storage import absolute, check_endpoint, is_remote  # only now: --help needs none of what it loads
+
+    if not value.strip():
+        raise ConfigError(f"{option_name(name)} must not be empty")
+    try:
+        place = absolute(value)
+        if is_remote(place):
+            check_endpoint()
+    except ConfigError as error:
+        raise ConfigError(f"{_setter(config, name, value)}: {error}") from None
+    return place
+
+
+def _setter(config: Any, name: str, value: str) -> str:
+    """The environment variable that a path was taken from, as a training with its presets does, else its option."""
+    variable = {"data": "BRATS_DATA", "out": "BRATS_STORAGE"}.get(name, "")
+    taken = os.environ.get(variable) if hasattr(config, "preset") else None
+    return variable if taken and value.startswith(taken) else option_name(name)
