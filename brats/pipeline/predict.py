@@ -69,10 +69,10 @@ def _predict(config: PredictConfig, ownership: Ownership) -> Results:
     if todo:
         placement = place_workers(config.device, config.workers, cpu_workers=0, wait_minutes=config.wait_minutes)
         _predict_items(todo, config, card.inputs.modalities, placement)
+    ownership.check()
     for folder in (parts_dir(out), masks_dir(out), nifti_dir(out)):
         storage.remove_unfinished(folder)
     case_ids = {item.case_id for item in items}
-    ownership.check()
     results = write_results(out, case_ids, found_rejects, config=asdict(config))
     check_rejects(results, strict=config.strict)
     return results

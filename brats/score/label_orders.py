@@ -94,8 +94,8 @@ def order_warnings(
     whole = [(reading, dice) for reading, dice in others if len(dice) == len(now) and _fits(dice)]
     if whole and (warning := _warn_of_all(now, whole)):
         return [warning]
-    some = [(_far_better(dice, now, counts), reading, dice) for reading, dice in others]
-    names, reading, dice = max(some, key=lambda each: (len(each[0]), _mean_of(each[0], each[2])))
+    partly = [(_far_better(dice, now, counts), reading, dice) for reading, dice in others]
+    names, reading, dice = max(partly, key=lambda each: (len(each[0]), _mean_of(each[0], each[2])))
     return [_warn_of_some(names, now, reading, dice)] if names else []
 
 
