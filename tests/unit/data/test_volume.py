@@ -119,7 +119,7 @@ def test_nan_and_infinite_voxels_are_counted(tmp_path: Path) -> None:
     file = save(tmp_path / "x.nii.gz", voxels)
     with pytest.raises(CaseError) as caught:
         read_volume(file)
-    assert str(caught.value) == f"{file.path}: 2 NaN and 1 infinite voxels of 24"
+    assert str(caught.value) == f"{file.path}: 2 NaN and 1 infinite voxels of 24; set those that have no value to 0"
 
 
 @pytest.mark.parametrize("value", [np.inf, -np.inf, np.nan])
