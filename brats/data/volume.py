@@ -286,6 +286,8 @@ def _check_values(path: str, raw: Array, header: Header) -> None:
     low, high = raw.min().item(), raw.max().item()
     if not (math.isfinite(low) and math.isfinite(high)):  # one NaN voxel makes both NaN
         n_nan, n_infinite = np.count_nonzero(np.isnan(raw)), np.count_nonzero(np.isinf(raw))
-        raise CaseError(path, f"{n_nan} NaN and {n_infinite} infinite voxels of {raw.size}; set those that have no value to 0")
+        raise CaseError(
+            path, f"{n_nan} NaN and {n_infinite} infinite voxels of {raw.size}; set those that have no value to 0"
+        )
     if low == high and header.slope * low + header.inter == 0:
         raise CaseError(path, "every voxel is 0")
