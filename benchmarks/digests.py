@@ -31,7 +31,7 @@ NETWORK = [
     *["--encoder", "tu-test_resnet", "--decoder-channels", *["8"] * 5, "--epochs", "2", "--warmup-steps", "2"],
     *["--batch-size", "8", "--micro-batch-size", "4", "--precision", "fp32", "--device", "cpu", "--nifti"],
 ]
-MEASURED = {"slices_per_s", "data_wait_s", "train_s", "elapsed_s", "peak_memory_mb", "path"}
+MEASURED = {"slices_per_s", "data_wait_s", "train_s", "elapsed_s", "peak_memory_mb", "path", "sources"}
 
 
 def write_case(root: Path, number: int) -> None:
