@@ -1,30 +1,27 @@
-"""Augmentation of training slices: random flips.
+"""placeholder"""
 
-They are drawn for the whole global batch from (seed, epoch, step), so that a slice is flipped in the same way
-whichever rank trains on it, before and after a resume.
-
-Axes: `B` batch, `H W` slice axes.
-"""
-
-import numpy as np
-import numpy.typing as npt
-import torch
-from torch import Tensor
-
-FLIP_PROBABILITY = 0.5  # for each of the two axes
-
-Flips = npt.NDArray[np.bool_]
+import numpy as np, torch
 
 
-def draw_flips(n_slices: int, *, seed: int, epoch: int, step: int) -> Flips:
-    """Which slices of a global batch are flipped along H and along W: bool, (n_slices, 2)."""
-    random = np.random.default_rng([seed, epoch, step])
-    return random.random((n_slices, 2)) < FLIP_PROBABILITY
+def draw(slices, *, seed, epoch, n_channels, kind, occurrences=None):
+    out = []
+    for (c, r), o in zip(slices, occurrences or [0] * len(slices)):
+        g = np.random.default_rng([seed, epoch, sum(map(ord, c)), r, o])
+        out.append(g.random(2) < 0.5)
+    return np.array(out, np.float32).reshape(-1, 2)
 
 
-def flip(slices: Tensor, flips: Flips) -> Tensor:
-    """Flip slices (B, ..., H, W) along the axes that `flips` (B, 2) names; a new tensor."""
-    along_h, along_w = (torch.from_numpy(axis).to(slices.device) for axis in flips.T)
-    shape = (-1, *[1] * (slices.ndim - 1))
-    slices = torch.where(along_h.reshape(shape), slices.flip(-2), slices)
-    return torch.where(along_w.reshape(shape), slices.flip(-1), slices)
+def augment(images, labels, parameters, noise, kind):
+    if kind == "none":
+        return images, labels
+    h = parameters[:, 0] > 0
+    w = parameters[:, 1] > 0
+    images = torch.where(h[:, None, None, None], images.flip(-2), images)
+    images = torch.where(w[:, None, None, None], images.flip(-1), images)
+    labels = torch.where(h[:, None, None], labels.flip(-2), labels)
+    labels = torch.where(w[:, None, None], labels.flip(-1), labels)
+    return images, labels
+
+
+def noise_table(seed, device):
+    return torch.zeros(1, device=device)
