@@ -13,14 +13,16 @@ from torch import Tensor
 from brats.data.batches import InputSpec, SliceBatch, WorkerBatch, case_batches
 from brats.data.case import Case
 from brats.labels import Labels
-from brats.model.augment import draw_flips, flip
+from brats.model.augment import flip
+from brats.model.augment_draw import draw
 from brats.model.losses import region_targets
 
 
 def training_tensors(batch: WorkerBatch, seed: int, device: torch.device) -> tuple[Tensor, Tensor]:
     """Network input (B, C, H, W) and region targets (B, R, H, W) of a shard, augmented, on the device."""
-    flips = draw_flips(batch.n_global, seed=seed, epoch=batch.epoch, step=batch.step)
-    flips = flips[batch.first : batch.first + len(batch.labels)]
+    places = [(f"step {batch.step}", batch.first + position) for position in range(len(batch.labels))]
+    drawn = draw(places, seed=seed, epoch=batch.epoch, n_channels=batch.slices.images.shape[1], kind="flips")
+    flips = to_device(drawn, device)
     images = flip(to_device(batch.slices.images, device), flips)
     labels = flip(to_device(batch.labels, device), flips)
     return _normalised(batch.slices, images), region_targets(labels)
