@@ -19,10 +19,10 @@ Device = Literal["auto", "cpu", "cuda"]
 Precision = Literal["auto", "fp32", "bf16", "fp16"]
 LossName = Literal["bce-dice"]
 LOSS_CONVENTIONS: dict[LossName, str] = {"bce-dice": "binary cross-entropy plus soft Dice loss"}
+Augmentation = Literal["none", "flips", "full"]
 CodingName = Literal[
     "auto", "brats2018", "brats2023", "brats2023-ped", "brats2024-ped", "brats2024-gli", "brats2025-met"
 ]
-Augmentation = Literal["none", "flips", "full"]
 Feeding = Literal["auto", "resident", "streamed"]
 Preset = Literal["auto", "demo", "brats", "t1", "t1-t2-flair"]
 
@@ -113,12 +113,13 @@ class TrainConfig:
     """Largest gradient norm; longer gradients are scaled down."""
     tumour_free_ratio: float = result(0.25, Limits(at_least=0, at_most=100))
     """Tumour-free slices per slice with tumour in an epoch, sampled anew each epoch."""
+    augmentation: Augmentation = result("full", earlier="flips")
+    """How slices are changed at random in training: none, flips, or full (flips, rotation, scaling, shift, elastic
+    warp, then contrast, brightness, gamma, bias field, blur, resolution and noise of each modality)."""
     patience: int = result(10, Limits(at_least=1))
     """Epochs without a better validation Dice before training stops."""
     fold: int | None = result(None, Limits(at_least=0))
     """Validate on this cross-validation fold instead of the validation split."""
-    augmentation: Augmentation = result("full", earlier="flips")
-    """Changes of training slices."""
     feeding: Feeding = execution("auto")
     """Where training slices lie: resident (read once, kept in the memory of each worker's device) or streamed
     (read for every step); auto is resident where they fit. The batches are the same."""

@@ -18,7 +18,7 @@ from brats.data.batches import TrainingSet, WorkerBatch
 from brats.data.epoch import EpochShard
 from brats.data.pool import PoolLayout, TrainingVolume
 from brats.errors import BratsError, ConfigError
-from brats.model.augment import draw
+from brats.model.augment_draw import draw
 from brats.model.distributed import Worker
 from brats.model.memory import free_bytes
 from brats.model.pool import SlicePool, TooLargeError
