@@ -37,7 +37,13 @@ def test_line_of_an_epoch_has_loss_dice_speed_and_time_left(capsys: pytest.Captu
 
 def test_announcement_names_network_workers_and_work(capsys: pytest.CaptureFixture[str]) -> None:
     placement = Placement(workers=1, use_gpu=True, cpus=1, threads=0)
-    data = TrainingSet(prepared="", plan=plan_of_slices(40), inputs=InputSpec(modalities=("t1",)), size=(32, 32))
+    data = TrainingSet(
+        prepared="",
+        plan=plan_of_slices(40),
+        inputs=InputSpec(modalities=("t1",)),
+        size=(32, 32),
+        shapes=((40, 32, 32),),
+    )
     config = TrainConfig(out="run", modalities=("t1",))
     announce(TrainingTask(config=config, data=data, val_paths=[]), placement, 3)
     said = capsys.readouterr().out
@@ -53,7 +59,7 @@ def test_batches_smaller_than_the_number_of_workers_are_refused() -> None:
 def tiny_task(n: int, size: tuple[int, int], micro_batch_size: int = 8) -> TrainingTask:
     config = TrainConfig(out="run", encoder="tu-test_resnet", micro_batch_size=micro_batch_size)
     inputs = InputSpec(modalities=config.modalities)
-    data = TrainingSet(prepared="prepared", plan=plan_of_slices(n), inputs=inputs, size=size)
+    data = TrainingSet(prepared="prepared", plan=plan_of_slices(n), inputs=inputs, size=size, shapes=((n, *size),))
     return TrainingTask(config=config, data=data, val_paths=[])
 
 

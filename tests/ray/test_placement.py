@@ -8,7 +8,7 @@ from brats.cluster.placement import FEEDING_CPUS, is_reserved, place_workers, re
 from brats.data.batches import InputSpec, TrainingSet
 from brats.data.epoch import EpochPlan, TrainingCase
 from brats.errors import ConfigError
-from brats.pipeline.stream import rank_stream
+from brats.pipeline.stream import rank_stream, volume_stream
 
 pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("embedded_ray")]
 
@@ -20,9 +20,10 @@ def test_task_that_feeds_a_worker_takes_no_more_cpus_than_placement_leaves() -> 
         plan=EpochPlan(cases=(TrainingCase("a", (1, 1)),), seed=0, batch_size=2, tumour_free_ratio=0),
         inputs=InputSpec(modalities=("t1",)),
         size=(32, 32),
+        shapes=((2, 32, 32),),
     )
-    stream = rank_stream(data, 0, 1, epochs=range(1, 2))
-    assert stream._logical_plan.dag.ray_remote_args["num_cpus"] == FEEDING_CPUS
+    for stream in (rank_stream(data, 0, 1, epochs=range(1, 2)), volume_stream(data)):
+        assert stream._logical_plan.dag.ray_remote_args["num_cpus"] == FEEDING_CPUS
 
 
 def test_workers_and_the_tasks_that_feed_them_have_room_on_this_machine() -> None:

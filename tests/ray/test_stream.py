@@ -7,7 +7,7 @@ from brats.data.batches import TrainingSet, WorkerBatch
 from brats.data.dataset import slices_path
 from brats.data.epoch import EpochPlan, TrainingCase
 from brats.data.slices import SliceFile
-from brats.pipeline.stream import rank_stream, read_step, worker_batches
+from brats.pipeline.stream import rank_stream, read_step, volume_stream, worker_batches, worker_volumes
 from tests.support.prepared import INPUTS, MODALITIES, SIZE, tiny_case, write_prepared
 
 pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("embedded_ray")]
@@ -27,7 +27,8 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> TrainingSet:
         tumour_per_slice = (case.labels > 0).sum((1, 2)).tolist()
         training.append(TrainingCase(case.case_id, tuple(tumour_per_slice)))
     plan = EpochPlan(cases=tuple(training), seed=0, batch_size=8, tumour_free_ratio=0.25)
-    return TrainingSet(prepared=prepared, plan=plan, inputs=INPUTS, size=SIZE)
+    shapes = ((10, 40, 36),) * len(cases)
+    return TrainingSet(prepared=prepared, plan=plan, inputs=INPUTS, size=SIZE, shapes=shapes)
 
 
 def batches_of(data: TrainingSet, rank: int, world_size: int, *, n_done: int = 0) -> list[WorkerBatch]:
@@ -56,6 +57,19 @@ def test_streams_of_two_workers_together_are_the_plan_in_order(data: TrainingSet
             assert not labels[position, height:].any()
             for stored, streamed in zip(channels, images[position], strict=True):
                 np.testing.assert_array_equal(streamed[:height, :width], stored)
+
+
+def test_volumes_are_the_prepared_cases_each_of_them_once(data: TrainingSet) -> None:
+    volumes = {volume.case_id: volume for volume in worker_volumes(volume_stream(data))}
+    assert sorted(volumes) == sorted(case.case_id for case in data.plan.cases)
+    for case_id, volume in volumes.items():
+        case = SliceFile(slices_path(data.prepared, case_id)).read_case()
+        assert volume.images.dtype == np.int16
+        for image, name in zip(volume.images, MODALITIES, strict=True):
+            np.testing.assert_array_equal(image, case.images[name])
+        assert case.labels is not None
+        np.testing.assert_array_equal(volume.labels, case.labels)
+        assert volume.numbers[2].tolist() == [case.intensities[name].background for name in MODALITIES]
 
 
 def test_stream_after_a_finished_epoch_is_the_rest_of_the_whole(data: TrainingSet) -> None:

@@ -54,6 +54,7 @@ def findings(cluster: Machines, out: str) -> dict[str, Any]:
         plan=EpochPlan(cases=(TrainingCase("a", (1, 1)),), seed=0, batch_size=2, tumour_free_ratio=0),
         inputs=InputSpec(modalities=("t1",)),
         size=(32, 32),
+        shapes=((2, 32, 32),),
     )
     task = TrainingTask(config=TrainConfig(out=out, epochs=1), data=data, val_paths=())
     found["worker"] = make_trainer(task, both, 0, probe, {}, backend="gloo").fit().return_value

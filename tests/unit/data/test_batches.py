@@ -29,7 +29,7 @@ PLANNED = PlannedBatch(epoch=3, step=7, slices=(("a", 0), ("b", 1), ("a", 2)))
 
 def training_set(prepared: str, modalities: Sequence[str], size: tuple[int, int]) -> TrainingSet:
     inputs = InputSpec(modalities=tuple(modalities))
-    return TrainingSet(prepared=prepared, plan=EpochPlan.of(CONFIG, []), inputs=inputs, size=size)
+    return TrainingSet(prepared=prepared, plan=EpochPlan.of(CONFIG, []), inputs=inputs, size=size, shapes=())
 
 
 def read_rows(

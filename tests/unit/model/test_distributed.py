@@ -269,9 +269,12 @@ def test_uneven_shards_and_micro_batches_weigh_as_many_slices_as_they_have(
 def test_gradients_travel_in_16_bits_where_the_network_computes_in_them(findings: list[Findings]) -> None:
     exact, halved = findings[0]["even"], findings[0]["bf16"]
     assert halved["bytes"] * 2 == exact["bytes"]
-    vectors = [torch.cat([tensor.flatten() for tensor in found["gradients"].values()]) for found in (exact, halved)]
-    assert torch.nn.functional.cosine_similarity(*vectors, dim=0) > 0.99
-    assert torch.equal(vectors[1], torch.cat([g.flatten() for g in findings[1]["bf16"]["gradients"].values()]))
+    whole, rounded = (
+        torch.cat([tensor.flatten() for tensor in found["gradients"].values()]) for found in (exact, halved)
+    )
+    assert torch.nn.functional.cosine_similarity(whole, rounded, dim=0) > 0.99
+    other = findings[1]["bf16"]["gradients"]
+    assert torch.equal(rounded, torch.cat([tensor.flatten() for tensor in other.values()]))
 
 
 def test_every_worker_begins_with_the_weights_of_the_first(findings: list[Findings]) -> None:

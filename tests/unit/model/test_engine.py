@@ -91,7 +91,7 @@ def test_there_is_one_recording_for_each_number_of_slices_made_after_the_warm_up
 def test_a_step_that_cannot_be_recorded_is_said_and_taken_all_the_same(feed: ResidentFeed) -> None:
     said: list[str] = []
 
-    def refuse(work: Work, tensors: Mapping[str, Tensor]) -> Replayed:
+    def refuse(_work: Work, _tensors: Mapping[str, Tensor]) -> Replayed:
         raise RuntimeError("operation not permitted when stream is capturing\nand more")
 
     eager, refused = new_learner(), new_learner()

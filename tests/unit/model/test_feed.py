@@ -9,7 +9,7 @@ import torch
 
 from brats.config import TrainConfig
 from brats.data.batches import TrainingSet, WorkerBatch
-from brats.data.epoch import EpochShard
+from brats.data.epoch import EpochShard, PlannedBatch
 from brats.data.pool import TrainingVolume
 from brats.errors import BratsError, ConfigError
 from brats.model import feed as feed_module
@@ -164,7 +164,7 @@ def test_slices_are_streamed_where_that_is_asked_for(data: Data, monkeypatch: py
 def test_slices_that_are_to_be_resident_and_do_not_fit_are_refused(
     data: Data, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with pytest.raises(ConfigError, match="--feeding: 3 cases take .* use --feeding streamed"):
+    with pytest.raises(ConfigError, match=r"--feeding: 3 cases take .* use --feeding streamed"):
         choice(data, monkeypatch, allowed=0, feeding="resident")
 
 
@@ -175,8 +175,6 @@ def test_ranks_of_one_host_divide_its_memory_and_a_gpu_is_of_one_rank(monkeypatc
 
 
 def test_shard_of_an_epoch_counts_how_often_a_slice_came_before_on_any_rank() -> None:
-    from brats.data.epoch import PlannedBatch
-
     steps = [(("a", 1), ("a", 1), ("b", 0)), (("a", 1), ("b", 0))]
     batches = [PlannedBatch(3, number, slices) for number, slices in enumerate(steps)]
     first, second = (EpochShard.of(batches, rank, 2) for rank in (0, 1))
