@@ -24,6 +24,7 @@ from brats.data.batches import TrainingSet, WorkerBatch
 from brats.data.dataset import read_case_table, slices_path
 from brats.model.distributed import Worker
 from brats.model.precision import choose_precision
+from brats.model.schedule import Schedule
 from brats.model.training import fit
 
 History = list[dict[str, Any]]
@@ -94,7 +95,9 @@ def _worker(rank: int, job: Job, world_size: int, threads: int, meeting_point: s
         batches=iter(batches),
         val_paths=job.val_paths,
         run=job.config.out,
-        on_epoch=lambda _row: False,
+        on_epoch=lambda _history: None,
+        on_progress=lambda _progress: None,
+        ends_early=lambda: False,
     )
     if world_size > 1:
         torch.distributed.destroy_process_group()
@@ -106,6 +109,7 @@ def in_memory(job: Job, rank: int = 0, world_size: int = 1) -> Sequence[WorkerBa
 
 
 def _batches(job: Job, rank: int, world_size: int) -> Iterator[WorkerBatch]:
-    for epoch in range(1, job.config.epochs + 1):
+    n_steps = job.data.plan.steps_per_epoch
+    for epoch in Schedule.of(job.config, n_steps, []).epochs([], n_steps):
         for planned in job.data.plan.epoch(epoch):
             yield job.data.read_shard(planned, rank, world_size)

@@ -21,6 +21,7 @@ from brats.model.inference import Segmenter
 from brats.model.inputs import training_tensors
 from brats.model.losses import LOSSES, Loss
 from brats.model.precision import autocast
+from brats.model.sums import StepSums, SumsOnDevice
 from brats.model.unet import build_unet, freeze_unused
 
 
@@ -39,6 +40,7 @@ class Learner:
     optimiser: torch.optim.Optimizer
     scaler: torch.amp.GradScaler
     loss: Loss
+    sums: SumsOnDevice
 
     @classmethod
     def of(
@@ -74,6 +76,7 @@ class Learner:
             optimiser=optimiser,
             scaler=scaler,
             loss=LOSSES[config.loss],
+            sums=SumsOnDevice(worker.device),
         )
 
     def step(self, batch: WorkerBatch, learning_rate: float) -> tuple[Tensor, Tensor]:
@@ -86,6 +89,7 @@ class Learner:
         loss_sum = self.accumulate_gradients(batch)
         self.scaler.unscale_(self.optimiser)
         norm = nn.utils.clip_grad_norm_(self.model.parameters(), self.config.clip_norm)
+        self.sums.add_norm(norm)
         self.scaler.step(self.optimiser)
         self.scaler.update()
         self.optimiser.zero_grad(set_to_none=True)
@@ -111,7 +115,12 @@ class Learner:
                 weight = len(some_inputs) / batch.n_global * self.worker.world_size
                 self.scaler.scale(loss * weight).backward()
             loss_sum += loss.detach() * len(some_inputs)
+            self.sums.add_batch(logits.detach(), some_targets, loss.detach())
         return loss_sum
+
+    def read_sums(self) -> StepSums:
+        """Wait for the device; return the sums of this rank's steps since the last reading, and start anew."""
+        return self.sums.read()
 
     def _unsynchronised(self) -> AbstractContextManager[None]:
         """Inside, backward passes leave the gradients of this rank as they are: only the last all-reduces them."""

@@ -7,7 +7,6 @@ from typing import Any
 from brats.cluster.placement import Placement, is_reserved, release, reserve
 from brats.config import TrainConfig
 from brats.data.batches import TrainingSet
-from brats.model.history import HistoryRow
 from brats.pipeline.stream import stream_name, worker_batches
 
 
@@ -41,7 +40,7 @@ class MissingGpus:
 def train_worker(spec: dict[str, Any]) -> None:
     """The training loop that Ray Train runs in every worker.
 
-    spec: task, placement, and the queue that rank 0 puts the row of each finished epoch on
+    spec: task, placement, and the queue that rank 0 puts the history on after an epoch, and progress within one
     """
     import ray.train
     import ray.train.torch
@@ -65,13 +64,6 @@ def train_worker(spec: dict[str, Any]) -> None:
     )
     missing = MissingGpus(placement)
 
-    def on_epoch(row: HistoryRow) -> bool:
-        """Report the epoch; return whether to stop here, because more workers can join."""
-        if worker.rank:
-            return False
-        spec["queue"].put(row)
-        return missing.one_is_here()
-
     try:
         fit(
             task.config,
@@ -80,7 +72,9 @@ def train_worker(spec: dict[str, Any]) -> None:
             batches=worker_batches(ray.train.get_dataset_shard(stream_name(worker.rank))),
             val_paths=task.val_paths,
             run=task.config.out,
-            on_epoch=on_epoch,
+            on_epoch=spec["queue"].put,
+            on_progress=spec["queue"].put,
+            ends_early=lambda: worker.rank == 0 and missing.one_is_here(),  # more workers can join
         )
     finally:
         missing.release()

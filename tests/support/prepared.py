@@ -1,5 +1,6 @@
 """Tiny prepared cases, made in memory and written as `prepare` writes them, and a network and batches for them."""
 
+import itertools
 from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
@@ -23,6 +24,7 @@ from brats.model.distributed import Worker, parallel
 from brats.model.inference import Segmenter
 from brats.model.learner import Learner
 from brats.model.losses import LOSSES
+from brats.model.sums import SumsOnDevice
 from brats.model.unet import build_unet
 from brats.storage import FileInfo
 from tests.support.synthetic import AFFINE, TISSUE_VALUES, make_labels
@@ -83,6 +85,7 @@ def learner_of(
         optimiser=optimiser or torch.optim.SGD(network.parameters(), lr=123.0),  # every step sets its own
         scaler=scaler,
         loss=LOSSES[config.loss],
+        sums=SumsOnDevice(worker.device),
     )
 
 
@@ -156,7 +159,7 @@ def epochs(
     rank: int = 0,
     world_size: int = 1,
 ) -> Iterator[WorkerBatch]:
-    """One rank's batches of every epoch from `first` to the last."""
-    for epoch in range(first, config.epochs + 1):
+    """One rank's batches of every epoch from `first` to the last, if there is a last."""
+    for epoch in range(first, config.epochs + 1) if config.epochs else itertools.count(first):
         for planned in plan(paths, config, epoch):
             yield worker_batch(prepared, planned, rank, world_size)
