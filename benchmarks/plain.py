@@ -23,7 +23,9 @@ from brats.config import TrainConfig
 from brats.data.batches import TrainingSet, WorkerBatch
 from brats.data.dataset import read_case_table, slices_path
 from brats.model.distributed import Worker
+from brats.model.feed import StreamFeed
 from brats.model.precision import choose_precision
+from brats.model.schedule import Schedule
 from brats.model.training import fit
 
 History = list[dict[str, Any]]
@@ -86,15 +88,17 @@ def _worker(rank: int, job: Job, world_size: int, threads: int, meeting_point: s
         torch.distributed.init_process_group(backend, init_method=meeting_point, rank=rank, world_size=world_size)
     device = torch.device(job.device)
     precision = choose_precision(job.config.precision, device)
-    batches = in_memory(job, rank, world_size)
+    worker = Worker(rank=rank, world_size=world_size, device=device, precision=precision)
     fit(
         job.config,
-        Worker(rank=rank, world_size=world_size, device=device, precision=precision),
+        worker,
         data=job.data,
-        batches=iter(batches),
+        feed=StreamFeed(iter(in_memory(job, rank, world_size)), job.config, job.data, worker),
         val_paths=job.val_paths,
         run=job.config.out,
-        on_epoch=lambda _row: False,
+        on_epoch=lambda _history: None,
+        on_progress=lambda _progress: None,
+        ends_early=lambda: False,
     )
     if world_size > 1:
         torch.distributed.destroy_process_group()
@@ -106,6 +110,7 @@ def in_memory(job: Job, rank: int = 0, world_size: int = 1) -> Sequence[WorkerBa
 
 
 def _batches(job: Job, rank: int, world_size: int) -> Iterator[WorkerBatch]:
-    for epoch in range(1, job.config.epochs + 1):
+    n_steps = job.data.plan.steps_per_epoch
+    for epoch in Schedule.of(job.config, n_steps, []).epochs([], n_steps):
         for planned in job.data.plan.epoch(epoch):
             yield job.data.read_shard(planned, rank, world_size)

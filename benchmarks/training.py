@@ -120,6 +120,7 @@ def _monai_worker(job: Job, result: str) -> None:
     network, optimiser = _network(config)
     precision = choose_precision(config.precision, torch.device("cpu"))
     history = []
+    assert config.epochs is not None
     for epoch in range(1, config.epochs + 1):
         network.train()
         n_slices, started = 0, time.monotonic()

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Literal, get_args
 
 from brats.errors import ConfigError
-from brats.fields import Limits, check_options, execution, path, per_case, result
+from brats.fields import Limits, check_options, execution, option_name, path, per_case, result
 
 Modality = Literal["flair", "t1", "t1ce", "t2"]
 MODALITIES: tuple[Modality, ...] = get_args(Modality)
@@ -24,6 +24,7 @@ CodingName = Literal[
     "auto", "brats2018", "brats2023", "brats2023-ped", "brats2024-ped", "brats2024-gli", "brats2025-met"
 ]
 Feeding = Literal["auto", "resident", "streamed"]
+DEFAULT_EPOCHS = 30
 Preset = Literal["auto", "demo", "brats", "t1", "t1-t2-flair"]
 
 
@@ -97,8 +98,12 @@ class TrainConfig:
     """Channels of the decoder stages, deepest first."""
     loss: LossName = result("bce-dice", earlier="bce-dice")
     """What training minimises; bce-dice is binary cross entropy plus soft Dice."""
-    epochs: int = execution(30, Limits(at_least=1))
-    """Epochs in all; a finished run goes on when this is raised."""
+    epochs: int | None = execution(None, Limits(at_least=1), stands_for=DEFAULT_EPOCHS)
+    """Epochs in all, unless --steps or --minutes is given; a finished run goes on when this is raised."""
+    steps: int | None = execution(None, Limits(at_least=1))
+    """Optimiser steps in all, in place of --epochs."""
+    minutes: float | None = execution(None, Limits(at_least=0.01, at_most=100_000))
+    """Minutes to train in all, validation included, in place of --epochs; the test split is predicted after."""
     batch_size: int = result(16, Limits(at_least=1))
     """Slices per optimiser step over all workers; fewer workers accumulate gradients."""
     micro_batch_size: int | None = result(None, Limits(at_least=1))
@@ -146,6 +151,11 @@ class TrainConfig:
 
     def __post_init__(self) -> None:
         check_options(self)
+        given = [name for name in ("epochs", "steps", "minutes") if getattr(self, name) is not None]
+        if len(given) > 1:
+            raise ConfigError(f"{' and '.join(map(option_name, given))} exclude each other; give one of them")
+        if not given:
+            object.__setattr__(self, "epochs", DEFAULT_EPOCHS)  # while a frozen object is made
 
 
 @dataclass(frozen=True, kw_only=True)

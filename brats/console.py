@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterable
 
 PRINT_EVERY_S, REWRITE_EVERY_S = 10.0, 0.2
+LONG_S = 6000  # a time of 100 minutes or more is shown in hours
 LINE_WIDTH = 78  # a shorter line is padded, to cover what it rewrites
 
 
@@ -42,6 +43,15 @@ def duration(seconds: float) -> str:
     if whole < 3600:
         return f"{whole // 60}:{whole % 60:02d} min"
     return f"{whole // 3600}:{whole % 3600 // 60:02d} h"
+
+
+def share_of_time(seconds: float, total_s: float) -> str:
+    """Time passed of a total, both in its unit: `12:10 of 60:00 min`, `0:45 of 8:00 h`."""
+    if round(total_s) < LONG_S:
+        passed, total = (f"{round(each) // 60}:{round(each) % 60:02d}" for each in (seconds, total_s))
+        return f"{passed} of {total} min"
+    passed, total = (f"{round(each) // 3600}:{round(each) % 3600 // 60:02d}" for each in (seconds, total_s))
+    return f"{passed} of {total} h"
 
 
 def some(names: Iterable[str], at_most: int = 3) -> str:

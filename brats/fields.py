@@ -55,9 +55,12 @@ def result(default: Any, limits: Limits = Limits(), *, earlier: Any = None) -> A
     return field(default=default, metadata={"limits": limits, **added_later})
 
 
-def execution(default: Any, limits: Limits = Limits()) -> Any:
-    """A field that changes how a job runs but not what it produces."""
-    return field(default=default, metadata={"execution": True, "limits": limits})
+def execution(default: Any, limits: Limits = Limits(), *, stands_for: Any = None) -> Any:
+    """A field that changes how a job runs but not what it produces.
+
+    stands_for: the value that the help shows where the default is None
+    """
+    return field(default=default, metadata={"execution": True, "limits": limits, "stands_for": stands_for})
 
 
 def per_case(default: Any) -> Any:

@@ -52,6 +52,11 @@ class Option:
         return bool(self.field.metadata.get("path"))
 
     @property
+    def shown_default(self) -> Any:
+        """The default as the help shows it."""
+        return self.field.default if self.field.default is not None else self.field.metadata.get("stands_for")
+
+    @property
     def required(self) -> bool:
         return self.field.default is dataclasses.MISSING
 

@@ -60,17 +60,17 @@ def _values(config_class: type, options: Sequence[Option], arguments: Sequence[s
 
 def _defaults(config_class: type, given: Mapping[str, Any]) -> dict[str, Any]:
     """Defaults that are not those of the fields."""
-    return train_defaults(choose_preset(given)) if config_class is TrainConfig else {}
+    return train_defaults(choose_preset(given), given) if config_class is TrainConfig else {}
 
 
 def _shown_defaults(config_class: type, options: Sequence[Option], given: Mapping[str, Any]) -> dict[str, str]:
     """The defaults as the help shows them: those of the preset that is named, else of each that has its own."""
     if config_class is not TrainConfig or given.get("preset", "auto") != "auto":
         values = _defaults(config_class, given)
-        return {each.name: each.words(values.get(each.name, each.field.default)) for each in options}
-    paths = train_defaults("PRESET")
+        return {each.name: each.words(values.get(each.name, each.shown_default)) for each in options}
+    paths = train_defaults("PRESET", {})
     values = {"preset": "auto", "data": paths["data"], "out": paths["out"]}
-    shown = {each.name: [each.words(values.get(each.name, each.field.default))] for each in options}
+    shown = {each.name: [each.words(values.get(each.name, each.shown_default))] for each in options}
     for preset, settings in PRESETS.items():
         for each in options:
             if each.name in settings:

@@ -27,8 +27,13 @@ def choose_preset(given: Mapping[str, Any]) -> str:
     return "brats" if given.get("data") or os.environ.get("BRATS_DATA") else "demo"
 
 
-def train_defaults(preset: str) -> dict[str, Any]:
-    """The values of a preset and the paths that the environment names, by field of `TrainConfig`."""
+def train_defaults(preset: str, given: Mapping[str, Any]) -> dict[str, Any]:
+    """The values of a preset and the paths that the environment names, by field of `TrainConfig`.
+
+    given: options of the command line; --steps and --minutes take the place of the preset's epochs
+    """
+    bounded = any(given.get(name) is not None for name in ("steps", "minutes"))
+    settings = {name: value for name, value in PRESETS.get(preset, {}).items() if name != "epochs" or not bounded}
     root = os.environ.get("BRATS_STORAGE") or "runs"
     paths = {"data": os.environ.get("BRATS_DATA") or None, "out": os.path.join(root, preset)}
-    return {**PRESETS.get(preset, {}), **paths, "preset": preset}
+    return {**settings, **paths, "preset": preset}

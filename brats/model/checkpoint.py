@@ -1,5 +1,6 @@
 """Checkpoints: the state of a run after an epoch, read without unpickling; the last and the best are kept."""
 
+import dataclasses
 import io
 import pickle
 import re
@@ -26,7 +27,7 @@ DAMAGED = (
     OverflowError,
 )
 
-VERSION = 1  # of the form of a checkpoint; one without a version is of the first
+VERSION = 2  # of the form of a checkpoint; one without a version is of the first
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,10 +47,33 @@ class Checkpoint:
         epoch: int = self.history[-1]["epoch"]
         return epoch
 
+    def copied(self) -> "Checkpoint":
+        """A copy on the CPU, which further training leaves as it is."""
+        return dataclasses.replace(
+            self,
+            weights=_copied(self.weights),
+            optimiser=_copied(self.optimiser),
+            scaler=_copied(self.scaler),
+            history=list(self.history),
+        )
+
+
+def _copied(value: Any) -> Any:
+    """Nested dictionaries and lists of tensors and of values that do not change, copied to the CPU."""
+    if isinstance(value, Tensor):
+        return value.detach().to("cpu", copy=True)
+    if isinstance(value, dict):
+        return {key: _copied(item) for key, item in value.items()}
+    return [_copied(item) for item in value] if isinstance(value, list) else value
+
 
 def best_epoch(history: Sequence[HistoryRow]) -> int:
-    """The epoch with the highest mean validation Dice; the first of equals. Epochs count from 1."""
-    best: int = max(history, key=lambda row: (row["val_dice"], -row["epoch"]))["epoch"]
+    """The epoch with the highest mean validation Dice; the first of equals. Epochs count from 1.
+
+    Of those that were validated, which some epoch was.
+    """
+    validated = [row for row in history if row["val_dice"] is not None]
+    best: int = max(validated, key=lambda row: (row["val_dice"], -row["epoch"]))["epoch"]
     return best
 
 
@@ -92,7 +116,7 @@ def load_checkpoint(run: str, epoch: int | None = None) -> Checkpoint | None:
     path = checkpoint_path(run, epochs[-1] if epoch is None else epoch)
     try:
         content = _decode(storage.read_bytes(path))
-        version = content.pop("version", 1)
+        version = content.pop("version", 1 if "weights" in content else VERSION)  # else of another program
         if version == VERSION:
             return Checkpoint(**content)
     except DAMAGED as error:

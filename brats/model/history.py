@@ -21,15 +21,24 @@ def dice_column(region: str) -> str:
     return f"val_dice_{region.lower()}"
 
 
+def train_dice_column(region: str) -> str:
+    """The column with the Dice of a region on the slices trained on."""
+    return f"train_dice_{region.lower()}"
+
+
+VALIDATION_COLUMNS = ("val_loss", "val_dice", *map(dice_column, REGIONS), "val_accuracy")
+
 HISTORY = storage.TableKind(
     name="history",
     schema=pa.schema(
         [
             ("epoch", pa.int32()),
+            ("n_steps", pa.int64()),
             ("train_loss", pa.float64()),
-            ("val_loss", pa.float64()),
-            ("val_dice", pa.float64()),
-            *((dice_column(region), pa.float64()) for region in REGIONS),
+            ("train_dice", pa.float64()),
+            *((train_dice_column(region), pa.float64()) for region in REGIONS),
+            ("train_accuracy", pa.float64()),
+            *((name, pa.float64()) for name in VALIDATION_COLUMNS),
             ("learning_rate", pa.float64()),
             ("n_slices", pa.int64()),
             ("slices_per_s", pa.float64()),
@@ -40,11 +49,24 @@ HISTORY = storage.TableKind(
         ]
     ),
     conventions={
+        "n_steps": "optimiser steps; an epoch in which --steps or --minutes ends the run has fewer than the others",
         "train_loss": f"mean over the slices of the epoch of the loss in `config` ({LOSSES})",
-        "val_loss": "the same without augmentation; mean over validation cases, each taken as one batch",
+        "train_dice": f"mean of {', '.join(REGIONS)}",
+        ", ".join(map(train_dice_column, REGIONS)): "over all voxels of the augmented slices of the epoch, each as "
+        "it was predicted while the network trained; no voxel in either mask: 1",
+        "train_accuracy": "share of the voxels of these slices, padding and background included, that have the "
+        "right label",
+        ", ".join(VALIDATION_COLUMNS): "null in epochs that were not validated: short ones on a GPU",
+        "val_loss": "the loss without augmentation; mean over validation cases, each taken as one batch",
         "val_dice": f"mean of {', '.join(REGIONS)}",
         ", ".join(map(dice_column, REGIONS)): "mean over validation cases of the 3-D Dice inside the crop; "
         "both masks empty: 1",
+        "val_accuracy": "share of the voxels of the validation cases inside the crop, background included, that "
+        "have the right label",
+        "learning_rate": "of the last step of the epoch",
+        "train_s": "seconds from the first step to the end of the last",
+        "elapsed_s": "seconds of the whole epoch: of the steps and, where it was validated, of that and of handing "
+        "over its checkpoint",
         "data_wait_s": "seconds a worker waited for batches, mean over the workers",
         "peak_memory_mb": "MiB of the GPU (or of the process, on CPUs) of rank 0, the highest so far",
     },
@@ -57,8 +79,7 @@ def history_path(run: str) -> str:
 
 def write_history(run: str, history: Sequence[HistoryRow], config: dict[str, Any]) -> None:
     """Write the rows so far; the configuration goes into the metadata."""
-    rows = [{**row, "n_slices": int(row["n_slices"])} for row in history]
-    storage.write_table(history_path(run), HISTORY, HISTORY.table(rows), config=config)
+    storage.write_table(history_path(run), HISTORY, HISTORY.table(history), config=config)
 
 
 def read_history(run: str) -> pd.DataFrame:

@@ -1,14 +1,14 @@
 """The training loop of one rank: batches in, checkpoints and history out. It knows torch but not Ray.
 
-With more than one rank it runs under an initialised `torch.distributed` group, the same on every rank. Sums and
-counts are all-reduced, so every rank takes the same decisions.
+With more than one rank it runs under an initialised `torch.distributed` group, the same on every rank. Sums, counts
+and the clock of rank 0 are shared by all-reduce, so every rank takes the same decisions.
 """
 
 import math
 import resource
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass, replace
 
 import numpy as np
 import torch
@@ -16,20 +16,67 @@ import torch
 from brats.config import TrainConfig
 from brats.data.batches import TrainingSet
 from brats.errors import BratsError, DivergedError
-from brats.model.checkpoint import best_epoch, load_checkpoint, save_checkpoint
+from brats.model import schedule as schedules
+from brats.model.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from brats.model.distributed import Worker, all_reduce_sum, average_buffers
 from brats.model.engine import Engine
+from brats.model.epoch_figures import added, figures, from_values, to_values
 from brats.model.feed import Feed, StepInput
-from brats.model.history import HistoryRow, write_history
+from brats.model.graph import recordable
+from brats.model.history import VALIDATION_COLUMNS, HistoryRow, write_history
 from brats.model.learner import Learner
+from brats.model.schedule import Moment, Schedule, Spacing, finished, moment_of
+from brats.model.sums import StepSums
 from brats.model.validation import validate
+from brats.model.writer import CheckpointWriter
 
-CHECK_EVERY = 20  # steps between looks at the gradient norms; each look waits for the device
+PROGRESS_S = 20.0  # between reports from within an epoch
 SMALLEST_SCALE = 1.0  # of the fp16 loss, which starts at 65,536
 REMEDY = (
     "the last finished epoch is kept; go on from there with --precision fp32 or, where it was that already, start "
     "again with a lower --learning-rate and another --out"
 )
+
+
+@dataclass(frozen=True, kw_only=True)
+class EpochProgress:
+    """How far a run is within an epoch.
+
+    step:     done, of this epoch
+    run_step: done, of the whole run
+    """
+
+    epoch: int
+    step: int
+    run_step: int
+    slices_per_s: float
+    elapsed_s: float
+    left_s: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Start:
+    """What the epochs of one start of a run have in common, on one rank.
+
+    elapsed:     seconds of training by this rank's clock, those of earlier starts included
+    on_progress: called on rank 0
+    """
+
+    learner: Learner
+    engine: Engine
+    feed: Feed
+    data: TrainingSet
+    schedule: Schedule
+    elapsed: Callable[[], float]
+    on_progress: Callable[[EpochProgress], None]
+
+    @property
+    def worker(self) -> Worker:
+        return self.learner.worker
+
+    def shared_elapsed(self) -> float:
+        """Rank 0's clock, on every rank."""
+        return all_reduce_sum([0.0 if self.worker.rank else self.elapsed()], self.worker)[0]
 
 
 def fit(
@@ -40,110 +87,189 @@ def fit(
     feed: Feed,
     val_paths: Sequence[str],
     run: str,
-    on_epoch: Callable[[HistoryRow], bool],
+    on_epoch: Callable[[Sequence[HistoryRow]], None],
+    on_progress: Callable[[EpochProgress], None],
+    ends_early: Callable[[], bool],
     say: Callable[[str], None] = lambda _message: None,
+    spacing: Spacing | None = None,
+    clock: Callable[[], float] = time.monotonic,
 ) -> list[HistoryRow]:
-    """Train from the last checkpoint below `run`, or from the start, to the last epoch; return the history.
+    """Train from the last checkpoint below `run`, or from the start, to the end; return the history.
 
-    feed:      of this rank's slices
-    val_paths: prepared validation cases; every `world_size`-th is this rank's
-    on_epoch:  called on every rank after each epoch, when its checkpoint is written; training ends early, on every
-               rank, where one returns True
-    say:       told what was found out about the GPU
+    feed:        of this rank's slices, for the epochs of `Schedule.epochs`
+    val_paths:   prepared validation cases; every `world_size`-th is this rank's
+    on_epoch:    called by a thread of rank 0 with the history so far, when the checkpoint of its end is written
+    on_progress: called on rank 0, within an epoch that takes long
+    ends_early:  asked on every rank after each epoch; training ends there, on every rank, where one returns True
+    say:         told what was found out about the GPU
+    spacing:     which epochs are validated and saved; by default all of them on CPUs, spaced by time on a GPU
 
     Raises DivergedError, on every rank, when a loss or a gradient is not finite.
     """
     checkpoint = load_checkpoint(run)
     learner = Learner.of(config, data.inputs, worker, checkpoint)
-    engine = Engine(learner, feed, say=say)
     history = list(checkpoint.history) if checkpoint else []
-    while not finished(history, config):
-        started = time.monotonic()
-        epoch = len(history) + 1
-        trained = train_epoch(learner, engine, feed.epoch(epoch), epoch, data.plan.steps_per_epoch)
-        if trained["n_slices"] != data.plan.slices_per_epoch:
-            raise BratsError(
-                f"epoch {epoch}: {trained['n_slices']:.0f} slices came of {data.plan.slices_per_epoch} planned; "
-                "this is a bug"
-            )
-        average_buffers(learner.network, worker)
-        own_paths = val_paths[worker.rank :: worker.world_size]
-        validated = validate(learner.segmenter(), learner.loss, worker, own_paths)
-        row: HistoryRow = {"epoch": epoch, **trained, **validated, "elapsed_s": time.monotonic() - started}
-        history.append(row)
-        if worker.rank == 0:
-            write_history(run, history, asdict(config))
-            save_checkpoint(run, learner.checkpoint(history))
-        if any(all_reduce_sum([on_epoch(row)], worker)):
-            break
+    schedule = Schedule.of(config, data.plan.steps_per_epoch, history)
+    planned = schedule.epochs(history, data.plan.steps_per_epoch)
+    spacing = spacing or schedules.spacing_on(worker.device.type)
+    origin = clock() - moment_of(history).elapsed_s
+    start = Start(
+        learner=learner,
+        engine=Engine(learner, feed, say=say),
+        feed=feed,
+        data=data,
+        schedule=schedule,
+        elapsed=lambda: clock() - origin,
+        on_progress=on_progress,
+    )
+
+    def write(checkpoint: Checkpoint) -> None:
+        write_history(run, checkpoint.history, asdict(config))
+        save_checkpoint(run, checkpoint)
+        on_epoch(checkpoint.history)
+
+    with recordable(worker.device), CheckpointWriter(write) as writer:
+        stops = False
+        while not (stops or finished(history, config) or len(history) + 1 not in planned):
+            history.append(train_epoch(start, history))
+            average_buffers(learner.network, worker)
+            stops = any(all_reduce_sum([ends_early()], worker))
+            last = stops or finished(history, config) or len(history) + 1 not in planned
+            if last or spacing(schedules.trained_s(history), schedules.closing_s(history)):
+                history[-1] = close_epoch(start, writer, history, val_paths)
+        writer.wait()
     return history
 
 
-def finished(history: Sequence[HistoryRow], config: TrainConfig) -> bool:
-    """Whether all epochs are done or the validation Dice has not improved for `patience` epochs."""
-    if not history:
-        return False
-    return len(history) >= config.epochs or len(history) - best_epoch(history) >= config.patience
+def close_epoch(
+    start: Start, writer: CheckpointWriter, history: Sequence[HistoryRow], val_paths: Sequence[str]
+) -> HistoryRow:
+    """Validate after the last epoch of this history and have it saved; return its row."""
+    learner, worker = start.learner, start.worker
+    own_paths = val_paths[worker.rank :: worker.world_size]
+    validated = validate(learner.segmenter(), learner.loss, worker, own_paths)
+    state = None if worker.rank else learner.checkpoint(history).copied()
+    writer.wait()  # now, so that its time is that of this epoch
+    elapsed_s = start.shared_elapsed() - moment_of(history[:-1]).elapsed_s
+    row: HistoryRow = {**history[-1], **validated, "elapsed_s": elapsed_s}
+    if state:
+        writer.submit(replace(state, history=[*history[:-1], row]))
+    return row
 
 
-def learning_rate(config: TrainConfig, step: int, n_steps: int) -> float:
-    """Linear warm-up, then half a cosine that would reach 0 one step after the last; steps count from 0."""
-    warmup = min(config.warmup_steps, n_steps // 2)
-    if step < warmup:
-        return config.learning_rate * (step + 1) / warmup
-    progress = (step - warmup) / max(1, n_steps - warmup)
-    return config.learning_rate * 0.5 * (1 + math.cos(math.pi * progress))
+@dataclass(frozen=True, kw_only=True)
+class Stretch:
+    """The steps from one check point to the next.
 
-
-def train_epoch(
-    learner: Learner, engine: Engine, batches: Iterator[StepInput], epoch: int, n_steps: int
-) -> dict[str, float]:
-    """Run one epoch; return its figures. Sums are over all ranks; times and memory are this rank's.
-
-    Raises DivergedError, on every rank, when a loss or a gradient is not finite.
+    sums:          over all ranks
+    waited_s:      seconds that the ranks together waited for batches
+    learning_rate: of the last step
+    then:          the moment at its end
     """
-    config, worker = learner.config, learner.worker
-    seed_dropout(config.seed, epoch, worker.rank)
-    learner.network.train()
-    loss_sum, n_slices, waited, started = 0.0, 0, 0.0, time.monotonic()
-    rate = 0.0
-    for step in range(n_steps):
-        asked = time.monotonic()
-        batch = next(batches)
-        waited += time.monotonic() - asked
-        rate = learning_rate(config, (epoch - 1) * n_steps + step, config.epochs * n_steps)
-        engine.step(batch, rate)
-        if step % CHECK_EVERY == CHECK_EVERY - 1 or step + 1 == n_steps:
-            sums = engine.read_sums()
-            check_finite(sums.n_bad, learner.scaler, epoch, step)
-            loss_sum += sums.loss_sum
-            n_slices += sums.n_slices
-    seconds = time.monotonic() - started
-    total_loss, slices, wait = all_reduce_sum([loss_sum, n_slices, waited], worker)
-    if not math.isfinite(total_loss):
-        raise DivergedError(f"epoch {epoch}: the mean loss is {total_loss}; {REMEDY}")
+
+    sums: StepSums
+    waited_s: float
+    learning_rate: float
+    then: Moment
+
+
+def train_epoch(start: Start, history: Sequence[HistoryRow]) -> HistoryRow:
+    """Run the epoch after this history, or what of it the run has left; return its row, without validation.
+
+    Sums are over all ranks; memory is this rank's. Raises DivergedError, on every rank, when a loss or a gradient
+    is not finite, BratsError when other slices came than were planned.
+    """
+    worker, plan, epoch, began = start.worker, start.data.plan, len(history) + 1, moment_of(history)
+    seed_dropout(start.learner.config.seed, epoch, worker.rank)
+    start.learner.network.train()
+    stretches = run_stretches(start, history)
+    sums, now = added([each.sums for each in stretches]), stretches[-1].then
+    n_steps, train_s = now.step - began.step, now.elapsed_s - began.elapsed_s
+    if n_steps == plan.steps_per_epoch and sums.n_slices != plan.slices_per_epoch:
+        raise BratsError(
+            f"epoch {epoch}: {sums.n_slices} slices came of {plan.slices_per_epoch} planned; this is a bug"
+        )
+    if not math.isfinite(sums.loss_sum):
+        raise DivergedError(f"epoch {epoch}: the mean loss is {sums.loss_sum / sums.n_slices}; {REMEDY}")
     return {
-        "train_loss": total_loss / slices,
-        "learning_rate": rate,
-        "n_slices": slices,
-        "slices_per_s": slices / seconds,
-        "data_wait_s": wait / worker.world_size,
-        "train_s": seconds,
+        "epoch": epoch,
+        "n_steps": n_steps,
+        **figures(sums),
+        **dict.fromkeys(VALIDATION_COLUMNS),
+        "learning_rate": stretches[-1].learning_rate,
+        "n_slices": sums.n_slices,
+        "slices_per_s": rate_of(sums.n_slices, train_s),
+        "data_wait_s": sum(each.waited_s for each in stretches) / worker.world_size,
+        "train_s": train_s,
+        "elapsed_s": train_s,
         "peak_memory_mb": peak_memory_mb(worker.device),
     }
 
 
-def check_finite(n_bad: int, scaler: torch.amp.GradScaler, epoch: int, step: int) -> None:
-    """Look at how many of the last gradients, which are the same on every rank, were not finite.
+def run_stretches(start: Start, history: Sequence[HistoryRow]) -> list[Stretch]:
+    """Run the steps of the epoch after this history, check point by check point; at least one step."""
+    n_planned, reserve_s = start.data.plan.steps_per_epoch, schedules.closing_s(history)
+    began = moment = moment_of(history)
+    shown_s = began.elapsed_s
+    batches = start.feed.epoch(len(history) + 1)
+    stretches: list[Stretch] = []
+    done = 0
+    while n_steps := min(n_planned - done, start.schedule.steps_to_check(moment, reserve_s) or int(not done)):
+        stretches.append(run_stretch(start, batches, len(history) + 1, range(done, done + n_steps), moment))
+        moment, done = stretches[-1].then, done + n_steps
+        if moment.elapsed_s - shown_s >= PROGRESS_S and done < n_planned and not start.worker.rank:
+            shown_s = moment.elapsed_s
+            n_slices = sum(each.sums.n_slices for each in stretches)
+            start.on_progress(
+                EpochProgress(
+                    epoch=len(history) + 1,
+                    step=done,
+                    run_step=moment.step,
+                    slices_per_s=n_slices / (moment.elapsed_s - began.elapsed_s),
+                    elapsed_s=moment.elapsed_s,
+                    left_s=start.schedule.left_s(moment, schedules.overhead(history)),
+                )
+            )
+    return stretches
+
+
+def run_stretch(start: Start, batches: Iterator[StepInput], epoch: int, steps: range, moment: Moment) -> Stretch:
+    """Run these steps of an epoch, the first of which follows `moment`, then share sums and clock.
+
+    Raises DivergedError, on every rank, when a gradient is not finite.
+    """
+    learner, waited_s, rate = start.learner, 0.0, 0.0
+    for step in steps:
+        asked = time.monotonic()
+        batch = next(batches)
+        waited_s += time.monotonic() - asked
+        rate = start.schedule.learning_rate(moment.step + step - steps.start, moment)
+        start.engine.step(batch, rate)
+    own = to_values(start.engine.read_sums())
+    elapsed_s = 0.0 if start.worker.rank else start.elapsed()
+    *values, waited_s, elapsed_s = all_reduce_sum([*own, waited_s, elapsed_s], start.worker)
+    sums = from_values(values)
+    n_bad = round(sums.n_bad / start.worker.world_size)  # each rank counted the same gradients
+    check_finite(n_bad, len(steps), learner.scaler, epoch, steps[-1])
+    return Stretch(sums=sums, waited_s=waited_s, learning_rate=rate, then=moment.then(len(steps), elapsed_s))
+
+
+def check_finite(n_bad: int, n_steps: int, scaler: torch.amp.GradScaler, epoch: int, step: int) -> None:
+    """Raise DivergedError where gradients of the last steps are not finite and that is not for fp16 to bear.
 
     In fp16 a gradient that overflows is skipped and the loss scale halved, until it fits; only a scale that has
     shrunk to nothing means that no scale will do.
     """
     if n_bad and (not scaler.is_enabled() or scaler.get_scale() < SMALLEST_SCALE):
         raise DivergedError(
-            f"epoch {epoch}, step {step}: the loss is no longer finite ({n_bad} of the last gradients are not); "
-            f"{REMEDY}"
+            f"epoch {epoch}, step {step}: the loss is no longer finite ({n_bad} of the last {n_steps} gradients "
+            f"are not); {REMEDY}"
         )
+
+
+def rate_of(n_slices: int, seconds: float) -> float:
+    """Slices per second; 0 where no time passed."""
+    return n_slices / seconds if seconds else 0.0
 
 
 def seed_dropout(seed: int, epoch: int, rank: int) -> None:

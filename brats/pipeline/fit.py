@@ -20,15 +20,15 @@ from brats.cluster.placement import Placement, place_workers
 from brats.cluster.preflight import check_gpus, wait_for_lost_nodes
 from brats.cluster.relay import relayed
 from brats.config import TrainConfig
-from brats.console import duration, say
+from brats.console import say
 from brats.data.batches import DIVISOR, TrainingSet
 from brats.data.dataset import slices_path
 from brats.data.epoch import EpochPlan
 from brats.data.run_split import SplitRow
 from brats.errors import BratsError, ConfigError, StorageError, WorkersLostError
-from brats.labels import REGIONS
-from brats.model.history import HistoryRow, dice_column
+from brats.model.history import HistoryRow
 from brats.pipeline.stream import rank_stream, stream_name, volume_stream, volumes_name
+from brats.pipeline.training_lines import announce, show, show_done
 from brats.pipeline.worker import TrainingTask, train_worker
 
 AMPLE_PIXELS = (2 * DIVISOR) ** 2  # of a slice that any network takes: not tried out, which takes a while
@@ -36,12 +36,12 @@ REGROW_MINUTES = 1.0  # for the room of a machine that has joined to be given fr
 
 
 def fit_on_cluster(config: TrainConfig, prepared: str, split: Sequence[SplitRow]) -> list[HistoryRow]:
-    """Train until the last epoch; return the history. After a lost worker it goes on from the last checkpoint."""
-    from brats.model.training import finished
+    """Train to the end; return the history. After a lost worker it goes on from the last checkpoint."""
+    from brats.model.schedule import finished
 
     history = read_progress(config.out)
     if finished(history, config):
-        say("train", f"nothing to do: {len(history)} epochs are done")
+        show_done(config, history)
         return history
     val_paths = [slices_path(prepared, row["case_id"]) for row in split if row["split"] == "val"]
     task = TrainingTask(config=config, data=TrainingSet.of(config, prepared, split), val_paths=val_paths)
@@ -50,11 +50,11 @@ def fit_on_cluster(config: TrainConfig, prepared: str, split: Sequence[SplitRow]
     while True:
         check_batches(task.data.plan, placement.workers)
         check_slices(task, placement.workers)
-        announce(task, placement, len(history))
+        announce(task, placement, history)
         lost: WorkersLostError | None = None
         try:
             check_gpus(placement)
-            run_workers(task, placement, len(history))
+            run_workers(task, placement, history)
         except WorkersLostError as error:
             lost = error
         n_before, history = len(history), read_progress(config.out)
@@ -83,8 +83,8 @@ def read_progress(run: str) -> list[dict[str, Any]]:
     return checkpoint.history if checkpoint else []
 
 
-def run_workers(task: TrainingTask, placement: Placement, n_done: int) -> None:
-    """Train with these workers until the last epoch, or the end of an epoch at which missing ones can join.
+def run_workers(task: TrainingTask, placement: Placement, history: Sequence[HistoryRow]) -> None:
+    """Train with these workers to the end, or to that of an epoch at which missing ones can join.
 
     Raises WorkersLostError when another start may get further, else the reason why none would.
     """
@@ -92,8 +92,8 @@ def run_workers(task: TrainingTask, placement: Placement, n_done: int) -> None:
     from ray.train import TrainingFailedError
 
     try:
-        with relayed(functools.partial(show_news, task.config)) as queue:
-            trainer = make_trainer(task, placement, n_done, train_worker, {"queue": queue})
+        with relayed(functools.partial(show, task)) as queue:
+            trainer = make_trainer(task, placement, history, train_worker, {"queue": queue})
             in_thread(trainer.fit)
     except (TrainingFailedError, ray.exceptions.RayError) as error:
         raise judge(error) from error
@@ -112,13 +112,13 @@ def ray_folder(config: TrainConfig) -> str:
 def make_trainer(
     task: TrainingTask,
     placement: Placement,
-    n_done: int,
+    history: Sequence[HistoryRow],
     loop: Callable[[dict[str, Any]], Any],
     settings: Mapping[str, Any],
     *,
     backend: str | None = None,
 ) -> Any:
-    """A TorchTrainer that runs `loop` in every worker, with the batches that are left after `n_done` epochs.
+    """A TorchTrainer that runs `loop` in every worker, with the batches that are left after this history.
 
     loop, settings: other than those of `train_worker` in tests that look at where workers are placed
     backend:        of `torch.distributed`; None for NCCL on GPUs and gloo on CPUs
@@ -127,7 +127,10 @@ def make_trainer(
     from ray.train import DataConfig, FailureConfig, RunConfig, ScalingConfig
     from ray.train.torch import TorchConfig, TorchTrainer
 
-    epochs = range(n_done + 1, task.config.epochs + 1)
+    from brats.model.schedule import Schedule
+
+    n_steps = task.data.plan.steps_per_epoch
+    epochs = Schedule.of(task.config, n_steps, history).epochs(history, n_steps)
     return TorchTrainer(
         loop,
         train_loop_config={"task": task, "placement": placement, **settings},
@@ -199,34 +202,3 @@ def check_slices(task: TrainingTask, workers: int) -> None:
             f"on {n_slices} at a time ({problem}); use images of more than {DIVISOR} voxels along x or y, or give "
             "every worker two slices or more by --batch-size, --micro-batch-size and --workers"
         )
-
-
-def announce(task: TrainingTask, placement: Placement, n_done: int) -> None:
-    """Report what is about to be trained, on what."""
-    config, plan = task.config, task.data.plan
-    resumed = f", resuming after epoch {n_done}" if n_done else ""
-    say(
-        "train",
-        f"U-Net {config.encoder} on {', '.join(config.modalities)}; {placement}; {config.epochs} epochs of "
-        f"{plan.slices_per_epoch} slices in {plan.steps_per_epoch} steps{resumed}",
-    )
-
-
-def show_news(config: TrainConfig, news: dict[str, Any] | str) -> None:
-    """Show what a worker put on the queue: the row of an epoch, or a message."""
-    if isinstance(news, str):
-        say("train", news)
-    else:
-        show_epoch(config, news)
-
-
-def show_epoch(config: TrainConfig, row: dict[str, Any]) -> None:
-    """The line of one epoch."""
-    dice = " ".join(f"{region} {row[dice_column(region)]:.3f}" for region in REGIONS)
-    left = (config.epochs - row["epoch"]) * row["elapsed_s"]
-    say(
-        "train",
-        f"epoch {row['epoch']}/{config.epochs}  loss {row['train_loss']:.3f} val {row['val_loss']:.3f}  "
-        f"Dice {dice}  "
-        f"{row['slices_per_s']:.0f} slices/s  {duration(left)} left",
-    )

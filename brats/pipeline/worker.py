@@ -7,7 +7,6 @@ from typing import Any
 from brats.cluster.placement import Placement, is_reserved, release, reserve
 from brats.config import TrainConfig
 from brats.data.batches import TrainingSet
-from brats.model.history import HistoryRow
 from brats.pipeline.stream import stream_name, volumes_name, worker_batches, worker_volumes
 
 
@@ -41,7 +40,8 @@ class MissingGpus:
 def train_worker(spec: dict[str, Any]) -> None:
     """The training loop that Ray Train runs in every worker.
 
-    spec: task, placement, and the queue for messages and, from rank 0, for the row of each finished epoch
+    spec: task, placement, and the queue for messages and, from rank 0, for the history after an epoch and for
+          progress within one
     """
     import ray.train
     import ray.train.torch
@@ -65,10 +65,7 @@ def train_worker(spec: dict[str, Any]) -> None:
         precision=choose_precision(task.config.precision, device),
     )
     missing = MissingGpus(placement)
-
-    def tell(message: str) -> None:
-        spec["queue"].put(message)
-
+    tell = spec["queue"].put
     feed = choose_feed(
         task.config,
         task.data,
@@ -79,13 +76,6 @@ def train_worker(spec: dict[str, Any]) -> None:
         say=tell if worker.rank == 0 else lambda _message: None,
     )
 
-    def on_epoch(row: HistoryRow) -> bool:
-        """Report the epoch; return whether to stop here, because more workers can join."""
-        if worker.rank:
-            return False
-        spec["queue"].put(row)
-        return missing.one_is_here()
-
     try:
         fit(
             task.config,
@@ -94,8 +84,10 @@ def train_worker(spec: dict[str, Any]) -> None:
             feed=feed,
             val_paths=task.val_paths,
             run=task.config.out,
-            on_epoch=on_epoch,
+            on_epoch=tell,
+            on_progress=tell,
             say=tell,
+            ends_early=lambda: worker.rank == 0 and missing.one_is_here(),  # more workers can join
         )
     finally:
         missing.release()

@@ -1,53 +1,19 @@
-"""What is said of training on Ray; the training itself is tested in test_train."""
+"""What training on Ray refuses; the training itself is tested in test_train."""
 
 import pytest
 
-from brats.cluster.placement import Placement
 from brats.config import TrainConfig
 from brats.data.batches import InputSpec, TrainingSet
 from brats.data.epoch import EpochPlan, TrainingCase
 from brats.errors import ConfigError
-from brats.pipeline.fit import announce, check_batches, check_slices, show_epoch
+from brats.pipeline.fit import check_batches, check_slices
 from brats.pipeline.worker import TrainingTask
-
-ROW = {
-    "epoch": 2,
-    "train_loss": 0.51,
-    "val_loss": 0.62,
-    "val_dice_wt": 0.801,
-    "val_dice_tc": 0.7,
-    "val_dice_et": 0.65,
-    "slices_per_s": 24.4,
-    "elapsed_s": 30.0,
-}
 
 
 def plan_of_slices(n: int) -> EpochPlan:
     """The plan of one case with tumour in all of its slices, 16 a step."""
     case = TrainingCase("a", (1,) * n)
     return EpochPlan(cases=(case,), seed=0, batch_size=16, tumour_free_ratio=0)
-
-
-def test_line_of_an_epoch_has_loss_dice_speed_and_time_left(capsys: pytest.CaptureFixture[str]) -> None:
-    show_epoch(TrainConfig(out="run", epochs=5), ROW)
-    assert capsys.readouterr().out == (
-        "train    epoch 2/5  loss 0.510 val 0.620  Dice WT 0.801 TC 0.700 ET 0.650  24 slices/s  1:30 min left\n"
-    )
-
-
-def test_announcement_names_network_workers_and_work(capsys: pytest.CaptureFixture[str]) -> None:
-    placement = Placement(workers=1, use_gpu=True, cpus=1, threads=0)
-    data = TrainingSet(
-        prepared="",
-        plan=plan_of_slices(40),
-        inputs=InputSpec(modalities=("t1",)),
-        size=(32, 32),
-        shapes=((40, 32, 32),),
-    )
-    config = TrainConfig(out="run", modalities=("t1",))
-    announce(TrainingTask(config=config, data=data, val_paths=[]), placement, 3)
-    said = capsys.readouterr().out
-    assert "U-Net resnet34 on t1; 1 GPU worker; 30 epochs of 40 slices in 3 steps, resuming after epoch 3" in said
 
 
 def test_batches_smaller_than_the_number_of_workers_are_refused() -> None:

@@ -1,5 +1,6 @@
 """Tiny prepared cases, made in memory and written as `prepare` writes them, and a network and batches for them."""
 
+import itertools
 from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
@@ -157,8 +158,8 @@ def epochs(
     rank: int = 0,
     world_size: int = 1,
 ) -> Iterator[WorkerBatch]:
-    """One rank's batches of every epoch from `first` to the last."""
-    for epoch in range(first, config.epochs + 1):
+    """One rank's batches of every epoch from `first` to the last, if there is a last."""
+    for epoch in range(first, config.epochs + 1) if config.epochs else itertools.count(first):
         for planned in plan(paths, config, epoch):
             yield worker_batch(prepared, planned, rank, world_size)
 

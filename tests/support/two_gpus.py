@@ -57,7 +57,7 @@ def findings(cluster: Machines, out: str) -> dict[str, Any]:
         shapes=((2, 32, 32),),
     )
     task = TrainingTask(config=TrainConfig(out=out, epochs=1), data=data, val_paths=())
-    found["worker"] = make_trainer(task, both, 0, probe, {}, backend="gloo").fit().return_value
+    found["worker"] = make_trainer(task, both, [], probe, {}, backend="gloo").fit().return_value
 
     group = reserve([both.bundle] * 2)
     nodes = wait_for(lambda: is_reserved(group) and _nodes_of(group), "a place for two workers")
@@ -71,7 +71,7 @@ def findings(cluster: Machines, out: str) -> dict[str, Any]:
     with contextlib.redirect_stdout(said):
         rest = place_workers("auto", 2, cpu_workers=2, wait_minutes=30, lost=both)
     found["rest"], found["said_of_rest"] = dataclasses.asdict(rest), said.getvalue()
-    found["worker_left"] = make_trainer(task, rest, 0, probe, {}, backend="gloo").fit().return_value
+    found["worker_left"] = make_trainer(task, rest, [], probe, {}, backend="gloo").fit().return_value
     wait_for(lambda: _free_gpus() == 1, "the GPU to be given back")
     blocker = ray.remote(num_gpus=1, num_cpus=0)(_Holder).remote()
     ray.get(blocker.ready.remote())

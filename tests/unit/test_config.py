@@ -42,6 +42,12 @@ def build(config_class: Any, **values: Any) -> Any:
         (TrainConfig, {"modalities": ()}, "--modalities needs at least one value"),
         (TrainConfig, {"modalities": ("t2", "t1", "t2")}, "--modalities names t2 twice"),
         (TrainConfig, {"epochs": 0}, "--epochs must be at least 1, not 0"),
+        (TrainConfig, {"steps": 0}, "--steps must be at least 1, not 0"),
+        (TrainConfig, {"minutes": 0.0}, "--minutes must be between 0.01 and 100000, not 0.0"),
+        (TrainConfig, {"minutes": math.inf}, "--minutes must be between 0.01 and 100000, not inf"),
+        (TrainConfig, {"epochs": 1, "steps": 0}, "--steps must be at least 1, not 0"),
+        (TrainConfig, {"epochs": 1, "steps": 1}, "--epochs and --steps exclude each other; give one of them"),
+        (TrainConfig, {"steps": 1, "minutes": 1}, "--steps and --minutes exclude each other; give one of them"),
         (TrainConfig, {"batch_size": 0}, "--batch-size must be at least 1, not 0"),
         (TrainConfig, {"micro_batch_size": 0}, "--micro-batch-size must be at least 1, not 0"),
         (TrainConfig, {"patience": 0}, "--patience must be at least 1, not 0"),
@@ -135,3 +141,10 @@ def test_every_job_says_what_it_does_and_can_show_tracebacks(job: type) -> None:
     assert job.__doc__
     assert "(" not in job.__doc__.split("\n")[0]  # not the signature that dataclasses put in its place
     assert "debug" in {field.name for field in dataclasses.fields(job)}
+
+
+def test_a_training_is_bounded_by_epochs_unless_by_steps_or_minutes() -> None:
+    bounds = [{}, {"epochs": 2}, {"steps": 5}, {"minutes": 0.5}]
+    configs = [TrainConfig(out="run", **bound) for bound in bounds]  # type: ignore[arg-type]
+    found = [(config.epochs, config.steps, config.minutes) for config in configs]
+    assert found == [(30, None, None), (2, None, None), (None, 5, None), (None, None, 0.5)]

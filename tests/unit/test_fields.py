@@ -42,7 +42,7 @@ def test_a_mistyped_place_of_the_environment_is_named_with_its_variable(
 ) -> None:
     monkeypatch.setenv(variable, place)
     with pytest.raises(ConfigError, match=f"^{variable}: {place}"):
-        TrainConfig(**{name: value for name, value in train_defaults("t1").items() if value})
+        TrainConfig(**{name: value for name, value in train_defaults("t1", {}).items() if value})
 
 
 @pytest.mark.parametrize("variable", ["AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3"])

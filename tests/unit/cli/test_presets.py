@@ -48,7 +48,7 @@ def test_auto_is_the_demo_without_data_and_brats_with(monkeypatch: pytest.Monkey
 def test_paths_come_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("BRATS_DATA", "s3://bucket/cases")
     monkeypatch.setenv("BRATS_STORAGE", "s3://bucket/runs")
-    assert train_defaults("brats") == {
+    assert train_defaults("brats", {}) == {
         "data": "s3://bucket/cases",
         "out": "s3://bucket/runs/brats",
         "preset": "brats",
@@ -59,4 +59,11 @@ def test_empty_variables_count_as_none(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("BRATS_DATA", "")
     monkeypatch.setenv("BRATS_STORAGE", "")
     assert choose_preset({}) == "demo"
-    assert train_defaults("t1") == {"data": None, "out": "runs/t1", "preset": "t1", "modalities": ("t1",)}
+    assert train_defaults("t1", {}) == {"data": None, "out": "runs/t1", "preset": "t1", "modalities": ("t1",)}
+
+
+@pytest.mark.parametrize("given", [{"steps": 5}, {"minutes": 0.5}])
+def test_steps_and_minutes_take_the_place_of_the_epochs_of_a_preset(given: dict[str, float]) -> None:
+    settings = train_defaults("demo", given)
+    assert settings == {name: value for name, value in train_defaults("demo", {}).items() if name != "epochs"}
+    assert TrainConfig(**settings, **given).epochs is None  # type: ignore[arg-type]

@@ -33,7 +33,7 @@ def checkpoint(*dice: float) -> Checkpoint:
     weight.sum().backward()
     optimiser.step()
     return Checkpoint(
-        weights={"weight": WEIGHT},
+        weights={"weight": WEIGHT.clone()},
         optimiser=optimiser.state_dict(),
         scaler={"scale": 8.0},
         history=rows(*dice),
@@ -105,6 +105,11 @@ def test_the_best_epoch_is_the_first_of_the_highest(dice: list[float], best: int
     assert best_epoch(rows(*dice)) == best
 
 
+def test_an_epoch_that_was_not_validated_is_not_the_best() -> None:
+    history = [*rows(0.2, 0.1), {"epoch": 3, "val_dice": None}]
+    assert best_epoch(history) == 1
+
+
 def test_a_full_disk_leaves_the_checkpoint_before_and_no_half_file(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -154,21 +159,31 @@ def test_a_file_of_another_program_is_refused(tmp_path: Path) -> None:
         load_checkpoint(str(tmp_path))
 
 
-def test_a_checkpoint_of_before_they_had_versions_is_read(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("version", "named"), [({"version": 99}, 99), ({"version": 1}, 1), ({}, 1)])
+def test_a_checkpoint_of_another_version_is_refused_by_name(
+    tmp_path: Path, version: dict[str, int], named: int
+) -> None:
+    """One without a version is of before they had any."""
     path = saved(tmp_path, 0.5)
-    torch.save(checkpoint(0.5).__dict__, path)
-    loaded = load_checkpoint(str(tmp_path))
-    assert loaded is not None
-    assert torch.equal(loaded.weights["weight"], WEIGHT)
-
-
-def test_a_checkpoint_of_another_version_is_refused_by_name(tmp_path: Path) -> None:
-    path = saved(tmp_path, 0.5)
-    torch.save({"version": 99, **checkpoint(0.5).__dict__}, path)
+    torch.save({**version, **checkpoint(0.5).__dict__}, path)
     with pytest.raises(
-        StorageError, match=f"^{path}: a checkpoint of version 99, this program reads 1; use the version of"
+        StorageError, match=f"^{path}: a checkpoint of version {named}, this program reads 2; use the version of"
     ):
         load_checkpoint(str(tmp_path))
+
+
+def test_a_copy_stays_as_it_is_when_what_it_was_made_of_changes() -> None:
+    original = checkpoint(0.5)
+    copy = original.copied()
+    torch.testing.assert_close(copy.__dict__, original.__dict__, rtol=0, atol=0)
+    weight, moments = original.weights["weight"].clone(), original.optimiser["state"][0]
+    before = {name: value.clone() for name, value in moments.items()}
+    for tensor in (original.weights["weight"], *moments.values()):
+        tensor.add_(1)
+    original.history.append({"epoch": 2})
+    assert torch.equal(copy.weights["weight"], weight)
+    torch.testing.assert_close(copy.optimiser["state"][0], before, rtol=0, atol=0)
+    assert [row["epoch"] for row in copy.history] == [1]
 
 
 class Trap:

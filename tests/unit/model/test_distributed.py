@@ -8,7 +8,7 @@ import dataclasses
 import itertools
 import os
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -160,11 +160,15 @@ def runs(worker: Worker, prepared: str, train: list[str], val: list[str], folder
     def own(first: int = 1) -> Iterator[WorkerBatch]:
         return epochs(prepared, train, CONFIG, first=first, rank=worker.rank, world_size=2)
 
+    def without_end() -> Iterator[WorkerBatch]:
+        return epochs(prepared, train, dataclasses.replace(CONFIG, epochs=99), rank=worker.rank, world_size=2)
+
     def run(
         name: str,
         batches: Iterator[WorkerBatch] | None = None,
         config: TrainConfig = CONFIG,
         worker: Worker = worker,
+        **timing: Any,
     ) -> Any:
         done = max(saved_epochs(f"{folder}/{name}"), default=0)
         try:
@@ -175,7 +179,10 @@ def runs(worker: Worker, prepared: str, train: list[str], val: list[str], folder
                 feed=stream_feed(prepared, train, config, first=done + 1, worker=worker, batches=batches),
                 val_paths=val,
                 run=f"{folder}/{name}",
-                on_epoch=lambda _: False,
+                on_epoch=lambda _: None,
+                on_progress=lambda _: None,
+                ends_early=lambda: False,
+                **timing,
             )
         except BratsError as error:
             return f"{type(error).__name__}: {error}"
@@ -190,7 +197,21 @@ def runs(worker: Worker, prepared: str, train: list[str], val: list[str], folder
     }
     pytest.MonkeyPatch().setattr(learner, "build_unet", small_network)  # fp16 takes a CPU fifteen times as long
     exact = {"small": run("small")}
+    minutes = dataclasses.replace(CONFIG, epochs=None, minutes=0.5)
+    exact["minutes"] = run("minutes", without_end(), minutes, clock=disagreeing_clock(worker.rank))
+    steps = dataclasses.replace(CONFIG, epochs=None, steps=18)
+    exact["spaced"] = run("spaced", without_end(), steps, clock=disagreeing_clock(worker.rank), spacing=after_10_s)
     return found | exact | {"fp16": run("fp16", worker=dataclasses.replace(worker, precision="fp16"))}
+
+
+def disagreeing_clock(rank: int) -> Callable[[], float]:
+    """A clock that each reading of it moves on, on rank 0 by a second, on rank 1 by an hour."""
+    readings = itertools.count()
+    return lambda: next(readings) * (3600.0 if rank else 1.0)
+
+
+def after_10_s(trained_s: float, _cost_s: float) -> bool:
+    return trained_s >= 10
 
 
 def small_network(**options: Any) -> nn.Module:
@@ -369,6 +390,29 @@ def test_a_loss_that_is_not_finite_on_one_worker_stops_both_and_keeps_the_epoch_
     checkpoint = load_checkpoint(str(folder / "diverged"))
     assert checkpoint is not None
     assert all(torch.isfinite(tensor).all() for tensor in checkpoint.weights.values())
+
+
+@pytest.mark.parametrize("name", ["minutes", "spaced"])
+def test_rank_0_has_the_only_clock(findings: list[Findings], folder: Path, name: str) -> None:
+    """Its readings are a second apart. Rank 1, by its own clock, would be over at once."""
+    first, second = ([dict(row, peak_memory_mb=0) for row in found["run"][name]] for found in findings)
+    assert first == second
+    assert all(row["elapsed_s"] >= row["train_s"] for row in first)
+    assert read_history(str(folder / name))["epoch"].tolist() == [row["epoch"] for row in first]
+
+
+def test_two_workers_use_up_their_minutes(findings: list[Findings]) -> None:
+    history = findings[0]["run"]["minutes"]
+    assert 28 <= sum(row["elapsed_s"] for row in history) <= 30
+    assert len(history) > 2
+
+
+def test_two_workers_space_their_validations_alike(findings: list[Findings]) -> None:
+    history = findings[0]["run"]["spaced"]
+    assert sum(row["n_steps"] for row in history) == 18
+    validated = [row["val_dice"] is not None for row in history]
+    assert validated[-1]
+    assert not all(validated)
 
 
 def test_two_workers_train_in_fp16_with_a_scaled_loss(findings: list[Findings], folder: Path) -> None:

@@ -1,9 +1,10 @@
-"""The training loop: schedule, figures, resume, early stopping, divergence. Two workers are in test_distributed."""
+"""The training loop: figures, resume, early stopping, divergence. Its bounds and its clock are in
+test_training_bounds, two workers in test_distributed."""
 
 import dataclasses
 import itertools
 import math
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,79 +13,25 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from brats.config import Precision, TrainConfig
-from brats.data.batches import SliceBatch, WorkerBatch
+from brats.config import Precision
+from brats.data.batches import WorkerBatch
 from brats.errors import BratsError, DivergedError
+from brats.labels import REGIONS
 from brats.model import learner, training
 from brats.model.checkpoint import Checkpoint, load_checkpoint, save_checkpoint, saved_epochs
-from brats.model.history import HISTORY, HistoryRow, read_history
-from brats.model.training import check_finite, finished, fit, learning_rate
-from tests.support.prepared import (
-    ALONE,
-    CONFIG,
-    NO_SCALER,
-    epochs,
-    stream_feed,
-    tiny_case,
-    training_set,
-    write_prepared,
-)
+from brats.model.feed import StepInput, StreamFeed
+from brats.model.history import HISTORY, HistoryRow, read_history, train_dice_column
+from brats.model.schedule import step_rate
+from brats.model.training import check_finite
+from tests.support.prepared import CONFIG, NO_SCALER
+from tests.support.runs import Data, run_fit, weights_of, without_times, write_data
 
 pytestmark = pytest.mark.usefixtures("one_thread")
-
-TIMES = ("elapsed_s", "train_s", "slices_per_s", "data_wait_s", "peak_memory_mb")
-
-
-@dataclasses.dataclass(frozen=True)
-class Data:
-    prepared: str
-    train: list[str]
-    val: list[str]
-
-    def batches(self, config: TrainConfig, first: int = 1) -> Iterator[WorkerBatch]:
-        return epochs(self.prepared, self.train, config, first=first)
 
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> Data:
-    """Three cases to train on and one to validate on: 30 slices, 4 steps an epoch."""
-    prepared = str(tmp_path_factory.mktemp("prepared"))
-    train = write_prepared(prepared, [tiny_case(f"train{seed}", seed=seed) for seed in range(3)])
-    return Data(prepared, train, write_prepared(prepared, [tiny_case("val", seed=9)]))
-
-
-def run_fit(
-    data: Data,
-    run: Path,
-    config: TrainConfig = CONFIG,
-    *,
-    batches: Iterable[WorkerBatch] | None = None,
-    precision: Precision = "fp32",
-    on_epoch: Callable[[HistoryRow], bool] = lambda _: False,
-) -> list[HistoryRow]:
-    """Fit alone, from the batch after the last checkpoint."""
-    done = max(saved_epochs(str(run)), default=0)
-    return fit(
-        config,
-        dataclasses.replace(ALONE, precision=precision),
-        data=training_set(data.prepared, data.train, config),
-        feed=stream_feed(
-            data.prepared, data.train, config, first=done + 1, batches=None if batches is None else iter(batches)
-        ),
-        val_paths=data.val,
-        run=str(run),
-        on_epoch=on_epoch,
-    )
-
-
-def weights_of(run: Path) -> dict[str, Tensor]:
-    checkpoint = load_checkpoint(str(run))
-    assert checkpoint is not None
-    return checkpoint.weights
-
-
-def without_times(history: list[HistoryRow]) -> list[HistoryRow]:
-    return [{name: value for name, value in row.items() if name not in TIMES} for row in history]
+    return write_data(tmp_path_factory.mktemp("prepared"))
 
 
 def with_dropout(**options: Any) -> nn.Module:
@@ -92,31 +39,6 @@ def with_dropout(**options: Any) -> nn.Module:
     return nn.Sequential(
         nn.Conv2d(options["n_channels"], 8, 3, padding=1), nn.BatchNorm2d(8), nn.Dropout(0.5), nn.Conv2d(8, 3, 1)
     )
-
-
-# The schedule
-
-
-def test_the_learning_rate_warms_up_and_falls_along_a_cosine() -> None:
-    config = dataclasses.replace(CONFIG, learning_rate=2.0, warmup_steps=2)
-    rates = [learning_rate(config, step, 6) for step in range(6)]
-    half_of_45_degrees = 1 + math.sqrt(0.5)
-    assert rates == pytest.approx([1, 2, 2, half_of_45_degrees, 1, 2 - half_of_45_degrees])
-
-
-def test_without_warm_up_the_first_step_has_the_full_learning_rate() -> None:
-    config = dataclasses.replace(CONFIG, learning_rate=2.0, warmup_steps=0)
-    assert learning_rate(config, 0, 100) == 2.0
-
-
-def test_the_last_step_has_next_to_no_learning_rate_but_some() -> None:
-    config = dataclasses.replace(CONFIG, learning_rate=1.0, warmup_steps=50)
-    assert 0 < learning_rate(config, 999, 1000) < 1e-5
-
-
-def test_the_warm_up_takes_at_most_half_of_a_short_run() -> None:
-    config = dataclasses.replace(CONFIG, learning_rate=1.0, warmup_steps=50)
-    assert [learning_rate(config, step, 4) for step in range(4)] == pytest.approx([0.5, 1, 1, 0.5])
 
 
 # Whole runs
@@ -161,8 +83,14 @@ def test_the_history_file_is_never_behind_the_checkpoint(
 def test_the_figures_of_an_epoch_are_what_happened(data: Data, tmp_path: Path) -> None:
     first, row = run_fit(data, tmp_path)
     assert row["n_slices"] == 30
-    assert first["learning_rate"] == learning_rate(CONFIG, 3, 8)
-    assert row["learning_rate"] == learning_rate(CONFIG, 7, 8)
+    assert row["n_steps"] == 4
+    assert first["learning_rate"] == CONFIG.learning_rate * step_rate(3, 8, CONFIG.warmup_steps)
+    assert row["learning_rate"] == CONFIG.learning_rate * step_rate(7, 8, CONFIG.warmup_steps)
+    assert row["train_dice"] == pytest.approx(
+        (row["train_dice_wt"] + row["train_dice_tc"] + row["train_dice_et"]) / 3, rel=1e-12
+    )
+    assert 0 < row["train_accuracy"] < 1
+    assert 0 < row["val_accuracy"] < 1
     assert row["val_dice"] == pytest.approx(
         (row["val_dice_wt"] + row["val_dice_tc"] + row["val_dice_et"]) / 3, rel=1e-12
     )
@@ -171,20 +99,48 @@ def test_the_figures_of_an_epoch_are_what_happened(data: Data, tmp_path: Path) -
     assert row["peak_memory_mb"] > 50
 
 
-def test_everyone_is_told_of_each_epoch_after_its_checkpoint_is_written(data: Data, tmp_path: Path) -> None:
-    told: list[tuple[int, int]] = []
+def test_the_figures_of_training_are_of_the_batches_as_the_network_saw_them(
+    data: Data, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One that finds tumour everywhere is right where there is ET, and its Dice follows from the voxels of each."""
+    monkeypatch.setattr(learner, "build_unet", lambda **_: Everywhere())
+    config = dataclasses.replace(CONFIG, epochs=1, learning_rate=1e-12, weight_decay=0)
+    (row,) = run_fit(data, tmp_path, config)
+    labels = np.concatenate([batch.labels for batch in data.batches(config)])
+    counts = np.array([np.isin(labels, region.labels).sum() for region in REGIONS.values()])
+    dice = (2 * counts / (counts + labels.size)).tolist()
+    assert [row[train_dice_column(region)] for region in REGIONS] == pytest.approx(dice, rel=1e-6)
+    assert row["train_accuracy"] == counts[-1] / labels.size
 
-    def tell(row: dict[str, Any]) -> bool:
-        told.append((row["epoch"], saved_epochs(str(tmp_path))[-1]))
-        return False
 
-    run_fit(data, tmp_path, on_epoch=tell)
-    assert told == [(1, 1), (2, 2)]
+class Everywhere(nn.Module):
+    """Finds every region in every voxel."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.bias = nn.Parameter(torch.ones(1))
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.bias.expand(len(images), 3, *images.shape[-2:])
 
 
-def test_training_ends_after_an_epoch_at_which_it_is_told_to_stop(data: Data, tmp_path: Path) -> None:
-    history = run_fit(data, tmp_path, on_epoch=lambda row: bool(row["epoch"] == 1))
+def test_each_epoch_is_reported_when_its_checkpoint_is_written(data: Data, tmp_path: Path) -> None:
+    reported: list[tuple[int, int, int]] = []
+
+    def report(history: Sequence[HistoryRow]) -> None:
+        written = read_history(str(tmp_path))["epoch"].tolist()
+        reported.append((history[-1]["epoch"], saved_epochs(str(tmp_path))[-1], written[-1]))
+
+    run_fit(data, tmp_path, on_epoch=report)
+    assert reported == [(1, 1, 1), (2, 2, 2)]
+
+
+def test_training_ends_after_an_epoch_at_which_it_is_to_with_its_checkpoint_written(
+    data: Data, tmp_path: Path
+) -> None:
+    history = run_fit(data, tmp_path, ends_early=lambda: True, spacing=lambda _trained, _cost: False)
     assert [row["epoch"] for row in history] == saved_epochs(str(tmp_path)) == [1]
+    assert history[0]["val_dice"] is not None
 
 
 def test_the_same_seed_gives_the_same_weights_and_another_gives_others(data: Data, tmp_path: Path) -> None:
@@ -284,27 +240,6 @@ def test_the_scale_of_fp16_survives_a_resume(data: Data, tmp_path: Path, monkeyp
 # The end
 
 
-def rows(*dice: float) -> list[HistoryRow]:
-    return [{"epoch": epoch, "val_dice": value} for epoch, value in enumerate(dice, start=1)]
-
-
-@pytest.mark.parametrize(
-    ("dice", "done"),
-    [
-        ([], False),
-        ([0.5], False),
-        ([0.5, 0.4], False),
-        ([0.5, 0.4, 0.5], True),  # two epochs without a better one
-        ([0.5, 0.4, 0.6], False),
-        ([0.5, 0.6, 0.7, 0.8], False),
-        ([0.1, 0.2, 0.3, 0.4, 0.5], True),  # all epochs
-        ([0.1, 0.2, 0.3, 0.4, 0.5, 0.6], True),  # fewer epochs than there are asked for
-    ],
-)
-def test_training_ends_after_its_epochs_or_when_patience_does(dice: list[float], done: bool) -> None:
-    assert finished(rows(*dice), dataclasses.replace(CONFIG, epochs=5, patience=2)) == done
-
-
 def scripted_validation(monkeypatch: pytest.MonkeyPatch, *dice: float) -> None:
     """Let the validation of epoch 1, 2, ... find these mean Dice."""
     values = iter(dice)
@@ -375,35 +310,37 @@ def test_a_loss_that_is_not_finite_stops_fp16_too_which_only_skips_its_step(
     assert saved_epochs(str(tmp_path)) == [1]
 
 
-def norms(*values: float) -> list[Tensor]:
-    return [torch.tensor(value) for value in values]
-
-
 def scaler(scale: float) -> torch.amp.GradScaler:
     return torch.amp.GradScaler("cpu", init_scale=scale)
 
 
-@pytest.mark.parametrize("bad", [math.nan, math.inf])
-def test_one_gradient_that_is_not_finite_is_one_too_many(bad: float) -> None:
-    check_finite(norms(1, 1e30, 0), NO_SCALER, 1, 2)
-    with pytest.raises(DivergedError, match="1 of the last 3 gradients"):
-        check_finite(norms(1, bad, 0), NO_SCALER, 1, 2)
+def test_one_gradient_that_is_not_finite_is_one_too_many() -> None:
+    check_finite(0, 3, NO_SCALER, 1, 2)
+    with pytest.raises(DivergedError, match=r"epoch 1, step 2: .*\(1 of the last 3 gradients"):
+        check_finite(1, 3, NO_SCALER, 1, 2)
 
 
 def test_fp16_overflows_are_borne_until_no_scale_is_left() -> None:
-    check_finite(norms(1, math.inf), scaler(65536), 1, 2)
-    check_finite(norms(1, math.inf), scaler(1), 1, 2)
-    check_finite(norms(1, 2), scaler(0.5), 1, 2)
+    check_finite(1, 2, scaler(65536), 1, 2)
+    check_finite(1, 2, scaler(1), 1, 2)
+    check_finite(0, 2, scaler(0.5), 1, 2)
     with pytest.raises(DivergedError, match="1 of the last 2 gradients"):
-        check_finite(norms(1, math.inf), scaler(0.5), 1, 2)
+        check_finite(1, 2, scaler(0.5), 1, 2)
 
 
-def test_an_epoch_with_other_than_the_planned_slices_is_an_error(data: Data, tmp_path: Path) -> None:
-    first, *others = data.batches(CONFIG)
-    columns = {field.name: getattr(first.slices, field.name)[:-1] for field in dataclasses.fields(SliceBatch)}
-    shortened = dataclasses.replace(first, slices=SliceBatch(**columns), labels=first.labels[:-1])
+def test_an_epoch_with_other_than_the_planned_slices_is_an_error(
+    data: Data, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = StreamFeed.epoch
+
+    def shortened(feed: StreamFeed, number: int) -> Iterator[StepInput]:
+        first, *others = whole(feed, number)
+        yield dataclasses.replace(first, tensors={name: tensor[1:] for name, tensor in first.tensors.items()})
+        yield from others
+
+    monkeypatch.setattr(StreamFeed, "epoch", shortened)
     with pytest.raises(BratsError, match="epoch 1: 29 slices came of 30 planned"):
-        run_fit(data, tmp_path, batches=[shortened, *others])
+        run_fit(data, tmp_path)
     assert saved_epochs(str(tmp_path)) == []
 
 

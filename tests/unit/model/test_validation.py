@@ -35,8 +35,19 @@ class Constant(nn.Module):
 
 
 def validated(network: nn.Module, case: Case, folder: Path) -> tuple[float, list[float]]:
+    """Loss and Dice."""
     (path,) = write_prepared(str(folder), [case])
-    return validate_case(segmenter_of(network), bce_dice_loss, path)
+    return validate_case(segmenter_of(network), bce_dice_loss, path)[:2]
+
+
+def test_voxels_of_the_crop_are_correct_where_the_label_is_that_of_the_reference(tmp_path: Path) -> None:
+    case = tiny_case()
+    assert case.labels is not None
+    predicted = segmenter_of(Thresholds()).labels(case, 3)
+    (path,) = write_prepared(str(tmp_path), [case])
+    *_, n_correct, n_voxels = validate_case(segmenter_of(Thresholds()), bce_dice_loss, path)
+    assert n_correct == (predicted == case.labels).sum()
+    assert n_correct < n_voxels == predicted.size
 
 
 def test_the_dice_is_that_of_the_scores_of_the_predicted_label_map(tmp_path: Path) -> None:
@@ -85,11 +96,13 @@ def test_figures_are_means_over_the_cases_of_the_loss_given_and_of_the_dice(tmp_
     segmenter = segmenter_of(undecided_network().train())
     validated = validate(segmenter, mean_logit, ALONE, paths)
     assert not segmenter.network.training
-    losses, dice = zip(*(validate_case(segmenter, mean_logit, path) for path in paths), strict=True)
+    cases = [validate_case(segmenter, mean_logit, path) for path in paths]
+    losses, dice, n_correct, n_voxels = zip(*cases, strict=True)
     assert validated["val_loss"] == pytest.approx(np.mean(losses))
     of_regions = [validated[f"val_dice_{region.lower()}"] for region in REGIONS]
     assert of_regions == pytest.approx(np.mean(dice, axis=0).tolist())
     assert validated["val_dice"] == pytest.approx(np.mean(of_regions))
+    assert validated["val_accuracy"] == sum(n_correct) / sum(n_voxels)
 
 
 def mean_logit(logits: Tensor, _: Tensor) -> Tensor:
