@@ -1,7 +1,8 @@
 """Augmentation of training slices: flips, or one warp of images and labels and then changes of intensity.
 
 Tensor operations alone, without random numbers and, on a GPU, without a question that waits for it: a CUDA graph
-can capture it. On a CPU the slices and images that a transform leaves alone are left out.
+can capture it. On a CPU the slices and images that a transform leaves alone are left out, which gives the same
+images to 1e-5 and the same labels. Call it outside of autocast: positions of pixels need float32.
 
 Axes: `B` slices of a batch, `C` modality, `N` images (`B C` in one), `H W` slice axes, `P` parameters.
 """
