@@ -1,13 +1,14 @@
 """Augmentation of training slices: flips, or one warp of images and labels and then changes of intensity.
 
 Tensor operations alone, without random numbers and, on a GPU, without a question that waits for it: a CUDA graph
-can capture it. On a CPU the slices and images that a transform leaves alone are left out.
+can capture it. On a CPU the slices and images that a transform leaves alone are left out, which gives the same
+images to 1e-5 and the same labels. Call it outside of autocast: positions of pixels need float32.
 
 Axes: `B` slices of a batch, `C` modality, `N` images (`B C` in one), `H W` slice axes, `P` parameters.
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 
 import numpy as np
@@ -60,27 +61,33 @@ def warp(images: Tensor, labels: Tensor, parameters: Tensor, noise: Tensor) -> t
     Images are interpolated; background and labels are those of the nearest pixel. Outside the slice, all is 0.
     """
     grid = _grid(parameters, noise, images.shape[2], images.shape[3])
-    exact = torch.cat([labels[:, None], images != 0], dim=1).float()
-    exact = functional.grid_sample(exact, grid, mode="nearest", align_corners=False)
+    brain = functional.grid_sample((images != 0).float(), grid, mode="nearest", align_corners=False)
     images = functional.grid_sample(images, grid, mode="bilinear", align_corners=False)
-    brain = exact[:, 1:]
-    return images.mul_(brain), brain, exact[:, 0].to(labels.dtype)
+    nearest = functional.grid_sample(labels[:, None].float(), grid, mode="nearest", align_corners=False)
+    return images.mul_(brain), brain, nearest[:, 0].to(labels.dtype)
 
 
 def _grid(parameters: Tensor, noise: Tensor, height: int, width: int) -> Tensor:
     """Where each pixel is taken from, (B, H, W, 2): W before H, in halves of the edges, from the centre."""
     at = dict(zip(SLICE_COLUMNS, parameters[:, :, None, None, None].unbind(1), strict=True))
-    h = torch.arange(height, device=noise.device)[:, None] - (height - 1) / 2
-    w = torch.arange(width, device=noise.device) - (width - 1) / 2
-    sources = [at[row + "_from_w"] * w + at[row + "_from_1"] + at[row + "_from_h"] * h for row in "wh"]
+    h, w = (torch.linspace((1 - size) / 2, (size - 1) / 2, size, device=noise.device) for size in (height, width))
+    sources = [
+        (at[edge + "_from_w"] * w + at[edge + "_from_1"]) * (2 / size)
+        + at[edge + "_from_h"] * h[:, None] * (2 / size)
+        for edge, size in (("w", width), ("h", height))
+    ]
     grid = torch.cat(sources, dim=1)
-    grid = _where(at["elastic"] != 0, partial(_displace, noise), grid, at["elastic"], at["elastic_at"])
-    return torch.stack([grid[:, 0] * (2 / width), grid[:, 1] * (2 / height)], dim=-1)
+    grid = _where(0, partial(_displace, noise), grid, at["elastic"], at["elastic_at"])
+    return grid.movedim(1, -1)
 
 
 def _displace(noise: Tensor, grid: Tensor, strength: Tensor, position: Tensor) -> Tensor:
-    """Pixels (B, 2, H, W) displaced smoothly, by so many pixels of standard deviation."""
-    return grid + strength * _waves(noise, position, N_ELASTIC_WAVES, grid)
+    """A grid (B, 2, H, W) displaced smoothly, by pixels of this standard deviation."""
+    height, width = grid.shape[2:]
+    waves = strength * _read(noise, position, (2, N_ELASTIC_WAVES, N_ELASTIC_WAVES))
+    waves[:, 0].mul_(2 / width)
+    waves[:, 1].mul_(2 / height)
+    return grid + _smooth(waves, height, width)
 
 
 def change_intensities(images: Tensor, brain: Tensor, parameters: Tensor, noise: Tensor) -> Tensor:
@@ -89,81 +96,86 @@ def change_intensities(images: Tensor, brain: Tensor, parameters: Tensor, noise:
     columns = parameters.reshape(-1, len(IMAGE_COLUMNS), 1, 1, 1).unbind(1)
     at = dict(zip(IMAGE_COLUMNS, columns, strict=True))
     brain = brain.reshape(-1, 1, *shape[2:])
-    linear = (at["gain"] != 1) | (at["shift"] != 0)
     images = images.reshape(brain.shape)
-    images = _where(linear, _scale, images, brain, at["gain"], at["shift"])
-    images = _where(at["gamma"] != 1, _gamma, images, brain, at["gamma"])
-    images = _where(at["field"] != 0, partial(_bias, noise), images, at["field"], at["field_at"])
-    images = _where(at["blur"] != 0, _blur, images, brain, at["blur"])
-    images = _where(at["low_resolution"] != 0, _lower_resolution, images, brain, at["low_resolution"])
-    images = _where(at["noise"] != 0, partial(_add_noise, noise), images, brain, at["noise"], at["noise_at"])
+    images = _where(1, torch.mul, images, at["gain"])
+    images = _where(0, _shift, images, at["shift"], brain)
+    images = _where(1, _gamma, images, at["gamma"], brain)
+    images = _where(0, partial(_bias, noise), images, at["field"], at["field_at"])
+    images = _where(0, _blur, images, at["blur"], brain)
+    images = _where(0, _lower_resolution, images, at["low_resolution"], brain)
+    images = _where(0, partial(_add_noise, noise), images, at["noise"], at["noise_at"], brain)
     return images.view(shape)
 
 
-def _where(wanted: Tensor, change: Callable[..., Tensor], images: Tensor, *others: Tensor) -> Tensor:
-    """Images changed where wanted; elsewhere `change(images, *others)` must be the same. On a CPU written over."""
-    if images.device.type != "cpu":
-        return change(images, *others)
-    rows = wanted.flatten().nonzero()[:, 0]
+def _where(
+    neutral: float, change: Callable[..., Tensor], images: Tensor, strength: Tensor, *others: Tensor
+) -> Tensor:
+    """`change(images, strength, *others)`, which leaves images of the neutral strength as they are.
+
+    On a CPU they are not computed, and the others written over.
+    """
+    if images.device.type != "cpu":  # where asking for their strength would wait for the device
+        return change(images, strength, *others)
+    rows = (strength.flatten() != neutral).nonzero()[:, 0]
     if len(rows):
-        images[rows] = change(images[rows], *(other[rows] for other in others))
+        images[rows] = change(images[rows], *(column[rows] for column in (strength, *others)))
     return images
 
 
-def _scale(images: Tensor, brain: Tensor, gain: Tensor, shift: Tensor) -> Tensor:
-    return (images * gain).addcmul_(shift, brain)
+def _shift(images: Tensor, shift: Tensor, brain: Tensor) -> Tensor:
+    """Images plus a constant outside the background."""
+    return torch.addcmul(images, shift, brain)
 
 
-def _gamma(images: Tensor, brain: Tensor, gamma: Tensor) -> Tensor:
+def _gamma(images: Tensor, gamma: Tensor, brain: Tensor) -> Tensor:
     """Each image between its least and greatest value to the power of gamma, these two unchanged."""
     low, high = images.amin((2, 3), keepdim=True), images.amax((2, 3), keepdim=True)
     span = (high - low).clamp_min_(torch.finfo(torch.float32).tiny)
-    powers = ((images - low) / span).clamp_(0, 1).pow_(gamma)
-    return powers.mul_(span).add_(low).mul_(brain)
+    powers = torch.sub(images, low).div_(span).pow_(gamma)
+    return torch.addcmul(low, powers, span).mul_(brain)
 
 
 def _bias(noise: Tensor, images: Tensor, strength: Tensor, position: Tensor) -> Tensor:
     """Images times 1 plus a smooth field of this standard deviation."""
-    return (strength * _waves(noise, position, N_FIELD_WAVES, images)).add_(1).mul_(images)
+    waves = strength * _read(noise, position, (1, N_FIELD_WAVES, N_FIELD_WAVES))
+    return torch.addcmul(images, images, _smooth(waves, *images.shape[2:]))
 
 
-def _blur(images: Tensor, brain: Tensor, share: Tensor) -> Tensor:
+def _blur(images: Tensor, share: Tensor, brain: Tensor) -> Tensor:
     """Images mixed with their mean over 3 x 3 pixels."""
     blurred = functional.avg_pool2d(images, 3, stride=1, padding=1, count_include_pad=False)
     return images.lerp(blurred, share).mul_(brain)
 
 
-def _lower_resolution(images: Tensor, brain: Tensor, share: Tensor) -> Tensor:
+def _lower_resolution(images: Tensor, share: Tensor, brain: Tensor) -> Tensor:
     """Images mixed with what half as many pixels along each edge would show."""
     coarse = functional.avg_pool2d(images, 2)
     return images.lerp(functional.interpolate(coarse, images.shape[2:], mode="bilinear"), share).mul_(brain)
 
 
-def _add_noise(noise: Tensor, images: Tensor, brain: Tensor, strength: Tensor, position: Tensor) -> Tensor:
-    numbers = _read(noise, position, images[0].numel()).view(images.shape)
-    return torch.addcmul(images, numbers.mul_(strength), brain)
+def _add_noise(noise: Tensor, images: Tensor, strength: Tensor, position: Tensor, brain: Tensor) -> Tensor:
+    """Noise of this standard deviation added outside the background."""
+    return torch.addcmul(images, _read(noise, position, images.shape[1:]).mul_(strength), brain)
 
 
-def _waves(noise: Tensor, position: Tensor, n_waves: int, images: Tensor) -> Tensor:
-    """Smooth random fields of the shape of images (N, F, H, W): mean 0, variance 1 over the table.
+def _smooth(waves: Tensor, height: int, width: int) -> Tensor:
+    """Smooth fields (N, F, H, W): sums of products of cosines along H and along W, by coefficients (N, F, K, K).
 
-    Sums of products of cosines along H and along W, of 0 to `n_waves - 1` half waves, with normal coefficients.
+    Standard normal coefficients give fields of mean 0 and, over all pixels, variance 1.
     """
-    n_fields, height, width = images.shape[1:]
-    numbers = _read(noise, position, n_fields * n_waves**2).view(-1, n_fields, n_waves, n_waves)
-    along_h, along_w = (_cosines(n_waves, size, noise.device) for size in (height, width))
-    return along_h @ (numbers @ along_w.T)
+    along_h, along_w = (_cosines(waves.shape[-1], size, waves.device) for size in (height, width))
+    return along_h @ (waves @ along_w.T)
 
 
 def _cosines(n_waves: int, size: int, device: torch.device) -> Tensor:
-    """Half waves of cosines along an edge, (size, n_waves); the mean over the edge of their sum of squares is 1."""
-    phases = (torch.arange(size, device=device)[:, None] + 0.5) * (math.pi / size)
-    waves = torch.cos(phases * torch.arange(n_waves, device=device)) * math.sqrt(2 / n_waves)
-    waves[:, 0] *= math.sqrt(1 / 2)
-    return waves
+    """None to `n_waves - 1` half waves along an edge, (size, n_waves); the mean of their sum of squares is 1."""
+    half = math.pi / (2 * size)  # of the way from one pixel to the next
+    phases = torch.linspace(half, math.pi - half, size, device=device)[:, None]
+    cosines = torch.cos(phases * torch.arange(n_waves, device=device))
+    return cosines.mul_(math.sqrt(2 / (n_waves + 1)))
 
 
-def _read(noise: Tensor, position: Tensor, n_numbers: int) -> Tensor:
-    """Numbers of the table (N, n_numbers) from the positions of N images on, around at its end."""
-    windows = noise.unfold(0, n_numbers, NOISE_STRIDE)
-    return windows[position.flatten().long() % len(windows)]
+def _read(noise: Tensor, position: Tensor, shape: Sequence[int]) -> Tensor:
+    """Numbers of the table (N, *shape), from N positions on; positions past the last count from the first again."""
+    windows = noise.unfold(0, math.prod(shape), NOISE_STRIDE)
+    return windows[position.flatten().long() % len(windows)].view(-1, *shape)

@@ -72,9 +72,8 @@ INTENSITY = {
     "field_at": Range(1, 0, N_POSITIONS),
     "blur": Range(0.15, 0.4, 1),  # share of the mean of 3 x 3 pixels, so that sigma is 0.5 to 0.8 pixels;
     # nnU-Net 0.2, each second modality: sigma 0.5 to 1; NVIDIA 0.15: 0.5 to 1.5
-    "low_resolution": Range(
-        0.1, 1, 1
-    ),  # share of half the resolution; nnU-Net 0.25, each second modality: 0.5 to 1
+    "low_resolution": Range(0.1, 1, 1),  # share of half the resolution;
+    # nnU-Net 0.25, each second modality: half or better
     "noise": Range(0.2, 0, 0.3),  # standard deviation; nnU-Net 0.1: to 0.32; NVIDIA 0.15: to 0.33
     "noise_at": Range(1, 0, N_POSITIONS),
 }

@@ -299,7 +299,7 @@ def test_a_gpu_which_transforms_all_images_gets_what_a_cpu_gets(monkeypatch: pyt
     numbers = drawn(32, 2)
     on_cpu = augment(images, labels, numbers, NOISE, "full")
 
-    def everywhere(_: Tensor, change: Callable[..., Tensor], images: Tensor, *others: Tensor) -> Tensor:
+    def everywhere(_: float, change: Callable[..., Tensor], images: Tensor, *others: Tensor) -> Tensor:
         return change(images, *others)
 
     monkeypatch.setattr(module, "_where", everywhere)
