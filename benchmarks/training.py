@@ -5,6 +5,7 @@ Axes: `B` batch, `C` modality, `H W` slice axes.
 
 import dataclasses
 import functools
+import itertools
 import json
 import os
 import time
@@ -36,7 +37,9 @@ from benchmarks.plain import History, Job, in_memory, read_history, spawn, train
 from benchmarks.sources import prepared, prepared_thin, run_job
 from brats.cli.presets import PRESETS
 from brats.config import Preset, TrainConfig
-from brats.model.augment import draw_flips, flip
+from brats.data.batches import SliceBatch
+from brats.model.augment import augment, noise_table
+from brats.model.augment_draw import draw
 from brats.model.inputs import normalise
 from brats.model.losses import bce_dice_loss, region_targets
 from brats.model.precision import autocast, choose_precision
@@ -149,9 +152,7 @@ def _normalised_slices(job: Job) -> list[dict[str, Any]]:
     """The slices of the first epoch, each (C, H, W) float32 with its labels (1, H, W)."""
     items: list[dict[str, Any]] = []
     for batch in in_memory(dataclasses.replace(job, config=dataclasses.replace(job.config, epochs=1))):
-        slices = batch.slices
-        arrays = (slices.images, slices.offset, slices.scale, slices.background, slices.tolerance)
-        images = normalise(*(torch.from_numpy(array) for array in arrays)).contiguous()
+        images = _normalised(batch.slices).contiguous()
         items += [
             {"image": image.clone(), "label": torch.from_numpy(label.copy())[None]}
             for image, label in zip(images, batch.labels, strict=True)
@@ -159,18 +160,27 @@ def _normalised_slices(job: Job) -> list[dict[str, Any]]:
     return items
 
 
+def _normalised(slices: SliceBatch) -> torch.Tensor:
+    arrays = (slices.images, slices.offset, slices.scale, slices.background, slices.tolerance)
+    return normalise(*(torch.from_numpy(array) for array in arrays))
+
+
 def augmentation_s(task: Task, repetitions: int) -> Spread:
     """Seconds that augmentation takes of one step of a single worker."""
     with task.config() as config:
         batch = in_memory(Job.of(config))[0]
-    images, labels = torch.from_numpy(batch.slices.images), torch.from_numpy(batch.labels)
+    images, labels = _normalised(batch.slices), torch.from_numpy(batch.labels)
+    noise = noise_table(config.seed, images.device)
+    rows = [("case", row) for row in range(len(images))]
+    epochs = itertools.count(1)  # each time other draws
 
-    def augment() -> None:
-        flips = draw_flips(batch.n_global, seed=0, epoch=1, step=0)
-        flip(images, flips)
-        flip(labels, flips)
+    def step() -> None:
+        drawn = draw(
+            rows, seed=config.seed, epoch=next(epochs), n_channels=images.shape[1], kind=config.augmentation
+        )
+        augment(images, labels, torch.from_numpy(drawn), noise, config.augmentation)
 
-    return interleaved({"augment": augment}, repetitions)["augment"]
+    return interleaved({"augment": step}, repetitions)["augment"]
 
 
 def measure(quick: bool) -> Outcome:
@@ -233,7 +243,7 @@ def _shares(histories: dict[str, list[History]], task: Task, rate: Spread) -> li
         rows.append(
             compare(f"waiting for data, {workers}", share, LIMIT + "the aim", MAX_WAIT, "of the time", target=1)
         )
-    per_slice_s = augmentation_s(task, 5).median / TrainConfig(out="run").batch_size
+    per_slice_s = augmentation_s(task, 15).median / TrainConfig(out="run").batch_size
     share_augmented = per_slice_s * rate.median
     rows.append(
         compare("augmentation", share_augmented, LIMIT + "the aim", MAX_AUGMENTATION, "of the time", target=1)

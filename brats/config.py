@@ -19,9 +19,11 @@ Device = Literal["auto", "cpu", "cuda"]
 Precision = Literal["auto", "fp32", "bf16", "fp16"]
 LossName = Literal["bce-dice"]
 LOSS_CONVENTIONS: dict[LossName, str] = {"bce-dice": "binary cross-entropy plus soft Dice loss"}
+Augmentation = Literal["none", "flips", "full"]
 CodingName = Literal[
     "auto", "brats2018", "brats2023", "brats2023-ped", "brats2024-ped", "brats2024-gli", "brats2025-met"
 ]
+Feeding = Literal["auto", "resident", "streamed"]
 Preset = Literal["auto", "demo", "brats", "t1", "t1-t2-flair"]
 
 
@@ -99,8 +101,8 @@ class TrainConfig:
     """Epochs in all; a finished run goes on when this is raised."""
     batch_size: int = result(16, Limits(at_least=1))
     """Slices per optimiser step over all workers; fewer workers accumulate gradients."""
-    micro_batch_size: int = result(8, Limits(at_least=1))
-    """Slices per forward pass of one worker, at most; what fits the GPU."""
+    micro_batch_size: int | None = result(None, Limits(at_least=1))
+    """Slices per forward pass of one worker, at most; without it all of its share, or what fits the GPU."""
     learning_rate: float = result(1e-3, Limits(above=0))
     """Highest learning rate of AdamW, after the warm-up."""
     weight_decay: float = result(1e-2, Limits(at_least=0))
@@ -111,10 +113,16 @@ class TrainConfig:
     """Largest gradient norm; longer gradients are scaled down."""
     tumour_free_ratio: float = result(0.25, Limits(at_least=0, at_most=100))
     """Tumour-free slices per slice with tumour in an epoch, sampled anew each epoch."""
+    augmentation: Augmentation = result("full", earlier="flips")
+    """How slices are changed at random in training: none, flips, or full (flips, rotation, scaling, shift, elastic
+    warp, then contrast, brightness, gamma, bias field, blur, resolution and noise of each modality)."""
     patience: int = result(10, Limits(at_least=1))
     """Epochs without a better validation Dice before training stops."""
     fold: int | None = result(None, Limits(at_least=0))
     """Validate on this cross-validation fold instead of the validation split."""
+    feeding: Feeding = execution("auto")
+    """Where training slices lie: resident (read once, kept in the memory of each worker's device) or streamed
+    (read for every step); auto is resident where they fit. The batches are the same."""
     seed: int = result(0, Limits(at_least=0))
     """Seed of the weights, the epoch plan, the augmentation and (for raw --data) the split."""
     workers: int = execution(0, Limits(at_least=0))

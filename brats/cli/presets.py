@@ -14,6 +14,7 @@ PRESETS: dict[str, dict[str, Any]] = {
         "epochs": 4,
         "learning_rate": 2e-3,
         "warmup_steps": 20,
+        "augmentation": "flips",  # four epochs are too few to gain from more
     },
 }
 

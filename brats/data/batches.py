@@ -17,6 +17,7 @@ from brats.config import TrainConfig
 from brats.data.case import Array, Case, Intensity
 from brats.data.dataset import slices_path
 from brats.data.epoch import EpochPlan, PlannedBatch, shard
+from brats.data.pool import TrainingVolume
 from brats.data.slices import open_slices
 from brats.errors import StorageError
 from brats.labels import Labels
@@ -107,13 +108,15 @@ def stack_slices(stacks: Sequence[Stack], size: tuple[int, int]) -> SliceBatch:
             padded[:, height:] = padded[:, :, width:] = intensity.background
             padded[:, :height, :width] = raw
         first += count
-    numbers = [
-        [(*item.raw_offset_scale(), item.background, item.tolerance) for item in items] for items in intensities
-    ]
-    offset, scale, background, tolerance = np.moveaxis(
-        np.repeat(np.array(numbers, np.float32), counts, axis=0), -1, 0
-    ).copy()
+    numbers = np.repeat(np.stack([channel_numbers(items) for items in intensities]), counts, axis=0)
+    offset, scale, background, tolerance = np.moveaxis(numbers, 1, 0).copy()
     return SliceBatch(images=images, offset=offset, scale=scale, background=background, tolerance=tolerance)
+
+
+def channel_numbers(intensities: Sequence[Intensity]) -> Floats:
+    """Offset, scale, background and tolerance of each channel, (4, C), see `SliceBatch`."""
+    numbers = [(*item.raw_offset_scale(), item.background, item.tolerance) for item in intensities]
+    return np.array(numbers, np.float32).T
 
 
 def case_batches(case: Case, inputs: InputSpec, batch_size: int) -> Iterator[SliceBatch]:
@@ -198,21 +201,37 @@ class TrainingSet:
 
     Hashable, so that a process keeps the epoch it is reading.
 
-    size: (H, W) that every slice is padded to
+    size:   (H, W) that every slice is padded to
+    shapes: (Z, H, W) of each case of the plan, in its order
     """
 
     prepared: str
     plan: EpochPlan
     inputs: InputSpec
     size: tuple[int, int]
+    shapes: tuple[tuple[int, int, int], ...]
 
     @classmethod
     def of(cls, config: TrainConfig, prepared: str, split: Sequence[Mapping[str, Any]]) -> Self:
         """Of the rows of a run's split."""
         inputs = InputSpec.of(config)
-        sizes = [(row["height"], row["width"]) for row in split if row["split"] == "train"]
         plan = EpochPlan.of(config, split)
-        return cls(prepared=prepared, plan=plan, inputs=inputs, size=inputs.padded_size(sizes))
+        sizes = [(row["height"], row["width"]) for row in split if row["split"] == "train"]
+        shapes = [(len(case.tumour_per_slice), *size) for case, size in zip(plan.cases, sizes, strict=True)]
+        size = inputs.padded_size(sizes)
+        return cls(prepared=prepared, plan=plan, inputs=inputs, size=size, shapes=tuple(shapes))
+
+    def read_volume(self, case_id: str) -> TrainingVolume:
+        """Read a whole case. Raises StorageError for one without segmentation."""
+        case = open_slices(slices_path(self.prepared, case_id)).read_case(self.inputs.modalities)
+        if case.labels is None:
+            raise _unlabelled(slices_path(self.prepared, case_id), case_id)
+        intensities = [case.intensities[name] for name in self.inputs.modalities]
+        dtype = common_dtype({item.dtype for item in intensities})
+        images = np.stack([case.images[name].astype(dtype, copy=False) for name in self.inputs.modalities])
+        return TrainingVolume(
+            case_id=case_id, images=images, labels=case.labels, numbers=channel_numbers(intensities)
+        )
 
     def read_shard(self, planned: PlannedBatch, rank: int, world_size: int) -> WorkerBatch:
         """Read the slices of a planned batch that one rank takes.
@@ -253,6 +272,10 @@ def _read_slice(path: str, row: int, inputs: InputSpec) -> tuple[Stack, Labels]:
     file = open_slices(path)
     images, labels = file.read_slice(row, inputs.modalities)
     if labels is None:
-        raise StorageError(f"{path}: case {file.case_id} has no segmentation to train on")
+        raise _unlabelled(path, file.case_id)
     intensities = [file.intensities[name] for name in inputs.modalities]
     return Stack(channels=[image[None] for image in images], intensities=intensities), labels
+
+
+def _unlabelled(path: str, case_id: str) -> StorageError:
+    return StorageError(f"{path}: case {case_id} has no segmentation to train on")

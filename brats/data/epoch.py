@@ -4,6 +4,7 @@ Nothing here depends on how many workers there are or on what ran before, so a r
 workers, sees exactly what an uninterrupted one would have seen.
 """
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -146,3 +147,47 @@ def shard(batch: PlannedBatch, rank: int, world_size: int) -> range:
     """Positions in `batch.slices` that one rank takes: ranges that differ by one slice at most."""
     cut = [len(batch.slices) * number // world_size for number in range(world_size + 1)]
     return range(cut[rank], cut[rank + 1])
+
+
+@dataclass(frozen=True, kw_only=True)
+class EpochShard:
+    """The slices of an epoch that one rank takes, step after step.
+
+    slices:      (case_id, row)
+    occurrences: how often each came before in the epoch, on any rank
+    ends:        for each step, where its slices end in `slices`
+    n_global:    for each step, its slices over all ranks
+    """
+
+    epoch: int
+    slices: tuple[tuple[str, int], ...]
+    occurrences: tuple[int, ...]
+    ends: tuple[int, ...]
+    n_global: tuple[int, ...]
+
+    @classmethod
+    def of(cls, batches: Sequence[PlannedBatch], rank: int, world_size: int) -> Self:
+        """Of the batches of a whole epoch."""
+        seen: Counter[tuple[str, int]] = Counter()
+        slices: list[tuple[str, int]] = []
+        occurrences: list[int] = []
+        ends: list[int] = []
+        for batch in batches:
+            own = shard(batch, rank, world_size)
+            for position, entry in enumerate(batch.slices):
+                if position in own:
+                    slices.append(entry)
+                    occurrences.append(seen[entry])
+                seen[entry] += 1
+            ends.append(len(slices))
+        return cls(
+            epoch=batches[0].epoch,
+            slices=tuple(slices),
+            occurrences=tuple(occurrences),
+            ends=tuple(ends),
+            n_global=tuple(len(batch.slices) for batch in batches),
+        )
+
+    def step(self, number: int) -> slice:
+        """Where the slices of a step lie in `slices`; steps count from 0."""
+        return slice(self.ends[number - 1] if number else 0, self.ends[number])

@@ -10,20 +10,23 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from brats.data.batches import InputSpec, SliceBatch, WorkerBatch, case_batches
+from brats.config import Augmentation
+from brats.data.batches import InputSpec, SliceBatch, case_batches
 from brats.data.case import Case
 from brats.labels import Labels
-from brats.model.augment import draw_flips, flip
+from brats.model.augment import augment
+from brats.model.feed import RawSlices
 from brats.model.losses import region_targets
 
 
-def training_tensors(batch: WorkerBatch, seed: int, device: torch.device) -> tuple[Tensor, Tensor]:
-    """Network input (B, C, H, W) and region targets (B, R, H, W) of a shard, augmented, on the device."""
-    flips = draw_flips(batch.n_global, seed=seed, epoch=batch.epoch, step=batch.step)
-    flips = flips[batch.first : batch.first + len(batch.labels)]
-    images = flip(to_device(batch.slices.images, device), flips)
-    labels = flip(to_device(batch.labels, device), flips)
-    return _normalised(batch.slices, images), region_targets(labels)
+def training_tensors(slices: RawSlices, noise: Tensor, kind: Augmentation) -> tuple[Tensor, Tensor]:
+    """Network input (B, C, H, W) and labels (B, H, W) of slices to train on, augmented.
+
+    noise: of `brats.model.augment.noise_table`
+    """
+    images = normalise(slices.images, *slices.numbers.unbind(1))
+    images, labels = augment(images, slices.labels, slices.parameters, noise, kind)
+    return images.contiguous(memory_format=torch.channels_last), labels
 
 
 def case_tensors(case: Case, inputs: InputSpec, *, batch_size: int, device: torch.device) -> Iterator[Tensor]:

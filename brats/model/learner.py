@@ -1,26 +1,31 @@
-"""Learner: a network in training, its distributed wrapper, optimiser and loss scaler, and one step of it.
+"""The learner: a network in training, with its gradients, optimiser and loss scaler, and the parts of a step.
+
+What a step does is three functions: `compute` the gradients of this rank's slices, `exchange` them with the other
+ranks, and `update` the weights. Neither the first nor the last waits for the device or decides by what is on it,
+so that both can be captured and replayed.
 
 Axes: `B` batch, `C` channel, `R` region (WT, TC, ET), `H W` slice axes.
 """
 
 from collections.abc import Sequence
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Self
 
 import torch
 from torch import Tensor, nn
-from torch.nn.parallel import DistributedDataParallel
 
 from brats.config import TrainConfig
-from brats.data.batches import InputSpec, WorkerBatch
+from brats.data.batches import InputSpec
+from brats.model.augment import noise_table
 from brats.model.checkpoint import Checkpoint
-from brats.model.distributed import Worker, parallel
+from brats.model.distributed import FlatGradients, Worker, share_state
+from brats.model.feed import RawSlices
 from brats.model.history import HistoryRow
 from brats.model.inference import Segmenter
 from brats.model.inputs import training_tensors
-from brats.model.losses import LOSSES, Loss
+from brats.model.losses import LOSSES, Loss, region_targets
 from brats.model.precision import autocast
+from brats.model.sums import DeviceSums
 from brats.model.unet import build_unet, freeze_unused
 
 
@@ -28,17 +33,21 @@ from brats.model.unet import build_unet, freeze_unused
 class Learner:
     """A network in training.
 
-    model: the network as it is called in training: itself, or wrapped so that gradients are all-reduced
+    rate:  the learning rate of the next update, a scalar on the device
+    noise: of `brats.model.augment.noise_table`
     """
 
     config: TrainConfig
     inputs: InputSpec
     worker: Worker
     network: nn.Module
-    model: nn.Module
+    gradients: FlatGradients
     optimiser: torch.optim.Optimizer
     scaler: torch.amp.GradScaler
+    rate: Tensor
     loss: Loss
+    noise: Tensor
+    sums: DeviceSums
 
     @classmethod
     def of(
@@ -57,7 +66,11 @@ class Learner:
         ).to(worker.device)
         freeze_unused(network, inputs.n_channels)
         optimiser = torch.optim.AdamW(
-            network.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay, fused=True
+            network.parameters(),
+            lr=config.learning_rate,
+            weight_decay=config.weight_decay,
+            fused=True,
+            capturable=worker.device.type == "cuda",
         )
         scaler = torch.amp.GradScaler(worker.device.type, enabled=worker.precision == "fp16")
         if checkpoint:
@@ -65,60 +78,71 @@ class Learner:
             optimiser.load_state_dict(checkpoint.optimiser)
             if checkpoint.scaler:  # empty where the run did not use fp16 so far
                 scaler.load_state_dict(checkpoint.scaler)
+        share_state(network, worker)
+        return cls.around(network, optimiser, scaler, config=config, inputs=inputs, worker=worker)
+
+    @classmethod
+    def around(
+        cls,
+        network: nn.Module,
+        optimiser: torch.optim.Optimizer,
+        scaler: torch.amp.GradScaler,
+        *,
+        config: TrainConfig,
+        inputs: InputSpec,
+        worker: Worker,
+    ) -> Self:
+        """The learner of a network that is on the device, with an optimiser of its parameters."""
+        rate = torch.tensor(config.learning_rate, device=worker.device)
+        for group in optimiser.param_groups:
+            group["lr"] = rate  # shared, so that setting it reaches a captured update too
+            if "capturable" in group:  # of the device here, not of that which a checkpoint was written on
+                group["capturable"] = worker.device.type == "cuda"
         return cls(
             config=config,
             inputs=inputs,
             worker=worker,
             network=network,
-            model=parallel(network, worker),
+            gradients=FlatGradients.of(network, worker),
             optimiser=optimiser,
             scaler=scaler,
+            rate=rate,
             loss=LOSSES[config.loss],
+            noise=noise_table(config.seed, worker.device),
+            sums=DeviceSums(worker.device),
         )
 
-    def step(self, batch: WorkerBatch, learning_rate: float) -> tuple[Tensor, Tensor]:
-        """One optimiser step; return this rank's sum of losses over its slices, and the norm of the gradient.
+    def compute(self, slices: RawSlices, n_global: int, micro_batch_size: int) -> None:
+        """Compute the gradient of the mean loss of the global batch, as far as it is of these slices.
 
-        Both stay on the device: looking at them would wait for it.
-        """
-        for group in self.optimiser.param_groups:
-            group["lr"] = learning_rate
-        loss_sum = self.accumulate_gradients(batch)
-        self.scaler.unscale_(self.optimiser)
-        norm = nn.utils.clip_grad_norm_(self.model.parameters(), self.config.clip_norm)
-        self.scaler.step(self.optimiser)
-        self.scaler.update()
-        self.optimiser.zero_grad(set_to_none=True)
-        return loss_sum, norm
-
-    def accumulate_gradients(self, batch: WorkerBatch) -> Tensor:
-        """Add the gradient of the mean loss of the global batch; return the sum of losses of this rank's slices.
-
-        The shard is run in micro-batches. Each weighs as many slices as it has, so the gradient does not depend on
+        They are run in micro-batches. Each weighs as many slices as it has, so the gradient does not depend on
         which rank runs which micro-batch. (Dice and BatchNorm are taken over a micro-batch, so it does depend, a
         little, on how the global batch is cut into them.)
         """
-        inputs, targets = training_tensors(batch, self.config.seed, self.worker.device)
-        n_chunks = -(-len(inputs) // self.config.micro_batch_size)
-        loss_sum = torch.zeros((), device=self.worker.device)
-        chunks = zip(inputs.chunk(n_chunks), targets.chunk(n_chunks), strict=True)
-        for number, (some_inputs, some_targets) in enumerate(chunks, start=1):
-            with self._unsynchronised() if number < n_chunks else nullcontext():
-                with autocast(self.worker.precision, self.worker.device):
-                    logits = self.model(some_inputs)
-                loss = self.loss(logits, some_targets)
-                # The ranks' gradients are averaged, not summed: hence times world_size.
-                weight = len(some_inputs) / batch.n_global * self.worker.world_size
-                self.scaler.scale(loss * weight).backward()
-            loss_sum += loss.detach() * len(some_inputs)
-        return loss_sum
+        self.gradients.zero()
+        images, labels = training_tensors(slices, self.noise, self.config.augmentation)
+        n_chunks = -(-len(images) // micro_batch_size)
+        for some_images, some_labels in zip(images.chunk(n_chunks), labels.chunk(n_chunks), strict=True):
+            with autocast(self.worker.precision, self.worker.device):
+                logits = self.network(some_images)
+            loss = self.loss(logits, region_targets(some_labels))
+            self.scaler.scale(loss * (len(some_images) / n_global)).backward()
+            self.sums.add_outputs(loss, logits, some_labels)
+        self.gradients.pack()
 
-    def _unsynchronised(self) -> AbstractContextManager[None]:
-        """Inside, backward passes leave the gradients of this rank as they are: only the last all-reduces them."""
-        if not isinstance(self.model, DistributedDataParallel):
-            return nullcontext()
-        unsynchronised: AbstractContextManager[None] = self.model.no_sync()
-        return unsynchronised
+    def exchange(self) -> None:
+        """Add up the gradients of all ranks."""
+        if self.worker.world_size > 1:
+            self.gradients.exchange()
+
+    def update(self) -> None:
+        """Update the weights by the gradient, scaled down where it is too long."""
+        self.gradients.unpack()
+        self.scaler.unscale_(self.optimiser)
+        norm = self.gradients.clip(self.config.clip_norm)
+        self.scaler.step(self.optimiser)
+        self.scaler.update()
+        self.sums.add_norm(norm)
 
     def segmenter(self) -> Segmenter:
         """The network as validation uses it."""

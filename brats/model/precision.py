@@ -29,4 +29,6 @@ def choose_precision(precision: Precision, device: torch.device) -> Precision:
 
 def autocast(precision: Precision, device: torch.device) -> AbstractContextManager[None]:
     """Run what is inside in this arithmetic where that is safe, as torch.autocast does."""
-    return torch.autocast(device.type, dtype=DTYPES[precision], enabled=precision != "fp32")
+    # Without its cache: every weight is cast once in a pass anyway, and a recorded pass may not refer to casts that
+    # another one made.
+    return torch.autocast(device.type, dtype=DTYPES[precision], enabled=precision != "fp32", cache_enabled=False)

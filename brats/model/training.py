@@ -12,16 +12,16 @@ from dataclasses import asdict
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from brats.config import TrainConfig
-from brats.data.batches import TrainingSet, WorkerBatch
+from brats.data.batches import TrainingSet
 from brats.errors import BratsError, DivergedError
 from brats.model.checkpoint import best_epoch, load_checkpoint, save_checkpoint
 from brats.model.distributed import Worker, all_reduce_sum, average_buffers
+from brats.model.engine import Engine
+from brats.model.feed import Feed, StepInput
 from brats.model.history import HistoryRow, write_history
 from brats.model.learner import Learner
-from brats.model.prefetch import prefetched
 from brats.model.validation import validate
 
 CHECK_EVERY = 20  # steps between looks at the gradient norms; each look waits for the device
@@ -37,28 +37,30 @@ def fit(
     worker: Worker,
     *,
     data: TrainingSet,
-    batches: Iterator[WorkerBatch],
+    feed: Feed,
     val_paths: Sequence[str],
     run: str,
     on_epoch: Callable[[HistoryRow], bool],
+    say: Callable[[str], None] = lambda _message: None,
 ) -> list[HistoryRow]:
     """Train from the last checkpoint below `run`, or from the start, to the last epoch; return the history.
 
-    batches:   this rank's shard of every step of every epoch still to come, in order
+    feed:      of this rank's slices
     val_paths: prepared validation cases; every `world_size`-th is this rank's
     on_epoch:  called on every rank after each epoch, when its checkpoint is written; training ends early, on every
                rank, where one returns True
+    say:       told what was found out about the GPU
 
     Raises DivergedError, on every rank, when a loss or a gradient is not finite.
     """
-    batches = prefetched(batches, worker.device)
     checkpoint = load_checkpoint(run)
     learner = Learner.of(config, data.inputs, worker, checkpoint)
+    engine = Engine(learner, feed, say=say)
     history = list(checkpoint.history) if checkpoint else []
     while not finished(history, config):
         started = time.monotonic()
         epoch = len(history) + 1
-        trained = train_epoch(learner, batches, epoch, data.plan.steps_per_epoch)
+        trained = train_epoch(learner, engine, feed.epoch(epoch), epoch, data.plan.steps_per_epoch)
         if trained["n_slices"] != data.plan.slices_per_epoch:
             raise BratsError(
                 f"epoch {epoch}: {trained['n_slices']:.0f} slices came of {data.plan.slices_per_epoch} planned; "
@@ -93,32 +95,31 @@ def learning_rate(config: TrainConfig, step: int, n_steps: int) -> float:
     return config.learning_rate * 0.5 * (1 + math.cos(math.pi * progress))
 
 
-def train_epoch(learner: Learner, batches: Iterator[WorkerBatch], epoch: int, n_steps: int) -> dict[str, float]:
+def train_epoch(
+    learner: Learner, engine: Engine, batches: Iterator[StepInput], epoch: int, n_steps: int
+) -> dict[str, float]:
     """Run one epoch; return its figures. Sums are over all ranks; times and memory are this rank's.
 
     Raises DivergedError, on every rank, when a loss or a gradient is not finite.
     """
     config, worker = learner.config, learner.worker
     seed_dropout(config.seed, epoch, worker.rank)
-    learner.model.train()
-    loss_sum = torch.zeros((), device=worker.device)
-    norms: list[Tensor] = []
-    n_slices, waited, started = 0, 0.0, time.monotonic()
+    learner.network.train()
+    loss_sum, n_slices, waited, started = 0.0, 0, 0.0, time.monotonic()
     rate = 0.0
     for step in range(n_steps):
         asked = time.monotonic()
-        batch = next_batch(batches, epoch, step)
+        batch = next(batches)
         waited += time.monotonic() - asked
         rate = learning_rate(config, (epoch - 1) * n_steps + step, config.epochs * n_steps)
-        loss, norm = learner.step(batch, rate)
-        loss_sum += loss
-        norms.append(norm)
-        n_slices += len(batch.labels)
-        if len(norms) == CHECK_EVERY or step + 1 == n_steps:
-            check_finite(norms, learner.scaler, epoch, step)
-            norms = []
+        engine.step(batch, rate)
+        if step % CHECK_EVERY == CHECK_EVERY - 1 or step + 1 == n_steps:
+            sums = engine.read_sums()
+            check_finite(sums.n_bad, learner.scaler, epoch, step)
+            loss_sum += sums.loss_sum
+            n_slices += sums.n_slices
     seconds = time.monotonic() - started
-    total_loss, slices, wait = all_reduce_sum([loss_sum.item(), n_slices, waited], worker)
+    total_loss, slices, wait = all_reduce_sum([loss_sum, n_slices, waited], worker)
     if not math.isfinite(total_loss):
         raise DivergedError(f"epoch {epoch}: the mean loss is {total_loss}; {REMEDY}")
     return {
@@ -132,27 +133,16 @@ def train_epoch(learner: Learner, batches: Iterator[WorkerBatch], epoch: int, n_
     }
 
 
-def next_batch(batches: Iterator[WorkerBatch], epoch: int, step: int) -> WorkerBatch:
-    """The batch of this step. Raises BratsError where another one comes, or none."""
-    batch = next(batches, None)
-    if batch is None:
-        raise BratsError(f"the batches end before step {step} of epoch {epoch}; this is a bug")
-    if (batch.epoch, batch.step) != (epoch, step):
-        raise BratsError(f"batch {batch.step} of epoch {batch.epoch} came for {step} of {epoch}; this is a bug")
-    return batch
-
-
-def check_finite(norms: Sequence[Tensor], scaler: torch.amp.GradScaler, epoch: int, step: int) -> None:
-    """Look at the gradient norms of the last steps, which are the same on every rank.
+def check_finite(n_bad: int, scaler: torch.amp.GradScaler, epoch: int, step: int) -> None:
+    """Look at how many of the last gradients, which are the same on every rank, were not finite.
 
     In fp16 a gradient that overflows is skipped and the loss scale halved, until it fits; only a scale that has
     shrunk to nothing means that no scale will do.
     """
-    n_bad = int((~torch.isfinite(torch.stack(list(norms)))).sum())
     if n_bad and (not scaler.is_enabled() or scaler.get_scale() < SMALLEST_SCALE):
         raise DivergedError(
-            f"epoch {epoch}, step {step}: the loss is no longer finite ({n_bad} of the last {len(norms)} gradients "
-            f"are not); {REMEDY}"
+            f"epoch {epoch}, step {step}: the loss is no longer finite ({n_bad} of the last gradients are not); "
+            f"{REMEDY}"
         )
 
 

@@ -28,7 +28,7 @@ from brats.data.run_split import SplitRow
 from brats.errors import BratsError, ConfigError, StorageError, WorkersLostError
 from brats.labels import REGIONS
 from brats.model.history import HistoryRow, dice_column
-from brats.pipeline.stream import rank_stream, stream_name
+from brats.pipeline.stream import rank_stream, stream_name, volume_stream, volumes_name
 from brats.pipeline.worker import TrainingTask, train_worker
 
 AMPLE_PIXELS = (2 * DIVISOR) ** 2  # of a slice that any network takes: not tried out, which takes a while
@@ -92,7 +92,7 @@ def run_workers(task: TrainingTask, placement: Placement, n_done: int) -> None:
     from ray.train import TrainingFailedError
 
     try:
-        with relayed(functools.partial(show_epoch, task.config)) as queue:
+        with relayed(functools.partial(show_news, task.config)) as queue:
             trainer = make_trainer(task, placement, n_done, train_worker, {"queue": queue})
             in_thread(trainer.fit)
     except (TrainingFailedError, ray.exceptions.RayError) as error:
@@ -144,9 +144,14 @@ def make_trainer(
             storage_path=ray_folder(task.config).rsplit("/", 1)[0],
             failure_config=FailureConfig(max_failures=0, controller_failure_limit=0, max_preemption_failures=0),
         ),
+        # Of the two of each worker one is read: it knows its memory.
         datasets={
-            stream_name(rank): rank_stream(task.data, rank, placement.workers, epochs=epochs)
+            name: dataset
             for rank in range(placement.workers)
+            for name, dataset in (
+                (stream_name(rank), rank_stream(task.data, rank, placement.workers, epochs=epochs)),
+                (volumes_name(rank), volume_stream(task.data)),
+            )
         },
         dataset_config=DataConfig(
             datasets_to_split=[], execution_options=ray.data.ExecutionOptions(preserve_order=True)
@@ -183,7 +188,7 @@ def check_slices(task: TrainingTask, workers: int) -> None:
     config, data = task.config, task.data
     if math.prod(data.size) >= AMPLE_PIXELS:
         return
-    n_slices = data.plan.smallest_micro_batch(workers, config.micro_batch_size)
+    n_slices = data.plan.smallest_micro_batch(workers, config.micro_batch_size or config.batch_size)
     network = build_unet(
         encoder=config.encoder, n_channels=data.inputs.n_channels, decoder_channels=config.decoder_channels
     )
@@ -205,6 +210,14 @@ def announce(task: TrainingTask, placement: Placement, n_done: int) -> None:
         f"U-Net {config.encoder} on {', '.join(config.modalities)}; {placement}; {config.epochs} epochs of "
         f"{plan.slices_per_epoch} slices in {plan.steps_per_epoch} steps{resumed}",
     )
+
+
+def show_news(config: TrainConfig, news: dict[str, Any] | str) -> None:
+    """Show what a worker put on the queue: the row of an epoch, or a message."""
+    if isinstance(news, str):
+        say("train", news)
+    else:
+        show_epoch(config, news)
 
 
 def show_epoch(config: TrainConfig, row: dict[str, Any]) -> None:

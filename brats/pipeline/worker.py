@@ -8,7 +8,7 @@ from brats.cluster.placement import Placement, is_reserved, release, reserve
 from brats.config import TrainConfig
 from brats.data.batches import TrainingSet
 from brats.model.history import HistoryRow
-from brats.pipeline.stream import stream_name, worker_batches
+from brats.pipeline.stream import stream_name, volumes_name, worker_batches, worker_volumes
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,13 +41,14 @@ class MissingGpus:
 def train_worker(spec: dict[str, Any]) -> None:
     """The training loop that Ray Train runs in every worker.
 
-    spec: task, placement, and the queue that rank 0 puts the row of each finished epoch on
+    spec: task, placement, and the queue for messages and, from rank 0, for the row of each finished epoch
     """
     import ray.train
     import ray.train.torch
     import torch
 
     from brats.model.distributed import Worker
+    from brats.model.feed import choose_feed
     from brats.model.precision import choose_precision
     from brats.model.training import fit
 
@@ -65,6 +66,19 @@ def train_worker(spec: dict[str, Any]) -> None:
     )
     missing = MissingGpus(placement)
 
+    def tell(message: str) -> None:
+        spec["queue"].put(message)
+
+    feed = choose_feed(
+        task.config,
+        task.data,
+        worker,
+        n_neighbours=context.get_local_world_size(),
+        volumes=lambda: worker_volumes(ray.train.get_dataset_shard(volumes_name(worker.rank))),
+        batches=lambda: worker_batches(ray.train.get_dataset_shard(stream_name(worker.rank))),
+        say=tell if worker.rank == 0 else lambda _message: None,
+    )
+
     def on_epoch(row: HistoryRow) -> bool:
         """Report the epoch; return whether to stop here, because more workers can join."""
         if worker.rank:
@@ -77,10 +91,11 @@ def train_worker(spec: dict[str, Any]) -> None:
             task.config,
             worker,
             data=task.data,
-            batches=worker_batches(ray.train.get_dataset_shard(stream_name(worker.rank))),
+            feed=feed,
             val_paths=task.val_paths,
             run=task.config.out,
             on_epoch=on_epoch,
+            say=tell,
         )
     finally:
         missing.release()

@@ -14,15 +14,17 @@ from brats.data.case import Case
 from brats.data.cases import CaseFiles
 from brats.data.dataset import case_row, slices_path
 from brats.data.epoch import EpochPlan, PlannedBatch
+from brats.data.pool import PoolLayout
 from brats.data.preprocess import crop_case
 from brats.data.slices import encode_case, open_slices
 from brats.data.volume import Grid, Volume
 from brats.labels import Labels
 from brats.model.bundle import EQUAL_ODDS
-from brats.model.distributed import Worker, parallel
+from brats.model.distributed import Worker
+from brats.model.feed import RawSlices, ResidentFeed, StepInput, StreamFeed
 from brats.model.inference import Segmenter
 from brats.model.learner import Learner
-from brats.model.losses import LOSSES
+from brats.model.pool import SlicePool
 from brats.model.unet import build_unet
 from brats.storage import FileInfo
 from tests.support.synthetic import AFFINE, TISSUE_VALUES, make_labels
@@ -40,6 +42,7 @@ CONFIG = TrainConfig(
     batch_size=8,
     micro_batch_size=4,
     warmup_steps=2,
+    augmentation="flips",
 )
 CPU = torch.device("cpu")
 ALONE = Worker(rank=0, world_size=1, device=CPU, precision="fp32")
@@ -74,15 +77,13 @@ def learner_of(
     scaler: torch.amp.GradScaler = NO_SCALER,
 ) -> Learner:
     """A network in training, by plain gradient descent unless an optimiser is given."""
-    return Learner(
+    return Learner.around(
+        network,
+        optimiser or torch.optim.SGD(network.parameters(), lr=123.0),  # every step sets its own
+        scaler,
         config=config,
         inputs=INPUTS,
         worker=worker,
-        network=network,
-        model=parallel(network, worker),
-        optimiser=optimiser or torch.optim.SGD(network.parameters(), lr=123.0),  # every step sets its own
-        scaler=scaler,
-        loss=LOSSES[config.loss],
     )
 
 
@@ -143,7 +144,7 @@ def plan(paths: Sequence[str], config: TrainConfig, epoch: int) -> list[PlannedB
 
 def worker_batch(prepared: str, planned: PlannedBatch, rank: int, world_size: int) -> WorkerBatch:
     """One rank's shard of a planned batch."""
-    data = TrainingSet(prepared=prepared, plan=EpochPlan.of(CONFIG, []), inputs=INPUTS, size=SIZE)
+    data = TrainingSet(prepared=prepared, plan=EpochPlan.of(CONFIG, []), inputs=INPUTS, size=SIZE, shapes=())
     return data.read_shard(planned, rank, world_size)
 
 
@@ -160,3 +161,46 @@ def epochs(
     for epoch in range(first, config.epochs + 1):
         for planned in plan(paths, config, epoch):
             yield worker_batch(prepared, planned, rank, world_size)
+
+
+def stream_feed(
+    prepared: str,
+    paths: Sequence[str],
+    config: TrainConfig,
+    *,
+    first: int = 1,
+    worker: Worker = ALONE,
+    batches: Iterator[WorkerBatch] | None = None,
+) -> StreamFeed:
+    """A feed of one rank's batches of every epoch from `first` to the last, or of other batches."""
+    data = training_set(prepared, paths, config)
+    planned = epochs(prepared, paths, config, first=first, rank=worker.rank, world_size=worker.world_size)
+    return StreamFeed(planned if batches is None else batches, config, data, worker)
+
+
+def resident_feed(
+    prepared: str, paths: Sequence[str], config: TrainConfig, *, worker: Worker = ALONE
+) -> ResidentFeed:
+    """A feed of one rank's slices from memory."""
+    data = training_set(prepared, paths, config)
+    names = [case.case_id for case in data.plan.cases]
+    layout = PoolLayout.of(names, data.shapes, data.inputs.n_channels)
+    pool = SlicePool.fill(layout, map(data.read_volume, names), worker.device, at_most=layout.n_bytes(4))
+    return ResidentFeed(pool, config, data, worker)
+
+
+def step_inputs(feed: StreamFeed | ResidentFeed, epoch: int = 1) -> list[StepInput]:
+    """All steps of an epoch."""
+    return list(feed.epoch(epoch))
+
+
+def raw_slices(batch: WorkerBatch) -> RawSlices:
+    """The slices of a batch, not to be augmented."""
+    slices = batch.slices
+    numbers = np.stack([slices.offset, slices.scale, slices.background, slices.tolerance], axis=1)
+    return RawSlices(
+        images=torch.from_numpy(slices.images),
+        labels=torch.from_numpy(batch.labels),
+        numbers=torch.from_numpy(numbers),
+        parameters=torch.zeros(len(batch.labels), 0),
+    )

@@ -50,6 +50,11 @@ class FaultyProxy:
         self.turned_away = 0
         """Requests that came while the store was away."""
         self._away_until = 0.0
+        self._held_key = ""
+        self._let_go = threading.Event()
+        self._let_go.set()
+        self.n_held = 0
+        """Uploads that `hold` has let wait so far."""
         self._at_once = 0
         self._lock = threading.Lock()
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), _Handler)
@@ -113,6 +118,14 @@ class FaultyProxy:
         """Close every connection without an answer for so long, from now on."""
         self._away_until = time.monotonic() + for_s
 
+    def hold(self, key: str) -> None:
+        """Let every upload under a key with this part wait until `let_go`, so that a job cannot end before."""
+        self._held_key, self.n_held = key, 0
+        self._let_go.clear()
+
+    def let_go(self) -> None:
+        self._let_go.set()
+
     def count(self, method: str = "", key: str = "") -> int:
         """Requests so far, of a method and a part of a key."""
         return sum(request.method.startswith(method) and key in request.key for request in list(self.log))
@@ -144,6 +157,11 @@ class FaultyProxy:
                     self._faults.remove(entry)
                     return fault
         return None
+
+    def wait_if_held(self, method: str, path: str) -> None:
+        if method == "PUT" and self._held_key in path:
+            self.n_held += 1
+            self._let_go.wait()
 
     @contextmanager
     def counted(self) -> Iterator[None]:
@@ -188,6 +206,7 @@ class _Handler(BaseHTTPRequestHandler):
         fault = self.proxy.take_fault(self.command, url.path)
         with self.proxy.counted():
             self.body = self._read_body()
+            self.proxy.wait_if_held(self.command, url.path)
             self.proxy.log.append(Request(self.command, url.path.lstrip("/"), url.query))
             self.proxy.headers = dict(self.headers.items())
             if self.proxy.delay_s:

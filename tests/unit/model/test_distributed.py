@@ -25,11 +25,11 @@ from brats.data.epoch import PlannedBatch
 from brats.errors import BratsError, DivergedError
 from brats.model import learner, training
 from brats.model.checkpoint import load_checkpoint, saved_epochs
-from brats.model.distributed import Worker, all_reduce_sum, average_buffers
+from brats.model.distributed import Worker, all_reduce_sum, average_buffers, share_state
 from brats.model.history import read_history
 from brats.model.inference import Segmenter
 from brats.model.inputs import training_tensors
-from brats.model.losses import Loss, bce_dice_loss
+from brats.model.losses import Loss, bce_dice_loss, region_targets
 from brats.model.training import fit
 from brats.model.validation import validate
 from tests.support.prepared import (
@@ -39,7 +39,9 @@ from tests.support.prepared import (
     epochs,
     learner_of,
     plan,
+    raw_slices,
     segmenter_of,
+    stream_feed,
     tiny_case,
     training_set,
     undecided_network,
@@ -49,7 +51,8 @@ from tests.support.prepared import (
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
-THREES = dataclasses.replace(CONFIG, micro_batch_size=3)
+PLAIN = dataclasses.replace(CONFIG, augmentation="none")
+THREES = dataclasses.replace(PLAIN, micro_batch_size=3)
 
 Findings = dict[str, Any]
 
@@ -98,8 +101,10 @@ def work(rank: int, folder: str) -> None:
     worker, prepared = worker_at(rank), f"{folder}/prepared"
     train, val = own_paths(prepared)
     findings = {
-        "even": step(worker, prepared, CONFIG, first_batch(train, 8)),
+        "even": step(worker, prepared, PLAIN, first_batch(train, 8)),
         "uneven": step(worker, prepared, THREES, first_batch(train, 7)),
+        "bf16": step(dataclasses.replace(worker, precision="bf16"), prepared, PLAIN, first_batch(train, 8)),
+        "beginning": other_beginning(worker),
         "sum": all_reduce_sum([rank + 1, 10.5], worker),
         "buffers": averaged_buffers(worker),
         "validation": validation(worker, val[rank::2]),
@@ -114,8 +119,23 @@ def step(worker: Worker, prepared: str, config: TrainConfig, planned: PlannedBat
     """Loss and gradient of one global batch."""
     learner = learner_of(undecided_network(), config=config, worker=worker)
     batch = worker_batch(prepared, planned, worker.rank, 2)
-    loss = learner.accumulate_gradients(batch)
-    return {"n_slices": len(batch.labels), "loss_sum": loss.item(), "gradients": gradients(learner.network)}
+    learner.compute(raw_slices(batch), batch.n_global, config.micro_batch_size or len(batch.labels))
+    learner.exchange()
+    learner.gradients.unpack()
+    return {
+        "n_slices": len(batch.labels),
+        "loss_sum": learner.sums.read().loss_sum,
+        "gradients": gradients(learner.network),
+        "bytes": learner.gradients.wire.numel() * learner.gradients.wire.element_size(),
+    }
+
+
+def other_beginning(worker: Worker) -> Findings:
+    """The weights of a learner whose network began differently on every rank."""
+    network = small_network(n_channels=2)
+    torch.nn.init.constant_(network.get_parameter("0.weight"), worker.rank + 1.0)
+    share_state(network, worker)
+    return {"weight": network.get_parameter("0.weight").detach().clone()}
 
 
 def averaged_buffers(worker: Worker) -> Findings:
@@ -152,7 +172,7 @@ def runs(worker: Worker, prepared: str, train: list[str], val: list[str], folder
                 config,
                 worker,
                 data=training_set(prepared, train, config),
-                batches=own(done + 1) if batches is None else batches,
+                feed=stream_feed(prepared, train, config, first=done + 1, worker=worker, batches=batches),
                 val_paths=val,
                 run=f"{folder}/{name}",
                 on_epoch=lambda _: False,
@@ -217,9 +237,9 @@ def test_two_workers_have_the_gradient_of_one_with_two_micro_batches(
 ) -> None:
     prepared = str(folder / "prepared")
     train, _ = own_paths(prepared)
-    alone = learner_of(undecided_network())
-    loss = alone.accumulate_gradients(worker_batch(prepared, first_batch(train, 8), 0, 1)).item()
-    expected = gradients(alone.network)
+    alone = learner_of(undecided_network(), config=PLAIN)
+    alone.compute(raw_slices(worker_batch(prepared, first_batch(train, 8), 0, 1)), 8, 4)
+    loss, expected = alone.sums.read().loss_sum, gradients(alone.network)
     for found in findings:
         assert found["even"]["n_slices"] == 4
         assert_same_gradient(found["even"]["gradients"], expected)
@@ -231,7 +251,9 @@ def test_uneven_shards_and_micro_batches_weigh_as_many_slices_as_they_have(
 ) -> None:
     prepared = str(folder / "prepared")
     train, _ = own_paths(prepared)
-    images, targets = training_tensors(worker_batch(prepared, first_batch(train, 7), 0, 1), CONFIG.seed, CPU)
+    slices = raw_slices(worker_batch(prepared, first_batch(train, 7), 0, 1))
+    images, labels = training_tensors(slices, torch.zeros(1), "none")
+    targets = region_targets(labels)
     sizes = [3, 2, 2]  # one micro-batch of the first worker, two of the second
     assert [found["uneven"]["n_slices"] for found in findings] == [3, 4]
     alone, loss_sum = undecided_network(), 0.0
@@ -242,6 +264,19 @@ def test_uneven_shards_and_micro_batches_weigh_as_many_slices_as_they_have(
     for found in findings:
         assert_same_gradient(found["uneven"]["gradients"], gradients(alone))
     assert sum(found["uneven"]["loss_sum"] for found in findings) == pytest.approx(loss_sum, rel=1e-5)
+
+
+def test_gradients_travel_in_16_bits_where_the_network_computes_in_them(findings: list[Findings]) -> None:
+    exact, halved = findings[0]["even"], findings[0]["bf16"]
+    assert halved["bytes"] * 2 == exact["bytes"]
+    vectors = [torch.cat([tensor.flatten() for tensor in found["gradients"].values()]) for found in (exact, halved)]
+    assert torch.nn.functional.cosine_similarity(*vectors, dim=0) > 0.99
+    assert torch.equal(vectors[1], torch.cat([g.flatten() for g in findings[1]["bf16"]["gradients"].values()]))
+
+
+def test_every_worker_begins_with_the_weights_of_the_first(findings: list[Findings]) -> None:
+    for found in findings:
+        assert (found["beginning"]["weight"] == 1).all()
 
 
 def test_sums_are_over_the_workers(findings: list[Findings]) -> None:
@@ -279,7 +314,7 @@ def test_a_worker_without_a_validation_case_reports_what_the_others_found(
 
 
 def test_an_encoder_with_unused_parameters_trains_on_two_workers(findings: list[Findings], folder: Path) -> None:
-    """Left to itself, DDP fails at the second step, as no gradient comes for them."""
+    """No gradient comes for them."""
     losses = [[row["train_loss"] for row in found["run"]["unused"]] for found in findings]
     assert len(losses[0]) == 1
     assert losses[0] == losses[1]

@@ -10,13 +10,12 @@ import pytest
 import torch
 from torch import Tensor
 
-from brats.data.batches import InputSpec, WorkerBatch
+from brats.config import Augmentation
+from brats.data.batches import InputSpec
 from brats.data.case import Case
 from brats.data.epoch import PlannedBatch
 from brats.errors import CaseError
-from brats.labels import REGIONS, region_mask
-from brats.model import inputs
-from brats.model.augment import draw_flips
+from brats.model.augment import noise_table
 from brats.model.inputs import case_tensors, normalise, training_tensors
 from tests.support.prepared import (
     CONFIG,
@@ -24,7 +23,9 @@ from tests.support.prepared import (
     INPUTS,
     MODALITIES,
     SIZE,
-    plan,
+    raw_slices,
+    resident_feed,
+    step_inputs,
     tiny_case,
     worker_batch,
     write_prepared,
@@ -32,17 +33,13 @@ from tests.support.prepared import (
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
+NOISE = noise_table(CONFIG.seed, CPU)
+
 
 @dataclasses.dataclass(frozen=True)
 class Data:
     prepared: str
     paths: list[str]
-
-    def planned(self) -> PlannedBatch:
-        return plan(self.paths, CONFIG, 1)[0]
-
-    def batch(self) -> WorkerBatch:
-        return worker_batch(self.prepared, self.planned(), 0, 1)
 
 
 @pytest.fixture(scope="module")
@@ -98,27 +95,27 @@ def test_values_within_the_tolerance_of_the_background_become_0() -> None:
 # Training
 
 
-def test_the_shards_of_two_workers_are_augmented_as_that_of_one(data: Data) -> None:
-    whole = training_tensors(data.batch(), CONFIG.seed, CPU)
-    shards = [worker_batch(data.prepared, data.planned(), rank, 2) for rank in (0, 1)]
-    halves = zip(*(training_tensors(shard, CONFIG.seed, CPU) for shard in shards), strict=True)
-    for one, two in zip(whole, halves, strict=True):
-        assert torch.equal(one, torch.cat(two))
-
-
-def test_images_and_targets_of_a_batch_are_flipped_together(data: Data) -> None:
+def test_images_and_labels_of_a_batch_are_flipped_together(data: Data) -> None:
     """T1CE is brightest in ET and in WT flips or not: the two stay on top of each other."""
-    batch = data.batch()
-    flips = draw_flips(batch.n_global, seed=CONFIG.seed, epoch=batch.epoch, step=batch.step)
-    assert flips.any(axis=0).all()
-    images, targets = training_tensors(batch, CONFIG.seed, CPU)
-    et = targets[:, 2].bool()
+    feed = resident_feed(data.prepared, data.paths, CONFIG)
+    slices = feed.slices(step_inputs(feed)[0].tensors)
+    images, labels = training_tensors(slices, NOISE, "flips")
+    et = labels == 3
     assert et.any()
     t1ce = images[:, MODALITIES.index("t1ce")]
     assert t1ce[et].min() > t1ce[~et].max() - 1
-    plain = torch.from_numpy(batch.labels == 3)
+    plain = slices.labels == 3
     assert not torch.equal(et, plain)
     assert torch.equal(et.sum((1, 2)), plain.sum((1, 2)))
+
+
+@pytest.mark.parametrize("kind", ["none", "flips", "full"])
+def test_input_of_the_network_is_in_its_memory_format(data: Data, kind: Augmentation) -> None:
+    feed = resident_feed(data.prepared, data.paths, dataclasses.replace(CONFIG, augmentation=kind))
+    images, labels = training_tensors(feed.slices(step_inputs(feed)[0].tensors), NOISE, kind)
+    assert images.dtype == torch.float32
+    assert images.is_contiguous(memory_format=torch.channels_last)
+    assert labels.dtype == torch.uint8
 
 
 # Whole cases
@@ -183,12 +180,6 @@ def test_a_missing_modality_is_named_and_one_that_is_not_wanted_left_out() -> No
 # Training and prediction
 
 
-@pytest.fixture
-def without_flips(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(inputs, "draw_flips", lambda n_slices, **_: np.zeros((n_slices, 2), bool))
-
-
-@pytest.mark.usefixtures("without_flips")
 @pytest.mark.parametrize("batch_size", [1, 64])
 def test_training_and_prediction_show_the_network_the_same_numbers_for_the_same_slice(
     tmp_path: Path, batch_size: int
@@ -204,13 +195,10 @@ def test_training_and_prediction_show_the_network_the_same_numbers_for_the_same_
     batch = worker_batch(str(tmp_path), PlannedBatch(epoch=1, step=0, slices=tuple(rows)), 0, 1)
     assert batch.slices.images.dtype == np.float32
     assert SIZE == (64, 64)
-    images, targets = training_tensors(batch, CONFIG.seed, CPU)
+    images, seen = training_tensors(raw_slices(batch), NOISE, "none")
     whole = {name: tensor_of(case, batch_size=batch_size) for name, case in cases.items()}
     for position, (name, row) in enumerate(rows):
         assert torch.equal(images[position], whole[name][row])
         labels = cases[name].labels
         assert labels is not None
-        np.testing.assert_array_equal(
-            targets[position, :, :40, :36].numpy(),
-            np.stack([region_mask(labels[row], region) for region in REGIONS]),
-        )
+        np.testing.assert_array_equal(seen[position, :40, :36].numpy(), labels[row])

@@ -8,22 +8,45 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from brats.data.batches import WorkerBatch
+from brats.model.augment import noise_table
+from brats.model.feed import RawSlices, ResidentFeed, StepInput
 from brats.model.inputs import training_tensors
 from brats.model.learner import Learner
-from brats.model.losses import bce_dice_loss
-from tests.support.prepared import ALONE, CONFIG, CPU, INPUTS, epochs, learner_of, tiny_case, write_prepared
+from brats.model.losses import bce_dice_loss, region_targets
+from tests.support.prepared import (
+    ALONE,
+    CONFIG,
+    CPU,
+    INPUTS,
+    learner_of,
+    resident_feed,
+    step_inputs,
+    tiny_case,
+    write_prepared,
+)
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
+NOISE = noise_table(CONFIG.seed, CPU)
+
+
+@dataclasses.dataclass(frozen=True)
+class Data:
+    """A feed and the first two steps of an epoch, of eight slices each."""
+
+    feed: ResidentFeed
+    steps: list[StepInput]
+
+    def slices(self, number: int = 0) -> RawSlices:
+        return self.feed.slices(self.steps[number].tensors)
+
 
 @pytest.fixture(scope="module")
-def batches(tmp_path_factory: pytest.TempPathFactory) -> list[WorkerBatch]:
-    """The first two batches of an epoch, of eight slices each."""
+def data(tmp_path_factory: pytest.TempPathFactory) -> Data:
     prepared = str(tmp_path_factory.mktemp("prepared"))
     paths = write_prepared(prepared, [tiny_case(f"train{seed}", seed=seed) for seed in range(3)])
-    stream = epochs(prepared, paths, CONFIG)
-    return [next(stream), next(stream)]
+    feed = resident_feed(prepared, paths, CONFIG)
+    return Data(feed, step_inputs(feed)[:2])
 
 
 def small_network() -> nn.Module:
@@ -41,59 +64,75 @@ def weights(network: nn.Module) -> Tensor:
     return torch.cat([parameter.detach().flatten() for parameter in network.parameters()])
 
 
+def take_step(learner: Learner, slices: RawSlices, learning_rate: float) -> None:
+    learner.rate.fill_(learning_rate)
+    learner.compute(slices, 8, 8)
+    learner.exchange()
+    learner.update()
+
+
 # Gradients
 
 
 @pytest.mark.parametrize(("micro_batch_size", "sizes"), [(8, [8]), (7, [4, 4]), (3, [3, 3, 2]), (1, [1] * 8)])
 def test_each_micro_batch_weighs_as_many_slices_as_it_has(
-    batches: list[WorkerBatch], micro_batch_size: int, sizes: list[int]
+    data: Data, micro_batch_size: int, sizes: list[int]
 ) -> None:
-    config, batch = dataclasses.replace(CONFIG, micro_batch_size=micro_batch_size), batches[0]
     expected, network = small_network(), small_network()
-    images, targets = training_tensors(batch, config.seed, CPU)
+    images, labels = training_tensors(data.slices(), NOISE, CONFIG.augmentation)
     loss_sum = 0.0
-    for part, target in zip(images.split(sizes), targets.split(sizes), strict=True):
+    for part, target in zip(images.split(sizes), region_targets(labels).split(sizes), strict=True):
         loss = bce_dice_loss(expected(part), target)
         (loss * len(part) / 8).backward()
         loss_sum += loss.item() * len(part)
-    found = learner_of(network, config=config).accumulate_gradients(batch)
-    assert found.item() == pytest.approx(loss_sum, rel=1e-6)
+    learner = learner_of(network)
+    learner.compute(data.slices(), 8, micro_batch_size)
+    assert learner.sums.read().loss_sum == pytest.approx(loss_sum, rel=1e-6)
     torch.testing.assert_close(gradients(network), gradients(expected), rtol=1e-5, atol=1e-7)
+
+
+def test_computing_again_does_not_add_to_the_gradient_of_before(data: Data) -> None:
+    network = small_network()
+    learner = learner_of(network)
+    learner.compute(data.slices(), 8, 8)
+    once = gradients(network)
+    learner.compute(data.slices(), 8, 8)
+    torch.testing.assert_close(gradients(network), once, rtol=0, atol=0)
 
 
 # One step
 
 
-def test_a_long_gradient_is_scaled_down_to_the_clip_norm(batches: list[WorkerBatch]) -> None:
+def test_a_long_gradient_is_scaled_down_to_the_clip_norm(data: Data) -> None:
     network = small_network()
     before = weights(network)
-    _, norm = learner_of(network, config=dataclasses.replace(CONFIG, clip_norm=1e-3)).step(batches[0], 0.5)
-    assert norm > 1e-2  # as it was before
+    take_step(learner_of(network, config=dataclasses.replace(CONFIG, clip_norm=1e-3)), data.slices(), 0.5)
     assert (weights(network) - before).norm().item() == pytest.approx(0.5 * 1e-3, rel=1e-3)
 
 
-def test_a_short_gradient_is_left_alone(batches: list[WorkerBatch]) -> None:
+def test_a_short_gradient_is_left_alone(data: Data) -> None:
     network, other = small_network(), small_network()
     before = weights(network)
-    loss_sum, norm = learner_of(network, config=dataclasses.replace(CONFIG, clip_norm=1e6)).step(batches[0], 0.5)
-    expected_loss = learner_of(other).accumulate_gradients(batches[0])
+    take_step(learner_of(network, config=dataclasses.replace(CONFIG, clip_norm=1e6)), data.slices(), 0.5)
+    learner_of(other).compute(data.slices(), 8, 8)
     expected = torch.cat([gradient.flatten() for gradient in gradients(other)])
     torch.testing.assert_close(weights(network) - before, -0.5 * expected, rtol=1e-4, atol=1e-7)
-    assert torch.equal(loss_sum, expected_loss)
-    torch.testing.assert_close(norm, expected.norm())
 
 
-def test_a_step_leaves_no_gradient_to_the_next(batches: list[WorkerBatch]) -> None:
-    network = small_network()
-    learner_of(network).step(batches[0], 0.5)
-    assert gradients(network) == []
+def test_a_gradient_that_is_not_finite_is_counted(data: Data) -> None:
+    learner = learner_of(small_network())
+    take_step(learner, data.slices(), 0.0)
+    assert learner.sums.read().n_bad == 0
+    slices = data.slices()
+    take_step(learner, dataclasses.replace(slices, numbers=slices.numbers * float("nan")), 0.0)
+    assert learner.sums.read().n_bad == 1
 
 
 # From the start and from a checkpoint
 
 
 def states(learner: Learner) -> tuple[dict[str, Any], dict[str, Any]]:
-    return learner.network.state_dict(), learner.optimiser.state_dict()
+    return learner.network.state_dict(), learner.optimiser.state_dict()["state"]
 
 
 def test_learners_of_one_seed_begin_with_the_same_weights_and_of_another_with_others() -> None:
@@ -104,18 +143,16 @@ def test_learners_of_one_seed_begin_with_the_same_weights_and_of_another_with_ot
     assert not torch.equal(weights(first), weights(other))
 
 
-def test_a_learner_of_a_checkpoint_takes_the_next_step_as_the_one_that_wrote_it(
-    batches: list[WorkerBatch],
-) -> None:
+def test_a_learner_of_a_checkpoint_takes_the_next_step_as_the_one_that_wrote_it(data: Data) -> None:
     learner = Learner.of(CONFIG, INPUTS, ALONE)
-    learner.step(batches[0], 1e-2)
+    take_step(learner, data.slices(0), 1e-2)
     written = learner.checkpoint([{"epoch": 1, "val_dice": 0.5}])
     assert written.history == [{"epoch": 1, "val_dice": 0.5}]
     kept = copy.deepcopy(written)  # its tensors are those of the learner, which goes on
-    resumed = Learner.of(dataclasses.replace(CONFIG, seed=1), INPUTS, ALONE, kept)
+    resumed = Learner.of(CONFIG, INPUTS, ALONE, kept)
     torch.testing.assert_close(states(resumed), states(learner), rtol=0, atol=0)
-    for one in (learner, dataclasses.replace(resumed, config=CONFIG)):
-        one.step(batches[1], 1e-2)
+    for one in (learner, resumed):
+        take_step(one, data.slices(1), 2e-2)
     torch.testing.assert_close(states(resumed), states(learner), rtol=0, atol=0)
 
 

@@ -19,7 +19,16 @@ from brats.model import learner, training
 from brats.model.checkpoint import Checkpoint, load_checkpoint, save_checkpoint, saved_epochs
 from brats.model.history import HISTORY, HistoryRow, read_history
 from brats.model.training import check_finite, finished, fit, learning_rate
-from tests.support.prepared import ALONE, CONFIG, NO_SCALER, epochs, tiny_case, training_set, write_prepared
+from tests.support.prepared import (
+    ALONE,
+    CONFIG,
+    NO_SCALER,
+    epochs,
+    stream_feed,
+    tiny_case,
+    training_set,
+    write_prepared,
+)
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -59,7 +68,9 @@ def run_fit(
         config,
         dataclasses.replace(ALONE, precision=precision),
         data=training_set(data.prepared, data.train, config),
-        batches=iter(data.batches(config, done + 1) if batches is None else batches),
+        feed=stream_feed(
+            data.prepared, data.train, config, first=done + 1, batches=None if batches is None else iter(batches)
+        ),
         val_paths=data.val,
         run=str(run),
         on_epoch=on_epoch,

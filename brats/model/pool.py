@@ -1,0 +1,93 @@
+"""The pool of training slices on a device, filled once; every step gathers its slices from it.
+
+Axes: `B` slices of a batch, `C` channel, `H W` slice axes, `Z` slices of a crop.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Self
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from brats.data.pool import PoolLayout, TrainingVolume
+from brats.errors import BratsError
+
+NUMBERS_BACKGROUND = 2  # row of `channel_numbers`
+
+
+class TooLargeError(BratsError):
+    """A pool that does not fit where it was to lie."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class SlicePool:
+    """All slices that a run trains on.
+
+    values:  raw values of all images, int16, or float32 where a case needs it
+    labels:  uint8, of the same voxels
+    numbers: (n cases, 4, C), of `brats.data.batches.channel_numbers`
+    """
+
+    layout: PoolLayout
+    values: Tensor
+    labels: Tensor
+    numbers: npt.NDArray[np.float32]
+
+    @classmethod
+    def fill(
+        cls, layout: PoolLayout, volumes: Iterable[TrainingVolume], device: torch.device, at_most: int
+    ) -> Self:
+        """The pool of these volumes, each of which comes once, in any order.
+
+        at_most: bytes that it may take. Raises TooLargeError when a case of floating-point images makes it larger.
+        """
+        values = torch.empty(layout.n_voxels * layout.n_channels, dtype=torch.int16, device=device)
+        labels = torch.empty(layout.n_voxels, dtype=torch.uint8, device=device)
+        numbers = np.zeros((len(layout.index), 4, layout.n_channels), np.float32)
+        missing = set(layout.index)
+        for volume in volumes:
+            case = layout.index[volume.case_id]
+            if volume.images.dtype == np.float32 and values.dtype == torch.int16:
+                if layout.n_bytes(4) > at_most:
+                    raise TooLargeError(f"the images of {volume.case_id} are of floating-point numbers")
+                values = values.float()
+            if volume.images.shape != (layout.n_channels, *layout.shapes[case]):
+                raise BratsError(f"{volume.case_id}: a volume of {volume.images.shape}; this is a bug")
+            first = int(layout.starts[case])
+            labels[first : first + volume.labels.size] = _flat(volume.labels, device)
+            first *= layout.n_channels
+            values[first : first + volume.images.size] = _flat(volume.images, device)
+            numbers[case] = volume.numbers
+            missing.discard(volume.case_id)
+        if missing:
+            raise BratsError(f"{len(missing)} of {len(layout.index)} training cases did not come; this is a bug")
+        return cls(layout=layout, values=values, labels=labels, numbers=numbers)
+
+    @property
+    def n_bytes(self) -> int:
+        return self.layout.n_bytes(self.values.element_size())
+
+    def gather(self, windows: Tensor, numbers: Tensor, size: tuple[int, int]) -> tuple[Tensor, Tensor]:
+        """The slices that lie in these windows (B, 7), padded at the end of H and W to this size.
+
+        Returns images (B, C, H, W), padded with each image's background, and labels (B, H, W), padded with 0.
+        """
+        image, channel, row, column, label, height, width = (
+            windows[:, number, None, None] for number in range(windows.shape[1])
+        )
+        down = torch.arange(size[0], device=windows.device)[:, None]
+        across = torch.arange(size[1], device=windows.device)
+        inside = (down < height) & (across < width)
+        at = (down * row + across * column) * inside  # outside, any voxel of the slice: it is overwritten
+        labels = self.labels[label + at] * inside
+        channels = torch.arange(self.layout.n_channels, device=windows.device)[:, None, None]
+        images = self.values[(image + at)[:, None] + channels * channel[:, None]]
+        background = numbers[:, NUMBERS_BACKGROUND, :, None, None].to(images.dtype)
+        return torch.where(inside[:, None], images, background), labels
+
+
+def _flat(array: npt.NDArray[np.generic], device: torch.device) -> Tensor:
+    return torch.tensor(array.reshape(-1)).to(device)

@@ -1,0 +1,164 @@
+"""The engine: eager and recorded steps are the same, and what it does where something does not fit or go.
+
+A recorder that runs the work on the tensors it was first given stands for CUDA graphs.
+"""
+
+import copy
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from brats.errors import BratsError
+from brats.model.engine import WARM_UP_STEPS, Engine
+from brats.model.feed import ResidentFeed
+from brats.model.graph import Work
+from brats.model.learner import Learner
+from tests.support.prepared import ALONE, CONFIG, INPUTS, resident_feed, tiny_case, write_prepared
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+EPOCHS = 3
+
+
+@dataclasses.dataclass(frozen=True)
+class Replayed:
+    """Runs recorded work on tensors that stay where they are, as a CUDA graph does."""
+
+    work: Work
+    inputs: dict[str, Tensor]
+
+    def replay(self, tensors: Mapping[str, Tensor]) -> None:
+        for name, tensor in tensors.items():
+            self.inputs[name].copy_(tensor)
+        self.work(self.inputs)
+
+
+class Recorder:
+    def __init__(self) -> None:
+        self.shapes: list[dict[str, tuple[int, ...]]] = []
+
+    def __call__(self, work: Work, tensors: Mapping[str, Tensor]) -> Replayed:
+        self.shapes.append({name: tuple(tensor.shape) for name, tensor in tensors.items()})
+        return Replayed(work, {name: torch.full_like(tensor, 77) for name, tensor in tensors.items()})
+
+
+@pytest.fixture(scope="module")
+def feed(tmp_path_factory: pytest.TempPathFactory) -> ResidentFeed:
+    """Three cases of ten slices: steps of 8, 8, 7 and 7."""
+    prepared = str(tmp_path_factory.mktemp("prepared"))
+    paths = write_prepared(prepared, [tiny_case(f"case{seed}", seed=seed) for seed in range(3)])
+    return resident_feed(prepared, paths, CONFIG)
+
+
+def train(feed: ResidentFeed, learner: Learner, epochs: int = EPOCHS, **options: Any) -> Engine:
+    engine = Engine(learner, feed, **options)
+    learner.network.train()
+    for epoch in range(1, epochs + 1):
+        for number, step in enumerate(feed.epoch(epoch)):
+            engine.step(step, 1e-2 / (1 + number))
+    return engine
+
+
+def new_learner(**options: Any) -> Learner:
+    return Learner.of(dataclasses.replace(CONFIG, micro_batch_size=None, **options), INPUTS, ALONE)
+
+
+# Recorded steps
+
+
+def test_recorded_steps_leave_the_weights_and_sums_of_eager_ones(feed: ResidentFeed) -> None:
+    eager, recorded, recorder = new_learner(), new_learner(), Recorder()
+    sums = [train(feed, eager).read_sums(), train(feed, recorded, record=recorder).read_sums()]
+    assert sums[0] == sums[1]
+    assert sums[0].n_slices == 30 * EPOCHS
+    torch.testing.assert_close(recorded.network.state_dict(), eager.network.state_dict(), rtol=0, atol=0)
+    torch.testing.assert_close(recorded.optimiser.state_dict(), eager.optimiser.state_dict(), rtol=0, atol=0)
+
+
+def test_there_is_one_recording_for_each_number_of_slices_made_after_the_warm_up(feed: ResidentFeed) -> None:
+    recorder = Recorder()
+    train(feed, new_learner(), 1, record=recorder)
+    assert recorder.shapes == []  # two steps of either size so far
+    assert 2 * 1 < WARM_UP_STEPS <= 2 * 2
+    train(feed, new_learner(), record=recorder)
+    assert [shapes["windows"] for shapes in recorder.shapes] == [(8, 7), (7, 7)]
+
+
+def test_a_step_that_cannot_be_recorded_is_said_and_taken_all_the_same(feed: ResidentFeed) -> None:
+    said: list[str] = []
+
+    def refuse(work: Work, tensors: Mapping[str, Tensor]) -> Replayed:
+        raise RuntimeError("operation not permitted when stream is capturing\nand more")
+
+    eager, refused = new_learner(), new_learner()
+    train(feed, eager)
+    train(feed, refused, record=refuse, say=said.append)
+    assert said == [
+        "a step cannot be recorded as a CUDA graph and is taken kernel by kernel "
+        "(operation not permitted when stream is capturing)"
+    ]
+    torch.testing.assert_close(refused.network.state_dict(), eager.network.state_dict(), rtol=0, atol=0)
+
+
+# Memory
+
+
+class Greedy(nn.Module):
+    """A network for which a GPU has memory for so many slices."""
+
+    def __init__(self, network: nn.Module, most: int) -> None:
+        super().__init__()
+        self.network, self.most = network, most
+        self.seen: list[int] = []
+
+    def forward(self, images: Tensor) -> Tensor:
+        self.seen.append(len(images))
+        if len(images) > self.most:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        logits: Tensor = self.network(images)
+        return logits
+
+
+def greedy_learner(most: int) -> Learner:
+    learner = new_learner()
+    return dataclasses.replace(learner, network=Greedy(learner.network, most))
+
+
+def test_a_share_that_does_not_fit_is_halved_until_it_does_and_stays_so(feed: ResidentFeed) -> None:
+    said: list[str] = []
+    learner = greedy_learner(most=2)
+    before = copy.deepcopy(learner.network.state_dict())
+    engine = train(feed, learner, 1, say=said.append)
+    assert said == [
+        "a step of 8 slices is too large for the GPU: 4 at a time from now on",
+        "a step of 8 slices is too large for the GPU: 2 at a time from now on",
+    ]
+    assert learner.network.seen == [8, 4, *[2] * 4, *[2] * 4, *[2] * 3, 1, *[2] * 3, 1]
+    sums = engine.read_sums()
+    assert (sums.n_slices, sums.n_bad) == (30, 0)
+    assert sums.n_voxels == 30 * 64 * 64
+    assert not torch.equal(
+        before["network.segmentation_head.0.bias"], learner.network.state_dict()["network.segmentation_head.0.bias"]
+    )
+
+
+def test_a_single_slice_that_does_not_fit_ends_the_training_with_one_line(feed: ResidentFeed) -> None:
+    with pytest.raises(BratsError, match="one slice does not fit into the memory of the GPU; use a smaller"):
+        train(feed, greedy_learner(most=0), 1)
+
+
+def test_by_default_the_whole_share_is_one_micro_batch(feed: ResidentFeed) -> None:
+    learner = greedy_learner(most=100)
+    train(feed, learner, 1)
+    assert learner.network.seen == [8, 8, 7, 7]
+
+
+def test_micro_batches_are_no_larger_than_asked_for(feed: ResidentFeed) -> None:
+    learner = greedy_learner(most=100)
+    learner = dataclasses.replace(learner, config=dataclasses.replace(learner.config, micro_batch_size=3))
+    train(feed, learner, 1)
+    assert learner.network.seen == [3, 3, 2, 3, 3, 2, 3, 3, 1, 3, 3, 1]

@@ -1,0 +1,42 @@
+"""Sums over steps: counted by hand."""
+
+import torch
+
+from brats.model.sums import DeviceSums
+from tests.support.prepared import CPU
+
+PRESENT, ABSENT = 2.0, -2.0  # logits
+
+
+def logits(*labels: int) -> torch.Tensor:
+    """Of one row of voxels whose predicted labels are these: (1, R, 1, n)."""
+    regions = {0: (0, 0, 0), 1: (1, 1, 0), 2: (1, 0, 0), 3: (1, 1, 1)}
+    masks = torch.tensor([regions[label] for label in labels]).T
+    return torch.where(masks > 0, PRESENT, ABSENT)[None, :, None]
+
+
+def reference(*labels: int) -> torch.Tensor:
+    return torch.tensor(labels, dtype=torch.uint8)[None, None]
+
+
+def test_sums_count_voxels_regions_losses_and_bad_gradients_until_they_are_read() -> None:
+    sums = DeviceSums(CPU)
+    sums.add_outputs(torch.tensor(0.5), logits(0, 1, 3, 2), reference(0, 1, 2, 2))
+    sums.add_outputs(torch.tensor(1.5), logits(0, 0, 0, 3), reference(0, 0, 3, 3))
+    sums.count(2, 4)
+    sums.add_norm(torch.tensor(1.0))
+    sums.add_norm(torch.tensor(float("inf")))
+    sums.add_norm(torch.tensor(float("nan")))
+    found = sums.read()
+    assert found.loss_sum == 2.0
+    assert (found.n_slices, found.n_voxels, found.n_correct, found.n_bad) == (2, 8, 6, 2)
+    assert found.overlap == (3 + 1, 1 + 1, 0 + 1)
+    assert found.total == (6 + 3, 3 + 3, 1 + 3)
+    assert sums.read().total == (0, 0, 0)
+    assert sums.read().n_slices == 0
+
+
+def test_the_loss_of_a_micro_batch_weighs_its_slices() -> None:
+    sums = DeviceSums(CPU)
+    sums.add_outputs(torch.tensor(0.5), logits(0).expand(3, -1, -1, -1), reference(0).expand(3, -1, -1))
+    assert sums.read().loss_sum == 1.5
