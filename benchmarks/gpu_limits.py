@@ -1,4 +1,4 @@
-"""The limits of a GPU brought about: a memory that is full and the range of fp16. On a CPU stand-ins do the same."""
+"""The limits of a GPU brought about: a memory that is full, and the range of fp16. On a CPU, stand-ins for them."""
 
 import dataclasses
 import gc

@@ -7,9 +7,9 @@ Axes: `B` batch, `C` modality, `H W` slice axes.
 
 import gc
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -22,6 +22,7 @@ from brats.model.unet import build_unet
 
 WARM_UP = 3  # steps before a capture, in which libraries choose kernels and the optimiser makes its state
 Step = Callable[[], Any]
+Name = TypeVar("Name", bound=Hashable)  # what a step is called
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -108,15 +109,15 @@ def captured(step: Step) -> Step:
 
 
 def step_figures(
-    makers: Mapping[str, tuple[int, Callable[[], Step]]], device: torch.device, pace: Pace
-) -> tuple[dict[str, Figures], list[str]]:
+    makers: Mapping[Name, tuple[float, Callable[[], Step]]], device: torch.device, pace: Pace
+) -> tuple[dict[Name, Figures], list[Name]]:
     """Steps beside each other, in turns; and the names of those that do not fit into memory.
 
     makers: by name the slices of a step, and what makes it ready
     """
-    steps: dict[str, tuple[int, Step]] = {}
-    memory_mb: dict[str, float] = {}
-    too_large = []
+    steps: dict[Name, tuple[float, Step]] = {}
+    memory_mb: dict[Name, float] = {}
+    too_large: list[Name] = []
     for name, (n_slices, make) in makers.items():
         before_mb = reset_memory(device)
         try:
@@ -129,15 +130,12 @@ def step_figures(
         steps[name] = n_slices, step
         memory_mb[name] = peak_memory_mb(device) - before_mb
     rates = step_rates(steps, device, pace)
-    found = {name: Figures(slices_per_s=rate, memory_mb=memory_mb[name]) for name, rate in rates.items()}
-    steps.clear()
-    reset_memory(device)
-    return found, too_large
+    return {name: Figures(slices_per_s=rate, memory_mb=memory_mb[name]) for name, rate in rates.items()}, too_large
 
 
-def step_rates(steps: Mapping[str, tuple[int, Step]], device: torch.device, pace: Pace) -> dict[str, Spread]:
+def step_rates(steps: Mapping[Name, tuple[float, Step]], device: torch.device, pace: Pace) -> dict[Name, Spread]:
     """Slices per second of each step, one after the other in each round."""
-    rates: dict[str, list[float]] = {name: [] for name in steps}
+    rates: dict[Name, list[float]] = {name: [] for name in steps}
     n_steps = {name: _steps_of_a_round(step, device, pace) for name, (_, step) in steps.items()}
     for _ in range(pace.rounds):
         for name, (n_slices, step) in steps.items():
@@ -159,20 +157,23 @@ def repeated(step: Step, n_steps: int) -> Step:
     return run
 
 
-def bare_variants(batch_sizes: Sequence[int], precisions: Sequence[Precision]) -> list[Variant]:
-    """What is measured beside each other on a GPU; the further forms at the first batch size and precision."""
+def bare_variants(
+    batch_sizes: Sequence[int], precisions: Sequence[Precision], device: torch.device
+) -> list[Variant]:
+    """What is measured beside each other; further forms at the first batch size. Graphs need a GPU."""
     first, precision = batch_sizes[0], precisions[0]
-    return [
-        *(
-            Variant(batch_size=batch_size, precision=kind, form=form)
-            for batch_size in batch_sizes
-            for kind in precisions
-            for form in ("graph", "eager")
-        ),
-        Variant(batch_size=first, precision="fp32", form="eager"),
-        Variant(batch_size=first, precision=precision, form="eager", channels_last=False),
-        Variant(batch_size=first, precision=precision, form="compiled"),
+    forms: tuple[Literal["graph", "eager"], ...] = ("graph", "eager") if device.type == "cuda" else ("eager",)
+    usual = [
+        Variant(batch_size=batch_size, precision=kind, form=form)
+        for batch_size in batch_sizes
+        for kind in precisions
+        for form in forms
     ]
+    further = [Variant(batch_size=first, precision=precision, form="eager", channels_last=False)]
+    if device.type == "cuda":  # where compiling is worth its minute
+        further.append(Variant(batch_size=first, precision=precision, form="compiled"))
+        further.append(Variant(batch_size=first, precision="fp32", form="eager"))
+    return usual + further
 
 
 def matrix_tflops(device: torch.device, precision: Precision, side: int, pace: Pace) -> Spread:

@@ -13,7 +13,7 @@ from brats.config import Precision, TrainConfig
 from brats.data.batches import InputSpec, TrainingSet, WorkerBatch
 from brats.data.pool import PoolLayout
 from brats.model.distributed import Worker
-from brats.model.engine import Engine, Recorder
+from brats.model.engine import WARM_UP_STEPS, Engine, Recorder
 from brats.model.feed import Feed, ResidentFeed, StepInput, StreamFeed
 from brats.model.graph import GraphRecorder, Recording, Work
 from brats.model.learner import Learner
@@ -143,3 +143,23 @@ def all_steps(feed: Feed, epochs: int) -> Iterator[StepInput]:
     """The steps of so many epochs."""
     for epoch in range(1, epochs + 1):
         yield from feed.epoch(epoch)
+
+
+def steady_batch(generated: Generated, config: TrainConfig, n_replays: int) -> int:
+    """The first batch size from the configuration's on with which so many steps are replayed before one differs."""
+    return _batch_size(generated, config, lambda larger, _smaller: larger >= WARM_UP_STEPS + n_replays)
+
+
+def uneven_batch(generated: Generated, config: TrainConfig) -> int:
+    """The first batch size from the configuration's on that leaves smaller batches, all recorded in two epochs."""
+    return _batch_size(generated, config, lambda larger, smaller: 2 * min(larger, smaller) > WARM_UP_STEPS)
+
+
+def _batch_size(generated: Generated, config: TrainConfig, wanted: Callable[[int, int], bool]) -> int:
+    """The first whose epochs have as many larger and smaller batches as is wanted."""
+    for batch_size in range(config.batch_size, 4 * config.batch_size):
+        plan = generated.training_set(dataclasses.replace(config, batch_size=batch_size)).plan
+        larger = plan.slices_per_epoch % plan.steps_per_epoch or plan.steps_per_epoch
+        if wanted(larger, plan.steps_per_epoch - larger):
+            return batch_size
+    raise ValueError(f"no batch size from {config.batch_size} on cuts an epoch as it is needed")

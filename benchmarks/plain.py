@@ -23,6 +23,8 @@ from brats.config import TrainConfig
 from brats.data.batches import TrainingSet, WorkerBatch
 from brats.data.dataset import read_case_table, slices_path
 from brats.model.distributed import Worker
+from brats.model.feed import StreamFeed
+from brats.model.graph import recordable
 from brats.model.precision import choose_precision
 from brats.model.training import fit
 
@@ -84,20 +86,27 @@ def _worker(rank: int, job: Job, world_size: int, threads: int, meeting_point: s
     if world_size > 1:
         backend = "nccl" if job.device == "cuda" else "gloo"
         torch.distributed.init_process_group(backend, init_method=meeting_point, rank=rank, world_size=world_size)
-    device = torch.device(job.device)
+    device = worker_device(job.device, rank)
     precision = choose_precision(job.config.precision, device)
+    worker = Worker(rank=rank, world_size=world_size, device=device, precision=precision)
     batches = in_memory(job, rank, world_size)
-    fit(
-        job.config,
-        Worker(rank=rank, world_size=world_size, device=device, precision=precision),
-        data=job.data,
-        batches=iter(batches),
-        val_paths=job.val_paths,
-        run=job.config.out,
-        on_epoch=lambda _row: False,
-    )
+    with recordable(device):
+        fit(
+            job.config,
+            worker,
+            data=job.data,
+            feed=StreamFeed(iter(batches), job.config, job.data, worker),
+            val_paths=job.val_paths,
+            run=job.config.out,
+            on_epoch=lambda _row: False,
+        )
     if world_size > 1:
         torch.distributed.destroy_process_group()
+
+
+def worker_device(kind: str, rank: int) -> torch.device:
+    """The device of a rank: of GPUs one with its number, which threads and process groups ask for."""
+    return torch.device(kind, rank) if kind == "cuda" else torch.device(kind)
 
 
 def in_memory(job: Job, rank: int = 0, world_size: int = 1) -> Sequence[WorkerBatch]:
