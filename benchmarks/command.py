@@ -35,4 +35,4 @@ def run_benchmark(measure: Callable[[bool], Outcome]) -> None:
 def read_outcome(path: Path) -> Outcome:
     """What a benchmark wrote with `--json`."""
     content = json.loads(path.read_text())
-    return Outcome(**{**content, "rows": [Row(**row) for row in content["rows"]]})
+    return Outcome(**{**content, "rows": [Row.from_json(row) for row in content["rows"]]})

@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -30,6 +30,8 @@ class Row:
     ratio:  ours against the peer, turned so that more is better and 1 is equal
     target: the ratio to reach, None where the row only informs
     met:    whether it was reached, None without a target
+    ours_values: every measurement of ours, from which `benchmarks.against` takes the noise; none of a figure that
+                 was taken once
     """
 
     stage: str
@@ -40,6 +42,13 @@ class Row:
     ratio: float
     target: float | None
     met: bool | None
+    more_is_better: bool
+    ours_values: tuple[float, ...] = ()
+
+    @classmethod
+    def from_json(cls, value: Mapping[str, Any]) -> Self:
+        """The inverse of `dataclasses.asdict`, after a passage through JSON text. Raises TypeError and KeyError."""
+        return cls(**{**value, "ours_values": tuple(value["ours_values"])})
 
 
 @dataclass(frozen=True)
@@ -98,6 +107,8 @@ def compare(
         ratio=ratio,
         target=target,
         met=None if target is None else ratio >= target,
+        more_is_better=more_is_better,
+        ours_values=ours.values if isinstance(ours, Spread) else (),
     )
 
 

@@ -86,7 +86,7 @@ def _worker(rank: int, job: Job, world_size: int, threads: int, meeting_point: s
     if world_size > 1:
         backend = "nccl" if job.device == "cuda" else "gloo"
         torch.distributed.init_process_group(backend, init_method=meeting_point, rank=rank, world_size=world_size)
-    device = torch.device(job.device)
+    device = worker_device(job.device, rank)
     precision = choose_precision(job.config.precision, device)
     worker = Worker(rank=rank, world_size=world_size, device=device, precision=precision)
     fit(
@@ -102,6 +102,11 @@ def _worker(rank: int, job: Job, world_size: int, threads: int, meeting_point: s
     )
     if world_size > 1:
         torch.distributed.destroy_process_group()
+
+
+def worker_device(kind: str, rank: int) -> torch.device:
+    """The device of a rank: of GPUs one with its number, which threads and process groups ask for."""
+    return torch.device(kind, rank) if kind == "cuda" else torch.device(kind)
 
 
 def in_memory(job: Job, rank: int = 0, world_size: int = 1) -> Sequence[WorkerBatch]:

@@ -14,6 +14,7 @@ from typing import Any
 from benchmarks.harness import LIMIT, Row
 
 RESULTS = Path(__file__).parent / "results"
+VERSION = 2  # of a file of results; one without a version is of the first, whose rows have no measurements
 PACKAGES = (
     "brats-ray", "ray", "torch", "segmentation-models-pytorch", "numpy", "scipy", "pyarrow", "nibabel", "isal",
     "monai", "torchio", "medpy", "surface-distance",
@@ -62,6 +63,7 @@ def hardware_slug(machine: Mapping[str, Any]) -> str:
 def document(rows: Sequence[Row], machine: Mapping[str, Any], date: str) -> dict[str, Any]:
     """The results as `latest.json` has them."""
     return {
+        "version": VERSION,
         "hardware": dict(machine),
         "date": date,
         "versions": versions(),
@@ -103,9 +105,13 @@ HEADINGS = ("stage", "ours", "peer", "its value", "unit", "ratio", "target", "me
 
 def table(rows: Sequence[Row]) -> str:
     """All rows as one Markdown table; the last column says how much of the limit a stage reaches."""
-    cells = [_cells(row) for row in rows]
-    widths = [max(len(line[column]) for line in (HEADINGS, *cells)) for column in range(len(HEADINGS))]
-    lines = [HEADINGS, tuple("-" * width for width in widths), *cells]
+    return aligned(HEADINGS, [_cells(row) for row in rows])
+
+
+def aligned(headings: Sequence[str], cells: Sequence[Sequence[str]]) -> str:
+    """A Markdown table with its columns under each other."""
+    widths = [max(map(len, column)) for column in zip(headings, *cells, strict=True)]
+    lines = [headings, ["-" * width for width in widths], *cells]
     return "\n".join(
         "| " + " | ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)) + " |"
         for line in lines

@@ -90,6 +90,15 @@ def prepared(n_cases: int) -> Path:
     return out
 
 
+def prepared_copies(n_cases: int) -> Path:
+    """A prepared dataset of so many cases, six phantoms under several names: an epoch of some length."""
+    out = KEPT / f"prepared-copies-{n_cases}"
+    if not (out / "cases.parquet").exists():
+        with copies(phantoms(6), n_cases) as data:
+            run_job("prepare", "--data", data, "--out", str(out))
+    return out
+
+
 def prepared_thin() -> Path:
     """A prepared dataset of four phantoms cut to a few slices through the tumour: an epoch of a few steps."""
     out = KEPT / "prepared-thin"

@@ -37,7 +37,7 @@ from benchmarks.results import hardware, hardware_slug, table, versions, write_r
 def row(**changes: Any) -> Row:
     values: dict[str, Any] = {
         "stage": "read", "ours": 100.0, "peer": "MONAI", "peer_value": 400.0, "unit": "ms", "ratio": 4.0,
-        "target": 3.0, "met": True,
+        "target": 3.0, "met": True, "more_is_better": False, "ours_values": (99.0, 100.0, 102.0),
     }  # fmt: skip
     return Row(**{**values, **changes})
 
@@ -62,6 +62,12 @@ def test_row_without_target_is_neither_met_nor_missed() -> None:
 def test_rows_compare_medians() -> None:
     found = compare("read", Spread((1, 2, 90)), "peer", Spread((8, 6, 7)), "ms")
     assert (found.ours, found.peer_value, found.ratio) == (2, 7, 3.5)
+
+
+def test_rows_keep_our_measurements_and_which_way_is_better() -> None:
+    found = compare("train", Spread((1, 2, 90)), "peer", 7, "slices/s", more_is_better=True)
+    assert (found.ours_values, found.more_is_better) == ((1, 2, 90), True)
+    assert compare("read", 2, "peer", 7, "ms").ours_values == ()
 
 
 def test_measured_zero_gives_a_finite_ratio() -> None:
@@ -99,6 +105,20 @@ def test_missing_peer_stops_the_command_before_anything_runs(
     with pytest.raises(SystemExit, match=r"medpy not installed.*pip install \.\[bench\]"):
         every.main()
     assert capsys.readouterr().out == ""
+
+
+def test_run_asks_only_for_the_peers_of_its_benchmarks(
+    one_benchmark: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[str] = []
+    monkeypatch.setattr(every, "require", lambda *names: asked.extend(names))
+    monkeypatch.setattr(every, "NAMES", ("gpu", "reading"))
+    monkeypatch.setattr(every, "run", lambda *_: Outcome(rows=[row()]))
+    for name, peers in (("gpu", []), ("reading", ["monai", "torchio"])):
+        monkeypatch.setattr(sys, "argv", ["benchmarks", "--only", name])
+        every.main()
+        assert asked == peers
+    assert len(list(one_benchmark.iterdir())) == 2
 
 
 def test_outputs_within_the_tolerance_agree() -> None:
@@ -188,11 +208,11 @@ def test_resumed_run_measures_only_what_is_missing(one_benchmark: Path, monkeypa
 def test_latest_has_the_agreed_shape(tmp_path: Path) -> None:
     write_results([row()], {}, folder=tmp_path)
     content = json.loads((tmp_path / "latest.json").read_text())
-    assert list(content) == ["hardware", "date", "versions", "rows"]
+    assert list(content) == ["version", "hardware", "date", "versions", "rows"]
     assert list(content["rows"][0]) == [
-        "stage", "ours", "peer", "peer_value", "unit", "ratio", "target", "met",
+        "stage", "ours", "peer", "peer_value", "unit", "ratio", "target", "met", "more_is_better", "ours_values",
     ]  # fmt: skip
-    assert Row(**content["rows"][0]) == row()
+    assert Row.from_json(content["rows"][0]) == row()
 
 
 def test_results_name_hardware_and_versions() -> None:
