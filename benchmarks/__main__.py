@@ -15,7 +15,7 @@ from benchmarks.results import table, write_results
 from benchmarks.sources import KEPT
 from brats.cluster.connect import MEMORY
 
-NAMES = ("reading", "preparing", "training", "predicting", "scoring", "startup", "stored", "gpu", "scaling")
+NAMES = ("reading", "preparing", "training", "predicting", "scoring", "startup", "stored", "gpu", "scaling", "link")
 PEERS = ("monai", "torchio", "medpy", "surface_distance")
 
 
