@@ -2,8 +2,7 @@
 
 from dataclasses import dataclass
 
-from benchmarks.preparing import fit_line
-from benchmarks.t4 import ENCODERS, Card, Step, training_step
+from benchmarks.t4 import AUGMENTATION, EAGER_STEP_S, ENCODERS, SPREAD, T4, Fit, fit_h100, t4_range, training_step
 
 DATASETS = {"BraTS 2020": 369, "BraTS 2021": 1_251, "100,000 cases": 100_000}
 GPUS = (2, 8, 64)
@@ -117,52 +116,11 @@ def estimate(costs: Costs, n_cases: int, gpus: int) -> Estimate:
     )
 
 
-# NVIDIA's data sheets, but the matrix products of the H100, which were measured (bf16). n_vector is float32.
-H100 = Card(n_bytes=3.35e12, n_matrix=791e12, n_vector=67e12)
-T4 = Card(n_bytes=320e9, n_matrix=65e12, n_vector=8.1e12)
-# Slices per second by batch, measured on one H100 with torch 2.11 on 2026-11-25: the whole step as one CUDA graph,
-# resnet34, fp16, 4 x 192 x 160.
-H100_SLICES_PER_S = {8: 1_780, 16: 2_657, 32: 3_639, 64: 4_393}
-# Seconds of one eager step of resnet34: on that H100 8 slices at 538 a second, and an estimate for a g4dn.xlarge.
-EAGER_STEP_S = (8 / 538, 0.025)
-SPREAD = 0.25  # by which the fraction of a T4 may differ from that of the H100, either way
-AUGMENTATION = 0.1  # of the step, at most
 HOP_S = 1e-4  # latency of a message between cards
 BASELINE_GBIT_S = 5.0  # of a g4dn.xlarge; what it sends on average, whatever its bursts
 BATCHES = (16, 32, 64)
 WIRE = {"fp32": 4, "fp16": 2}  # bytes per gradient that is sent
 ENOUGH_SPEEDUP = 1.7
-
-
-@dataclass(frozen=True, kw_only=True)
-class Fit:
-    """Seconds of a graph-replayed step: `kernel_s` per kernel, and of `Card.seconds` the inverse of `fraction`."""
-
-    kernel_s: float
-    fraction: float
-    deviation: float
-
-    def seconds(self, step: Step, card: Card) -> float:
-        return self.kernel_s * len(step.kernels) + card.seconds(step) / self.fraction
-
-
-def fit_h100() -> Fit:
-    """The line through what was measured; deviation: the largest, as a share."""
-    steps = {n_slices: training_step("resnet34", n_slices) for n_slices in H100_SLICES_PER_S}
-    measured_s = [n_slices / rate for n_slices, rate in H100_SLICES_PER_S.items()]
-    slope, intercept, deviation = fit_line([H100.seconds(step) for step in steps.values()], measured_s)
-    n_kernels = len(steps[8].kernels)  # the same for every number of slices
-    return Fit(kernel_s=intercept / n_kernels, fraction=1 / slope, deviation=deviation)
-
-
-def t4_range() -> tuple[Fit, Fit]:
-    """A slow and a fast T4. The slow one augments as well."""
-    fit = fit_h100()
-    slow = fit.fraction * (1 - SPREAD) / (1 + AUGMENTATION)
-    return (
-        Fit(kernel_s=fit.kernel_s, fraction=slow, deviation=fit.deviation),
-        Fit(kernel_s=fit.kernel_s, fraction=fit.fraction * (1 + SPREAD), deviation=fit.deviation),
-    )
 
 
 @dataclass(frozen=True, kw_only=True)

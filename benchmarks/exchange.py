@@ -105,9 +105,9 @@ def measure_ways(n_weights: int, rounds: int, device: str) -> dict[str, Exchange
             dist.barrier()
             before, cpu_s, started = int(counter.read_text()), time.process_time(), time.perf_counter()
             exchange()
-            seconds = time.perf_counter() - started
-            sent = int(counter.read_text()) - before
-            found.setdefault(name, []).append((seconds, sent, time.process_time() - cpu_s))
+            seconds, cpu_s = time.perf_counter() - started, time.process_time() - cpu_s
+            dist.barrier()  # comes after all that was sent
+            found.setdefault(name, []).append((seconds, int(counter.read_text()) - before, cpu_s))
     return {
         name: Exchanges(
             seconds=[seconds for seconds, _, _ in measured],

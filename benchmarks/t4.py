@@ -15,6 +15,7 @@ from torch.func import functional_call
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
+from benchmarks.preparing import fit_line
 from brats.config import MODALITIES
 from brats.labels import REGIONS
 from brats.model.losses import bce_dice_loss
@@ -146,3 +147,46 @@ def training_step(encoder: str, n_slices: int) -> Step:
     n_weights = sum(weight.numel() for weight in trained.values())
     optimiser = [Kernel(n_bytes=OPTIMISER_BYTES * n_weights // OPTIMISER_KERNELS)] * OPTIMISER_KERNELS
     return Step(kernels=[*counter.kernels, *optimiser], n_slices=n_slices, n_weights=n_weights)
+
+
+# NVIDIA's data sheets, but the matrix products of the H100, which were measured (bf16). n_vector is float32.
+H100 = Card(n_bytes=3.35e12, n_matrix=791e12, n_vector=67e12)
+T4 = Card(n_bytes=320e9, n_matrix=65e12, n_vector=8.1e12)
+# Slices per second by batch, measured on one H100 with torch 2.11 on 2026-11-25: the whole step as one CUDA graph,
+# resnet34, fp16, 4 x 192 x 160.
+H100_SLICES_PER_S = {8: 1_780, 16: 2_657, 32: 3_639, 64: 4_393}
+# Seconds of one eager step of resnet34: on that H100 8 slices at 538 a second, and an estimate for a g4dn.xlarge.
+EAGER_STEP_S = (8 / 538, 0.025)
+SPREAD = 0.25  # by which the fraction of a T4 may differ from that of the H100, either way
+AUGMENTATION = 0.1  # of the step, at most
+
+
+@dataclass(frozen=True, kw_only=True)
+class Fit:
+    """Seconds of a graph-replayed step: `kernel_s` per kernel, and of `Card.seconds` the inverse of `fraction`."""
+
+    kernel_s: float
+    fraction: float
+    deviation: float
+
+    def seconds(self, step: Step, card: Card) -> float:
+        return self.kernel_s * len(step.kernels) + card.seconds(step) / self.fraction
+
+
+def fit_h100() -> Fit:
+    """The line through what was measured; deviation: the largest, as a share."""
+    steps = {n_slices: training_step("resnet34", n_slices) for n_slices in H100_SLICES_PER_S}
+    measured_s = [n_slices / rate for n_slices, rate in H100_SLICES_PER_S.items()]
+    slope, intercept, deviation = fit_line([H100.seconds(step) for step in steps.values()], measured_s)
+    n_kernels = len(steps[8].kernels)  # the same for every number of slices
+    return Fit(kernel_s=intercept / n_kernels, fraction=1 / slope, deviation=deviation)
+
+
+def t4_range() -> tuple[Fit, Fit]:
+    """A slow and a fast T4. The slow one augments as well."""
+    fit = fit_h100()
+    slow = fit.fraction * (1 - SPREAD) / (1 + AUGMENTATION)
+    return (
+        Fit(kernel_s=fit.kernel_s, fraction=slow, deviation=fit.deviation),
+        Fit(kernel_s=fit.kernel_s, fraction=fit.fraction * (1 + SPREAD), deviation=fit.deviation),
+    )
