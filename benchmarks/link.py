@@ -22,7 +22,7 @@ from benchmarks.harness import LIMIT, BenchmarkError, Outcome, Row, Spread, comp
 from benchmarks.t4 import ENCODERS, training_step
 
 RATES_GBIT = (0.0, 25.0, 5.0, 1.0)  # 0: not limited; 1 is slower than two cores can send, whatever else they do
-BUCKET_S = 0.0004  # of the rate that passes at once
+BUCKET_S, LEAST_BUCKET = 0.0004, 256_000  # of the rate that passes at once, and at least so many bytes
 OURS = "flat, bf16"
 PREFIX = "brats-link-"
 DEVICE, PORT, HOST = "wire", 29_500, "10.77.0.{}"
@@ -94,7 +94,7 @@ def limited_link(gbit_s: float) -> Iterator[tuple[str, str]]:
             for device in ("lo", DEVICE):
                 ip("-n", name, "link", "set", device, "up")
             if gbit_s:
-                burst = f"{gbit_s * 1e9 / 8 * BUCKET_S:.0f}"
+                burst = f"{max(gbit_s * 1e9 / 8 * BUCKET_S, LEAST_BUCKET):.0f}"
                 bucket = ("tbf", "rate", f"{gbit_s:g}gbit", "burst", burst, "latency", "50ms")
                 ip("-n", name, "qdisc", "add", "dev", DEVICE, "root", *bucket, program="tc")
         yield names[0], names[1]
@@ -159,8 +159,9 @@ def describe(n_weights: int, found: Mapping[str, Exchanges]) -> dict[str, str]:
         spread = Spread(tuple(measured.seconds))
         n_bytes = n_weights * (2 if way in (*FLAT_16, BYTES_ALONE) else 4)
         lines[way] = (
-            f"{spread.scaled(1000)} ms, best {min(measured.seconds) * 1000:.4g}, {measured.sent / 1e6:.1f} MB sent, "
-            f"{n_bytes * 8 / spread.median / 1e9:.2f} Gbit/s, {measured.cpu_s * 1000:.0f} ms of CPU at this end"
+            f"{spread.scaled(1000)} ms, best {min(measured.seconds) * 1000:.4g}, "
+            f"{measured.sent / 1e6:.1f} MB sent, {n_bytes * 8 / spread.median / 1e9:.2f} Gbit/s, "
+            f"{measured.cpu_s * 1000:.0f} ms of CPU at this end"
         )
     return lines
 

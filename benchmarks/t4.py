@@ -5,6 +5,7 @@ Axes: `B` slices, `C` channel, `H W` slice axes.
 
 import functools
 import math
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -130,7 +131,11 @@ def training_step(encoder: str, n_slices: int) -> Step:
 
     Normalising and augmenting are not in it.
     """
-    network = build_unet(encoder=encoder, n_channels=len(MODALITIES), decoder_channels=DECODER)
+    with warnings.catch_warnings():
+        warnings.simplefilter(
+            "ignore", DeprecationWarning
+        )  # of the package, for this way to name an encoder of timm
+        network = build_unet(encoder=encoder, n_channels=len(MODALITIES), decoder_channels=DECODER)
     freeze_unused(network, len(MODALITIES))
     network = network.train().to("meta")
     trained = {name: weight for name, weight in network.named_parameters() if weight.requires_grad}
