@@ -18,7 +18,7 @@ from benchmarks.results import hardware, table, versions, write_results
 from benchmarks.sources import KEPT
 from brats.cluster.connect import MEMORY
 
-NAMES = ("reading", "preparing", "training", "predicting", "scoring", "startup", "stored", "gpu", "scaling")
+NAMES = ("reading", "preparing", "training", "predicting", "scoring", "startup", "stored", "gpu", "scaling", "link")
 PEERS = {  # packages that a benchmark measures beside ours
     "reading": ("monai", "torchio"),
     "training": ("monai",),

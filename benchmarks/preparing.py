@@ -80,7 +80,7 @@ def _check_same_file(data: str, path: Path) -> None:
             raise BenchmarkError(f"{path.stem}: Ray and the plain loop wrote different files; nothing is written")
 
 
-def fit_line(n_cases: Sequence[int], seconds: Sequence[float]) -> tuple[float, float, float]:
+def fit_line(n_cases: Sequence[float], seconds: Sequence[float]) -> tuple[float, float, float]:
     """Seconds per case, seconds for none, and the largest deviation from this line as a share of the time."""
     slope, intercept = np.polyfit(n_cases, seconds, 1).tolist()
     deviations = np.abs(np.polyval([slope, intercept], n_cases) / np.array(seconds) - 1)

@@ -50,14 +50,14 @@ def provider_of(config: dict[str, Any]) -> Any:
     return _get_node_provider(config["provider"], config["cluster_name"], use_cache=False)
 
 
-def launch(provider: Any, config: dict[str, Any], kind: str, count: int) -> list[int]:
-    """Start machines; how many each request to EC2 asks for. EC2 starts these, moto one for each request."""
+def launch(provider: Any, config: dict[str, Any], kind: str, count: int) -> list[dict[str, Any]]:
+    """Start machines; the requests to EC2. EC2 starts as many as one asks for, moto one for each request."""
     from ray.autoscaler.tags import TAG_RAY_NODE_KIND, TAG_RAY_USER_NODE_TYPE
 
-    asked: list[int] = []
+    asked: list[dict[str, Any]] = []
     events = provider.ec2_fail_fast.meta.client.meta.events
     request = "provide-client-params.ec2.RunInstances"
-    events.register(request, lambda params, **_: asked.append(params["MaxCount"]), unique_id="asked")
+    events.register(request, lambda params, **_: asked.append(dict(params)), unique_id="asked")
     tags = {TAG_RAY_NODE_KIND: "head" if kind == "head" else "worker", TAG_RAY_USER_NODE_TYPE: kind}
     provider.create_node(config["available_node_types"][kind]["node_config"], tags, count)
     events.unregister(request, unique_id="asked")
@@ -135,7 +135,9 @@ def provider(bootstrapped: dict[str, Any]) -> Iterator[Any]:
 def test_machines_are_launched_as_written(
     bootstrapped: dict[str, Any], provider: Any, ec2: dict[str, str], kind: str, count: int
 ) -> None:
-    assert launch(provider, bootstrapped, kind, count) == [count]
+    (request,) = launch(provider, bootstrapped, kind, count)
+    assert request["MaxCount"] == count
+    assert request.get("Placement") == {"head": None, "gpu": {"GroupName": "my-group"}}[kind]
     (instance,) = running(bootstrapped, kind)
     assert instance["InstanceType"] == {"head": "m6i.large", "gpu": "g4dn.xlarge"}[kind]
     assert instance["ImageId"] == ec2["ami-00000000000000000"]

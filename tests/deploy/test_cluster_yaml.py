@@ -20,6 +20,7 @@ PLACEHOLDERS = (
     "~/.ssh/my-key.pem",
     "sg-00000000000000000",
     "subnet-00000000000000000",
+    "my-group",
 )
 COMMANDS = (
     "initialization_commands",
@@ -132,6 +133,12 @@ def test_workers_are_spot_scale_from_zero_and_leave_nothing_to_pay_for() -> None
     assert gpu["node_config"]["BlockDeviceMappings"][0]["Ebs"]["VolumeSize"] >= 150
     assert config["provider"]["cache_stopped_nodes"] is False
     assert config["idle_timeout_minutes"] <= 15
+
+
+def test_workers_alone_stand_in_the_placement_group() -> None:
+    """The head exchanges no gradients, and its machine would have to be found beside theirs."""
+    placements = {name: node.get("Placement") for name, node in node_configs(load(AWS)).items()}
+    assert placements == {"head": None, "gpu": {"GroupName": "my-group"}}
 
 
 def test_head_runs_no_tasks() -> None:

@@ -66,6 +66,7 @@ def test_head_may_start_and_end_the_workers_of_cluster_yaml_alone() -> None:
         ("ec2:RunInstances", f"{ec2}:instance/*", of_type),
         ("ec2:RunInstances", "arn:aws:ec2:*::image/*", None),  # images belong to no account
         *(("ec2:RunInstances", f"{ec2}:{kind}/*", None) for kind in used),
+        ("ec2:RunInstances", f"{ec2}:placement-group/{WORKER['Placement']['GroupName']}", None),
         ("ec2:CreateTags", f"{ec2}:instance/*", just_started),
         ("ec2:CreateTags", f"{ec2}:instance/*", of_cluster),
         ("ec2:TerminateInstances", f"{ec2}:instance/*", of_cluster),
