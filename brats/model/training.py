@@ -22,7 +22,7 @@ from brats.model.distributed import Worker, all_reduce_sum, average_buffers
 from brats.model.history import HistoryRow, write_history
 from brats.model.learner import Learner
 from brats.model.prefetch import prefetched
-from brats.model.validation import validate
+from brats.model.validation import ValidationCases, validate
 
 CHECK_EVERY = 20  # steps between looks at the gradient norms; each look waits for the device
 SMALLEST_SCALE = 1.0  # of the fp16 loss, which starts at 65,536
@@ -55,6 +55,7 @@ def fit(
     checkpoint = load_checkpoint(run)
     learner = Learner.of(config, data.inputs, worker, checkpoint)
     history = list(checkpoint.history) if checkpoint else []
+    cases = ValidationCases(val_paths[worker.rank :: worker.world_size], data.inputs, worker.device)
     while not finished(history, config):
         started = time.monotonic()
         epoch = len(history) + 1
@@ -65,8 +66,7 @@ def fit(
                 "this is a bug"
             )
         average_buffers(learner.network, worker)
-        own_paths = val_paths[worker.rank :: worker.world_size]
-        validated = validate(learner.segmenter(), learner.loss, worker, own_paths)
+        validated = validate(learner.segmenter(), learner.loss, worker, cases)
         row: HistoryRow = {"epoch": epoch, **trained, **validated, "elapsed_s": time.monotonic() - started}
         history.append(row)
         if worker.rank == 0:

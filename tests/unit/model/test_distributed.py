@@ -31,11 +31,12 @@ from brats.model.inference import Segmenter
 from brats.model.inputs import training_tensors
 from brats.model.losses import Loss, bce_dice_loss
 from brats.model.training import fit
-from brats.model.validation import validate
+from brats.model.validation import ValidationCases, validate
 from tests.support.prepared import (
     ALONE,
     CONFIG,
     CPU,
+    INPUTS,
     epochs,
     learner_of,
     plan,
@@ -73,7 +74,8 @@ def worker_at(rank: int) -> Worker:
 
 
 def validation(worker: Worker, paths: Sequence[str]) -> dict[str, float]:
-    return validate(segmenter_of(undecided_network()), bce_dice_loss, worker, paths)
+    cases = ValidationCases(paths, INPUTS, worker.device)
+    return validate(segmenter_of(undecided_network()), bce_dice_loss, worker, cases)
 
 
 def own_paths(prepared: str) -> tuple[list[str], list[str]]:
@@ -130,10 +132,10 @@ def runs(worker: Worker, prepared: str, train: list[str], val: list[str], folder
     """A whole run, one interrupted and resumed, one that diverges on the second worker's shard, and two others."""
     validated: list[tuple[list[str], dict[str, Tensor]]] = []
 
-    def observed(segmenter: Segmenter, loss: Loss, worker: Worker, paths: Sequence[str]) -> dict[str, float]:
+    def observed(segmenter: Segmenter, loss: Loss, worker: Worker, cases: ValidationCases) -> dict[str, float]:
         buffers = copy.deepcopy(dict(segmenter.network.named_buffers()))
-        validated.append(([os.path.basename(path) for path in paths], buffers))
-        return validate(segmenter, loss, worker, paths)
+        validated.append(([os.path.basename(path) for path in cases.paths], buffers))
+        return validate(segmenter, loss, worker, cases)
 
     pytest.MonkeyPatch().setattr(training, "validate", observed)  # for the rest of this process
 

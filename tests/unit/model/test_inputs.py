@@ -17,7 +17,7 @@ from brats.errors import CaseError
 from brats.labels import REGIONS, region_mask
 from brats.model import inputs
 from brats.model.augment import draw_flips
-from brats.model.inputs import case_tensors, normalise, training_tensors
+from brats.model.inputs import RawCase, normalise, training_tensors
 from tests.support.prepared import (
     CONFIG,
     CPU,
@@ -125,7 +125,7 @@ def test_images_and_targets_of_a_batch_are_flipped_together(data: Data) -> None:
 
 
 def tensor_of(case: Case, spec: InputSpec = INPUTS, batch_size: int = 4) -> Tensor:
-    return torch.cat(list(case_tensors(case, spec, batch_size=batch_size, device=CPU)))
+    return torch.cat(list(RawCase.of(case, spec, pinned=False).batches(batch_size)))
 
 
 def normalised(case: Case, name: str) -> npt.NDArray[Any]:
@@ -168,7 +168,7 @@ def test_the_divisor_is_that_of_the_input() -> None:
 
 
 def test_slices_come_in_batches_in_the_memory_format_of_the_network() -> None:
-    batches = list(case_tensors(tiny_case(), INPUTS, batch_size=4, device=CPU))
+    batches = list(RawCase.of(tiny_case(), INPUTS, pinned=False).batches(4))
     assert [len(batch) for batch in batches] == [4, 4, 2]
     assert all(batch.is_contiguous(memory_format=torch.channels_last) for batch in batches)
 
