@@ -40,15 +40,12 @@ TOLERANCE = 5e-3  # float32 sums in another order, and TorchIO's n - 1 under the
 
 def ours(files: CaseFiles) -> list[Any]:
     """As prediction does it: read and crop, then normalise batch by batch. Tensors (B, C, X, Y)."""
-    import torch
-
     from brats.data.batches import InputSpec
-    from brats.model.inputs import case_tensors
+    from brats.model.inputs import RawCase
 
     case = read_case(files, MODALITIES)
-    cpu = torch.device("cpu")
     inputs = InputSpec(modalities=MODALITIES, divisor=1)
-    return list(case_tensors(case, inputs, batch_size=BATCH, device=cpu))
+    return list(RawCase.of(case, inputs, pinned=False).batches(BATCH))
 
 
 def with_nibabel(files: CaseFiles) -> Array:

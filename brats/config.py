@@ -178,8 +178,8 @@ class PredictConfig:
     brats2024-ped, brats2024-gli or brats2025-met; auto refuses BraTS-PED, which has had two."""
     nifti: bool = execution(False)
     """Write the masks as .nii.gz too, on the grid of the source images."""
-    batch_size: int = execution(16, Limits(at_least=1))
-    """Slices per forward pass."""
+    batch_size: int = execution(0, Limits(at_least=0))
+    """Slices per forward pass; 0 means 64 on a GPU, 16 on CPUs. What does not fit a GPU is halved."""
     workers: int = execution(0, Limits(at_least=0))
     """Copies of the model at work; 0 means one per GPU, or one per CPU core."""
     device: Device = execution("auto")

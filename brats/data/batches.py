@@ -4,7 +4,7 @@ Axes: `B` slices of a batch, `C` channel, `H W` slice axes.
 """
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import MISSING, dataclass, fields
 from typing import Any, Self
@@ -26,6 +26,8 @@ DIVISOR = 32  # of the height and width of a slice: five halvings of an encoder
 READERS = 16  # requests under way at once for one batch
 
 Floats = npt.NDArray[np.float32]
+Empty = Callable[[tuple[int, ...], npt.DTypeLike], Array]
+"""Makes an array of this shape and dtype, with any content."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -94,12 +96,15 @@ class SliceBatch:
     tolerance: Floats
 
 
-def stack_slices(stacks: Sequence[Stack], size: tuple[int, int]) -> SliceBatch:
-    """The slices of all stacks, one behind the other, padded at the end of H and W to this size."""
+def stack_slices(stacks: Sequence[Stack], size: tuple[int, int], empty: Empty = np.empty) -> SliceBatch:
+    """The slices of all stacks, one behind the other, padded at the end of H and W to this size.
+
+    empty: makes the array of the images
+    """
     counts = [len(stack.channels[0]) for stack in stacks]
     intensities = [stack.intensities for stack in stacks]
     dtype = common_dtype({item.dtype for items in intensities for item in items})
-    images = np.empty((sum(counts), len(intensities[0]), *size), dtype)
+    images = empty((sum(counts), len(intensities[0]), *size), dtype)
     first = 0
     for stack, count in zip(stacks, counts, strict=True):
         for channel, (raw, intensity) in enumerate(zip(stack.channels, stack.intensities, strict=True)):
@@ -119,17 +124,19 @@ def channel_numbers(intensities: Sequence[Intensity]) -> Floats:
     return np.array(numbers, np.float32).T
 
 
-def case_batches(case: Case, inputs: InputSpec, batch_size: int) -> Iterator[SliceBatch]:
-    """All slices of a case, in order, in batches padded to the divisor.
+def case_slices(case: Case, inputs: InputSpec, empty: Empty = np.empty) -> SliceBatch:
+    """All slices of a case, in order, padded to the divisor.
+
+    empty: makes the array of the images
 
     Raises CaseError naming the modality that the case lacks.
     """
-    images = [case.only(inputs.modalities).images[name] for name in inputs.modalities]
-    intensities = [case.intensities[name] for name in inputs.modalities]
-    size = inputs.padded_size([case.box.shape[:2]])
-    for first in range(0, len(images[0]), batch_size):
-        channels = [image[first : first + batch_size] for image in images]
-        yield stack_slices([Stack(channels=channels, intensities=intensities)], size)
+    images = case.only(inputs.modalities).images
+    stack = Stack(
+        channels=[images[name] for name in inputs.modalities],
+        intensities=[case.intensities[name] for name in inputs.modalities],
+    )
+    return stack_slices([stack], inputs.padded_size([case.box.shape[:2]]), empty)
 
 
 def common_dtype(dtypes: set[str]) -> npt.DTypeLike:

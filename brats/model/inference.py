@@ -4,9 +4,9 @@ Axes: `Z H W` slices of a crop, `B` slices of a batch, `R` region (WT, TC, ET).
 """
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Self
+from typing import Self, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -17,8 +17,11 @@ from brats.data.case import Case
 from brats.labels import REGIONS, Labels
 from brats.model.bundle import EQUAL_ODDS, load_bundle
 from brats.model.fusion import for_inference
-from brats.model.inputs import case_tensors
+from brats.model.inputs import RawCase
 from brats.model.precision import autocast, choose_precision
+
+BATCH_SIZES = {"cpu": 16, "cuda": 64}  # of a forward pass; a GPU waits for its next kernel in smaller ones
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,33 +47,51 @@ class Segmenter:
             network=network, inputs=card.inputs, device=device, precision=precision, thresholds=card.thresholds
         )
 
-    @torch.inference_mode()
-    def logits(self, case: Case, batch_size: int) -> Iterator[Tensor]:
-        """The logits (B, R, H, W) of a case in float32, slice batch by slice batch.
+    def place(self, case: Case) -> RawCase:
+        """A case on the device. Raises CaseError naming the modality that the case lacks."""
+        return RawCase.of(case, self.inputs, pinned=self.device.type == "cuda").to(self.device)
 
-        Raises CaseError naming the modality that the case lacks.
-        """
-        height, width = case.box.shape[:2]
-        for slices in case_tensors(case, self.inputs, batch_size=batch_size, device=self.device):
+    @torch.inference_mode()
+    def logits(self, raw: RawCase, batch_size: int) -> Iterator[Tensor]:
+        """The logits (B, R, H, W) of a case on the device in float32, slice batch by slice batch."""
+        height, width = raw.size
+        for slices in raw.batches(batch_size):
             with autocast(self.precision, self.device):
                 logits = self.network(slices)
             yield logits.float()[:, :, :height, :width]
 
     def probabilities(self, case: Case, batch_size: int) -> Tensor:
-        """The probability (Z, R, H, W) of each region in each voxel, float32; errors as of `logits`."""
-        return torch.cat([torch.sigmoid(logits) for logits in self.logits(case, batch_size)])
+        """The probability (Z, R, H, W) of each region in each voxel, float32; errors as of `place`."""
+        return torch.cat([torch.sigmoid(logits) for logits in self.logits(self.place(case), batch_size)])
 
     def labels(self, case: Case, batch_size: int) -> Labels:
-        """The label map (Z, H, W) of a case; errors as of `logits`."""
-        batches = [threshold_logits(logits, self.thresholds) for logits in self.logits(case, batch_size)]
-        labels: Labels = torch.cat(batches).cpu().numpy()
+        """The label map (Z, H, W) of a case; errors as of `place`. It waits for a GPU once, at the end."""
+        batches = self.logits(self.place(case), batch_size)
+        labels: Labels = torch.cat([threshold_logits(logits, self.thresholds) for logits in batches]).cpu().numpy()
         return labels
+
+
+def halving(run: Callable[[int], T], batch_size: int) -> tuple[T, int]:
+    """What `run` gives for a batch size, and that size: halved as often as the memory of a GPU does not suffice.
+
+    Raises torch.OutOfMemoryError where not even a single slice fits.
+    """
+    while True:
+        try:
+            return run(batch_size), batch_size
+        except torch.OutOfMemoryError:
+            if batch_size == 1:
+                raise
+        # After the `except` block, where the error and the tensors that it refers to are gone.
+        torch.cuda.empty_cache()
+        batch_size = -(-batch_size // 2)
 
 
 def threshold_logits(logits: Tensor, thresholds: Sequence[float]) -> Tensor:
     """Labels (B, H, W) uint8 of logits (B, R, H, W): a region is where its probability exceeds its threshold."""
-    limits = [math.log(threshold / (1 - threshold)) for threshold in thresholds]
-    return label_map(logits > torch.tensor(limits, device=logits.device).reshape(1, -1, 1, 1))
+    limits = torch.tensor([math.log(threshold / (1 - threshold)) for threshold in thresholds])
+    # Made on the device, it would wait for all that is under way there.
+    return label_map(logits > limits.to(logits.device, non_blocking=True).reshape(1, -1, 1, 1))
 
 
 def label_map(regions: Tensor) -> Tensor:

@@ -3,20 +3,21 @@
 Axes: `B` slices of a batch, `C` channel, `R` region (WT, TC, ET), `Z H W` slices of a crop.
 """
 
+import dataclasses
 from collections.abc import Iterator
-from typing import Any
+from dataclasses import dataclass
+from typing import Self
 
+import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
 
 from brats.config import Augmentation
-from brats.data.batches import InputSpec, SliceBatch, case_batches
-from brats.data.case import Case
-from brats.labels import Labels
+from brats.data.batches import InputSpec, case_slices
+from brats.data.case import Array, Case
 from brats.model.augment import augment
 from brats.model.feed import RawSlices
-from brats.model.losses import region_targets
 
 
 def training_tensors(slices: RawSlices, noise: Tensor, kind: Augmentation) -> tuple[Tensor, Tensor]:
@@ -29,29 +30,46 @@ def training_tensors(slices: RawSlices, noise: Tensor, kind: Augmentation) -> tu
     return images.contiguous(memory_format=torch.channels_last), labels
 
 
-def case_tensors(case: Case, inputs: InputSpec, *, batch_size: int, device: torch.device) -> Iterator[Tensor]:
-    """Network input (B, C, H, W) of a case's slices, in order, padded at the end of H and W to the divisor.
+@dataclass(frozen=True, kw_only=True)
+class RawCase:
+    """All slices of a case as they are stored, on a host or a device, to be normalised batch by batch.
 
-    Raises CaseError naming the modality that the case lacks.
+    images:  (Z, C, H, W), raw values, padded at the end of H and W to the divisor
+    numbers: offset, scale, background and tolerance, (4, Z, C), see `brats.data.batches.SliceBatch`
+    size:    (H, W) without the padding
     """
-    for batch in case_batches(case, inputs, batch_size):
-        yield _normalised(batch, to_device(batch.images, device))
+
+    images: Tensor
+    numbers: Tensor
+    size: tuple[int, int]
+
+    @classmethod
+    def of(cls, case: Case, inputs: InputSpec, *, pinned: bool) -> Self:
+        """A case on the host, in pinned memory where it is to go to a GPU.
+
+        Raises CaseError naming the modality that the case lacks.
+        """
+        batch = case_slices(case, inputs, _pinned_array if pinned else np.empty)
+        numbers = np.stack([batch.offset, batch.scale, batch.background, batch.tolerance])
+        height, width = case.box.shape[:2]
+        return cls(images=torch.from_numpy(batch.images), numbers=torch.from_numpy(numbers), size=(height, width))
+
+    def to(self, device: torch.device) -> Self:
+        """The same on a device, without waiting for the copy."""
+        images, numbers = (tensor.to(device, non_blocking=True) for tensor in (self.images, self.numbers))
+        return dataclasses.replace(self, images=images, numbers=numbers)
+
+    def batches(self, batch_size: int) -> Iterator[Tensor]:
+        """Network input (B, C, H, W) of the slices, in order."""
+        for first in range(0, len(self.images), batch_size):
+            rows = slice(first, first + batch_size)
+            yield normalise(self.images[rows], *self.numbers[:, rows])
 
 
-def case_targets(labels: Labels, device: torch.device) -> Tensor:
-    """Region targets (Z, R, H, W) of a case's labels (Z, H, W), on the device."""
-    return region_targets(to_device(labels, device))
-
-
-def to_device(array: npt.NDArray[Any], device: torch.device) -> Tensor:
-    """The array on the device; from pinned memory without waiting for the copy."""
-    return torch.from_numpy(array).to(device, non_blocking=True)
-
-
-def _normalised(batch: SliceBatch, images: Tensor) -> Tensor:
-    """A batch normalised on the device of its images."""
-    columns = (batch.offset, batch.scale, batch.background, batch.tolerance)
-    return normalise(images, *(to_device(column, images.device) for column in columns))
+def _pinned_array(shape: tuple[int, ...], dtype: npt.DTypeLike) -> Array:
+    like = torch.from_numpy(np.empty(0, dtype))
+    pinned: Array = torch.empty(shape, dtype=like.dtype, pin_memory=True).numpy()
+    return pinned
 
 
 def normalise(images: Tensor, offset: Tensor, scale: Tensor, background: Tensor, tolerance: Tensor) -> Tensor:

@@ -27,7 +27,7 @@ from brats.model.history import VALIDATION_COLUMNS, HistoryRow, write_history
 from brats.model.learner import Learner
 from brats.model.schedule import Moment, Schedule, Spacing, finished, moment_of
 from brats.model.sums import StepSums
-from brats.model.validation import validate
+from brats.model.validation import ValidationCases, validate
 from brats.model.writer import CheckpointWriter
 
 PROGRESS_S = 20.0  # between reports from within an epoch
@@ -128,6 +128,7 @@ def fit(
         save_checkpoint(run, checkpoint)
         on_epoch(checkpoint.history)
 
+    cases = ValidationCases(val_paths[worker.rank :: worker.world_size], data.inputs, worker.device)
     with recordable(worker.device), CheckpointWriter(write) as writer:
         stops = False
         while not (stops or finished(history, config) or len(history) + 1 not in planned):
@@ -136,18 +137,17 @@ def fit(
             stops = any(all_reduce_sum([ends_early()], worker))
             last = stops or finished(history, config) or len(history) + 1 not in planned
             if last or spacing(schedules.trained_s(history), schedules.closing_s(history)):
-                history[-1] = close_epoch(start, writer, history, val_paths)
+                history[-1] = close_epoch(start, writer, history, cases)
         writer.wait()
     return history
 
 
 def close_epoch(
-    start: Start, writer: CheckpointWriter, history: Sequence[HistoryRow], val_paths: Sequence[str]
+    start: Start, writer: CheckpointWriter, history: Sequence[HistoryRow], cases: ValidationCases
 ) -> HistoryRow:
     """Validate after the last epoch of this history and have it saved; return its row."""
     learner, worker = start.learner, start.worker
-    own_paths = val_paths[worker.rank :: worker.world_size]
-    validated = validate(learner.segmenter(), learner.loss, worker, own_paths)
+    validated = validate(learner.segmenter(), learner.loss, worker, cases)
     state = None if worker.rank else learner.checkpoint(history).copied()
     writer.wait()  # now, so that its time is that of this epoch
     elapsed_s = start.shared_elapsed() - moment_of(history[:-1]).elapsed_s

@@ -1,6 +1,7 @@
 """The network in a Ray actor: loaded once, it turns case after case into label maps."""
 
 import dataclasses
+import functools
 from typing import Any, TypeVar
 
 from brats.cluster.per_case import CaseRow, per_case
@@ -24,14 +25,14 @@ class Predictor:
     def __init__(self, config: PredictConfig, placement: Placement, counter: Any) -> None:
         import torch
 
-        from brats.model.inference import Segmenter
+        from brats.model.inference import BATCH_SIZES, Segmenter
 
         if placement.threads:
             torch.set_num_threads(placement.threads)
         self._counter = counter
         device = torch.device("cuda" if placement.use_gpu else "cpu")
         self._segmenter = Segmenter.load(config.model, device, config.precision)
-        self._batch_size = config.batch_size
+        self._batch_size = config.batch_size or BATCH_SIZES[device.type]
 
     def __call__(self, row: CaseRow) -> CaseRow:
         return per_case(
@@ -51,17 +52,11 @@ class Predictor:
         """
         import torch
 
-        batch_size = self._batch_size
-        while True:
-            try:
-                predicted = self._segmenter.labels(case, batch_size)
-            except torch.OutOfMemoryError as error:
-                if batch_size == 1:
-                    reason = "one slice of it does not fit into the memory of the GPU; use one with more"
-                    raise CaseError("", reason, transient=True) from error
-            else:
-                self._batch_size = batch_size
-                return predicted
-            # After the `except` block, where the error and the tensors that it refers to are gone.
-            torch.cuda.empty_cache()
-            batch_size = -(-batch_size // 2)
+        from brats.model.inference import halving
+
+        try:
+            labels, self._batch_size = halving(functools.partial(self._segmenter.labels, case), self._batch_size)
+        except torch.OutOfMemoryError as error:
+            reason = "one slice of it does not fit into the memory of the GPU; use one with more"
+            raise CaseError("", reason, transient=True) from error
+        return labels

@@ -94,20 +94,21 @@ def tiny_case(
     seed: int = 0,
     labels: Labels | None = None,
     dtypes: Mapping[str, npt.DTypeLike] | None = None,
+    shape: tuple[int, int, int] = SHAPE,
 ) -> Case:
     """A case of two modalities without margin, so that its crop is (10, 40, 36); by default with a round tumour.
 
     dtypes: number type of the images that are not int16
     """
     random = np.random.default_rng(seed)
-    labels = make_labels(random, SHAPE) if labels is None else labels
-    grid = Grid.of(SHAPE, tuple(tuple(row) for row in AFFINE.tolist()), {})
+    labels = make_labels(random, shape) if labels is None else labels
+    grid = Grid.of(shape, tuple(tuple(row) for row in AFFINE.tolist()), {})
     volumes: dict[str, Volume] = {}
     for name in MODALITIES:
         healthy, oedema, core = TISSUE_VALUES[name]
-        values = np.choose(labels, (healthy, core - 100, oedema, core)) + random.normal(0, 20, SHAPE)
+        values = np.choose(labels, (healthy, core - 100, oedema, core)) + random.normal(0, 20, shape)
         values = values.astype((dtypes or {}).get(name, np.int16))
-        values[:: SHAPE[0] - 1, :: SHAPE[1] - 1, :: SHAPE[2] - 1] = 0  # the corners, which name the background
+        values[:: shape[0] - 1, :: shape[1] - 1, :: shape[2] - 1] = 0  # the corners, which name the background
         volumes[name] = Volume(voxels=values, slope=1, inter=0, grid=grid)
     files = CaseFiles(
         case_id=case_id,

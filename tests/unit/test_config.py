@@ -64,7 +64,7 @@ def build(config_class: Any, **values: Any) -> Any:
         (TrainConfig, {"decoder_channels": (16, 8)}, "--decoder-channels needs 5 values, not 2"),
         (TrainConfig, {"decoder_channels": (8, 8, 8, 8, 0)}, "--decoder-channels must be at least 1, not 0"),
         (TrainConfig, {"out": ""}, "--out must not be empty"),
-        (PredictConfig, {"batch_size": 0}, "--batch-size must be at least 1, not 0"),
+        (PredictConfig, {"batch_size": -1}, "--batch-size must be at least 0, not -1"),
         (PredictConfig, {"workers": -2}, "--workers must be at least 0, not -2"),
         (PredictConfig, {"model": ""}, "--model must not be empty"),
         (EvaluateConfig, {"predictions": ""}, "--predictions must not be empty"),

@@ -25,7 +25,8 @@ def network() -> nn.Module:
 
 
 def logits_of(model: nn.Module, case: Case, *, batch_size: int = 4) -> list[Tensor]:
-    return list(segmenter_of(model).logits(case, batch_size))
+    segmenter = segmenter_of(model)
+    return list(segmenter.logits(segmenter.place(case), batch_size))
 
 
 def labels_of(model: nn.Module, case: Case, *, batch_size: int = 4) -> Labels:
@@ -124,7 +125,8 @@ def test_segmenter_of_a_bundle_has_its_inputs_and_thresholds_and_the_logits_of_i
 
 def test_bf16_stays_close_to_fp32() -> None:
     model, case = network(), tiny_case()
-    (rounded,) = segmenter_of(model, precision="bf16").logits(case, 10)
+    segmenter = segmenter_of(model, precision="bf16")
+    (rounded,) = segmenter.logits(segmenter.place(case), 10)
     (exact,) = logits_of(model, case, batch_size=10)
     assert rounded.dtype == torch.float32
     assert not torch.equal(rounded, exact)
@@ -132,7 +134,8 @@ def test_bf16_stays_close_to_fp32() -> None:
 
 
 def test_between_two_batches_the_caller_is_not_in_inference_mode() -> None:
-    logits = next(segmenter_of(network()).logits(tiny_case(), 4))
+    segmenter = segmenter_of(network())
+    logits = next(segmenter.logits(segmenter.place(tiny_case()), 4))
     assert torch.is_grad_enabled()
     assert not torch.is_inference_mode_enabled()
     assert not logits.requires_grad

@@ -16,7 +16,7 @@ from brats.data.case import Case
 from brats.data.epoch import PlannedBatch
 from brats.errors import CaseError
 from brats.model.augment import noise_table
-from brats.model.inputs import case_tensors, normalise, training_tensors
+from brats.model.inputs import RawCase, normalise, training_tensors
 from tests.support.prepared import (
     CONFIG,
     CPU,
@@ -122,7 +122,7 @@ def test_input_of_the_network_is_in_its_memory_format(data: Data, kind: Augmenta
 
 
 def tensor_of(case: Case, spec: InputSpec = INPUTS, batch_size: int = 4) -> Tensor:
-    return torch.cat(list(case_tensors(case, spec, batch_size=batch_size, device=CPU)))
+    return torch.cat(list(RawCase.of(case, spec, pinned=False).batches(batch_size)))
 
 
 def normalised(case: Case, name: str) -> npt.NDArray[Any]:
@@ -165,7 +165,7 @@ def test_the_divisor_is_that_of_the_input() -> None:
 
 
 def test_slices_come_in_batches_in_the_memory_format_of_the_network() -> None:
-    batches = list(case_tensors(tiny_case(), INPUTS, batch_size=4, device=CPU))
+    batches = list(RawCase.of(tiny_case(), INPUTS, pinned=False).batches(4))
     assert [len(batch) for batch in batches] == [4, 4, 2]
     assert all(batch.is_contiguous(memory_format=torch.channels_last) for batch in batches)
 

@@ -1,5 +1,6 @@
-"""Validation of one case: its Dice is that of the scores, its loss that of all its slices together."""
+"""Validation: the Dice is that of the scores, the loss that of all slices; cases are kept where they fit."""
 
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -8,11 +9,24 @@ import torch
 from torch import Tensor, nn
 
 from brats.data.case import Case
+from brats.data.slices import SliceFile, open_slices
+from brats.errors import StorageError
 from brats.labels import ED, ET, NCR, REGIONS
+from brats.model import validation
 from brats.model.losses import bce_dice_loss, region_targets
-from brats.model.validation import validate, validate_case
+from brats.model.validation import VALIDATION_SHARE, ValidationCases, case_figures, validate
 from brats.score.metrics import case_metrics, count_overlap
-from tests.support.prepared import ALONE, SHAPE, segmenter_of, tiny_case, undecided_network, write_prepared
+from tests.support.prepared import (
+    ALONE,
+    CPU,
+    INPUTS,
+    MODALITIES,
+    SHAPE,
+    segmenter_of,
+    tiny_case,
+    undecided_network,
+    write_prepared,
+)
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -35,19 +49,15 @@ class Constant(nn.Module):
 
 
 def validated(network: nn.Module, case: Case, folder: Path) -> tuple[float, list[float]]:
-    """Loss and Dice."""
-    (path,) = write_prepared(str(folder), [case])
-    return validate_case(segmenter_of(network), bce_dice_loss, path)[:2]
+    """Its loss and its Dice."""
+    loss, _, _, *dice = figures(network, case, folder)
+    return loss, dice
 
 
-def test_voxels_of_the_crop_are_correct_where_the_label_is_that_of_the_reference(tmp_path: Path) -> None:
-    case = tiny_case()
-    assert case.labels is not None
-    predicted = segmenter_of(Thresholds()).labels(case, 3)
-    (path,) = write_prepared(str(tmp_path), [case])
-    *_, n_correct, n_voxels = validate_case(segmenter_of(Thresholds()), bce_dice_loss, path)
-    assert n_correct == (predicted == case.labels).sum()
-    assert n_correct < n_voxels == predicted.size
+def figures(network: nn.Module, case: Case, folder: Path, batch_size: int = 16) -> list[float]:
+    (stored,) = ValidationCases(write_prepared(str(folder), [case]), INPUTS, CPU)
+    found: list[float] = case_figures(segmenter_of(network), bce_dice_loss, stored, batch_size).tolist()
+    return found
 
 
 def test_the_dice_is_that_of_the_scores_of_the_predicted_label_map(tmp_path: Path) -> None:
@@ -80,31 +90,175 @@ def test_a_prediction_of_everything_is_et_everywhere(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("batch_size", [3, 10, 64])
-def test_the_loss_takes_all_slices_together_without_the_padding(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, batch_size: int
-) -> None:
-    monkeypatch.setattr("brats.model.validation.BATCH_SIZE", batch_size)
+def test_the_loss_takes_all_slices_together_without_the_padding(tmp_path: Path, batch_size: int) -> None:
     case = tiny_case()
     assert case.labels is not None
     targets = region_targets(torch.from_numpy(case.labels))
     expected = bce_dice_loss(torch.full_like(targets, -2.0), targets).item()
-    assert validated(Constant(-2), case, tmp_path)[0] == pytest.approx(expected, rel=1e-6)
+    assert figures(Constant(-2), case, tmp_path, batch_size)[0] == pytest.approx(expected, rel=1e-6)
 
 
-def test_figures_are_means_over_the_cases_of_the_loss_given_and_of_the_dice(tmp_path: Path) -> None:
-    paths = write_prepared(str(tmp_path), [tiny_case(f"val{seed}", seed=seed) for seed in range(2)])
+def test_correct_voxels_are_those_whose_predicted_label_is_the_reference(tmp_path: Path) -> None:
+    case = tiny_case()
+    predicted = segmenter_of(Thresholds()).labels(case, 3)
+    _, n_correct, n_voxels, *_ = figures(Thresholds(), case, tmp_path)
+    assert n_voxels == predicted.size
+    assert n_correct == np.count_nonzero(predicted == case.labels)
+    assert 0 < n_correct < n_voxels
+
+
+def test_figures_are_means_over_the_cases_of_the_loss_given_and_of_the_dice(stored: list[str]) -> None:
     segmenter = segmenter_of(undecided_network().train())
-    validated = validate(segmenter, mean_logit, ALONE, paths)
+    cases = ValidationCases(stored, INPUTS, CPU)
+    validated = validate(segmenter, mean_logit, ALONE, cases)
     assert not segmenter.network.training
-    cases = [validate_case(segmenter, mean_logit, path) for path in paths]
-    losses, dice, n_correct, n_voxels = zip(*cases, strict=True)
-    assert validated["val_loss"] == pytest.approx(np.mean(losses))
+    found = np.array([case_figures(segmenter, mean_logit, case, 16).tolist() for case in cases])
+    assert validated["val_loss"] == pytest.approx(found[:, 0].mean())
     of_regions = [validated[f"val_dice_{region.lower()}"] for region in REGIONS]
-    assert of_regions == pytest.approx(np.mean(dice, axis=0).tolist())
+    assert of_regions == pytest.approx(found[:, 3:].mean(axis=0).tolist())
     assert validated["val_dice"] == pytest.approx(np.mean(of_regions))
-    assert validated["val_accuracy"] == sum(n_correct) / sum(n_voxels)
+    assert validated["val_accuracy"] == pytest.approx(found[:, 1].sum() / found[:, 2].sum())
+
+
+def test_the_accuracy_is_that_of_all_voxels_together_and_not_a_mean_of_cases(tmp_path: Path) -> None:
+    """A case of 40 x 36 x 10 voxels without tumour, and one a quarter of its size that is all ET."""
+    small = (20, 18, 10)
+    cases = [
+        tiny_case("healthy", labels=np.zeros(SHAPE, np.uint8)),
+        tiny_case("ill", labels=np.full(small, ET, np.uint8), shape=small),
+    ]
+    paths = write_prepared(str(tmp_path), cases)
+    found = validate(segmenter_of(Constant(10)), bce_dice_loss, ALONE, ValidationCases(paths, INPUTS, CPU))
+    assert found["val_accuracy"] == 1 / 5
 
 
 def mean_logit(logits: Tensor, _: Tensor) -> Tensor:
     """A loss that is no other's."""
     return logits.mean()
+
+
+# Reading and keeping
+
+
+class Files:
+    """Stands for `open_slices`: counts the readings of each file, and lets some of them fail."""
+
+    def __init__(self) -> None:
+        self.read: list[str] = []
+        self.broken = ""
+
+    def open(self, path: str) -> SliceFile:
+        self.read.append(Path(path).stem)
+        if self.read[-1] == self.broken:
+            raise RuntimeError(f"{self.broken} cannot be opened")
+        return open_slices(path)
+
+
+@pytest.fixture
+def files(monkeypatch: pytest.MonkeyPatch) -> Files:
+    files = Files()
+    monkeypatch.setattr(validation, "open_slices", files.open)
+    return files
+
+
+@pytest.fixture
+def stored(tmp_path: Path) -> list[str]:
+    return write_prepared(str(tmp_path), [tiny_case(f"val{seed}", seed=seed) for seed in range(3)])
+
+
+def with_room_for(n_cases: float, stored: list[str], monkeypatch: pytest.MonkeyPatch) -> ValidationCases:
+    """The cases, with so much memory free that its share holds so many of them."""
+    needed = next(iter(ValidationCases(stored[:1], INPUTS, CPU))).nbytes
+    monkeypatch.setattr(validation, "free_bytes", lambda _: int(n_cases * needed / VALIDATION_SHARE) + 1)
+    return ValidationCases(stored, INPUTS, CPU)
+
+
+def test_a_case_takes_the_bytes_of_its_padded_images_and_of_its_labels(stored: list[str]) -> None:
+    case = next(iter(ValidationCases(stored, INPUTS, CPU)))
+    assert case.nbytes == 10 * 2 * 64 * 64 * 2 + 4 * 10 * 2 * 4 + 10 * 40 * 36
+
+
+@pytest.mark.parametrize(
+    ("room", "again"),
+    [(3, []), (2.5, ["val2"]), (1, ["val1", "val2"]), (0.99, ["val0", "val1", "val2"])],
+)
+def test_cases_that_fit_are_read_once_and_the_others_each_time(
+    stored: list[str], files: Files, monkeypatch: pytest.MonkeyPatch, room: float, again: list[str]
+) -> None:
+    cases = with_room_for(room, stored, monkeypatch)
+    segmenter = segmenter_of(undecided_network())
+    files.read.clear()
+    first = validate(segmenter, bce_dice_loss, ALONE, cases)
+    assert files.read == ["val0", "val1", "val2"]
+    files.read.clear()
+    assert validate(segmenter, bce_dice_loss, ALONE, cases) == first
+    assert files.read == again
+
+
+@pytest.mark.parametrize("room", [0, 1, 3])
+def test_cases_come_in_the_order_of_their_paths_kept_or_not(
+    stored: list[str], monkeypatch: pytest.MonkeyPatch, room: float
+) -> None:
+    cases = with_room_for(room, stored, monkeypatch)
+    expected = [open_slices(path).read_case(MODALITIES) for path in stored]
+    for _ in range(2):
+        for found, case in zip(cases, expected, strict=True):
+            assert case.labels is not None
+            assert torch.equal(found.labels, torch.from_numpy(case.labels))
+            flair = found.raw.images[:, 0, : SHAPE[0], : SHAPE[1]]
+            np.testing.assert_array_equal(flair.numpy(), case.images["flair"])
+
+
+def test_the_next_case_is_read_while_one_is_in_use_and_none_further(
+    stored: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    began = [threading.Event() for _ in stored]
+
+    def observed(path: str) -> SliceFile:
+        began[stored.index(path)].set()
+        return open_slices(path)
+
+    monkeypatch.setattr(validation, "open_slices", observed)
+    cases = iter(ValidationCases(stored, INPUTS, CPU))
+    next(cases)
+    assert began[1].wait(30)
+    assert not began[2].is_set()
+    next(cases)
+    assert began[2].wait(30)
+
+
+def test_an_error_of_the_reading_thread_comes_where_its_case_would_have(stored: list[str], files: Files) -> None:
+    files.broken = "val1"
+    cases = iter(ValidationCases(stored, INPUTS, CPU))
+    next(cases)
+    with pytest.raises(RuntimeError, match="val1 cannot be opened"):
+        next(cases)
+
+
+def test_a_damaged_file_is_named_in_one_line(stored: list[str]) -> None:
+    content = Path(stored[1]).read_bytes()
+    Path(stored[1]).write_bytes(content[:500] + bytes(100) + content[600:])
+    segmenter = segmenter_of(undecided_network())
+    with pytest.raises(StorageError, match=f"{stored[1]}: ") as raised:
+        validate(segmenter, bce_dice_loss, ALONE, ValidationCases(stored, INPUTS, CPU))
+    assert "\n" not in str(raised.value)
+
+
+class Small(nn.Module):
+    """Plays a GPU that holds no more than 3 slices at a time."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.asked: list[int] = []
+
+    def forward(self, slices: Tensor) -> Tensor:
+        self.asked.append(len(slices))
+        if len(slices) > 3:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
+        return slices.new_zeros(len(slices), 3, *slices.shape[-2:])
+
+
+def test_a_batch_that_does_not_fit_is_halved_for_this_case_and_those_after_it(stored: list[str]) -> None:
+    network = Small()
+    validate(segmenter_of(network), bce_dice_loss, ALONE, ValidationCases(stored, INPUTS, CPU))
+    assert network.asked == [10, 8, 4, *[2] * 15]
