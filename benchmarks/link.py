@@ -143,7 +143,7 @@ def rows_of(gbit_s: float, network: str, n_weights: int, found: Mapping[str, Exc
     today = Spread(tuple(found[IN_BUCKETS].seconds)).scaled(1000)
     yield compare(stage, ours, "DistributedDataParallel's buckets, fp32", today, "ms")
     alone = Spread(tuple(found[BYTES_ALONE].seconds)).scaled(1000)
-    yield compare(stage, ours, LIMIT + "the same bytes, nothing added", alone, "ms")
+    yield compare(stage, ours, "the same bytes sent, nothing added", alone, "ms")
     if gbit_s:
         yield compare(stage, ours, LIMIT + "the rate of the link", n_weights * 16 / gbit_s / 1e6, "ms")
 

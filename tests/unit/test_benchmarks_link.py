@@ -14,7 +14,7 @@ sys.path.insert(0, str(ROOT))  # benchmarks/ is not installed
 from benchmarks import link
 from benchmarks.command import run_benchmark
 from benchmarks.cost import ENOUGH_SPEEDUP, FOUR, ONE, RECOMMENDED, TWO, WIRE, paper, slices_per_s, speedup, step_s
-from benchmarks.exchange import BYTES_ALONE, FLAT, FLAT_16, IN_BUCKETS
+from benchmarks.exchange import BYTES_ALONE, FLAT, FLAT_16, IN_BUCKETS, Exchanges
 from benchmarks.harness import BenchmarkError
 from benchmarks.t4 import DECODER, ENCODERS, SIZE, T4, Card, Fit, Kernel, Step, fit_h100, t4_range, training_step
 
@@ -118,7 +118,7 @@ def test_paper_prices_every_shape_and_lists_its_assumptions() -> None:
 
 def test_exchange_is_described_by_what_it_takes_and_carries() -> None:
     ways = {
-        name: link.Exchanges(seconds=[0.1, 0.1], sent=5e6, cpu_s=0.02)
+        name: Exchanges(seconds=[0.1, 0.1], sent=5e6, cpu_s=0.02)
         for name in (IN_BUCKETS, FLAT, *FLAT_16, BYTES_ALONE)
     }
     found = link.describe(1_000_000, ways)
