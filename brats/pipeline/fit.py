@@ -27,8 +27,8 @@ from brats.data.epoch import EpochPlan
 from brats.data.run_split import SplitRow
 from brats.errors import BratsError, ConfigError, StorageError, WorkersLostError
 from brats.model.history import HistoryRow
+from brats.pipeline.lines import announce, show, show_done
 from brats.pipeline.stream import rank_stream, stream_name
-from brats.pipeline.training_lines import announce, show, show_done
 from brats.pipeline.worker import TrainingTask, train_worker
 
 AMPLE_PIXELS = (2 * DIVISOR) ** 2  # of a slice that any network takes: not tried out, which takes a while
