@@ -4,6 +4,7 @@ With more than one rank it runs under an initialised `torch.distributed` group, 
 and the clock of rank 0 are shared by all-reduce, so every rank takes the same decisions.
 """
 
+import itertools
 import math
 import resource
 import time
@@ -23,7 +24,7 @@ from brats.model.epoch_figures import added, figures, from_values, to_values
 from brats.model.history import VALIDATION_COLUMNS, HistoryRow, write_history
 from brats.model.learner import Learner
 from brats.model.prefetch import prefetched
-from brats.model.schedule import Moment, Schedule, Spacing, finished, moment_of
+from brats.model.schedule import EpochProgress, Moment, Schedule, Spacing, finished, moment_of
 from brats.model.sums import StepSums
 from brats.model.validation import validate
 from brats.model.writer import CheckpointWriter
@@ -37,35 +38,22 @@ REMEDY = (
 
 
 @dataclass(frozen=True, kw_only=True)
-class EpochProgress:
-    """How far a run is within an epoch.
-
-    step:     done, of this epoch
-    run_step: done, of the whole run
-    """
-
-    epoch: int
-    step: int
-    run_step: int
-    slices_per_s: float
-    elapsed_s: float
-    left_s: float
-
-
-@dataclass(frozen=True, kw_only=True)
 class Start:
     """What the epochs of one start of a run have in common, on one rank.
 
-    elapsed:     seconds of training by this rank's clock, those of earlier starts included
-    on_progress: called on rank 0
+    val_paths: of the cases that this rank validates on
+    elapsed:   seconds of training by this rank's clock, those of earlier starts included
     """
 
     learner: Learner
     batches: Iterator[WorkerBatch]
     data: TrainingSet
+    val_paths: Sequence[str]
     schedule: Schedule
+    spacing: Spacing
     elapsed: Callable[[], float]
     on_progress: Callable[[EpochProgress], None]
+    ends_early: Callable[[], bool]
 
     @property
     def worker(self) -> Worker:
@@ -105,17 +93,18 @@ def fit(
     checkpoint = load_checkpoint(run)
     learner = Learner.of(config, data.inputs, worker, checkpoint)
     history = list(checkpoint.history) if checkpoint else []
-    schedule = Schedule.of(config, data.plan.steps_per_epoch, history)
-    planned = schedule.epochs(history, data.plan.steps_per_epoch)
-    spacing = spacing or schedules.spacing_on(worker.device.type)
+    batches = with_first_ready(batches)  # what brings them takes a while to start, which is not training
     origin = clock() - moment_of(history).elapsed_s
     start = Start(
         learner=learner,
         batches=batches,
         data=data,
-        schedule=schedule,
+        val_paths=val_paths[worker.rank :: worker.world_size],
+        schedule=Schedule.of(config, data.plan.steps_per_epoch, history),
+        spacing=spacing or schedules.spacing_on(worker.device.type),
         elapsed=lambda: clock() - origin,
         on_progress=on_progress,
+        ends_early=ends_early,
     )
 
     def write(checkpoint: Checkpoint) -> None:
@@ -124,25 +113,33 @@ def fit(
         on_epoch(checkpoint.history)
 
     with CheckpointWriter(write) as writer:
-        stops = False
-        while not (stops or finished(history, config) or len(history) + 1 not in planned):
-            history.append(train_epoch(start, history))
-            average_buffers(learner.network, worker)
-            stops = any(all_reduce_sum([ends_early()], worker))
-            last = stops or finished(history, config) or len(history) + 1 not in planned
-            if last or spacing(schedules.trained_s(history), schedules.closing_s(history)):
-                history[-1] = close_epoch(start, writer, history, val_paths)
+        history = run_epochs(start, writer, history)
         writer.wait()
     return history
 
 
-def close_epoch(
-    start: Start, writer: CheckpointWriter, history: Sequence[HistoryRow], val_paths: Sequence[str]
-) -> HistoryRow:
+def run_epochs(start: Start, writer: CheckpointWriter, history: Sequence[HistoryRow]) -> list[HistoryRow]:
+    """Train the epochs after this history, to the end of the run or of this start; return the longer history.
+
+    The last epoch is validated and handed to the writer, as are those before it that the spacing names.
+    """
+    config, worker, history = start.learner.config, start.worker, list(history)
+    planned = start.schedule.epochs(history, start.data.plan.steps_per_epoch)
+    stops = False
+    while not (stops or finished(history, config) or len(history) + 1 not in planned):
+        history.append(train_epoch(start, history))
+        average_buffers(start.learner.network, worker)
+        stops = any(all_reduce_sum([start.ends_early()], worker))
+        last = stops or finished(history, config) or len(history) + 1 not in planned
+        if last or start.spacing(schedules.trained_s(history), schedules.closing_s(history)):
+            history[-1] = close_epoch(start, writer, history)
+    return history
+
+
+def close_epoch(start: Start, writer: CheckpointWriter, history: Sequence[HistoryRow]) -> HistoryRow:
     """Validate after the last epoch of this history and have it saved; return its row."""
     learner, worker = start.learner, start.worker
-    own_paths = val_paths[worker.rank :: worker.world_size]
-    validated = validate(learner.segmenter(), learner.loss, worker, own_paths)
+    validated = validate(learner.segmenter(), learner.loss, worker, start.val_paths)
     state = None if worker.rank else learner.checkpoint(history).copied()
     writer.wait()  # now, so that its time is that of this epoch
     elapsed_s = start.shared_elapsed() - moment_of(history[:-1]).elapsed_s
@@ -246,6 +243,11 @@ def run_stretch(start: Start, epoch: int, steps: range, moment: Moment) -> Stret
     n_bad = round(sums.n_bad / start.worker.world_size)  # each rank counted the same gradients
     check_finite(n_bad, len(steps), learner.scaler, epoch, steps[-1])
     return Stretch(sums=sums, waited_s=waited_s, learning_rate=rate, then=moment.then(len(steps), elapsed_s))
+
+
+def with_first_ready(batches: Iterator[WorkerBatch]) -> Iterator[WorkerBatch]:
+    """The same batches, once the first of them, if any, is there."""
+    return itertools.chain(list(itertools.islice(batches, 1)), batches)
 
 
 def next_batch(batches: Iterator[WorkerBatch], epoch: int, step: int) -> WorkerBatch:

@@ -127,10 +127,7 @@ def make_trainer(
     from ray.train import DataConfig, FailureConfig, RunConfig, ScalingConfig
     from ray.train.torch import TorchConfig, TorchTrainer
 
-    from brats.model.schedule import Schedule
-
-    n_steps = task.data.plan.steps_per_epoch
-    epochs = Schedule.of(task.config, n_steps, history).epochs(history, n_steps)
+    epochs = task.epochs_after(history)
     return TorchTrainer(
         loop,
         train_loop_config={"task": task, "placement": placement, **settings},

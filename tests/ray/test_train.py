@@ -146,7 +146,7 @@ def test_steps_and_minutes_bound_a_run_and_more_of_either_go_on(
     assert row["n_slices"] < n_planned(out, 1)
     run(finished / "prepared", out, **options, steps=3)
     assert "nothing to do: 3 steps are done" in capsys.readouterr().out
-    minutes = (row["elapsed_s"] + 3) / 60
+    minutes = (row["elapsed_s"] + 8) / 60
     history = run(finished / "prepared", out, **options, minutes=minutes).history
     assert len(history) > 1
     assert [each["epoch"] for each in history] == list(range(1, len(history) + 1))
