@@ -3,6 +3,7 @@
 Axes: `B` slices of a batch, `C` channel, `H W` slice axes.
 """
 
+import itertools
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
@@ -64,11 +65,19 @@ class RawSlices:
 class Feed(Protocol):
     """The steps of a rank.
 
-    size: (H, W) of every slice
+    size:    (H, W) of every slice
+    endless: whether there is always one more epoch, and not only those that were planned from the start
     """
 
     @property
     def size(self) -> tuple[int, int]: ...
+
+    @property
+    def endless(self) -> bool: ...
+
+    def make_ready(self) -> None:
+        """Wait until the first step, if there is one, can be taken."""
+        ...
 
     def epoch(self, number: int) -> Iterator[StepInput]:
         """The steps of an epoch, in order; epochs come one after the other. Raises BratsError for a gap."""
@@ -94,11 +103,17 @@ def draw_parameters(shard: EpochShard, config: TrainConfig, n_channels: int) -> 
 class StreamFeed:
     """Batches as they come, those ahead made ready by a thread: in pinned memory for a GPU."""
 
+    endless = False
+
     def __init__(
         self, batches: Iterator[WorkerBatch], config: TrainConfig, data: TrainingSet, worker: Worker
     ) -> None:
         self._data = data
-        self._inputs = prefetched(_step_inputs(batches, config, data, worker), worker.device)
+        self._inputs: Iterator[StepInput] = prefetched(_step_inputs(batches, config, data, worker), worker.device)
+
+    def make_ready(self) -> None:
+        """See `Feed`."""
+        self._inputs = itertools.chain(list(itertools.islice(self._inputs, 1)), self._inputs)
 
     @property
     def size(self) -> tuple[int, int]:
@@ -148,10 +163,15 @@ class ResidentFeed:
     A thread works out which an epoch takes while the one before it is trained.
     """
 
+    endless = True
+
     def __init__(self, pool: SlicePool, config: TrainConfig, data: TrainingSet, worker: Worker) -> None:
         self._pool, self._config, self._data, self._worker = pool, config, data, worker
         self._thread = ThreadPoolExecutor(1)
         self._next: tuple[int, Future[_Table]] | None = None
+
+    def make_ready(self) -> None:
+        """See `Feed`: the slices are there."""
 
     @property
     def size(self) -> tuple[int, int]:

@@ -67,7 +67,7 @@ HISTORY = storage.TableKind(
         "train_s": "seconds from the first step to the end of the last",
         "elapsed_s": "seconds of the whole epoch: of the steps and, where it was validated, of that and of handing "
         "over its checkpoint",
-        "data_wait_s": "seconds a worker waited for batches, mean over the workers",
+        "data_wait_s": "seconds a worker waited for batches, mean over the workers, but for the first of a start",
         "peak_memory_mb": "MiB of the GPU (or of the process, on CPUs) of rank 0, the highest so far",
     },
 )

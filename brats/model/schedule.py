@@ -43,6 +43,22 @@ class Moment:
 
 
 @dataclass(frozen=True, kw_only=True)
+class EpochProgress:
+    """How far a run is within an epoch.
+
+    step:     done, of this epoch
+    run_step: done, of the whole run
+    """
+
+    epoch: int
+    step: int
+    run_step: int
+    slices_per_s: float
+    elapsed_s: float
+    left_s: float
+
+
+@dataclass(frozen=True, kw_only=True)
 class Schedule:
     """How long a run trains and how fast it learns.
 

@@ -25,7 +25,7 @@ from brats.model.feed import Feed, StepInput
 from brats.model.graph import recordable
 from brats.model.history import VALIDATION_COLUMNS, HistoryRow, write_history
 from brats.model.learner import Learner
-from brats.model.schedule import Moment, Schedule, Spacing, finished, moment_of
+from brats.model.schedule import EpochProgress, Moment, Schedule, Spacing, finished, moment_of
 from brats.model.sums import StepSums
 from brats.model.validation import ValidationCases, validate
 from brats.model.writer import CheckpointWriter
@@ -39,36 +39,23 @@ REMEDY = (
 
 
 @dataclass(frozen=True, kw_only=True)
-class EpochProgress:
-    """How far a run is within an epoch.
-
-    step:     done, of this epoch
-    run_step: done, of the whole run
-    """
-
-    epoch: int
-    step: int
-    run_step: int
-    slices_per_s: float
-    elapsed_s: float
-    left_s: float
-
-
-@dataclass(frozen=True, kw_only=True)
 class Start:
     """What the epochs of one start of a run have in common, on one rank.
 
-    elapsed:     seconds of training by this rank's clock, those of earlier starts included
-    on_progress: called on rank 0
+    val_paths: of the cases that this rank validates on
+    elapsed:   seconds of training by this rank's clock, those of earlier starts included
     """
 
     learner: Learner
     engine: Engine
     feed: Feed
     data: TrainingSet
+    cases: ValidationCases
     schedule: Schedule
+    spacing: Spacing
     elapsed: Callable[[], float]
     on_progress: Callable[[EpochProgress], None]
+    ends_early: Callable[[], bool]
 
     @property
     def worker(self) -> Worker:
@@ -109,18 +96,19 @@ def fit(
     checkpoint = load_checkpoint(run)
     learner = Learner.of(config, data.inputs, worker, checkpoint)
     history = list(checkpoint.history) if checkpoint else []
-    schedule = Schedule.of(config, data.plan.steps_per_epoch, history)
-    planned = schedule.epochs(history, data.plan.steps_per_epoch)
-    spacing = spacing or schedules.spacing_on(worker.device.type)
+    feed.make_ready()  # what brings the slices takes a while to start, which is not training
     origin = clock() - moment_of(history).elapsed_s
     start = Start(
         learner=learner,
         engine=Engine(learner, feed, say=say),
         feed=feed,
         data=data,
-        schedule=schedule,
+        cases=ValidationCases(val_paths[worker.rank :: worker.world_size], data.inputs, worker.device),
+        schedule=Schedule.of(config, data.plan.steps_per_epoch, history),
+        spacing=spacing or schedules.spacing_on(worker.device.type),
         elapsed=lambda: clock() - origin,
         on_progress=on_progress,
+        ends_early=ends_early,
     )
 
     def write(checkpoint: Checkpoint) -> None:
@@ -128,26 +116,38 @@ def fit(
         save_checkpoint(run, checkpoint)
         on_epoch(checkpoint.history)
 
-    cases = ValidationCases(val_paths[worker.rank :: worker.world_size], data.inputs, worker.device)
     with recordable(worker.device), CheckpointWriter(write) as writer:
-        stops = False
-        while not (stops or finished(history, config) or len(history) + 1 not in planned):
-            history.append(train_epoch(start, history))
-            average_buffers(learner.network, worker)
-            stops = any(all_reduce_sum([ends_early()], worker))
-            last = stops or finished(history, config) or len(history) + 1 not in planned
-            if last or spacing(schedules.trained_s(history), schedules.closing_s(history)):
-                history[-1] = close_epoch(start, writer, history, cases)
+        history = run_epochs(start, writer, history)
         writer.wait()
     return history
 
 
-def close_epoch(
-    start: Start, writer: CheckpointWriter, history: Sequence[HistoryRow], cases: ValidationCases
-) -> HistoryRow:
+def run_epochs(start: Start, writer: CheckpointWriter, history: Sequence[HistoryRow]) -> list[HistoryRow]:
+    """Train the epochs after this history, to the end of the run or of this start; return the longer history.
+
+    The last epoch is validated and handed to the writer, as are those before it that the spacing names.
+    """
+    config, worker, history = start.learner.config, start.worker, list(history)
+    planned = start.schedule.epochs(history, start.data.plan.steps_per_epoch)
+
+    def is_over() -> bool:
+        fed = start.feed.endless or len(history) + 1 in planned
+        return not fed or finished(history, config)
+
+    stops = False
+    while not (stops or is_over()):
+        history.append(train_epoch(start, history))
+        average_buffers(start.learner.network, worker)
+        stops = any(all_reduce_sum([start.ends_early()], worker))
+        if stops or is_over() or start.spacing(schedules.trained_s(history), schedules.closing_s(history)):
+            history[-1] = close_epoch(start, writer, history)
+    return history
+
+
+def close_epoch(start: Start, writer: CheckpointWriter, history: Sequence[HistoryRow]) -> HistoryRow:
     """Validate after the last epoch of this history and have it saved; return its row."""
     learner, worker = start.learner, start.worker
-    validated = validate(learner.segmenter(), learner.loss, worker, cases)
+    validated = validate(learner.segmenter(), learner.loss, worker, start.cases)
     state = None if worker.rank else learner.checkpoint(history).copied()
     writer.wait()  # now, so that its time is that of this epoch
     elapsed_s = start.shared_elapsed() - moment_of(history[:-1]).elapsed_s

@@ -27,8 +27,8 @@ from brats.data.epoch import EpochPlan
 from brats.data.run_split import SplitRow
 from brats.errors import BratsError, ConfigError, StorageError, WorkersLostError
 from brats.model.history import HistoryRow
+from brats.pipeline.lines import announce, show, show_done
 from brats.pipeline.stream import rank_stream, stream_name, volume_stream, volumes_name
-from brats.pipeline.training_lines import announce, show, show_done
 from brats.pipeline.worker import TrainingTask, train_worker
 
 AMPLE_PIXELS = (2 * DIVISOR) ** 2  # of a slice that any network takes: not tried out, which takes a while
@@ -127,10 +127,7 @@ def make_trainer(
     from ray.train import DataConfig, FailureConfig, RunConfig, ScalingConfig
     from ray.train.torch import TorchConfig, TorchTrainer
 
-    from brats.model.schedule import Schedule
-
-    n_steps = task.data.plan.steps_per_epoch
-    epochs = Schedule.of(task.config, n_steps, history).epochs(history, n_steps)
+    epochs = task.epochs_after(history)
     return TorchTrainer(
         loop,
         train_loop_config={"task": task, "placement": placement, **settings},

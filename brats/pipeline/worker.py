@@ -7,6 +7,7 @@ from typing import Any
 from brats.cluster.placement import Placement, is_reserved, release, reserve
 from brats.config import TrainConfig
 from brats.data.batches import TrainingSet
+from brats.model.history import HistoryRow
 from brats.pipeline.stream import stream_name, volumes_name, worker_batches, worker_volumes
 
 
@@ -17,6 +18,13 @@ class TrainingTask:
     config: TrainConfig
     data: TrainingSet
     val_paths: Sequence[str]
+
+    def epochs_after(self, history: Sequence[HistoryRow]) -> range:
+        """The epochs that one start may train after this history."""
+        from brats.model.schedule import Schedule
+
+        n_steps = self.data.plan.steps_per_epoch
+        return Schedule.of(self.config, n_steps, history).epochs(history, n_steps)
 
 
 class MissingGpus:

@@ -4,6 +4,7 @@ Axes: `Z H W` slices of a crop, H = X and W = Y in RAS+.
 """
 
 import io
+from collections.abc import Sized
 from typing import Any
 
 import numpy as np
@@ -89,22 +90,25 @@ def choose_cases(metrics: pd.DataFrame) -> dict[str, str]:
 def plot_learning_curves(history: pd.DataFrame) -> Figure:
     """Loss, and Dice of the validation cases, over the epochs; the best epoch is marked.
 
-    history: rows of `history.parquet`. An epoch that lacks a value leaves a gap.
+    history: rows of `history.parquet`. An epoch that was not validated has no point among the validated ones.
     """
     figure = blank_figure(4.2)
     loss, dice = figure.subplots(1, 2)
     epoch = history["epoch"]
-    points: dict[str, Any] = {"markersize": 4, "markeredgecolor": EDGE_COLOUR, "markevery": 1 + len(epoch) // 30}
+    scored = history[history["val_dice"].notna()]
+    points: dict[str, Any] = {"markersize": 4, "markeredgecolor": EDGE_COLOUR}
     edge = [withStroke(linewidth=2.4, foreground=EDGE_COLOUR)]
-    loss.plot(epoch, history["train_loss"], "-o", color=TRAINING_COLOUR, label="training", **points)
-    loss.plot(epoch, history["val_loss"], "--D", color=VALIDATION_COLOUR, label="validation", **points)
+    trained = points | {"color": TRAINING_COLOUR, "markevery": _every(epoch)}
+    loss.plot(epoch, history["train_loss"], "-o", label="training", **trained)
+    points |= {"markevery": _every(scored)}
+    validated = points | {"color": VALIDATION_COLOUR, "label": "validation"}
+    loss.plot(scored["epoch"], scored["val_loss"], "--D", **validated)
     highest = np.nanmax(history[["train_loss", "val_loss"]].to_numpy(float))
     loss.set(title="Loss", ylabel="loss (0 is perfect)", ylim=(0, 1.05 * highest))
     for name, region in REGIONS.items():
         style = {"color": region.colour, "marker": region.marker, "label": f"{name} {region.full_name}", **points}
-        dice.plot(epoch, history[dice_column(name)], path_effects=edge, **style)
+        dice.plot(scored["epoch"], scored[dice_column(name)], path_effects=edge, **style)
     dice.set(title="Validation cases", ylabel="mean Dice (1 is perfect)", ylim=(0, 1.02))
-    scored = history[history["val_dice"].notna()]
     for axes in (loss, dice):
         if len(scored):
             best = scored.iloc[scored["val_dice"].argmax()]
@@ -115,6 +119,11 @@ def plot_learning_curves(history: pd.DataFrame) -> Figure:
         axes.grid(alpha=0.3)
         axes.legend()
     return figure
+
+
+def _every(values: Sized) -> int:
+    """Of how many points of a line one is marked, so that some 30 are."""
+    return 1 + len(values) // 30
 
 
 def plot_distributions(metrics: pd.DataFrame) -> Figure:

@@ -55,7 +55,7 @@ def undisturbed(prepared: Path, cluster: Machines, tmp_path_factory: pytest.Temp
 
 
 def epochs_said(said: str) -> list[int]:
-    return [int(epoch) for epoch in re.findall(rf"^train +epoch (\d+)/{EPOCHS} ", said, re.M)]
+    return [int(epoch) for epoch in re.findall(rf"^train +epoch (\d+)/{EPOCHS}  loss ", said, re.M)]
 
 
 def await_epoch(job: Job) -> None:

@@ -136,6 +136,25 @@ def test_fold_is_what_is_validated_on_and_the_rest_but_the_test_split_is_trained
         assert getattr(epoch, f"val_dice_{region.lower()}") == pytest.approx(dice, abs=1e-6)
 
 
+def test_steps_and_minutes_bound_a_run_and_more_of_either_go_on(
+    finished: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out, options = tmp_path / "run", {"epochs": None, "workers": 1, "predict": False}
+    trained = run(finished / "prepared", out, **options, steps=3)
+    (row,) = trained.history
+    assert row["n_steps"] == 3
+    assert row["n_slices"] < n_planned(out, 1)
+    run(finished / "prepared", out, **options, steps=3)
+    assert "nothing to do: 3 steps are done" in capsys.readouterr().out
+    minutes = (row["elapsed_s"] + 8) / 60
+    history = run(finished / "prepared", out, **options, minutes=minutes).history
+    assert len(history) > 1
+    assert [each["epoch"] for each in history] == list(range(1, len(history) + 1))
+    assert list(pd.read_parquet(out / "history.parquet").epoch) == [each["epoch"] for each in history]
+    run(finished / "prepared", out, **options, minutes=minutes)
+    assert "min are done" in capsys.readouterr().out
+
+
 def test_more_epochs_go_on_where_the_run_ended_and_the_better_model_is_scored_anew(
     finished: Path, folded: Path, tmp_path: Path
 ) -> None:

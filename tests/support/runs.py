@@ -11,8 +11,8 @@ from brats.config import Precision, TrainConfig
 from brats.data.batches import WorkerBatch
 from brats.model.checkpoint import load_checkpoint, saved_epochs
 from brats.model.history import HistoryRow
-from brats.model.schedule import Spacing
-from brats.model.training import EpochProgress, fit
+from brats.model.schedule import EpochProgress, Spacing
+from brats.model.training import fit
 from tests.support.prepared import ALONE, CONFIG, epochs, stream_feed, tiny_case, training_set, write_prepared
 
 

@@ -6,7 +6,7 @@ The clock is one that moves by a fixed time per step and per validation.
 import dataclasses
 import itertools
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,8 +21,7 @@ from brats.model import learner, training
 from brats.model.checkpoint import Checkpoint, load_checkpoint, save_checkpoint, saved_epochs
 from brats.model.engine import Engine
 from brats.model.history import HistoryRow, read_history
-from brats.model.schedule import Moment, Schedule, finished
-from brats.model.training import EpochProgress
+from brats.model.schedule import EpochProgress, Moment, Schedule, finished
 from brats.model.validation import validate
 from tests.support.prepared import CONFIG
 from tests.support.runs import Data, run_fit, weights_of, without_times, write_data
@@ -180,6 +179,17 @@ def test_a_resumed_run_in_minutes_uses_what_is_left(
     parts = run_fit(data, tmp_path / "parts", config, clock=clock)
     assert without_times(parts) == without_times(whole)
     assert column(parts, "elapsed_s") == pytest.approx(column(whole, "elapsed_s"))
+
+
+def test_the_clock_starts_with_the_first_batch(data: Data, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    clock, config = Clock(monkeypatch, step_s=3, validation_s=6), bounded(minutes=0.5)
+
+    def slow_start() -> Iterator[WorkerBatch]:
+        clock.now += 1e6
+        yield from data.batches(config)
+
+    history = run_fit(data, tmp_path, config, batches=slow_start(), clock=clock)
+    assert column(history, "elapsed_s") == pytest.approx([18, 12])
 
 
 def test_more_minutes_go_on(data: Data, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

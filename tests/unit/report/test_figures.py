@@ -137,6 +137,16 @@ def test_learning_curves_show_the_history_and_mark_the_best_epoch() -> None:
     assert dice.lines[3].get_label() == "best epoch: 2, mean Dice 0.700"
 
 
+def test_epochs_that_were_not_validated_are_left_out_of_the_curves_of_validation() -> None:
+    history = make_history([0.2, NAN, NAN, 0.6])
+    history.loc[[1, 2], "val_loss"] = NAN
+    loss, dice = plot_learning_curves(history).axes
+    assert heights(loss.lines[0]) == list(history["train_loss"])
+    assert places(loss.lines[1]) == places(dice.lines[0]) == [1, 4]
+    assert heights(loss.lines[1]) == [1.6, 0.7]
+    assert dotted_lines(dice) == [4]
+
+
 def test_learning_curves_of_one_epoch_have_whole_epochs_on_their_axis() -> None:
     figure = plot_learning_curves(make_history([0.4]))
     assert [float(tick) for tick in figure.axes[0].get_xticks()] == [0, 1, 2]

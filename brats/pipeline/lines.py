@@ -39,7 +39,7 @@ def show_done(config: TrainConfig, history: Sequence[HistoryRow]) -> None:
 
 def show(task: TrainingTask, news: Any) -> None:
     """The line of what a worker reports: a message, a history with a new epoch, or progress within one."""
-    from brats.model.training import EpochProgress
+    from brats.model.schedule import EpochProgress
 
     if isinstance(news, str):
         say("train", news)

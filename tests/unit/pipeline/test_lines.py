@@ -9,8 +9,8 @@ from brats.config import TrainConfig
 from brats.data.batches import InputSpec, TrainingSet
 from brats.data.epoch import EpochPlan, TrainingCase
 from brats.model.history import HistoryRow
-from brats.model.training import EpochProgress
-from brats.pipeline.training_lines import announce, show, show_done
+from brats.model.schedule import EpochProgress
+from brats.pipeline.lines import announce, show, show_done
 from brats.pipeline.worker import TrainingTask
 
 WIDTH = 116
