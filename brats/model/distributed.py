@@ -37,23 +37,22 @@ class FlatGradients:
     joins fast cards.
 
     flat: float32; every parameter's `grad` is a view of it
-    wire: what is exchanged: `flat` itself, or 16 bits for each number where the network computes in 16 bits too
+    wire: what is exchanged: `flat` itself, or the same in another type
     """
 
     flat: Tensor
     wire: Tensor
 
     @classmethod
-    def of(cls, network: nn.Module, worker: Worker) -> Self:
+    def of(cls, network: nn.Module, device: torch.device, wire_dtype: torch.dtype) -> Self:
         """Give every parameter that is trained a gradient of zeros in a new buffer."""
         parameters = [parameter for parameter in network.parameters() if parameter.requires_grad]
         sizes = [math.ceil(parameter.numel() / ALIGNMENT) * ALIGNMENT for parameter in parameters]
-        flat = torch.zeros(sum(sizes), device=worker.device)
+        flat = torch.zeros(sum(sizes), device=device)
         for parameter, part in zip(parameters, flat.split(sizes), strict=True):
             # In the parameter's own memory format, which fused optimisers expect.
             parameter.grad = part[: parameter.numel()].as_strided(parameter.size(), parameter.stride())
-        alone = worker.world_size == 1 or worker.precision == "fp32"
-        return cls(flat=flat, wire=flat if alone else torch.zeros_like(flat, dtype=DTYPES[worker.precision]))
+        return cls(flat=flat, wire=flat.to(wire_dtype))  # float32 is not copied
 
     def zero(self) -> None:
         self.flat.zero_()
@@ -77,6 +76,16 @@ class FlatGradients:
         norm: Tensor = torch.linalg.vector_norm(self.flat)
         self.flat.mul_((longest / (norm + 1e-6)).clamp_(max=1.0))
         return norm
+
+
+def wire_dtype(worker: Worker) -> torch.dtype:
+    """How gradients are exchanged: in 16 bits where the network computes in them, on GPUs.
+
+    On CPUs gloo takes twice as long for adding 16-bit numbers as for sending them (benchmarks/link.py).
+    """
+    if worker.world_size == 1 or worker.device.type == "cpu":
+        return torch.float32
+    return DTYPES[worker.precision]
 
 
 def share_state(network: nn.Module, worker: Worker) -> None:

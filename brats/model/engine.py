@@ -120,4 +120,7 @@ class Engine:
     def _give_up(self, reason: str) -> None:
         self._record = None
         self._recorded.clear()
+        scaler = self._learner.scaler
+        if scaler.is_enabled():
+            scaler.update(scaler.get_scale())  # it may have been left in the middle of a step
         self._say(f"a step cannot be recorded as a CUDA graph and is taken kernel by kernel ({reason})")

@@ -49,7 +49,9 @@ class GraphRecorder:
         """
         inputs = {name: torch.empty_like(tensor, device=self._device) for name, tensor in tensors.items()}
         graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(graph, pool=self._pool, stream=torch.cuda.current_stream(self._device)):
+        stream = torch.cuda.current_stream(self._device)
+        # Other threads pin memory meanwhile, which by default would end the recording.
+        with torch.cuda.graph(graph, pool=self._pool, stream=stream, capture_error_mode="thread_local"):
             work(inputs)
         return CapturedWork(graph=graph, inputs=inputs)
 

@@ -18,14 +18,14 @@ from brats.config import TrainConfig
 from brats.data.batches import InputSpec
 from brats.model.augment import noise_table
 from brats.model.checkpoint import Checkpoint
-from brats.model.distributed import FlatGradients, Worker, share_state
+from brats.model.distributed import FlatGradients, Worker, share_state, wire_dtype
 from brats.model.feed import RawSlices
 from brats.model.history import HistoryRow
 from brats.model.inference import Segmenter
 from brats.model.inputs import training_tensors
 from brats.model.losses import LOSSES, Loss, region_targets
 from brats.model.precision import autocast
-from brats.model.sums import DeviceSums
+from brats.model.sums import DeviceSums, outputs_of
 from brats.model.unet import build_unet, freeze_unused
 
 
@@ -103,7 +103,7 @@ class Learner:
             inputs=inputs,
             worker=worker,
             network=network,
-            gradients=FlatGradients.of(network, worker),
+            gradients=FlatGradients.of(network, worker.device, wire_dtype(worker)),
             optimiser=optimiser,
             scaler=scaler,
             rate=rate,
@@ -122,13 +122,15 @@ class Learner:
         self.gradients.zero()
         images, labels = training_tensors(slices, self.noise, self.config.augmentation)
         n_chunks = -(-len(images) // micro_batch_size)
+        outputs = []
         for some_images, some_labels in zip(images.chunk(n_chunks), labels.chunk(n_chunks), strict=True):
             with autocast(self.worker.precision, self.worker.device):
                 logits = self.network(some_images)
             loss = self.loss(logits, region_targets(some_labels))
             self.scaler.scale(loss * (len(some_images) / n_global)).backward()
-            self.sums.add_outputs(loss, logits, some_labels)
+            outputs.append(outputs_of(loss, logits, some_labels))
         self.gradients.pack()
+        self.sums.add(torch.stack(outputs).sum(0))  # last: what does not fit is computed again, and counted once
 
     def exchange(self) -> None:
         """Add up the gradients of all ranks."""

@@ -35,25 +35,29 @@ class StepSums:
     n_bad: int
 
 
+@torch.no_grad()
+def outputs_of(loss: Tensor, logits: Tensor, labels: Tensor) -> Tensor:
+    """What a micro-batch adds to the sums: its mean loss, logits (B, R, H, W) and labels (B, H, W), as float64."""
+    predicted = label_map(logits > 0)
+    masks, targets = region_targets(predicted), region_targets(labels)
+    voxels = (0, 2, 3)
+    overlap, total = (masks * targets).sum(voxels), (masks + targets).sum(voxels)
+    n_correct = (predicted == labels).sum()
+    first = torch.stack([loss * len(labels), torch.zeros_like(loss), n_correct])
+    return torch.cat([first, overlap, total]).double()
+
+
 class DeviceSums:
     """Running sums: added to inside a step, which never waits for them, and read outside."""
 
     def __init__(self, device: torch.device) -> None:
-        # float64 counts voxels exactly up to 2**53. Loss, gradients that are not finite, correct voxels, regions.
+        # float64 counts voxels exactly up to 2**53. Loss, gradients that are not finite, and the rest of `outputs_of`.
         self._sums = torch.zeros(3 + 2 * len(REGIONS), dtype=torch.float64, device=device)
         self._n_slices = self._n_voxels = 0
 
-    def add_outputs(self, loss: Tensor, logits: Tensor, labels: Tensor) -> None:
-        """Add a micro-batch: its mean loss, logits (B, R, H, W) and labels (B, H, W)."""
-        with torch.no_grad():
-            predicted = label_map(logits > 0)
-            masks, targets = region_targets(predicted), region_targets(labels)
-            voxels = (0, 2, 3)
-            overlap, total = (masks * targets).sum(voxels), (masks + targets).sum(voxels)
-            self._sums[0] += loss.detach() * len(labels)
-            self._sums[2] += (predicted == labels).sum()
-            self._sums[3 : 3 + len(REGIONS)] += overlap
-            self._sums[3 + len(REGIONS) :] += total
+    def add(self, outputs: Tensor) -> None:
+        """Add what `outputs_of` found."""
+        self._sums += outputs
 
     def add_norm(self, norm: Tensor) -> None:
         """Count a step whose gradient has this norm."""

@@ -20,13 +20,13 @@ import torch.distributed
 from torch import Tensor, nn
 from torch.multiprocessing.spawn import spawn
 
-from brats.config import TrainConfig
+from brats.config import Precision, TrainConfig
 from brats.data.batches import WorkerBatch
 from brats.data.epoch import PlannedBatch
 from brats.errors import BratsError, DivergedError
 from brats.model import learner, training
 from brats.model.checkpoint import load_checkpoint, saved_epochs
-from brats.model.distributed import Worker, all_reduce_sum, average_buffers, share_state
+from brats.model.distributed import FlatGradients, Worker, all_reduce_sum, average_buffers, share_state, wire_dtype
 from brats.model.history import read_history
 from brats.model.inference import Segmenter
 from brats.model.inputs import training_tensors
@@ -106,7 +106,7 @@ def work(rank: int, folder: str) -> None:
     findings = {
         "even": step(worker, prepared, PLAIN, first_batch(train, 8)),
         "uneven": step(worker, prepared, THREES, first_batch(train, 7)),
-        "bf16": step(dataclasses.replace(worker, precision="bf16"), prepared, PLAIN, first_batch(train, 8)),
+        "bf16": step(worker, prepared, PLAIN, first_batch(train, 8), torch.bfloat16),
         "beginning": other_beginning(worker),
         "sum": all_reduce_sum([rank + 1, 10.5], worker),
         "buffers": averaged_buffers(worker),
@@ -118,9 +118,17 @@ def work(rank: int, folder: str) -> None:
     torch.distributed.destroy_process_group()
 
 
-def step(worker: Worker, prepared: str, config: TrainConfig, planned: PlannedBatch) -> Findings:
+def step(
+    worker: Worker,
+    prepared: str,
+    config: TrainConfig,
+    planned: PlannedBatch,
+    wire: torch.dtype = torch.float32,
+) -> Findings:
     """Loss and gradient of one global batch."""
-    learner = learner_of(undecided_network(), config=config, worker=worker)
+    network = undecided_network()
+    learner = learner_of(network, config=config, worker=worker)
+    learner = dataclasses.replace(learner, gradients=FlatGradients.of(network, CPU, wire))
     batch = worker_batch(prepared, planned, worker.rank, 2)
     learner.compute(raw_slices(batch), batch.n_global, config.micro_batch_size or len(batch.labels))
     learner.exchange()
@@ -290,7 +298,7 @@ def test_uneven_shards_and_micro_batches_weigh_as_many_slices_as_they_have(
     assert sum(found["uneven"]["loss_sum"] for found in findings) == pytest.approx(loss_sum, rel=1e-5)
 
 
-def test_gradients_travel_in_16_bits_where_the_network_computes_in_them(findings: list[Findings]) -> None:
+def test_gradients_may_travel_in_16_bits(findings: list[Findings]) -> None:
     exact, halved = findings[0]["even"], findings[0]["bf16"]
     assert halved["bytes"] * 2 == exact["bytes"]
     whole, rounded = (
@@ -299,6 +307,23 @@ def test_gradients_travel_in_16_bits_where_the_network_computes_in_them(findings
     assert torch.nn.functional.cosine_similarity(whole, rounded, dim=0) > 0.99
     other = findings[1]["bf16"]["gradients"]
     assert torch.equal(rounded, torch.cat([tensor.flatten() for tensor in other.values()]))
+
+
+@pytest.mark.parametrize(
+    ("device", "precision", "world_size", "dtype"),
+    [
+        ("cuda", "fp16", 2, torch.float16),
+        ("cuda", "bf16", 2, torch.bfloat16),
+        ("cuda", "fp32", 2, torch.float32),
+        ("cuda", "fp16", 1, torch.float32),
+        ("cpu", "bf16", 2, torch.float32),
+    ],
+)
+def test_gpus_exchange_gradients_in_the_type_they_compute_in(
+    device: str, precision: Precision, world_size: int, dtype: torch.dtype
+) -> None:
+    worker = Worker(rank=0, world_size=world_size, device=torch.device(device), precision=precision)
+    assert wire_dtype(worker) == dtype
 
 
 def test_every_worker_begins_with_the_weights_of_the_first(findings: list[Findings]) -> None:

@@ -104,6 +104,25 @@ def test_a_step_that_cannot_be_recorded_is_said_and_taken_all_the_same(feed: Res
     torch.testing.assert_close(refused.network.state_dict(), eager.network.state_dict(), rtol=0, atol=0)
 
 
+def test_in_fp16_a_recording_that_fails_midway_leaves_the_scaler_ready_for_the_next_step(
+    feed: ResidentFeed,
+) -> None:
+    """Work is done in part, as when capturing ends between unscaling and updating."""
+    learner = Learner.of(
+        dataclasses.replace(CONFIG, micro_batch_size=None), INPUTS, dataclasses.replace(ALONE, precision="fp16")
+    )
+    learner = dataclasses.replace(learner, worker=ALONE)  # fp16 takes a CPU fifteen times as long
+    said: list[str] = []
+
+    def break_off(_work: Work, _tensors: Mapping[str, Tensor]) -> Replayed:
+        learner.scaler.unscale_(learner.optimiser)
+        raise RuntimeError("broken off")
+
+    engine = train(feed, learner, record=break_off, say=said.append)
+    assert len(said) == 1
+    assert engine.read_sums().n_slices == 30 * EPOCHS
+
+
 # Memory
 
 

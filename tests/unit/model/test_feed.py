@@ -63,8 +63,8 @@ def seen(feed: Feed, epoch: int) -> list[dict[str, torch.Tensor]]:
 def test_resident_slices_are_those_of_the_stream(data: Data, rank: int, world_size: int) -> None:
     worker = Worker(rank=rank, world_size=world_size, device=CPU, precision="fp32")
     config = dataclasses.replace(CONFIG, augmentation="full")
+    resident = resident_feed(data.prepared, data.paths, config, worker=worker)  # first: streams read in a thread
     streamed = stream_feed(data.prepared, data.paths, config, worker=worker)
-    resident = resident_feed(data.prepared, data.paths, config, worker=worker)
     for epoch in (1, 2):
         torch.testing.assert_close(seen(resident, epoch), seen(streamed, epoch), rtol=0, atol=0)
 
@@ -72,8 +72,8 @@ def test_resident_slices_are_those_of_the_stream(data: Data, rank: int, world_si
 def test_steps_say_which_they_are_and_how_many_slices_all_ranks_take(data: Data) -> None:
     worker = Worker(rank=1, world_size=2, device=CPU, precision="fp32")
     for feed in (
-        stream_feed(data.prepared, data.paths, CONFIG, worker=worker),
         resident_feed(data.prepared, data.paths, CONFIG, worker=worker),
+        stream_feed(data.prepared, data.paths, CONFIG, worker=worker),
     ):
         steps = list(feed.epoch(1))
         assert [(step.epoch, step.step) for step in steps] == [(1, number) for number in range(4)]

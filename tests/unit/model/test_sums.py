@@ -2,7 +2,7 @@
 
 import torch
 
-from brats.model.sums import DeviceSums
+from brats.model.sums import DeviceSums, outputs_of
 from tests.support.prepared import CPU
 
 PRESENT, ABSENT = 2.0, -2.0  # logits
@@ -21,8 +21,8 @@ def reference(*labels: int) -> torch.Tensor:
 
 def test_sums_count_voxels_regions_losses_and_bad_gradients_until_they_are_read() -> None:
     sums = DeviceSums(CPU)
-    sums.add_outputs(torch.tensor(0.5), logits(0, 1, 3, 2), reference(0, 1, 2, 2))
-    sums.add_outputs(torch.tensor(1.5), logits(0, 0, 0, 3), reference(0, 0, 3, 3))
+    sums.add(outputs_of(torch.tensor(0.5), logits(0, 1, 3, 2), reference(0, 1, 2, 2)))
+    sums.add(outputs_of(torch.tensor(1.5), logits(0, 0, 0, 3), reference(0, 0, 3, 3)))
     sums.count(2, 4)
     sums.add_norm(torch.tensor(1.0))
     sums.add_norm(torch.tensor(float("inf")))
@@ -38,5 +38,5 @@ def test_sums_count_voxels_regions_losses_and_bad_gradients_until_they_are_read(
 
 def test_the_loss_of_a_micro_batch_weighs_its_slices() -> None:
     sums = DeviceSums(CPU)
-    sums.add_outputs(torch.tensor(0.5), logits(0).expand(3, -1, -1, -1), reference(0).expand(3, -1, -1))
+    sums.add(outputs_of(torch.tensor(0.5), logits(0).expand(3, -1, -1, -1), reference(0).expand(3, -1, -1)))
     assert sums.read().loss_sum == 1.5
