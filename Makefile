@@ -54,5 +54,7 @@ bench: install
 	$(RUN)/pip install --quiet --constraint constraints.txt --editable '.[bench]'
 	$(RUN)/python -m benchmarks
 
+# Measured only where the GPU computes what it should.
 bench-gpu: install
+	$(RUN)/python -m benchmarks.gpu --check
 	$(RUN)/python -m benchmarks --only gpu

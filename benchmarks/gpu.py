@@ -27,22 +27,19 @@ from benchmarks.gpu_jobs import (
     share_waited,
     stage_costs,
 )
-from benchmarks.gpu_step import Pace, Variant, matrix_tflops
+from benchmarks.gpu_step import Pace, Variant, matrix_tflops, reset_memory
 from benchmarks.harness import LIMIT, Outcome, Row, Spread, compare, spreads
 from benchmarks.plain import History
 from benchmarks.scaling import gflop_per_slice
 from benchmarks.sources import phantoms, prepared_copies
-from brats.config import Precision, TrainConfig
+from brats.config import Precision, Preset, TrainConfig
 from brats.model.graph import recordable
 from brats.model.precision import choose_precision
 
 NO_GPU = "gpu: skipped, torch finds no GPU here; run `make bench-gpu` on a machine with one"
 NOTHING_CHECKED = "gpu: nothing is checked, torch finds no GPU here; --device cpu runs the checks with stand-ins"
-SHAPE = (188, 157, 140)  # of the crop of a BraTS case: slices are padded to 192 x 160
 CHECKED_SHAPE = (92, 90, 30)
 CHECKED_STEPS = 50
-BATCH_SIZES = (16, 32, 64)
-MATRIX_SIDE = 8192
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,16 +63,46 @@ def aims(gpu: str, n_cores: int) -> Aims:
     return Aims(of_bare=0.85, slices_per_s=3000, cases_per_s=10 if n_cores >= 16 else None)
 
 
-def train_jobs(quick: bool) -> list[TrainJob]:
+@dataclass(frozen=True, kw_only=True)
+class Scale:
+    """How much is measured.
+
+    shape, n_generated: of the generated cases that bare steps and those of the product take
+    batch_sizes:        in ascending order
+    n_prepared, epochs: of the runs of `jobs/train.py`
+    few, many:          cases of `jobs/predict.py`, whose difference in time counts, in so many rounds
+    """
+
+    shape: tuple[int, int, int] = (188, 157, 140)  # of the crop of a BraTS case: slices are padded to 192 x 160
+    n_generated: int = 7
+    batch_sizes: tuple[int, ...] = (16, 32, 64)
+    pace: Pace = Pace(rounds=5, round_s=0.5)
+    matrix_side: int = 8192
+    preset: Preset = "brats"
+    n_prepared: int = 40
+    epochs: int = 8
+    few: int = 8
+    many: int = 88
+    rounds: int = 3
+
+
+QUICK = Scale(n_generated=3, pace=Pace(rounds=2, round_s=0.1), n_prepared=12, epochs=3, many=16, rounds=1)
+
+
+def train_jobs(scale: Scale, device: torch.device) -> list[TrainJob]:
     """The product's way at every batch size, and what changes one thing about it."""
-    epochs = 3 if quick else 8
-    plain = TrainJob(
-        preset="brats", batch_size=16, feeding="resident", augmentation="full", epochs=epochs, device="cuda"
+    first = TrainJob(
+        preset=scale.preset,
+        batch_size=scale.batch_sizes[0],
+        feeding="resident",
+        augmentation="full",
+        epochs=scale.epochs,
+        device="cuda" if device.type == "cuda" else "cpu",
     )
     return [
-        *(replace(plain, batch_size=batch_size) for batch_size in BATCH_SIZES),
-        replace(plain, feeding="streamed"),
-        replace(plain, augmentation="none"),
+        *(replace(first, batch_size=batch_size) for batch_size in scale.batch_sizes),
+        replace(first, feeding="streamed"),
+        replace(first, augmentation="none"),
     ]
 
 
@@ -108,7 +135,7 @@ def job_findings(
     memory_mb = history[-1]["peak_memory_mb"]
     return rows, {
         f"jobs/train.py, {job}": f"{rate} slices/s, {share_waited(history).median:.1%} of it waiting for slices; "
-        f"{share_between(history).median:.1%} of the time between epochs; {memory_mb:.0f} MB"
+        f"{share_between(history):.1%} of the time between epochs; {memory_mb:.0f} MB"
     }
 
 
@@ -127,23 +154,29 @@ def measure(quick: bool) -> Outcome:
     if not torch.cuda.is_available():
         return Outcome(skipped=NO_GPU)
     device = torch.device("cuda", torch.cuda.current_device())
-    config, kinds = TrainConfig(out="run"), precisions(device)
-    pace = Pace(rounds=2, round_s=0.1) if quick else Pace(rounds=5, round_s=0.5)
-    with TemporaryDirectory() as folder, recordable(device):
-        generated = generate(Path(folder), 3 if quick else 7, SHAPE)
-        figures = measure_steps(generated, config, device, BATCH_SIZES, kinds, pace)
-        matrix = matrix_tflops(device, kinds[0], MATRIX_SIDE, pace)
-        rows = [*figures.rows(), arithmetic(figures, matrix, generated.training_set(config).size)]
-    details: dict[str, Any] = {**figures.details(), "matrix products": f"{matrix} TFLOP/s in {kinds[0]}"}
     aim = aims(torch.cuda.get_device_name(device), len(os.sched_getaffinity(0)))
+    return measure_on(device, QUICK if quick else Scale(), TrainConfig(out="run"), aim)
+
+
+def measure_on(device: torch.device, scale: Scale, config: TrainConfig, aim: Aims) -> Outcome:
+    """All figures of a device. config: of the network in the steps without Ray"""
+    kinds = precisions(device)
+    with TemporaryDirectory() as folder, recordable(device):
+        generated = generate(Path(folder), scale.n_generated, scale.shape)
+        figures = measure_steps(generated, config, device, scale.batch_sizes, kinds, scale.pace)
+        matrix = matrix_tflops(device, kinds[0], scale.matrix_side, scale.pace)
+        rows = [*figures.rows(), arithmetic(figures, matrix, generated.training_set(config).size)]
+    reset_memory(device)  # which the jobs, other processes, find free
+    details: dict[str, Any] = {**figures.details(), "matrix products": f"{matrix} TFLOP/s in {kinds[0]}"}
+    jobs = train_jobs(scale, device)
     with TemporaryDirectory() as runs:
-        for number, job in enumerate(train_jobs(quick)):
-            history = job.run(prepared_copies(12 if quick else 40), Path(runs) / str(number))
+        for number, job in enumerate(jobs):
+            history = job.run(prepared_copies(scale.n_prepared), Path(runs) / str(number))
             more_rows, more_details = job_findings(job, history, figures, aim, kinds[0])
             rows, details = [*rows, *more_rows], details | more_details
         first = Path(runs) / "0"
-        stages = stage_costs(first, phantoms(2 if quick else 4), device)
-        rate = predict_rate(first, "cuda", 8, 16 if quick else 88, 1 if quick else 3)
+        stages = stage_costs(first, phantoms(4), device)
+        rate = predict_rate(first, jobs[0].device, scale.few, scale.many, scale.rounds)
     rows += predict_rows(rate, stages, aim.cases_per_s)
     details["predict"] = {"end to end": f"{rate} cases/s", **spreads(stages, "s a case")}
     return Outcome(rows=rows, details=details)
@@ -164,7 +197,7 @@ def main() -> None:
     device = torch.device("cpu")
     if arguments.device == "cuda":
         device = torch.device("cuda", torch.cuda.current_device())
-    config = TrainConfig(out="run", epochs=1000)
+    config = TrainConfig(out="run")
     sys.exit(0 if gpu_check.check_all(device, config, CHECKED_SHAPE, CHECKED_STEPS) else 1)
 
 

@@ -12,8 +12,6 @@ from benchmarks.gpu_trainer import Form, Trainer, alone, recorder, resident, str
 from benchmarks.harness import LIMIT, Row, compare
 from brats.config import Augmentation, Precision, TrainConfig
 
-ENDLESS = 10**6  # epochs: more than are ever measured
-
 
 @dataclass(frozen=True, kw_only=True)
 class EngineVariant:
@@ -55,9 +53,7 @@ def engine_variants(batch_sizes: Sequence[int], precisions: Sequence[Precision])
 
 def engine_step(variant: EngineVariant, generated: Generated, config: TrainConfig, device: torch.device) -> Step:
     """The next step of an endless training, every recording made."""
-    config = dataclasses.replace(
-        config, batch_size=variant.batch_size, augmentation=variant.augmentation, epochs=ENDLESS
-    )
+    config = dataclasses.replace(config, batch_size=variant.batch_size, augmentation=variant.augmentation)
     trainer = Trainer.of(
         generated,
         config,

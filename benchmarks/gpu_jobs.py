@@ -16,7 +16,7 @@ from benchmarks.plain import History, read_history
 from benchmarks.scoring import SHIFTS, make_pair, whole_case
 from benchmarks.sources import copies, job_command, phantoms, run_job, warm
 from benchmarks.watch import watch
-from brats.config import MODALITIES, Augmentation, Device
+from brats.config import MODALITIES, Augmentation, Device, Preset
 from brats.data.cases import CaseFiles
 from brats.data.preprocess import read_case
 from brats.model.bundle import find_bundle
@@ -31,7 +31,7 @@ BATCH_SIZE = 16  # slices per forward pass, as predict.py has it
 class TrainJob:
     """A run of `jobs/train.py` with one worker."""
 
-    preset: str
+    preset: Preset
     batch_size: int
     feeding: str
     augmentation: Augmentation
@@ -56,9 +56,10 @@ def settled(history: History, column: str) -> Spread:
     return Spread(tuple(float(row[column]) for row in history[1:]))
 
 
-def share_between(history: History) -> Spread:
-    """How much of the time of each epoch is not training: validation, checkpoint, history."""
-    return Spread(tuple(1 - row["train_s"] / row["elapsed_s"] for row in history[1:]))
+def share_between(history: History) -> float:
+    """How much of the time is not training: validation, checkpoints, history. On a GPU not after every epoch."""
+    trained, elapsed = (sum(settled(history, column).values) for column in ("train_s", "elapsed_s"))
+    return 1 - trained / elapsed
 
 
 def share_waited(history: History) -> Spread:

@@ -1,6 +1,7 @@
 """The engine of training on generated slices, without Ray: what figures and checks of a GPU are taken from."""
 
 import dataclasses
+import itertools
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Literal, Self
@@ -68,22 +69,20 @@ def resident(generated: Generated, config: TrainConfig, worker: Worker) -> Feed:
 def streamed(generated: Generated, config: TrainConfig, worker: Worker) -> Feed:
     """Slices that come as batches, read while earlier ones are trained on."""
     data = generated.training_set(config)
-    return StreamFeed(read_batches(data, config.epochs), config, data, worker)
+    return StreamFeed(read_batches(data), config, data, worker)
 
 
 def streamed_from_memory(generated: Generated, config: TrainConfig, worker: Worker) -> Feed:
     """The batches of the first epoch again and again, read beforehand: the stream is never late."""
     data = generated.training_set(config)
-    batches = list(read_batches(data, 1))
-    repeated = (
-        dataclasses.replace(batch, epoch=epoch) for epoch in range(1, config.epochs + 1) for batch in batches
-    )
+    batches = list(itertools.islice(read_batches(data), data.plan.steps_per_epoch))
+    repeated = (dataclasses.replace(batch, epoch=epoch) for epoch in itertools.count(1) for batch in batches)
     return StreamFeed(repeated, config, data, worker)
 
 
-def read_batches(data: TrainingSet, epochs: int) -> Iterator[WorkerBatch]:
-    """Every batch of so many epochs, as the only worker gets them."""
-    for epoch in range(1, epochs + 1):
+def read_batches(data: TrainingSet) -> Iterator[WorkerBatch]:
+    """Every batch of epoch after epoch, without end, as the only worker gets them."""
+    for epoch in itertools.count(1):
         for planned in data.plan.epoch(epoch):
             yield data.read_shard(planned, 0, 1)
 
@@ -116,7 +115,7 @@ class Trainer:
         said: list[str] = []
         learner.network.train()
         engine = Engine(learner, feed, record=record, say=said.append)
-        return cls(learner=learner, engine=engine, inputs=all_steps(feed, learner.config.epochs), said=said)
+        return cls(learner=learner, engine=engine, inputs=all_steps(feed), said=said)
 
     def step(self) -> None:
         """Take the next step of the plan."""
@@ -139,9 +138,9 @@ class Trainer:
         return torch.cat([value.detach().reshape(-1).float().cpu() for value in self.learner.network.parameters()])
 
 
-def all_steps(feed: Feed, epochs: int) -> Iterator[StepInput]:
-    """The steps of so many epochs."""
-    for epoch in range(1, epochs + 1):
+def all_steps(feed: Feed) -> Iterator[StepInput]:
+    """The steps of epoch after epoch, without end."""
+    for epoch in itertools.count(1):
         yield from feed.epoch(epoch)
 
 

@@ -58,7 +58,7 @@ def train_plainly(job: Job, workers: int) -> History:
     with TemporaryDirectory() as meeting_point, patch.dict(os.environ, MEMORY):  # as the jobs set for their workers
         spawn(
             [
-                functools.partial(_worker, rank, job, workers, threads, f"file://{meeting_point}/group")
+                functools.partial(train_rank, rank, job, workers, threads, f"file://{meeting_point}/group")
                 for rank in range(workers)
             ]
         )
@@ -81,7 +81,8 @@ def read_history(run: str) -> History:
     return rows
 
 
-def _worker(rank: int, job: Job, world_size: int, threads: int, meeting_point: str) -> None:
+def train_rank(rank: int, job: Job, world_size: int, threads: int, meeting_point: str) -> None:
+    """Train as one of so many ranks, each a process of its own, that meet at a file:// URL."""
     torch.set_num_threads(threads)
     if world_size > 1:
         backend = "nccl" if job.device == "cuda" else "gloo"

@@ -306,17 +306,6 @@ def test_half_the_efficiency_doubles_the_hours() -> None:
     assert estimate(half, 369, 8).hours == pytest.approx(2 * estimate(COSTS, 369, 8).hours)
 
 
-def test_gpu_benchmark_without_a_gpu_says_so_and_ends_well(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    from benchmarks import gpu
-
-    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
-    monkeypatch.setattr(sys, "argv", ["gpu"])
-    run_benchmark(gpu.measure)
-    assert capsys.readouterr().out == f"{gpu.NO_GPU}\n"
-
-
 def test_command_ends_with_the_reason_when_it_cannot_measure(monkeypatch: pytest.MonkeyPatch) -> None:
     def measure(quick: bool) -> Outcome:
         raise BenchmarkError(f"quick is {quick}")

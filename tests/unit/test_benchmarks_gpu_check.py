@@ -41,7 +41,7 @@ Replay = Callable[[Work, Mapping[str, Tensor], Mapping[str, Tensor]], None]
 
 CPU = torch.device("cpu")
 CONFIG = TrainConfig(
-    out="run", encoder="tu-test_resnet", decoder_channels=(8, 8, 8, 8, 8), epochs=50, batch_size=4, warmup_steps=1
+    out="run", encoder="tu-test_resnet", decoder_channels=(8, 8, 8, 8, 8), batch_size=4, warmup_steps=1
 )
 SHAPE = (32, 32, 24)
 
