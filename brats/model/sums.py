@@ -51,7 +51,7 @@ class DeviceSums:
     """Running sums: added to inside a step, which never waits for them, and read outside."""
 
     def __init__(self, device: torch.device) -> None:
-        # float64 counts voxels exactly up to 2**53. Loss, gradients that are not finite, and the rest of `outputs_of`.
+        # As of `outputs_of`; at 1, gradients that are not finite. float64 counts voxels exactly up to 2**53.
         self._sums = torch.zeros(3 + 2 * len(REGIONS), dtype=torch.float64, device=device)
         self._n_slices = self._n_voxels = 0
 

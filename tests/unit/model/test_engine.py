@@ -165,6 +165,34 @@ def test_a_share_that_does_not_fit_is_halved_until_it_does_and_stays_so(feed: Re
     )
 
 
+class FailsOnce(nn.Module):
+    """A network for whose second pass there is no memory."""
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network, self.passes = network, 0
+
+    def forward(self, images: Tensor) -> Tensor:
+        self.passes += 1
+        if self.passes == 2:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        logits: Tensor = self.network(images)
+        return logits
+
+
+def test_what_was_computed_before_memory_ran_out_is_not_counted_twice(feed: ResidentFeed) -> None:
+    step = next(iter(feed.epoch(1)))
+    found = []
+    for micro_batch_size, network in ((4, FailsOnce), (2, nn.Identity)):
+        learner = new_learner()
+        config = dataclasses.replace(learner.config, micro_batch_size=micro_batch_size)
+        wrapped = learner.network if network is nn.Identity else network(learner.network)
+        engine = Engine(dataclasses.replace(learner, config=config, network=wrapped.train()), feed)
+        engine.step(step, 1e-3)
+        found.append(engine.read_sums())
+    assert found[0] == found[1]
+
+
 def test_a_single_slice_that_does_not_fit_ends_the_training_with_one_line(feed: ResidentFeed) -> None:
     with pytest.raises(BratsError, match="one slice does not fit into the memory of the GPU; use a smaller"):
         train(feed, greedy_learner(most=0), 1)
