@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support import ROOT
+from tests.support import BUSY_MACHINE, ROOT
 from tests.support.synthetic import write_cases
 from tests.support.training import OPTIONS
 
@@ -39,7 +39,12 @@ def places(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Places]:
     write_cases(places.cases, 10, shape=(32, 30, 12))
     before = contents(places.cases)
     options = ["--data", str(places.cases), "--out", str(places.out), *OPTIONS, "--epochs", "1"]
-    fixed = {"HOME": str(places.home), "TMPDIR": str(places.temporary), "OMP_NUM_THREADS": "1"}
+    fixed = {
+        **BUSY_MACHINE,
+        "HOME": str(places.home),
+        "TMPDIR": str(places.temporary),
+        "OMP_NUM_THREADS": "1",
+    }
     kept = {
         name: value for name, value in os.environ.items() if not name.startswith(("RAY_", "MPL", "XDG_", "BRATS_"))
     }

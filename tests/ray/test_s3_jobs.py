@@ -15,7 +15,7 @@ import pytest
 
 from brats.data.cases import find_cases
 from brats.data.preprocess import read_case
-from tests.support import ROOT
+from tests.support import BUSY_MACHINE, ROOT
 from tests.support.s3 import SECRET, FaultyProxy, S3Server, aws_environment
 from tests.support.synthetic import write_cases
 from tests.support.training import OPTIONS
@@ -73,7 +73,7 @@ def bucket(source: Path, s3_server: S3Server) -> str:
 @pytest.fixture(scope="module")
 def jobs(s3_server: S3Server, tmp_path_factory: pytest.TempPathFactory) -> Jobs:
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("AWS_", "BRATS_", "RAY_"))}
-    fixed = {"RAY_AUTH_MODE": "disabled", "OMP_NUM_THREADS": "1"}
+    fixed = {**BUSY_MACHINE, "RAY_AUTH_MODE": "disabled", "OMP_NUM_THREADS": "1"}
     return Jobs(tmp_path_factory.mktemp("empty"), {**kept, **fixed, **s3_server.environment()})
 
 

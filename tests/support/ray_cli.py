@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from tests.support import ROOT
+from tests.support import BUSY_MACHINE, ROOT
 
 RAY = str(Path(sys.executable).with_name("ray"))
 ENDED = ("succeeded", "failed", "stopped")
@@ -22,8 +22,9 @@ PAINT = re.compile(r"\x1b\[\d+m")  # colours
 
 def user(home: Path, **more: str) -> dict[str, str]:
     """The environment of a user with a home folder and an authentication token in it."""
-    own = {name: value for name, value in os.environ.items() if not name.startswith(("RAY_", "BRATS_", "PYTHON"))}
-    return {**own, "HOME": str(home), "RAY_TMPDIR": str(home), "RAY_AUTH_MODE": "token", **more}
+    others = ("RAY_", "BRATS_", "PYTHON", "COVERAGE")  # coverage is measured of no `ray` command
+    own = {name: value for name, value in os.environ.items() if not name.startswith(others)}
+    return {**own, **BUSY_MACHINE, "HOME": str(home), "RAY_TMPDIR": str(home), "RAY_AUTH_MODE": "token", **more}
 
 
 def ray(*arguments: str, env: dict[str, str], cwd: Path = ROOT) -> subprocess.CompletedProcess[str]:

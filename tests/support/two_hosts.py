@@ -14,6 +14,8 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from tests.support import BUSY_MACHINE
+
 PROGRAMS = ("ip", "unshare", "mount", "hostname", "sshd", "ssh", "ssh-keygen", "rsync")
 UNSHARE = ("unshare", "--net", "--mount", "--pid", "--uts", "--fork", "--mount-proc")
 START_TIMEOUT_S = 30
@@ -112,6 +114,7 @@ def _furnish(host: Host, hosts: tuple[Host, ...], key_file: Path) -> None:
     (host.folder / "sshd_config").write_text(
         f"HostKey {host_key}\nAuthorizedKeysFile {key_file}.pub\nPermitRootLogin yes\nStrictModes no\nUsePAM no\n"
         "PidFile none\nMaxStartups 100\nMaxSessions 100\nPrintMotd no\n"
+        f"SetEnv {' '.join(f'{name}={value}' for name, value in BUSY_MACHINE.items())}\n"
     )
 
 
