@@ -5,7 +5,7 @@ RUN := $(VENV)/bin
 # Lines that must be covered, in per cent, and the rooms of brats/ that must have so many.
 FLOOR := 95
 ROOMS := data model score storage
-# Two test modules at a time: starting Ray is mostly waiting. Its tests come first, so that short ones fill up.
+# Two test modules at a time: starting Ray is mostly waiting. Long ones come first, so that short ones fill up.
 # Not for those that strike at a moment, which a busy machine lets pass.
 TOGETHER := --numprocesses 2 --dist loadfile --no-loadscope-reorder
 

@@ -15,6 +15,12 @@ for name, value in {**BUSY_MACHINE, "RAY_raylet_start_wait_time_s": "120"}.items
     os.environ.setdefault(name, value)
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Modules with slow tests come first: begun last, one would keep a single process busy to the end."""
+    slow = {item.path for item in items if item.get_closest_marker("slow")}
+    items.sort(key=lambda item: item.path not in slow)
+
+
 @pytest.fixture(scope="session")
 def embedded_ray() -> Iterator[None]:
     """One embedded Ray for all tests that need it: starting it takes seconds."""
