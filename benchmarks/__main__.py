@@ -16,7 +16,7 @@ from benchmarks.command import read_outcome
 from benchmarks.harness import BenchmarkError, Outcome, require
 from benchmarks.results import hardware, table, versions, write_results
 from benchmarks.sources import KEPT
-from brats.cluster.connect import MEMORY
+from brats.cluster.connect import COMPUTE
 
 NAMES = ("reading", "preparing", "training", "predicting", "scoring", "startup", "stored", "gpu", "scaling", "link")
 PEERS = {  # packages that a benchmark measures beside ours
@@ -36,7 +36,7 @@ def run(name: str, quick: bool, resume: bool) -> Outcome:
         command = [sys.executable, "-W", "ignore", "-m", f"benchmarks.{name}", "--json", str(path)]
         print(f"\n{name}", flush=True)
         # All sides take memory as in a worker of Ray; malloc looks at the environment when a process starts.
-        if subprocess.run(command + ["--quick"] * quick, env={**MEMORY, **os.environ}).returncode:
+        if subprocess.run(command + ["--quick"] * quick, env={**COMPUTE, **os.environ}).returncode:
             raise BenchmarkError(f"{name} failed; no results are written; --resume keeps those before it")
     return read_outcome(path)
 

@@ -18,7 +18,7 @@ import torch
 import torch.distributed
 
 from benchmarks.harness import BenchmarkError
-from brats.cluster.connect import MEMORY
+from brats.cluster.connect import COMPUTE
 from brats.config import TrainConfig
 from brats.data.batches import TrainingSet, WorkerBatch
 from brats.data.dataset import read_case_table, slices_path
@@ -55,7 +55,7 @@ class Job:
 def train_plainly(job: Job, workers: int) -> History:
     """Train with so many processes; return the history. The cores are dealt out evenly."""
     threads = max(1, len(os.sched_getaffinity(0)) // workers)
-    with TemporaryDirectory() as meeting_point, patch.dict(os.environ, MEMORY):  # as the jobs set for their workers
+    with TemporaryDirectory() as meeting_point, patch.dict(os.environ, COMPUTE):  # as the jobs set for their workers
         spawn(
             [
                 functools.partial(train_rank, rank, job, workers, threads, f"file://{meeting_point}/group")

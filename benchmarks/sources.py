@@ -14,7 +14,7 @@ import nibabel as nib
 import numpy as np
 
 from benchmarks.harness import BenchmarkError
-from brats.cluster.connect import MEMORY
+from brats.cluster.connect import COMPUTE
 from brats.data.cases import CaseFiles, find_cases
 from brats.data.phantom.case import case_id, write_phantom
 
@@ -148,5 +148,5 @@ def job_command(job: str, *arguments: str) -> list[str]:
 
 def job_environment() -> dict[str, str]:
     """Without what would lead a job to another Ray, other data or another number of threads."""
-    foreign = ("RAY_ADDRESS", "BRATS_DATA", "BRATS_STORAGE", "OMP_NUM_THREADS", *MEMORY)
+    foreign = ("RAY_ADDRESS", "BRATS_DATA", "BRATS_STORAGE", "OMP_NUM_THREADS", *COMPUTE)
     return {name: value for name, value in os.environ.items() if name not in foreign}
