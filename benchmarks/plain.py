@@ -55,7 +55,8 @@ class Job:
 def train_plainly(job: Job, workers: int) -> History:
     """Train with so many processes; return the history. The cores are dealt out evenly."""
     threads = max(1, len(os.sched_getaffinity(0)) // workers)
-    with TemporaryDirectory() as meeting_point, patch.dict(os.environ, COMPUTE):  # as the jobs set for their workers
+    # As the jobs set for their workers.
+    with TemporaryDirectory() as meeting_point, patch.dict(os.environ, COMPUTE):
         spawn(
             [
                 functools.partial(train_rank, rank, job, workers, threads, f"file://{meeting_point}/group")
