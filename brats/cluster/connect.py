@@ -33,7 +33,7 @@ QUIET = {
 # How the processes of Ray compute. What a case or a training step frees is kept for the next one, not returned to
 # the system and cleared again: that took a quarter of the time of reading a case and 5 % of training on CPUs. Large
 # pages for large tensors save another tenth of training. Threads that wait for each other soon go to sleep: left to
-# spin for milliseconds, they take the cores from those they wait for where other processes, and be it Ray's own, are
+# spin for milliseconds, they take the cores from those they wait for where other processes, such as Ray's own, are
 # at work too; a training step then took up to fifteen times as long.
 COMPUTE = {
     "MALLOC_ARENA_MAX": "1",  # one arena for all threads, which keeps the memory
