@@ -75,6 +75,11 @@ class SlicePool:
 
         Returns images (B, C, H, W), padded with each image's background, and labels (B, H, W), padded with 0.
         """
+        background = numbers[:, NUMBERS_BACKGROUND, :, None, None].to(self.values.dtype)
+        return (self._copy if windows.device.type == "cpu" else self._index)(windows, background, size)
+
+    def _index(self, windows: Tensor, background: Tensor, size: tuple[int, int]) -> tuple[Tensor, Tensor]:
+        """Gather all voxels at once, by where they lie: work of the device alone."""
         image, channel, row, column, label, height, width = (
             windows[:, number, None, None] for number in range(windows.shape[1])
         )
@@ -85,8 +90,20 @@ class SlicePool:
         labels = self.labels[label + at] * inside
         channels = torch.arange(self.layout.n_channels, device=windows.device)[:, None, None]
         images = self.values[(image + at)[:, None] + channels * channel[:, None]]
-        background = numbers[:, NUMBERS_BACKGROUND, :, None, None].to(images.dtype)
         return torch.where(inside[:, None], images, background), labels
+
+    def _copy(self, windows: Tensor, background: Tensor, size: tuple[int, int]) -> tuple[Tensor, Tensor]:
+        """Copy slice by slice, which takes a CPU an eighth of the time."""
+        n_channels = self.layout.n_channels
+        images = background.expand(-1, -1, *size).contiguous()
+        labels = torch.zeros(len(windows), *size, dtype=torch.uint8)
+        for position, window in enumerate(windows.tolist()):
+            image, channel, row, column, label, height, width = window
+            images[position, :, :height, :width] = self.values.as_strided(
+                (n_channels, height, width), (channel, row, column), image
+            )
+            labels[position, :height, :width] = self.labels.as_strided((height, width), (row, column), label)
+        return images, labels
 
 
 def _flat(array: npt.NDArray[np.generic], device: torch.device) -> Tensor:

@@ -8,7 +8,7 @@ import torch
 
 from brats.data.pool import PoolLayout, TrainingVolume
 from brats.errors import BratsError
-from brats.model.pool import SlicePool, TooLargeError
+from brats.model.pool import NUMBERS_BACKGROUND, SlicePool, TooLargeError
 from tests.support.prepared import CPU
 
 SHAPES = {"a": (2, 3, 4), "b": (3, 2, 2)}  # Z H W
@@ -35,9 +35,13 @@ def volumes() -> Iterator[TrainingVolume]:
 
 
 def gathered(pool: SlicePool, slices: list[tuple[str, int]], size: tuple[int, int]) -> list[np.ndarray]:
+    """Images and labels, which a CPU copies and a GPU indexes: they are the same."""
     windows = torch.from_numpy(pool.layout.windows(slices))
     numbers = torch.from_numpy(pool.numbers[pool.layout.cases(slices)])
-    return [tensor.numpy() for tensor in pool.gather(windows, numbers, size)]
+    copied = pool.gather(windows, numbers, size)
+    background = numbers[:, NUMBERS_BACKGROUND, :, None, None].to(pool.values.dtype)
+    torch.testing.assert_close(pool._index(windows, background, size), copied, rtol=0, atol=0)
+    return [tensor.numpy() for tensor in copied]
 
 
 def test_gathered_slices_are_the_stored_ones_padded_with_background_and_label_0() -> None:
