@@ -23,8 +23,8 @@ from benchmarks.gpu_limits import in_fp16, memory_for, step_bytes
 from benchmarks.gpu_trainer import Trainer, alone, recorder, refuse, resident, steady_batch, streamed, uneven_batch
 from brats.config import Precision, TrainConfig
 from brats.errors import BratsError
-from brats.model.engine import WARM_UP_STEPS, Recorder
-from brats.model.graph import Recording, Work, recordable
+from brats.model.engine import WARM_UP_STEPS
+from brats.model.graph import Recorder, Recording, Work, recordable
 from brats.model.precision import choose_precision
 from brats.model.training import fit
 

@@ -20,11 +20,10 @@ from brats.config import MODALITIES, Augmentation, Device, Preset
 from brats.data.cases import CaseFiles
 from brats.data.preprocess import read_case
 from brats.model.bundle import find_bundle
-from brats.model.inference import Segmenter
+from brats.model.inference import BATCH_SIZES, Segmenter
 
 MAX_WAIT = 0.01  # of the time that training takes
 MAX_BETWEEN = 0.05  # of a run's time: validation, checkpoints and all else between the epochs
-BATCH_SIZE = 16  # slices per forward pass, as predict.py has it
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -99,7 +98,7 @@ def stage_costs(run: Path, cases: Sequence[CaseFiles], device: torch.device) -> 
         started = time.perf_counter()
         case = read_case(found, MODALITIES)
         read_s = (time.perf_counter() - started) / n_cores
-        network_s = timed(functools.partial(segmenter.labels, case, BATCH_SIZE), device)
+        network_s = timed(functools.partial(segmenter.labels, case, BATCH_SIZES[device.type]), device)
         pair = make_pair(found, SHIFTS[0])
         started = time.perf_counter()
         whole_case(pair)

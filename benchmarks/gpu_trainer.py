@@ -14,9 +14,9 @@ from brats.config import Precision, TrainConfig
 from brats.data.batches import InputSpec, TrainingSet, WorkerBatch
 from brats.data.pool import PoolLayout
 from brats.model.distributed import Worker
-from brats.model.engine import WARM_UP_STEPS, Engine, Recorder
+from brats.model.engine import WARM_UP_STEPS, Engine
 from brats.model.feed import Feed, ResidentFeed, StepInput, StreamFeed
-from brats.model.graph import GraphRecorder, Recording, Work
+from brats.model.graph import GraphRecorder, Recorder, Recording, Work
 from brats.model.learner import Learner
 from brats.model.pool import SlicePool
 from brats.model.sums import StepSums

@@ -127,7 +127,7 @@ def _monai_worker(job: Job, result: str) -> None:
         for batch in loader:
             images = batch["image"].contiguous(memory_format=torch.channels_last)
             targets = region_targets(batch["label"][:, 0])
-            for rows in torch.arange(len(images)).split(config.micro_batch_size):
+            for rows in torch.arange(len(images)).split(config.micro_batch_size or len(images)):
                 with autocast(precision, torch.device("cpu")):
                     logits = network(images[rows])
                 (bce_dice_loss(logits, targets[rows]) * (len(rows) / len(images))).backward()

@@ -122,7 +122,8 @@ class TrainConfig:
     """How slices are changed at random in training: none, flips, or full (flips, rotation, scaling, shift, elastic
     warp, then contrast, brightness, gamma, bias field, blur, resolution and noise of each modality)."""
     patience: int = result(10, Limits(at_least=1))
-    """Epochs without a better validation Dice before training stops."""
+    """Validations without a better Dice before training stops; there is one after each epoch, but on GPUs where
+    epochs are short."""
     fold: int | None = result(None, Limits(at_least=0))
     """Validate on this cross-validation fold instead of the validation split."""
     feeding: Feeding = execution("auto")

@@ -13,6 +13,7 @@ import torch.distributed
 from torch import Tensor, nn
 
 from brats.config import Precision
+from brats.errors import ConfigError
 from brats.model.precision import DTYPES
 
 ALIGNMENT = 64  # floats: where a parameter's gradient may begin, for wide loads
@@ -86,6 +87,18 @@ def wire_dtype(worker: Worker) -> torch.dtype:
     if worker.world_size == 1 or worker.device.type == "cpu":
         return torch.float32
     return DTYPES[worker.precision]
+
+
+def check_same_precision(worker: Worker) -> None:
+    """Raise ConfigError, on every rank, where the ranks would compute in different precisions, and add those up."""
+    names = list(DTYPES)
+    found = all_reduce_sum([worker.precision == name for name in names], worker)
+    several = [name for name, count in zip(names, found, strict=True) if count]
+    if len(several) > 1:
+        raise ConfigError(
+            f"--precision: auto means {' and '.join(several)} on the GPUs of this cluster, whose gradients cannot "
+            "be added up; name one that all have, such as fp16"
+        )
 
 
 def share_state(network: nn.Module, worker: Worker) -> None:

@@ -23,7 +23,7 @@ from brats.model.augment_draw import draw
 from brats.model.distributed import Worker
 from brats.model.memory import free_bytes
 from brats.model.pool import SlicePool, TooLargeError
-from brats.model.prefetch import pin, prefetched
+from brats.model.prefetch import pin, prefetched, use_device
 
 GPU_SHARE = (
     0.6  # of the free memory of a GPU, for resident slices; the rest is for the network and what it computes
@@ -167,7 +167,7 @@ class ResidentFeed:
 
     def __init__(self, pool: SlicePool, config: TrainConfig, data: TrainingSet, worker: Worker) -> None:
         self._pool, self._config, self._data, self._worker = pool, config, data, worker
-        self._thread = ThreadPoolExecutor(1)
+        self._thread = ThreadPoolExecutor(1, initializer=use_device, initargs=(worker.device,))
         self._next: tuple[int, Future[_Table]] | None = None
 
     def make_ready(self) -> None:
@@ -247,6 +247,8 @@ def choose_feed(
             pool = SlicePool.fill(layout, volumes(), worker.device, at_most=at_most)
         except (TooLargeError, torch.OutOfMemoryError):
             needed = layout.n_bytes(FLOAT32_BYTES)
+            if worker.device.type == "cuda":
+                torch.cuda.empty_cache()  # what was taken so far is free for others
         else:
             say(f"{len(case_ids)} cases stay in memory, {_gb(pool.n_bytes)} of at most {_gb(at_most)}")
             return ResidentFeed(pool, config, data, worker)

@@ -34,6 +34,10 @@ class CapturedWork:
         self.graph.replay()
 
 
+Recorder = Callable[[Work, Mapping[str, Tensor]], Recording]
+"""Records work on inputs like these; it is not done yet. Raises RuntimeError where it cannot be recorded."""
+
+
 class GraphRecorder:
     """Records work on one GPU, inside `recordable`. Recordings share memory: they must not run at the same time."""
 
@@ -42,11 +46,7 @@ class GraphRecorder:
         self._pool = torch.cuda.graph_pool_handle()
 
     def __call__(self, work: Work, tensors: Mapping[str, Tensor]) -> Recording:
-        """Record the work on inputs like these; it is not done yet.
-
-        It must have been done before, so that what is made at a first time is there. Raises RuntimeError for work
-        that cannot be recorded, such as that which waits for the device.
-        """
+        """A `Recorder`. The work must have been done before, so that what is made at a first time is there."""
         inputs = {name: torch.empty_like(tensor, device=self._device) for name, tensor in tensors.items()}
         graph = torch.cuda.CUDAGraph()
         stream = torch.cuda.current_stream(self._device)
@@ -54,6 +54,23 @@ class GraphRecorder:
         with torch.cuda.graph(graph, pool=self._pool, stream=stream, capture_error_mode="thread_local"):
             work(inputs)
         return CapturedWork(graph=graph, inputs=inputs)
+
+
+@contextmanager
+def refusing_waits(device: torch.device) -> Iterator[None]:
+    """Inside, work that waits for a GPU, and so cannot be recorded, raises RuntimeError.
+
+    It is to be found out before: a recording that fails leaves torch's allocator unable to make room.
+    """
+    if device.type != "cuda":
+        yield
+        return
+    before = torch.cuda.get_sync_debug_mode()
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        yield
+    finally:
+        torch.cuda.set_sync_debug_mode(before)
 
 
 @contextmanager

@@ -18,6 +18,7 @@ from brats.labels import REGIONS, Labels
 from brats.model.bundle import EQUAL_ODDS, load_bundle
 from brats.model.fusion import for_inference
 from brats.model.inputs import RawCase
+from brats.model.memory import is_out_of_memory
 from brats.model.precision import autocast, choose_precision
 
 BATCH_SIZES = {"cpu": 16, "cuda": 64}  # of a forward pass; a GPU waits for its next kernel in smaller ones
@@ -74,13 +75,13 @@ class Segmenter:
 def halving(run: Callable[[int], T], batch_size: int) -> tuple[T, int]:
     """What `run` gives for a batch size, and that size: halved as often as the memory of a GPU does not suffice.
 
-    Raises torch.OutOfMemoryError where not even a single slice fits.
+    The error of a single slice that does not fit is raised.
     """
     while True:
         try:
             return run(batch_size), batch_size
-        except torch.OutOfMemoryError:
-            if batch_size == 1:
+        except RuntimeError as error:
+            if batch_size == 1 or not is_out_of_memory(error):
                 raise
         # After the `except` block, where the error and the tensors that it refers to are gone.
         torch.cuda.empty_cache()

@@ -70,7 +70,6 @@ class Learner:
             lr=config.learning_rate,
             weight_decay=config.weight_decay,
             fused=True,
-            capturable=worker.device.type == "cuda",
         )
         scaler = torch.amp.GradScaler(worker.device.type, enabled=worker.precision == "fp16")
         if checkpoint:
@@ -96,8 +95,6 @@ class Learner:
         rate = torch.tensor(config.learning_rate, device=worker.device)
         for group in optimiser.param_groups:
             group["lr"] = rate  # shared, so that setting it reaches a captured update too
-            if "capturable" in group:  # of the device here, not of that which a checkpoint was written on
-                group["capturable"] = worker.device.type == "cuda"
         return cls(
             config=config,
             inputs=inputs,

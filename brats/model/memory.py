@@ -24,6 +24,15 @@ _V1 = _Limits(
 _V2 = _Limits("sys/fs/cgroup", "memory.max", "memory.current", cached="inactive_file")
 
 
+# What libraries say, instead of raising torch's own error, when the memory of a GPU is used up.
+USED_UP = ("CUDNN_STATUS_ALLOC_FAILED", "CUBLAS_STATUS_ALLOC_FAILED", "out of memory")
+
+
+def is_out_of_memory(error: RuntimeError) -> bool:
+    """Whether an error means that the memory of a GPU is used up."""
+    return isinstance(error, torch.OutOfMemoryError) or any(words in str(error) for words in USED_UP)
+
+
 def free_bytes(device: torch.device, root: Path = ROOT) -> int:
     """Bytes that can still be taken on a device: of a GPU, those that nobody holds; for a CPU, those of the host.
 

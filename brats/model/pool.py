@@ -51,7 +51,7 @@ class SlicePool:
         for volume in volumes:
             case = layout.index[volume.case_id]
             if volume.images.dtype == np.float32 and values.dtype == torch.int16:
-                if layout.n_bytes(4) > at_most:
+                if layout.n_bytes(2 + 4) > at_most:  # both, while the one becomes the other
                     raise TooLargeError(f"the images of {volume.case_id} are of floating-point numbers")
                 values = values.float()
             if volume.images.shape != (layout.n_channels, *layout.shapes[case]):

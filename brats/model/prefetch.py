@@ -18,7 +18,7 @@ def prefetched(items: Iterator[T], device: torch.device) -> Generator[T]:
 
     An error of `items` is raised where its item would have come. device: whose memory the thread pins
     """
-    thread = ThreadPoolExecutor(1, initializer=_use, initargs=(device,))
+    thread = ThreadPoolExecutor(1, initializer=use_device, initargs=(device,))
 
     def fetch() -> T | None:
         return next(items, None)
@@ -39,7 +39,7 @@ def pin(tensor: Tensor, device: torch.device) -> Tensor:
     return tensor.pin_memory() if device.type == "cuda" else tensor
 
 
-def _use(device: torch.device) -> None:
+def use_device(device: torch.device) -> None:
     """Pin memory for this device from now on: in each new thread it is the first GPU."""
     if device.type == "cuda" and device.index is not None:
         torch.cuda.set_device(device)

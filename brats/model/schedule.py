@@ -17,7 +17,7 @@ TINY_S = 1e-9  # for a step that no time is known of
 CHECK_S, CHECK_STEPS = 2.0, 50  # between check points, at most: each waits for the device and for all ranks
 FEED_STEPS, FEED_STEPS_PER_S = 50_000, 50  # planned at once, at most, for a run that minutes bound
 CLOSING_SHARE = 1 / 25  # of the time that a GPU trains: what validation and checkpoints may take
-CLOSING_GAP_S = 60.0  # of training on a GPU, after which an epoch is validated and saved in any case
+CLOSING_GAP_S = 600.0  # of training on a GPU, after which an epoch is validated and saved in any case
 
 Spacing = Callable[[float, float], bool]
 """Whether to validate and save, by the seconds trained since that was last done and the seconds it took."""
@@ -154,13 +154,13 @@ def moment_of(history: Sequence[HistoryRow]) -> Moment:
 
 
 def finished(history: Sequence[HistoryRow], config: TrainConfig) -> bool:
-    """Whether all there was to train is done, or the Dice has not improved for `patience` epochs.
+    """Whether all there was to train is done, or the Dice has not improved in `patience` validations.
 
     Minutes are over when what is left is too short for a step and the validation after it.
     """
     if not history:
         return False
-    if is_closed(history[-1]) and len(history) - best_epoch(history) >= config.patience:
+    if is_closed(history[-1]) and sum(map(is_closed, history[best_epoch(history) :])) >= config.patience:
         return True
     if config.minutes is not None:
         now = moment_of(history)

@@ -41,10 +41,11 @@ def outputs_of(loss: Tensor, logits: Tensor, labels: Tensor) -> Tensor:
     predicted = label_map(logits > 0)
     masks, targets = region_targets(predicted), region_targets(labels)
     voxels = (0, 2, 3)
-    overlap, total = (masks * targets).sum(voxels), (masks + targets).sum(voxels)
+    overlap = (masks * targets).sum(voxels, dtype=torch.float64)
+    total = (masks + targets).sum(voxels, dtype=torch.float64)
     n_correct = (predicted == labels).sum()
-    first = torch.stack([loss * len(labels), torch.zeros_like(loss), n_correct])
-    return torch.cat([first, overlap, total]).double()
+    first = torch.stack([loss.double() * len(labels), torch.zeros_like(loss).double(), n_correct.double()])
+    return torch.cat([first, overlap, total])
 
 
 class DeviceSums:

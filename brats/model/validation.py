@@ -23,6 +23,7 @@ from brats.model.inference import BATCH_SIZES, Segmenter, halving, threshold_log
 from brats.model.inputs import RawCase
 from brats.model.losses import Loss, region_targets
 from brats.model.memory import free_bytes
+from brats.model.prefetch import use_device
 
 VALIDATION_SHARE = 0.1  # of the memory that is free when training starts, for the cases to be kept in
 
@@ -56,7 +57,7 @@ class ValidationCases:
     def __iter__(self) -> Iterator[ValidationCase]:
         """The cases, in order. Raises StorageError naming the file that cannot be read."""
         unread = iter([path for path in self.paths if path not in self._kept])
-        with ThreadPoolExecutor(1) as thread:
+        with ThreadPoolExecutor(1, initializer=use_device, initargs=(self._device,)) as thread:
             coming = self._read_next(thread, unread)
             for path in self.paths:
                 case = self._kept.get(path)
@@ -74,12 +75,9 @@ class ValidationCases:
 
     def _read(self, path: str) -> ValidationCase:
         """A case on the host."""
-        on_gpu = self._device.type == "cuda"
-        if on_gpu and self._device.index is not None:
-            torch.cuda.set_device(self._device)  # memory is pinned for it: in each new thread, for the first GPU
         case = open_slices(path).read_case(self._inputs.modalities)
         assert case.labels is not None  # only labelled cases are split
-        raw = RawCase.of(case, self._inputs, pinned=on_gpu)
+        raw = RawCase.of(case, self._inputs, pinned=self._device.type == "cuda")
         return ValidationCase(raw=raw, labels=torch.from_numpy(case.labels))
 
     def _place(self, case: ValidationCase) -> ValidationCase:

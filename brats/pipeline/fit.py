@@ -73,6 +73,7 @@ def fit_on_cluster(config: TrainConfig, prepared: str, split: Sequence[SplitRow]
             wait_minutes=config.wait_minutes if lost else REGROW_MINUTES,
             lost=placement if lost else None,
         )
+        history = read_progress(config.out)  # a worker that was being lost may have written until now
 
 
 def read_progress(run: str) -> list[dict[str, Any]]:
@@ -183,9 +184,15 @@ def check_batches(plan: EpochPlan, workers: int) -> None:
 
 def check_slices(task: TrainingTask, workers: int) -> None:
     """Raise ConfigError unless the network can be trained on slices as small, and as few at once, as there are."""
+    from brats.model.augment import N_NOISE
     from brats.model.unet import build_unet, training_problem
 
     config, data = task.config, task.data
+    if math.prod(data.size) > N_NOISE:
+        raise ConfigError(
+            f"{data.prepared}: its slices, padded to {data.size[0]} x {data.size[1]}, have more than the "
+            f"{N_NOISE:,} pixels that a slice may have; use images cropped or resampled to fewer"
+        )
     if math.prod(data.size) >= AMPLE_PIXELS:
         return
     n_slices = data.plan.smallest_micro_batch(workers, config.micro_batch_size or config.batch_size)

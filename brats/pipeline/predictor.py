@@ -50,13 +50,14 @@ class Predictor:
         A batch that does not fit is halved, for this case and those after it. Raises CaseError when a single slice
         does not fit; the cases after it begin with the full batch again.
         """
-        import torch
-
         from brats.model.inference import halving
+        from brats.model.memory import is_out_of_memory
 
         try:
             labels, self._batch_size = halving(functools.partial(self._segmenter.labels, case), self._batch_size)
-        except torch.OutOfMemoryError as error:
+        except RuntimeError as error:
+            if not is_out_of_memory(error):
+                raise
             reason = "one slice of it does not fit into the memory of the GPU; use one with more"
             raise CaseError("", reason, transient=True) from error
         return labels

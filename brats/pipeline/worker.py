@@ -55,7 +55,7 @@ def train_worker(spec: dict[str, Any]) -> None:
     import ray.train.torch
     import torch
 
-    from brats.model.distributed import Worker
+    from brats.model.distributed import Worker, check_same_precision
     from brats.model.feed import choose_feed
     from brats.model.precision import choose_precision
     from brats.model.training import fit
@@ -74,6 +74,11 @@ def train_worker(spec: dict[str, Any]) -> None:
     )
     missing = MissingGpus(placement)
     tell = spec["queue"].put
+
+    def tell_of_gpu(message: str) -> None:
+        tell(f"worker {worker.rank}: {message}" if worker.world_size > 1 else message)
+
+    check_same_precision(worker)
     feed = choose_feed(
         task.config,
         task.data,
@@ -94,7 +99,7 @@ def train_worker(spec: dict[str, Any]) -> None:
             run=task.config.out,
             on_epoch=tell,
             on_progress=tell,
-            say=tell,
+            say=tell_of_gpu,
             ends_early=lambda: worker.rank == 0 and missing.one_is_here(),  # more workers can join
         )
     finally:

@@ -48,3 +48,8 @@ def test_small_slices_that_the_network_takes_are_trained_on(
     n: int, size: tuple[int, int], micro_batch_size: int, workers: int
 ) -> None:
     check_slices(tiny_task(n, size, micro_batch_size), workers)
+
+
+def test_slices_of_more_pixels_than_the_noise_that_augments_them_are_refused() -> None:
+    with pytest.raises(ConfigError, match="padded to 2048 x 1024, have more than the 1,048,576 pixels"):
+        check_slices(tiny_task(4, (2048, 1024)), 1)

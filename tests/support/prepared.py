@@ -187,7 +187,7 @@ def resident_feed(
     data = training_set(prepared, paths, config)
     names = [case.case_id for case in data.plan.cases]
     layout = PoolLayout.of(names, data.shapes, data.inputs.n_channels)
-    pool = SlicePool.fill(layout, map(data.read_volume, names), worker.device, at_most=layout.n_bytes(4))
+    pool = SlicePool.fill(layout, map(data.read_volume, names), worker.device, at_most=layout.n_bytes(2 + 4))
     return ResidentFeed(pool, config, data, worker)
 
 

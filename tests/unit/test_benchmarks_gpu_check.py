@@ -32,9 +32,8 @@ from benchmarks.gpu_trainer import redo, refuse, resident
 from brats.config import TrainConfig
 from brats.errors import BratsError
 from brats.model.distributed import Worker
-from brats.model.engine import Recorder
 from brats.model.feed import Feed
-from brats.model.graph import Work
+from brats.model.graph import Recorder, Work
 
 Replay = Callable[[Work, Mapping[str, Tensor], Mapping[str, Tensor]], None]
 """From work, the inputs that it was recorded with, and those of a replay."""

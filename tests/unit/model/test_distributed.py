@@ -26,7 +26,16 @@ from brats.data.epoch import PlannedBatch
 from brats.errors import BratsError, DivergedError
 from brats.model import learner, training
 from brats.model.checkpoint import load_checkpoint, saved_epochs
-from brats.model.distributed import FlatGradients, Worker, all_reduce_sum, average_buffers, share_state, wire_dtype
+from brats.model.distributed import (
+    FlatGradients,
+    Worker,
+    all_reduce_sum,
+    average_buffers,
+    check_same_precision,
+    share_state,
+    wire_dtype,
+)
+from brats.model.engine import Engine
 from brats.model.history import read_history
 from brats.model.inference import Segmenter
 from brats.model.inputs import training_tensors
@@ -42,6 +51,7 @@ from tests.support.prepared import (
     learner_of,
     plan,
     raw_slices,
+    resident_feed,
     segmenter_of,
     stream_feed,
     tiny_case,
@@ -50,6 +60,7 @@ from tests.support.prepared import (
     worker_batch,
     write_prepared,
 )
+from tests.support.recording import Recorder
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -108,6 +119,8 @@ def work(rank: int, folder: str) -> None:
         "uneven": step(worker, prepared, THREES, first_batch(train, 7)),
         "bf16": step(worker, prepared, PLAIN, first_batch(train, 8), torch.bfloat16),
         "beginning": other_beginning(worker),
+        "recorded": [recorded(worker, prepared, train, scaled=scaled) for scaled in (False, True)],
+        "mixed": mixed_precision(worker),
         "sum": all_reduce_sum([rank + 1, 10.5], worker),
         "buffers": averaged_buffers(worker),
         "validation": validation(worker, val[rank::2]),
@@ -147,6 +160,33 @@ def other_beginning(worker: Worker) -> Findings:
     torch.nn.init.constant_(network.get_parameter("0.weight"), worker.rank + 1.0)
     share_state(network, worker)
     return {"weight": network.get_parameter("0.weight").detach().clone()}
+
+
+def recorded(worker: Worker, prepared: str, paths: list[str], *, scaled: bool) -> list[dict[str, Tensor]]:
+    """The weights after two epochs of eager and of recorded steps."""
+    feed = resident_feed(prepared, paths, CONFIG, worker=worker)
+    found = []
+    for record in (None, Recorder()):
+        torch.manual_seed(0)
+        network = small_network(n_channels=2)
+        scaler = torch.amp.GradScaler("cpu", enabled=scaled)
+        learner = learner_of(network.train(), worker=worker, scaler=scaler)
+        share_state(network, worker)
+        engine = Engine(learner, feed, record=record)
+        for epoch in (1, 2):
+            for batch in feed.epoch(epoch):
+                engine.step(batch, 1e-2)
+        assert record is None or len(record.shapes) >= 2  # the gradients of one size at least, and the update
+        found.append(network.state_dict())
+    return found
+
+
+def mixed_precision(worker: Worker) -> str:
+    try:
+        check_same_precision(dataclasses.replace(worker, precision="bf16" if worker.rank else "fp16"))
+    except BratsError as error:
+        return str(error)
+    return ""
 
 
 def averaged_buffers(worker: Worker) -> Findings:
@@ -324,6 +364,20 @@ def test_gpus_exchange_gradients_in_the_type_they_compute_in(
 ) -> None:
     worker = Worker(rank=0, world_size=world_size, device=torch.device(device), precision=precision)
     assert wire_dtype(worker) == dtype
+
+
+def test_steps_recorded_on_two_workers_leave_the_weights_of_eager_ones(findings: list[Findings]) -> None:
+    for number in range(2):
+        weights = [found["recorded"][number] for found in findings]
+        for eager, recorded in weights:
+            torch.testing.assert_close(recorded, eager, rtol=0, atol=0)
+        parameters = [name for name in weights[0][0] if name.endswith("weight")]
+        assert all(torch.equal(weights[0][1][name], weights[1][1][name]) for name in parameters)
+
+
+def test_workers_that_would_compute_in_different_precisions_are_refused(findings: list[Findings]) -> None:
+    for found in findings:
+        assert found["mixed"].startswith("--precision: auto means bf16 and fp16 on the GPUs of this cluster")
 
 
 def test_every_worker_begins_with_the_weights_of_the_first(findings: list[Findings]) -> None:

@@ -1,11 +1,12 @@
 """The engine: eager and recorded steps are the same, and what it does where something does not fit or go.
 
-A recorder that runs the work on the tensors it was first given stands for CUDA graphs.
+`tests.support.recording` stands for CUDA graphs.
 """
 
 import copy
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import pytest
@@ -13,37 +14,17 @@ import torch
 from torch import Tensor, nn
 
 from brats.errors import BratsError
+from brats.model import engine as engine_module
 from brats.model.engine import WARM_UP_STEPS, Engine
 from brats.model.feed import ResidentFeed
 from brats.model.graph import Work
 from brats.model.learner import Learner
 from tests.support.prepared import ALONE, CONFIG, INPUTS, resident_feed, tiny_case, write_prepared
+from tests.support.recording import Recorder, Replayed
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 EPOCHS = 3
-
-
-@dataclasses.dataclass(frozen=True)
-class Replayed:
-    """Runs recorded work on tensors that stay where they are, as a CUDA graph does."""
-
-    work: Work
-    inputs: dict[str, Tensor]
-
-    def replay(self, tensors: Mapping[str, Tensor]) -> None:
-        for name, tensor in tensors.items():
-            self.inputs[name].copy_(tensor)
-        self.work(self.inputs)
-
-
-class Recorder:
-    def __init__(self) -> None:
-        self.shapes: list[dict[str, tuple[int, ...]]] = []
-
-    def __call__(self, work: Work, tensors: Mapping[str, Tensor]) -> Replayed:
-        self.shapes.append({name: tuple(tensor.shape) for name, tensor in tensors.items()})
-        return Replayed(work, {name: torch.full_like(tensor, 77) for name, tensor in tensors.items()})
 
 
 @pytest.fixture(scope="module")
@@ -88,39 +69,53 @@ def test_there_is_one_recording_for_each_number_of_slices_made_after_the_warm_up
     assert [shapes["windows"] for shapes in recorder.shapes] == [(8, 7), (7, 7)]
 
 
-def test_a_step_that_cannot_be_recorded_is_said_and_taken_all_the_same(feed: ResidentFeed) -> None:
-    said: list[str] = []
-
-    def refuse(_work: Work, _tensors: Mapping[str, Tensor]) -> Replayed:
-        raise RuntimeError("operation not permitted when stream is capturing\nand more")
-
-    eager, refused = new_learner(), new_learner()
-    train(feed, eager)
-    train(feed, refused, record=refuse, say=said.append)
-    assert said == [
-        "a step cannot be recorded as a CUDA graph and is taken kernel by kernel "
-        "(operation not permitted when stream is capturing)"
-    ]
-    torch.testing.assert_close(refused.network.state_dict(), eager.network.state_dict(), rtol=0, atol=0)
+@contextmanager
+def waiting(_device: torch.device) -> Iterator[None]:
+    """Fails as a step does that waits for a GPU where that is refused."""
+    yield
+    raise RuntimeError("called a synchronizing CUDA operation\nand more")
 
 
-def test_in_fp16_a_recording_that_fails_midway_leaves_the_scaler_ready_for_the_next_step(
-    feed: ResidentFeed,
+def breaking_off(learner: Learner) -> Callable[..., Replayed]:
+    """A recorder that fails as CUDA graphs do: the error at the end of a recording hides the one that broke it."""
+
+    def record(*_: Any) -> Replayed:
+        try:
+            learner.scaler.unscale_(learner.optimiser)
+            raise RuntimeError("operation not permitted when stream is capturing\nand more")
+        except RuntimeError:
+            raise RuntimeError("operation failed due to a previous error during capture")  # noqa: B904
+
+    return record
+
+
+@pytest.mark.parametrize(
+    ("at_rehearsal", "reason"),
+    [
+        (True, "called a synchronizing CUDA operation"),
+        (False, "operation not permitted when stream is capturing"),
+    ],
+)
+@pytest.mark.parametrize("scaled", [False, True])
+def test_a_step_that_cannot_be_recorded_is_said_once_and_taken_all_the_same(
+    feed: ResidentFeed, monkeypatch: pytest.MonkeyPatch, at_rehearsal: bool, reason: str, scaled: bool
 ) -> None:
-    """Work is done in part, as when capturing ends between unscaling and updating."""
-    learner = Learner.of(
-        dataclasses.replace(CONFIG, micro_batch_size=None), INPUTS, dataclasses.replace(ALONE, precision="fp16")
-    )
-    learner = dataclasses.replace(learner, worker=ALONE)  # fp16 takes a CPU fifteen times as long
+    """Also where the loss is scaled, and the recording breaks off between unscaling and updating."""
+    learners = []
+    for _ in range(2):
+        worker = dataclasses.replace(ALONE, precision="fp16" if scaled else "fp32")
+        learner = Learner.of(dataclasses.replace(CONFIG, micro_batch_size=None), INPUTS, worker)
+        learners.append(dataclasses.replace(learner, worker=ALONE))  # fp16 takes a CPU fifteen times as long
+    eager, refused = learners
     said: list[str] = []
-
-    def break_off(_work: Work, _tensors: Mapping[str, Tensor]) -> Replayed:
-        learner.scaler.unscale_(learner.optimiser)
-        raise RuntimeError("broken off")
-
-    engine = train(feed, learner, record=break_off, say=said.append)
-    assert len(said) == 1
-    assert engine.read_sums().n_slices == 30 * EPOCHS
+    expected = train(feed, eager).read_sums()
+    if at_rehearsal:
+        monkeypatch.setattr(engine_module, "refusing_waits", waiting)
+    engine = train(feed, refused, record=breaking_off(refused), say=said.append)
+    assert said == [f"a step cannot be recorded as a CUDA graph and is taken kernel by kernel ({reason})"]
+    assert engine.read_sums().n_slices == expected.n_slices
+    for name, weight in eager.network.named_parameters():
+        torch.testing.assert_close(refused.network.get_parameter(name), weight, rtol=0, atol=0)
 
 
 # Memory
@@ -140,6 +135,43 @@ class Greedy(nn.Module):
             raise torch.OutOfMemoryError("CUDA out of memory")
         logits: Tensor = self.network(images)
         return logits
+
+
+class Crowded(Recorder):
+    """Recordings that take the room of one size of steps: another size does not fit beside them."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.held = 0
+
+    def __call__(self, work: Work, tensors: Mapping[str, Tensor]) -> Replayed:
+        self.held += 1
+        return super().__call__(work, tensors)
+
+
+class Beside(nn.Module):
+    """A network for which there is no memory in its first two passes after the first recording was made."""
+
+    def __init__(self, network: nn.Module, recorder: Crowded) -> None:
+        super().__init__()
+        self.network, self.recorder, self.failures = network, recorder, 0
+
+    def forward(self, images: Tensor) -> Tensor:
+        if self.recorder.held and self.failures < 2 and len(images) == 7:
+            self.failures += 1
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        logits: Tensor = self.network(images)
+        return logits
+
+
+def test_recordings_give_way_to_a_step_that_does_not_fit_beside_them_and_are_made_again(feed: ResidentFeed) -> None:
+    recorder, said = Crowded(), list[str]()
+    learner = new_learner()
+    network = Beside(learner.network, recorder)
+    train(feed, dataclasses.replace(learner, network=network), record=recorder, say=said.append)
+    assert network.failures == 2  # as it is found out whether the step can be recorded, and then
+    assert said == []  # nothing was halved
+    assert [shapes["windows"][0] for shapes in recorder.shapes].count(8) == 2
 
 
 def greedy_learner(most: int) -> Learner:

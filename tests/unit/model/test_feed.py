@@ -138,16 +138,16 @@ def choice(data: Data, monkeypatch: pytest.MonkeyPatch, *, allowed: int, **optio
 
 
 N_VOXELS = 3 * 10 * 40 * 36
-AS_INT16, AS_FLOAT32 = N_VOXELS * (2 * 2 + 1), N_VOXELS * (2 * 4 + 1)
+AS_INT16, TURNED_INTO_FLOAT32 = N_VOXELS * (2 * 2 + 1), N_VOXELS * (2 * (2 + 4) + 1)
 
 
 def test_slices_that_fit_are_resident(data: Data, monkeypatch: pytest.MonkeyPatch) -> None:
-    feed, said = choice(data, monkeypatch, allowed=AS_FLOAT32)
+    feed, said = choice(data, monkeypatch, allowed=TURNED_INTO_FLOAT32)
     assert isinstance(feed, ResidentFeed)
     assert said == ["3 cases stay in memory, 0.00 GB of at most 0.00 GB"]
 
 
-@pytest.mark.parametrize("allowed", [AS_INT16 - 1, AS_FLOAT32 - 1])
+@pytest.mark.parametrize("allowed", [AS_INT16 - 1, TURNED_INTO_FLOAT32 - 1])
 def test_slices_that_do_not_fit_are_streamed(data: Data, monkeypatch: pytest.MonkeyPatch, allowed: int) -> None:
     """With the larger allowance it is found out only when the case of floating-point numbers has come."""
     feed, said = choice(data, monkeypatch, allowed=allowed)
@@ -156,7 +156,7 @@ def test_slices_that_do_not_fit_are_streamed(data: Data, monkeypatch: pytest.Mon
 
 
 def test_slices_are_streamed_where_that_is_asked_for(data: Data, monkeypatch: pytest.MonkeyPatch) -> None:
-    feed, said = choice(data, monkeypatch, allowed=AS_FLOAT32, feeding="streamed")
+    feed, said = choice(data, monkeypatch, allowed=TURNED_INTO_FLOAT32, feeding="streamed")
     assert isinstance(feed, StreamFeed)
     assert said == ["slices are read for every step"]
 

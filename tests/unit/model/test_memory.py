@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from brats.model.memory import free_bytes
+from brats.model.memory import free_bytes, is_out_of_memory
 
 CPU = torch.device("cpu")
 GIB = 2**30
@@ -89,3 +89,16 @@ def test_of_a_gpu_it_is_what_the_driver_calls_free(monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(torch.cuda, "mem_get_info", mem_get_info)
     assert free_bytes(torch.device("cuda", 1)) == 5 * GIB
     assert asked == [torch.device("cuda", 1)]
+
+
+@pytest.mark.parametrize(
+    ("error", "expected"),
+    [
+        (torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB."), True),
+        (RuntimeError("cuDNN error: CUDNN_STATUS_ALLOC_FAILED"), True),
+        (RuntimeError("CUDA error: out of memory"), True),
+        (RuntimeError("CUDA error: an illegal memory access was encountered"), False),
+    ],
+)
+def test_used_up_memory_is_known_from_what_libraries_say(error: RuntimeError, expected: bool) -> None:
+    assert is_out_of_memory(error) is expected

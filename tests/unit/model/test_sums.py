@@ -40,3 +40,9 @@ def test_the_loss_of_a_micro_batch_weighs_its_slices() -> None:
     sums = DeviceSums(CPU)
     sums.add(outputs_of(torch.tensor(0.5), logits(0).expand(3, -1, -1, -1), reference(0).expand(3, -1, -1)))
     assert sums.read().loss_sum == 1.5
+
+
+def test_voxels_beyond_the_integers_of_float32_are_counted() -> None:
+    n = 2**24 + 1
+    outputs = outputs_of(torch.tensor(0.5), logits(0).expand(1, -1, -1, n), reference(0).expand(1, -1, n))
+    assert outputs[2] == n
