@@ -1,4 +1,4 @@
-"""One worker of Ray Train: from its stream of batches to checkpoints and history."""
+"""One worker of Ray Train: from the slices it is brought to checkpoints and history."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
