@@ -20,7 +20,17 @@ from torch import Tensor
 
 from benchmarks.generated import Generated, generate
 from benchmarks.gpu_limits import in_fp16, memory_for, step_bytes
-from benchmarks.gpu_trainer import Trainer, alone, recorder, refuse, resident, steady_batch, streamed, uneven_batch
+from benchmarks.gpu_trainer import (
+    Trainer,
+    alone,
+    group_of_one,
+    recorder,
+    refuse,
+    resident,
+    steady_batch,
+    streamed,
+    uneven_batch,
+)
 from brats.config import Precision, TrainConfig
 from brats.errors import BratsError
 from brats.model.engine import WARM_UP_STEPS
@@ -99,6 +109,22 @@ def weights_after_replays(site: Site) -> Finding:
         ok=apart <= SAME_WEIGHTS and not graph.said,
         figures=f"after {N_REPLAYS} replays in fp32 weights lie {apart:.1%} of their way apart (at most "
         f"{SAME_WEIGHTS:.0%}){quoted(graph.said)}",
+    )
+
+
+def graphs_around_an_exchange(site: Site) -> Finding:
+    """Between two workers, gradients are exchanged between two graphs; here the other one is pretended."""
+    worker = dataclasses.replace(alone(site.device, site.precision), world_size=2)
+    with group_of_one(site.device):
+        graph, eager = (
+            Trainer.of(site.generated, site.config, worker, record=record) for record in (site.graph, refuse)
+        )
+        difference = mean_difference(graph.losses(site.n_steps), eager.losses(site.n_steps))
+    return Finding(
+        ok=difference <= SAME_LOSSES and not graph.said,
+        figures=f"losses of {site.n_steps} steps of half the slices differ by {difference:.2%} (at most "
+        f"{SAME_LOSSES:.0%}), gradients in {str(graph.learner.gradients.wire.dtype).removeprefix('torch.')}"
+        f"{quoted(graph.said)}",
     )
 
 
@@ -234,6 +260,8 @@ def uncapturable_encoder(site: Site) -> Finding:
 
     trainer.learner.network.register_forward_pre_hook(decide)
     losses = trainer.losses(SOME_STEPS)
+    if site.device.type == "cuda":
+        torch.cuda.empty_cache()  # which torch refuses where a recording was broken off
     return Finding(
         ok=len(trainer.said) == 1 and bool(np.isfinite(losses).all()),
         figures=f"losses {rounded(losses[-3:])}{quoted(trainer.said)}",
@@ -243,6 +271,7 @@ def uncapturable_encoder(site: Site) -> Finding:
 CHECKS: dict[str, Callable[[Site], Finding]] = {
     "graph against eager": graph_against_eager,
     "weights of graph and eager": weights_after_replays,
+    "graphs around an exchange": graphs_around_an_exchange,
     "smaller last batches": smaller_batch,
     "resume": resumed_run,
     "fp16 overflow": fp16_overflow,

@@ -3,10 +3,13 @@
 import dataclasses
 import itertools
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
+from tempfile import TemporaryDirectory
 from typing import Literal, Self
 
 import torch
+import torch.distributed
 from torch import Tensor
 
 from benchmarks.generated import Generated
@@ -55,6 +58,18 @@ def recorder(form: Form, device: torch.device) -> Recorder:
 def alone(device: torch.device, precision: Precision) -> Worker:
     """The only worker of a training."""
     return Worker(rank=0, world_size=1, device=device, precision=precision)
+
+
+@contextmanager
+def group_of_one(device: torch.device) -> Iterator[None]:
+    """A process group that this process is alone in."""
+    backend = "nccl" if device.type == "cuda" else "gloo"
+    with TemporaryDirectory() as folder:
+        torch.distributed.init_process_group(backend, init_method=f"file://{folder}/group", rank=0, world_size=1)
+        try:
+            yield
+        finally:
+            torch.distributed.destroy_process_group()
 
 
 def resident(generated: Generated, config: TrainConfig, worker: Worker) -> Feed:
