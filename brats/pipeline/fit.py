@@ -1,7 +1,7 @@
 """Fitting the network on a cluster: workers are placed, run, and started again after a lost one.
 
-There is one worker per GPU, or one or two on CPUs, each of which is brought its own slices. A lost worker costs what
-the epoch had done: all workers begin again after the last finished epoch, as many as there is room for. Ray's own
+There is one worker per GPU, or one or two on CPUs, each of which is brought its own slices. A lost worker costs
+what the epoch had done: all workers begin again after the last finished epoch, as many as there is room for. Ray's own
 restarts are not used: they wait for the lost machine, and its elastic training throws away the epoch it is in when
 a machine comes back.
 """
