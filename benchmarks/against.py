@@ -9,6 +9,7 @@ from typing import Any, Self
 
 from benchmarks.harness import SMALLEST, BenchmarkError, Row
 from benchmarks.results import VERSION, aligned
+from brats.storage.documents import check_types
 
 LEAST_ROUNDS = 3  # two rounds lie apart from two others by chance in one comparison of three
 LEAST_CHANGE = 0.02  # a smaller difference is not called, however quiet both runs are: nobody would act on it
@@ -36,8 +37,11 @@ class Run:
             )
         try:
             rows = [Row.from_json(row) for row in content["rows"]]
-            return cls(name=name, hardware=content["hardware"], versions=content["versions"], rows=rows)
-        except (AttributeError, KeyError, TypeError) as error:
+            run = cls(name=name, hardware=content["hardware"], versions=content["versions"], rows=rows)
+            for part in (run, *rows):
+                check_types(part)
+            return run
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
             raise BenchmarkError(f"{name}: not results of the benchmarks ({error!r})") from error
 
     def figures(self) -> dict[str, Row]:

@@ -124,7 +124,7 @@ def load_checkpoint(run: str, epoch: int | None = None) -> Checkpoint | None:
         raise StorageError(f"{path}: not a whole checkpoint ({reason}); remove its folder to go on") from error
     raise StorageError(
         f"{path}: a checkpoint of version {version}, this program reads {VERSION}; use the version of "
-        "brats-ray that wrote it"
+        "brats-ray that wrote it, or start again with another --out"
     )
 
 

@@ -250,12 +250,12 @@ def choose_feed(
             if worker.device.type == "cuda":
                 torch.cuda.empty_cache()  # what was taken so far is free for others
         else:
-            say(f"{len(case_ids)} cases stay in memory, {_gb(pool.n_bytes)} of at most {_gb(at_most)}")
+            say(f"{len(case_ids)} training cases resident in memory: {_gb(pool.n_bytes)}, at most {_gb(at_most)}")
             return ResidentFeed(pool, config, data, worker)
     too_large = f"{len(case_ids)} cases take {_gb(needed)} of memory, more than the {_gb(at_most)} they may have"
     if config.feeding == "resident":
         raise ConfigError(f"--feeding: {too_large}; use --feeding streamed")
-    say("slices are read for every step" + (f": {too_large}" if config.feeding == "auto" else ""))
+    say("training slices streamed, read for every step" + (f": {too_large}" if config.feeding == "auto" else ""))
     return StreamFeed(batches(), config, data, worker)
 
 

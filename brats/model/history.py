@@ -65,8 +65,10 @@ HISTORY = storage.TableKind(
         "have the right label",
         "learning_rate": "of the last step of the epoch",
         "train_s": "seconds from the first step to the end of the last",
-        "elapsed_s": "seconds of the whole epoch: of the steps and, where it was validated, of that and of handing "
-        "over its checkpoint",
+        "elapsed_s": "seconds of this epoch alone: of its steps and, where it was validated, of that and of "
+        "handing over its checkpoint",
+        "n_slices": "trained on by all workers together",
+        "slices_per_s": "n_slices over train_s",
         "data_wait_s": "seconds a worker waited for batches, mean over the workers, but for the first of a start",
         "peak_memory_mb": "MiB of the GPU (or of the process, on CPUs) of rank 0, the highest so far",
     },

@@ -160,7 +160,7 @@ def finished(history: Sequence[HistoryRow], config: TrainConfig) -> bool:
     """
     if not history:
         return False
-    if is_closed(history[-1]) and sum(map(is_closed, history[best_epoch(history) :])) >= config.patience:
+    if out_of_patience(history, config):
         return True
     if config.minutes is not None:
         now = moment_of(history)
@@ -168,6 +168,13 @@ def finished(history: Sequence[HistoryRow], config: TrainConfig) -> bool:
     if config.steps is not None:
         return moment_of(history).step >= config.steps
     return config.epochs is not None and len(history) >= config.epochs
+
+
+def out_of_patience(history: Sequence[HistoryRow], config: TrainConfig) -> bool:
+    """Whether the last `patience` validations, up to the last epoch, found no better Dice than one before."""
+    if not history or not is_closed(history[-1]):
+        return False
+    return sum(map(is_closed, history[best_epoch(history) :])) >= config.patience
 
 
 # Which epochs are validated and saved

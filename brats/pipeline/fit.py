@@ -1,9 +1,9 @@
 """Fitting the network on a cluster: workers are placed, run, and started again after a lost one.
 
 There is one worker per GPU, or one or two on CPUs, each of which is brought its own slices. A lost worker costs
-what the epoch had done: all workers begin again after the last finished epoch, as many as there is room for. Ray's own
-restarts are not used: they wait for the lost machine, and its elastic training throws away the epoch it is in when
-a machine comes back.
+what the epoch had done: all workers begin again after the last finished epoch, as many as there is room for. Ray's
+own restarts are not used: they wait for the lost machine, and its elastic training throws away the epoch it is in
+when a machine comes back.
 """
 
 import functools
@@ -27,7 +27,7 @@ from brats.data.epoch import EpochPlan
 from brats.data.run_split import SplitRow
 from brats.errors import BratsError, ConfigError, StorageError, WorkersLostError
 from brats.model.history import HistoryRow
-from brats.pipeline.lines import announce, show, show_done
+from brats.pipeline.lines import announce, show, show_done, show_patience
 from brats.pipeline.stream import rank_stream, stream_name, volume_stream, volumes_name
 from brats.pipeline.worker import TrainingTask, train_worker
 
@@ -65,6 +65,7 @@ def fit_on_cluster(config: TrainConfig, prepared: str, split: Sequence[SplitRow]
             say("train", f"{lost}; restart {n_failures} of at most {config.max_failures} in a row")
             wait_for_lost_nodes()
         if finished(history, config):
+            show_patience(config, history)
             return history
         placement = place_workers(
             "cuda" if placement.use_gpu else "cpu",  # a run does not change what it computes on

@@ -35,6 +35,18 @@ def show_done(config: TrainConfig, history: Sequence[HistoryRow]) -> None:
     elif config.minutes is not None:
         done = f"{share_of_time(sum(row['elapsed_s'] for row in history), 60 * config.minutes)} are done"
     say("train", f"nothing to do: {done}")
+    show_patience(config, history)
+
+
+def show_patience(config: TrainConfig, history: Sequence[HistoryRow]) -> None:
+    """Report that training has ended before its bound, where it has."""
+    from brats.model.schedule import out_of_patience
+
+    if out_of_patience(history, config):
+        say(
+            "train",
+            f"no better validation Dice in {config.patience} validations: ended before its time (--patience)",
+        )
 
 
 def show(task: TrainingTask, news: Any) -> None:

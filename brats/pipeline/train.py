@@ -139,6 +139,8 @@ def export_model(config: TrainConfig, split: Sequence[SplitRow]) -> None:
     epoch = best_epoch(last.history)
     folder = bundle_dir(config.out)
     if exported_epoch(folder) == epoch:
+        dice = last.history[epoch - 1]["val_dice"]
+        say("train", f"best epoch still {epoch} of {len(last.history)}, validation Dice {dice:.3f}")
         return
     best = load_checkpoint(config.out, epoch)
     assert best is not None  # kept beside the last one

@@ -144,7 +144,7 @@ AS_INT16, TURNED_INTO_FLOAT32 = N_VOXELS * (2 * 2 + 1), N_VOXELS * (2 * (2 + 4) 
 def test_slices_that_fit_are_resident(data: Data, monkeypatch: pytest.MonkeyPatch) -> None:
     feed, said = choice(data, monkeypatch, allowed=TURNED_INTO_FLOAT32)
     assert isinstance(feed, ResidentFeed)
-    assert said == ["3 cases stay in memory, 0.00 GB of at most 0.00 GB"]
+    assert said == ["3 training cases resident in memory: 0.00 GB, at most 0.00 GB"]
 
 
 @pytest.mark.parametrize("allowed", [AS_INT16 - 1, TURNED_INTO_FLOAT32 - 1])
@@ -152,13 +152,15 @@ def test_slices_that_do_not_fit_are_streamed(data: Data, monkeypatch: pytest.Mon
     """With the larger allowance it is found out only when the case of floating-point numbers has come."""
     feed, said = choice(data, monkeypatch, allowed=allowed)
     assert isinstance(feed, StreamFeed)
-    assert said[0].startswith("slices are read for every step: 3 cases take 0.00 GB of memory, more than")
+    assert said[0].startswith(
+        "training slices streamed, read for every step: 3 cases take 0.00 GB of memory, more than"
+    )
 
 
 def test_slices_are_streamed_where_that_is_asked_for(data: Data, monkeypatch: pytest.MonkeyPatch) -> None:
     feed, said = choice(data, monkeypatch, allowed=TURNED_INTO_FLOAT32, feeding="streamed")
     assert isinstance(feed, StreamFeed)
-    assert said == ["slices are read for every step"]
+    assert said == ["training slices streamed, read for every step"]
 
 
 def test_slices_that_are_to_be_resident_and_do_not_fit_are_refused(
