@@ -101,8 +101,8 @@ class TrainConfig:
     epochs: int | None = execution(None, Limits(at_least=1), stands_for=DEFAULT_EPOCHS)
     """Epochs in all, unless --steps or --minutes is given; a finished run goes on when this is raised."""
     steps: int | None = execution(None, Limits(at_least=1))
-    """Optimiser steps in all, in place of --epochs. A finished run goes on when this is raised, at the learning rates
-    of the longer run."""
+    """Optimiser steps in all, in place of --epochs. A finished run goes on when this is raised, at the learning
+    rates of the longer run."""
     minutes: float | None = execution(None, Limits(at_least=0.01, at_most=100_000))
     """Minutes to train in all, in place of --epochs. Validation counts, but not the start of Ray, nor the
     prediction of the test split."""
