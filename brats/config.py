@@ -120,6 +120,9 @@ class TrainConfig:
     """Optimiser steps of linear warm-up before the cosine decay."""
     clip_norm: float = result(5.0, Limits(above=0))
     """Largest gradient norm; longer gradients are scaled down."""
+    ema: float = result(0.998, Limits(at_least=0, at_most=1), earlier=0.0)
+    """Decay of the exponential moving average of the weights, which is validated and exported in their place; 0
+    keeps none. It is shorter in the first steps."""
     tumour_free_ratio: float = result(0.25, Limits(at_least=0, at_most=100))
     """Tumour-free slices per slice with tumour in an epoch, sampled anew each epoch."""
     augmentation: Augmentation = result("full", earlier="flips")
