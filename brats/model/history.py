@@ -56,7 +56,8 @@ HISTORY = storage.TableKind(
         "it was predicted while the network trained; no voxel in either mask: 1",
         "train_accuracy": "share of the voxels of these slices, padding and background included, that have the "
         "right label",
-        ", ".join(VALIDATION_COLUMNS): "null in epochs that were not validated: short ones on a GPU",
+        ", ".join(VALIDATION_COLUMNS): "null in epochs that were not validated: short ones on a GPU; of the "
+        "averaged weights, unless `config` has an `ema` of 0",
         "val_loss": "the loss without augmentation; mean over validation cases, each taken as one batch",
         "val_dice": f"mean of {', '.join(REGIONS)}",
         ", ".join(map(dice_column, REGIONS)): "mean over validation cases of the 3-D Dice inside the crop; "

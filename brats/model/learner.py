@@ -17,8 +17,9 @@ from torch import Tensor, nn
 from brats.config import TrainConfig
 from brats.data.batches import InputSpec
 from brats.model.augment import noise_table
+from brats.model.average import AveragedNetwork
 from brats.model.checkpoint import Checkpoint
-from brats.model.distributed import FlatGradients, Worker, share_state, wire_dtype
+from brats.model.distributed import FlatGradients, Worker, average_buffers, share_state, wire_dtype
 from brats.model.feed import RawSlices
 from brats.model.history import HistoryRow
 from brats.model.inference import Segmenter
@@ -33,14 +34,16 @@ from brats.model.unet import build_unet, freeze_unused
 class Learner:
     """A network in training.
 
-    rate:  the learning rate of the next update, a scalar on the device
-    noise: of `brats.model.augment.noise_table`
+    average: of the weights, which is validated and exported in their place; None where none is kept
+    rate:    the learning rate of the next update, a scalar on the device
+    noise:   of `brats.model.augment.noise_table`
     """
 
     config: TrainConfig
     inputs: InputSpec
     worker: Worker
     network: nn.Module
+    average: AveragedNetwork | None
     gradients: FlatGradients
     optimiser: torch.optim.Optimizer
     scaler: torch.amp.GradScaler
@@ -78,7 +81,10 @@ class Learner:
             if checkpoint.scaler:  # empty where the run did not use fp16 so far
                 scaler.load_state_dict(checkpoint.scaler)
         share_state(network, worker)
-        return cls.around(network, optimiser, scaler, config=config, inputs=inputs, worker=worker)
+        learner = cls.around(network, optimiser, scaler, config=config, inputs=inputs, worker=worker)
+        if learner.average and checkpoint and checkpoint.average:
+            learner.average.network.load_state_dict(checkpoint.average)
+        return learner
 
     @classmethod
     def around(
@@ -100,6 +106,7 @@ class Learner:
             inputs=inputs,
             worker=worker,
             network=network,
+            average=AveragedNetwork.of(network, worker.device) if config.ema else None,
             gradients=FlatGradients.of(network, worker.device, wire_dtype(worker)),
             optimiser=optimiser,
             scaler=scaler,
@@ -108,6 +115,12 @@ class Learner:
             noise=noise_table(config.seed, worker.device),
             sums=DeviceSums(worker.device),
         )
+
+    def set_rates(self, learning_rate: float, decay: float) -> None:
+        """Set how far the next update moves the weights, and how much of their average it keeps."""
+        self.rate.fill_(learning_rate)
+        if self.average:
+            self.average.set_decay(decay)
 
     def compute(self, slices: RawSlices, n_global: int, micro_batch_size: int) -> None:
         """Compute the gradient of the mean loss of the global batch, as far as it is of these slices.
@@ -135,24 +148,34 @@ class Learner:
             self.gradients.exchange()
 
     def update(self) -> None:
-        """Update the weights by the gradient, scaled down where it is too long."""
+        """Update the weights by the gradient, scaled down where it is too long, then their average."""
         self.gradients.unpack()
         self.scaler.unscale_(self.optimiser)
         norm = self.gradients.clip(self.config.clip_norm)
         self.scaler.step(self.optimiser)
         self.scaler.update()
+        if self.average:
+            self.average.follow()
         self.sums.add_norm(norm)
 
+    def share_statistics(self) -> None:
+        """Make the BatchNorm statistics of all ranks their mean, and so those of the average."""
+        average_buffers(self.network, self.worker)
+        if self.average:
+            average_buffers(self.average.network, self.worker)
+
     def segmenter(self) -> Segmenter:
-        """The network as validation uses it."""
+        """The network as validation uses it: the average where one is kept."""
+        network = self.average.network if self.average else self.network
         return Segmenter(
-            network=self.network, inputs=self.inputs, device=self.worker.device, precision=self.worker.precision
+            network=network, inputs=self.inputs, device=self.worker.device, precision=self.worker.precision
         )
 
     def checkpoint(self, history: Sequence[HistoryRow]) -> Checkpoint:
         """All that a resumed run needs, after the last epoch of this history."""
         return Checkpoint(
             weights=self.network.state_dict(),
+            average=self.average.network.state_dict() if self.average else None,
             optimiser=self.optimiser.state_dict(),
             scaler=self.scaler.state_dict(),
             history=list(history),

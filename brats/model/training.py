@@ -17,8 +17,9 @@ from brats.config import TrainConfig
 from brats.data.batches import TrainingSet
 from brats.errors import BratsError, DivergedError
 from brats.model import schedule as schedules
+from brats.model.average import decay_at
 from brats.model.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
-from brats.model.distributed import Worker, all_reduce_sum, average_buffers
+from brats.model.distributed import Worker, all_reduce_sum
 from brats.model.engine import Engine
 from brats.model.epoch_figures import added, figures, from_values, to_values
 from brats.model.feed import Feed, StepInput
@@ -137,7 +138,7 @@ def run_epochs(start: Start, writer: CheckpointWriter, history: Sequence[History
     stops = False
     while not (stops or is_over()):
         history.append(train_epoch(start, history))
-        average_buffers(start.learner.network, worker)
+        start.learner.share_statistics()
         stops = any(all_reduce_sum([start.ends_early()], worker))
         if stops or is_over() or start.spacing(schedules.trained_s(history), schedules.closing_s(history)):
             history[-1] = close_epoch(start, writer, history)
@@ -243,8 +244,9 @@ def run_stretch(start: Start, batches: Iterator[StepInput], epoch: int, steps: r
         asked = time.monotonic()
         batch = next(batches)
         waited_s += time.monotonic() - asked
-        rate = start.schedule.learning_rate(moment.step + step - steps.start, moment)
-        start.engine.step(batch, rate)
+        number = moment.step + step - steps.start
+        rate = start.schedule.learning_rate(number, moment)
+        start.engine.step(batch, rate, decay_at(number, learner.config.ema))
     own = to_values(start.engine.read_sums())
     elapsed_s = 0.0 if start.worker.rank else start.elapsed()
     *values, waited_s, elapsed_s = all_reduce_sum([*own, waited_s, elapsed_s], start.worker)

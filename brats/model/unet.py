@@ -11,6 +11,7 @@ from torch import nn
 from brats.data.batches import DIVISOR
 from brats.errors import ConfigError
 from brats.labels import REGIONS
+from brats.model.pretrained import INSTALLED, load_encoder
 
 # Nearly every pixel is healthy. A network that starts from "undecided" spends its first hundred steps on learning
 # that: on phantoms one epoch from here does more than three from 0.
@@ -26,6 +27,8 @@ def build_unet(
 ) -> nn.Module:
     """A U-Net from (B, C, H, W) normalised slices to (B, R, H, W) logits, in channels-last memory format.
 
+    encoder_weights: installed ones, by their name in `INSTALLED`, or ones to download; None for random ones
+
     Raises ConfigError for an encoder that the package does not know or cannot give this many input channels, and
     for pretrained weights that cannot be had.
     """
@@ -40,7 +43,7 @@ def build_unet(
     try:
         network: nn.Module = smp.Unet(
             encoder,
-            encoder_weights=encoder_weights,
+            encoder_weights=None if encoder_weights in INSTALLED else encoder_weights,
             in_channels=n_channels,
             classes=len(REGIONS),
             decoder_channels=decoder_channels,
@@ -52,8 +55,10 @@ def build_unet(
             raise ConfigError(f"--encoder: {encoder!r} on {n_channels} channels: {error}") from error
         raise ConfigError(
             f"--encoder-weights: {encoder_weights!r} for {encoder} could not be loaded ({type(error).__name__}); "
-            "they are downloaded once and need the network; leave the option out to start from random weights"
+            "they are downloaded once and need the network; --encoder-weights none starts from random weights"
         ) from error
+    if encoder_weights in INSTALLED:
+        load_encoder(network.get_submodule("encoder"), encoder_weights, encoder)
     nn.init.constant_(network.get_parameter("segmentation_head.0.bias"), INITIAL_LOGIT)
     return network.to(memory_format=torch.channels_last)
 

@@ -157,7 +157,7 @@ def export_model(config: TrainConfig, split: Sequence[SplitRow]) -> None:
         },
     )
     storage.remove(test_dir(config.out))  # of an earlier best epoch
-    save_bundle(folder, best.weights, card)
+    save_bundle(folder, best.validated, card)
     say("train", f"best epoch {epoch} of {len(last.history)}, validation Dice {card.val_dice:.3f}")
 
 

@@ -5,6 +5,7 @@ import os
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 import ray
@@ -13,6 +14,8 @@ from safetensors.numpy import load_file
 from brats.cli.presets import PRESETS
 from brats.config import PredictConfig, PrepareConfig, TrainConfig
 from brats.errors import BratsError, ConfigError, StorageError
+from brats.model.bundle import bundle_dir, exported_epoch
+from brats.model.checkpoint import load_checkpoint
 from brats.pipeline.predict import predict
 from brats.pipeline.prepare import prepare
 from brats.pipeline.train import TrainedRun, train, warn_of_no_tumour
@@ -203,6 +206,18 @@ def test_two_cases_are_too_few_and_said_so(tmp_path: Path) -> None:
 def test_loss_that_is_not_finite_stops_all_workers_with_one_line(finished: Path, tmp_path: Path) -> None:
     with pytest.raises(BratsError, match=r"epoch 1, step \d+: the loss is no longer finite.*--learning-rate"):
         run(finished / "prepared", tmp_path / "run", learning_rate=1e30, warmup_steps=0, clip_norm=1e30)
+
+
+def test_the_model_is_the_averaged_network_of_the_best_epoch(finished: Path) -> None:
+    epoch = exported_epoch(bundle_dir(str(finished)))
+    assert epoch is not None
+    best = load_checkpoint(str(finished), epoch)
+    assert best is not None
+    assert best.average is not None
+    model = load_file(finished / "model" / "model.safetensors")
+    name = "segmentation_head.0.weight"
+    np.testing.assert_array_equal(model[name], best.average[name].numpy())
+    assert not np.array_equal(model[name], best.weights[name].numpy())
 
 
 def test_bundle_loads_with_safetensors_alone(finished: Path) -> None:

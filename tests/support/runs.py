@@ -74,6 +74,14 @@ def weights_of(run: Path) -> dict[str, Tensor]:
     return checkpoint.weights
 
 
+def average_of(run: Path) -> dict[str, Tensor]:
+    """The averaged weights of the last checkpoint."""
+    checkpoint = load_checkpoint(str(run))
+    assert checkpoint is not None
+    assert checkpoint.average is not None
+    return checkpoint.average
+
+
 TIMES = ("elapsed_s", "train_s", "slices_per_s", "data_wait_s", "peak_memory_mb")
 
 

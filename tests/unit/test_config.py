@@ -7,7 +7,15 @@ from typing import Any
 
 import pytest
 
-from brats.config import EvaluateConfig, PredictConfig, PrepareConfig, ReportConfig, TrainConfig
+from brats.config import (
+    LITE0_ENCODER,
+    LITE0_WEIGHTS,
+    EvaluateConfig,
+    PredictConfig,
+    PrepareConfig,
+    ReportConfig,
+    TrainConfig,
+)
 from brats.errors import ConfigError
 from brats.fields import option_name
 
@@ -148,3 +156,20 @@ def test_a_training_is_bounded_by_epochs_unless_by_steps_or_minutes() -> None:
     configs = [TrainConfig(out="run", **bound) for bound in bounds]  # type: ignore[arg-type]
     found = [(config.epochs, config.steps, config.minutes) for config in configs]
     assert found == [(30, None, None), (2, None, None), (None, 5, None), (None, None, 0.5)]
+
+
+@pytest.mark.parametrize(
+    ("encoder", "weights", "used"),
+    [
+        (LITE0_ENCODER, "auto", LITE0_WEIGHTS),
+        (LITE0_ENCODER, "none", None),
+        (LITE0_ENCODER, None, None),
+        ("resnet34", "auto", None),
+        ("resnet34", "none", None),
+        ("resnet34", "imagenet", "imagenet"),
+    ],
+)
+def test_an_encoder_begins_with_the_weights_that_are_installed_for_it_or_those_named(
+    encoder: str, weights: str | None, used: str | None
+) -> None:
+    assert TrainConfig(out="run", encoder=encoder, encoder_weights=weights).encoder_weights == used

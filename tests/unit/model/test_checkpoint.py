@@ -34,6 +34,7 @@ def checkpoint(*dice: float) -> Checkpoint:
     optimiser.step()
     return Checkpoint(
         weights={"weight": WEIGHT.clone()},
+        average={"weight": WEIGHT + 1},
         optimiser=optimiser.state_dict(),
         scaler={"scale": 8.0},
         history=rows(*dice),
@@ -50,6 +51,7 @@ def test_what_is_loaded_is_what_was_saved(tmp_path: Path) -> None:
     loaded, expected = load_checkpoint(str(tmp_path)), checkpoint(0.3, 0.4)
     assert loaded is not None
     assert torch.equal(loaded.weights["weight"], WEIGHT)
+    assert torch.equal(loaded.validated["weight"], WEIGHT + 1)
     torch.testing.assert_close(loaded.optimiser, expected.optimiser, rtol=0, atol=0)
     assert loaded.scaler == {"scale": 8.0}
     assert loaded.history == rows(0.3, 0.4)
@@ -176,12 +178,14 @@ def test_a_copy_stays_as_it_is_when_what_it_was_made_of_changes() -> None:
     original = checkpoint(0.5)
     copy = original.copied()
     torch.testing.assert_close(copy.__dict__, original.__dict__, rtol=0, atol=0)
+    assert original.average is not None
     weight, moments = original.weights["weight"].clone(), original.optimiser["state"][0]
     before = {name: value.clone() for name, value in moments.items()}
-    for tensor in (original.weights["weight"], *moments.values()):
+    for tensor in (original.weights["weight"], original.average["weight"], *moments.values()):
         tensor.add_(1)
     original.history.append({"epoch": 2})
     assert torch.equal(copy.weights["weight"], weight)
+    assert torch.equal(copy.validated["weight"], WEIGHT + 1)
     torch.testing.assert_close(copy.optimiser["state"][0], before, rtol=0, atol=0)
     assert [row["epoch"] for row in copy.history] == [1]
 

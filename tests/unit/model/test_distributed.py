@@ -175,7 +175,7 @@ def recorded(worker: Worker, prepared: str, paths: list[str], *, scaled: bool) -
         engine = Engine(learner, feed, record=record)
         for epoch in (1, 2):
             for batch in feed.epoch(epoch):
-                engine.step(batch, 1e-2)
+                engine.step(batch, 1e-2, 0.9)
         assert record is None or len(record.shapes) >= 2  # the gradients of one size at least, and the update
         found.append(network.state_dict())
     return found
@@ -202,8 +202,8 @@ def runs(worker: Worker, prepared: str, train: list[str], val: list[str], folder
     validated: list[tuple[list[str], dict[str, Tensor]]] = []
 
     def observed(segmenter: Segmenter, loss: Loss, worker: Worker, cases: ValidationCases) -> dict[str, float]:
-        buffers = copy.deepcopy(dict(segmenter.network.named_buffers()))
-        validated.append(([os.path.basename(path) for path in cases.paths], buffers))
+        state = copy.deepcopy(segmenter.network.state_dict())
+        validated.append(([os.path.basename(path) for path in cases.paths], state))
         return validate(segmenter, loss, worker, cases)
 
     pytest.MonkeyPatch().setattr(training, "validate", observed)  # for the rest of this process
@@ -429,13 +429,17 @@ def test_an_encoder_with_unused_parameters_trains_on_two_workers(findings: list[
     assert "encoder._conv_head.weight" in checkpoint.weights
 
 
-def test_in_a_run_each_worker_validates_cases_of_its_own_on_the_same_statistics(findings: list[Findings]) -> None:
+def test_in_a_run_each_worker_validates_cases_of_its_own_on_the_same_weights_and_statistics(
+    findings: list[Findings],
+) -> None:
     (first_paths, first), (second_paths, second) = (found["run"]["validated"] for found in findings)
     assert first_paths == ["val10.parquet", "val9.parquet"]
     assert second_paths == ["val8.parquet"]
     assert first
     floats = [name for name, buffer in first.items() if buffer.is_floating_point()]
     assert all(torch.equal(first[name], second[name]) for name in floats)
+    assert any(name.endswith("running_var") for name in floats)
+    assert any(name.endswith("weight") for name in floats)
 
 
 FIGURES = ("epoch", "train_loss", "learning_rate", "n_slices", "val_loss", "val_dice")
@@ -458,6 +462,7 @@ def test_two_workers_resume_to_the_weights_of_an_uninterrupted_run(findings: lis
     assert whole is not None
     assert parts is not None
     torch.testing.assert_close(parts.weights, whole.weights, rtol=1e-6, atol=1e-6)
+    torch.testing.assert_close(parts.average, whole.average, rtol=0, atol=0)
     torch.testing.assert_close(parts.optimiser, whole.optimiser, rtol=1e-6, atol=1e-6)
 
 

@@ -25,6 +25,7 @@ from tests.support.recording import Recorder, Replayed
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 EPOCHS = 3
+BIAS = "segmentation_head.0.bias"
 
 
 @pytest.fixture(scope="module")
@@ -40,7 +41,7 @@ def train(feed: ResidentFeed, learner: Learner, epochs: int = EPOCHS, **options:
     learner.network.train()
     for epoch in range(1, epochs + 1):
         for number, step in enumerate(feed.epoch(epoch)):
-            engine.step(step, 1e-2 / (1 + number))
+            engine.step(step, 1e-2 / (1 + number), 0.5 + number / 10)
     return engine
 
 
@@ -57,6 +58,11 @@ def test_recorded_steps_leave_the_weights_and_sums_of_eager_ones(feed: ResidentF
     assert sums[0] == sums[1]
     assert sums[0].n_slices == 30 * EPOCHS
     torch.testing.assert_close(recorded.network.state_dict(), eager.network.state_dict(), rtol=0, atol=0)
+    assert recorded.average is not None
+    assert eager.average is not None
+    averages = [average.network.state_dict() for average in (recorded.average, eager.average)]
+    torch.testing.assert_close(*averages, rtol=0, atol=0)
+    assert not torch.equal(averages[0][BIAS], recorded.network.state_dict()[BIAS])
     torch.testing.assert_close(recorded.optimiser.state_dict(), eager.optimiser.state_dict(), rtol=0, atol=0)
 
 
@@ -192,9 +198,7 @@ def test_a_share_that_does_not_fit_is_halved_until_it_does_and_stays_so(feed: Re
     sums = engine.read_sums()
     assert (sums.n_slices, sums.n_bad) == (30, 0)
     assert sums.n_voxels == 30 * 64 * 64
-    assert not torch.equal(
-        before["network.segmentation_head.0.bias"], learner.network.state_dict()["network.segmentation_head.0.bias"]
-    )
+    assert not torch.equal(before[f"network.{BIAS}"], learner.network.state_dict()[f"network.{BIAS}"])
 
 
 class FailsOnce(nn.Module):
@@ -220,7 +224,7 @@ def test_what_was_computed_before_memory_ran_out_is_not_counted_twice(feed: Resi
         config = dataclasses.replace(learner.config, micro_batch_size=micro_batch_size)
         wrapped = learner.network if network is nn.Identity else network(learner.network)
         engine = Engine(dataclasses.replace(learner, config=config, network=wrapped.train()), feed)
-        engine.step(step, 1e-3)
+        engine.step(step, 1e-3, 0.5)
         found.append(engine.read_sums())
     assert found[0] == found[1]
 

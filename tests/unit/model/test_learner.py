@@ -64,8 +64,8 @@ def weights(network: nn.Module) -> Tensor:
     return torch.cat([parameter.detach().flatten() for parameter in network.parameters()])
 
 
-def take_step(learner: Learner, slices: RawSlices, learning_rate: float) -> None:
-    learner.rate.fill_(learning_rate)
+def take_step(learner: Learner, slices: RawSlices, learning_rate: float, decay: float = 0.5) -> None:
+    learner.set_rates(learning_rate, decay)
     learner.compute(slices, 8, 8)
     learner.exchange()
     learner.update()
@@ -128,11 +128,44 @@ def test_a_gradient_that_is_not_finite_is_counted(data: Data) -> None:
     assert learner.sums.read().n_bad == 1
 
 
+# The average
+
+
+def test_after_two_steps_the_average_is_what_is_computed_by_hand(data: Data) -> None:
+    learner = learner_of(small_network())
+    assert learner.average is not None
+    expected = {name: tensor.clone() for name, tensor in learner.network.state_dict().items()}
+    for number, decay in enumerate((0.1, 0.75)):
+        take_step(learner, data.slices(number), 0.5, decay)
+        for name, tensor in learner.network.state_dict().items():
+            if tensor.is_floating_point():
+                expected[name] = decay * expected[name] + (1 - decay) * tensor
+    averaged = learner.average.network.state_dict()
+    assert sum("running" in name for name in averaged) == 2
+    torch.testing.assert_close(
+        {name: averaged[name] for name in averaged if "num_batches" not in name},
+        {name: expected[name] for name in averaged if "num_batches" not in name},
+    )
+    assert not torch.equal(weights(learner.average.network), weights(learner.network))
+
+
+def test_without_a_decay_no_average_is_kept(data: Data) -> None:
+    learner = learner_of(small_network(), config=dataclasses.replace(CONFIG, ema=0))
+    take_step(learner, data.slices(), 0.5)
+    assert learner.average is None
+    assert learner.segmenter().network is learner.network
+    written = learner.checkpoint([{"epoch": 1, "val_dice": 0.5}])
+    assert written.average is None
+    assert written.validated is written.weights
+
+
 # From the start and from a checkpoint
 
 
-def states(learner: Learner) -> tuple[dict[str, Any], dict[str, Any]]:
-    return learner.network.state_dict(), learner.optimiser.state_dict()["state"]
+def states(learner: Learner) -> tuple[dict[str, Any], ...]:
+    assert learner.average is not None
+    averaged = learner.average.network.state_dict()
+    return learner.network.state_dict(), averaged, learner.optimiser.state_dict()["state"]
 
 
 def test_learners_of_one_seed_begin_with_the_same_weights_and_of_another_with_others() -> None:
@@ -148,6 +181,7 @@ def test_a_learner_of_a_checkpoint_takes_the_next_step_as_the_one_that_wrote_it(
     take_step(learner, data.slices(0), 1e-2)
     written = learner.checkpoint([{"epoch": 1, "val_dice": 0.5}])
     assert written.history == [{"epoch": 1, "val_dice": 0.5}]
+    assert written.validated is written.average
     kept = copy.deepcopy(written)  # its tensors are those of the learner, which goes on
     resumed = Learner.of(CONFIG, INPUTS, ALONE, kept)
     torch.testing.assert_close(states(resumed), states(learner), rtol=0, atol=0)
@@ -165,9 +199,10 @@ def test_only_fp16_scales_the_loss_and_a_run_without_a_scale_begins_with_one() -
     assert resumed.scaler.get_scale() == 65536
 
 
-def test_validation_uses_the_network_in_training_and_the_arithmetic_of_the_worker() -> None:
+def test_validation_uses_the_average_and_the_arithmetic_of_the_worker() -> None:
     learner = learner_of(small_network(), worker=dataclasses.replace(ALONE, precision="bf16"))
     segmenter = learner.segmenter()
-    assert segmenter.network is learner.network
+    assert learner.average is not None
+    assert segmenter.network is learner.average.network
     assert (segmenter.inputs, segmenter.device, segmenter.precision) == (INPUTS, CPU, "bf16")
     assert list(segmenter.thresholds) == [0.5, 0.5, 0.5]

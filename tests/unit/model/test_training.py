@@ -24,7 +24,7 @@ from brats.model.history import HISTORY, HistoryRow, read_history, train_dice_co
 from brats.model.schedule import step_rate
 from brats.model.training import check_finite
 from tests.support.prepared import CONFIG, NO_SCALER
-from tests.support.runs import Data, run_fit, weights_of, without_times, write_data
+from tests.support.runs import Data, average_of, run_fit, weights_of, without_times, write_data
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -169,6 +169,9 @@ def test_a_run_interrupted_in_an_epoch_ends_at_the_weights_of_an_uninterrupted_o
     parts = run_fit(data, tmp_path / "parts", config)
     expected = weights_of(tmp_path / "whole")
     assert all(torch.equal(tensor, expected[name]) for name, tensor in weights_of(tmp_path / "parts").items())
+    averages = average_of(tmp_path / "whole")
+    assert all(torch.equal(tensor, averages[name]) for name, tensor in average_of(tmp_path / "parts").items())
+    assert any(not torch.equal(tensor, expected[name]) for name, tensor in averages.items())
     assert without_times(parts) == without_times(whole)
     assert len(read_history(str(tmp_path / "parts"))) == 3
 

@@ -11,7 +11,7 @@ from brats.model.writer import CheckpointWriter
 
 
 def checkpoint(epoch: int) -> Checkpoint:
-    return Checkpoint(weights={}, optimiser={}, scaler={}, history=[{"epoch": epoch}])
+    return Checkpoint(weights={}, average=None, optimiser={}, scaler={}, history=[{"epoch": epoch}])
 
 
 class Disk:
