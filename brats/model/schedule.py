@@ -4,23 +4,36 @@ A run is bounded by epochs, by steps or by minutes. Where minutes bound it, rank
 shared at check points, so every function here has the same arguments, and the same answer, on every rank.
 """
 
+import dataclasses
+import itertools
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Self
 
-from brats.config import TrainConfig
+from brats.config import DEFAULT_EPOCHS, DEFAULT_STEPS, TrainConfig
 from brats.model.checkpoint import best_epoch
 from brats.model.history import HistoryRow
 
 TINY_S = 1e-9  # for a step that no time is known of
 CHECK_S, CHECK_STEPS = 2.0, 50  # between check points, at most: each waits for the device and for all ranks
 FEED_STEPS, FEED_STEPS_PER_S = 50_000, 50  # planned at once, at most, for a run that minutes bound
+LOW_RATE = 1 / 4  # of the highest learning rate: half a cosine is there after two thirds
 CLOSING_SHARE = 1 / 25  # of the time that a GPU trains: what validation and checkpoints may take
 CLOSING_GAP_S = 60.0  # of training on a GPU, after which an epoch is validated and saved in any case
 
 Spacing = Callable[[float, float], bool]
 """Whether to validate and save, by the seconds trained since that was last done and the seconds it took."""
+
+
+def bounded(config: TrainConfig, steps_per_epoch: int) -> TrainConfig:
+    """The configuration with a number of epochs, where nothing bounds the run: 30, or more of a small dataset.
+
+    Patients and slices alone do not say how long to train: few patients need as many steps as more of them.
+    """
+    if any((config.epochs, config.steps, config.minutes)):
+        return config
+    return dataclasses.replace(config, epochs=max(DEFAULT_EPOCHS, math.ceil(DEFAULT_STEPS / steps_per_epoch)))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,6 +89,7 @@ class Schedule:
     def of(cls, config: TrainConfig, steps_per_epoch: int, history: Sequence[HistoryRow]) -> Self:
         """The schedule of a run that has come this far; an epoch cut short by an earlier bound counts as it is."""
         n_steps = math.inf
+        assert any((config.epochs, config.steps, config.minutes)), "see `bounded`"
         if config.steps is not None:
             n_steps = config.steps
         elif config.epochs is not None:
@@ -154,13 +168,13 @@ def moment_of(history: Sequence[HistoryRow]) -> Moment:
 
 
 def finished(history: Sequence[HistoryRow], config: TrainConfig) -> bool:
-    """Whether all there was to train is done, or the Dice has not improved for `patience` epochs.
+    """Whether all there was to train is done, or patience is over.
 
     Minutes are over when what is left is too short for a step and the validation after it.
     """
     if not history:
         return False
-    if is_closed(history[-1]) and len(history) - best_epoch(history) >= config.patience:
+    if config.patience is not None and is_closed(history[-1]) and waited(history) >= config.patience:
         return True
     if config.minutes is not None:
         now = moment_of(history)
@@ -168,6 +182,16 @@ def finished(history: Sequence[HistoryRow], config: TrainConfig) -> bool:
     if config.steps is not None:
         return moment_of(history).step >= config.steps
     return config.epochs is not None and len(history) >= config.epochs
+
+
+def waited(history: Sequence[HistoryRow]) -> int:
+    """Epochs since the best, of those since the learning rate has come down to `LOW_RATE`.
+
+    While it is high, validation figures go up and down, and the best epochs are still to come.
+    """
+    low = LOW_RATE * max(row["learning_rate"] for row in history)
+    n_low = sum(1 for _ in itertools.takewhile(lambda row: row["learning_rate"] <= low, reversed(history)))
+    return min(n_low, len(history) - best_epoch(history))
 
 
 # Which epochs are validated and saved
