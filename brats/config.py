@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Literal, get_args
 
 from brats.errors import ConfigError
-from brats.fields import Limits, check_options, execution, option_name, path, per_case, result
+from brats.fields import Limits, check_options, constant, execution, option_name, path, per_case, result
 
 Modality = Literal["flair", "t1", "t1ce", "t2"]
 MODALITIES: tuple[Modality, ...] = get_args(Modality)
@@ -24,7 +24,10 @@ CodingName = Literal[
     "auto", "brats2018", "brats2023", "brats2023-ped", "brats2024-ped", "brats2024-gli", "brats2025-met"
 ]
 Feeding = Literal["auto", "resident", "streamed"]
-DEFAULT_EPOCHS = 30
+# Of the length of a run that nothing bounds. The steps are those that 12 patients were trained for when the recipe
+# was chosen: 145 of their epochs. For 300 patients 30 epochs are more, 25,000 steps.
+DEFAULT_EPOCHS, DEFAULT_STEPS = 30, 4500
+RECIPE = 2  # raised when what is trained changes otherwise than by an option
 LITE0_ENCODER = "tu-tf_efficientnet_lite0"
 LITE0_WEIGHTS = "efficientnet-lite0"  # installed with the extra `pretrained`
 Preset = Literal["auto", "demo", "brats", "t1", "t1-t2-flair"]
@@ -92,7 +95,7 @@ class TrainConfig:
     coding: CodingName = result("auto", earlier="auto")
     """For case folders, how segmentations are coded where names leave it open: brats2018, brats2023, brats2023-ped,
     brats2024-ped, brats2024-gli or brats2025-met; auto refuses BraTS-PED, which has had two."""
-    encoder: str = "resnet34"
+    encoder: str = LITE0_ENCODER
     """Any encoder name of segmentation-models-pytorch."""
     encoder_weights: str | None = "auto"
     """Pretrained weights that the encoder starts from: efficientnet-lite0 (of tu-tf_efficientnet_lite0, installed
@@ -102,7 +105,9 @@ class TrainConfig:
     """Channels of the decoder stages, deepest first."""
     loss: LossName = result("bce-dice", earlier="bce-dice")
     """What training minimises; bce-dice is binary cross entropy plus soft Dice."""
-    epochs: int | None = execution(None, Limits(at_least=1), stands_for=DEFAULT_EPOCHS)
+    epochs: int | None = execution(
+        None, Limits(at_least=1), stands_for=f"{DEFAULT_EPOCHS}, or {DEFAULT_STEPS} steps if those are more"
+    )
     """Epochs in all, unless --steps or --minutes is given; a finished run goes on when this is raised."""
     steps: int | None = execution(None, Limits(at_least=1))
     """Optimiser steps in all, in place of --epochs. A finished run goes on when this is raised, at the learning
@@ -110,7 +115,7 @@ class TrainConfig:
     minutes: float | None = execution(None, Limits(at_least=0.01, at_most=100_000))
     """Minutes to train in all, in place of --epochs. Validation counts, but not the start of Ray, nor the
     prediction of the test split."""
-    batch_size: int = result(16, Limits(at_least=1))
+    batch_size: int = result(32, Limits(at_least=1))
     """Slices per optimiser step over all workers; fewer workers accumulate gradients."""
     micro_batch_size: int | None = result(None, Limits(at_least=1))
     """Slices per forward pass of one worker, at most; without it all of its share, or what fits the GPU."""
@@ -130,14 +135,16 @@ class TrainConfig:
     augmentation: Augmentation = result("full", earlier="flips")
     """How slices are changed at random in training: none, flips, or full (flips, rotation, scaling, shift, elastic
     warp, then contrast, brightness, gamma, bias field, blur, resolution and noise of each modality)."""
-    patience: int = result(10, Limits(at_least=1))
-    """Validations without a better Dice before training stops; there is one after each epoch, but on GPUs where
-    epochs are short."""
+    patience: int | None = result(None, Limits(at_least=1))
+    """Validations without a better Dice before training stops, of those in which the learning rate is a quarter of
+    its highest at most, the last third; without it training goes on to its end."""
     fold: int | None = result(None, Limits(at_least=0))
     """Validate on this cross-validation fold instead of the validation split."""
     feeding: Feeding = execution("auto")
     """Where training slices lie: resident (read once, kept in the memory of each worker's device) or streamed
     (read for every step); auto is resident where they fit. The batches are the same."""
+    recipe: int = constant(RECIPE, earlier=1)
+    """Version of what is trained, beside the options: a run never mixes two."""
     seed: int = result(0, Limits(at_least=0))
     """Seed of the weights, the epoch plan, the augmentation and (for raw --data) the split."""
     workers: int = execution(0, Limits(at_least=0))
@@ -164,12 +171,10 @@ class TrainConfig:
         given = [name for name in ("epochs", "steps", "minutes") if getattr(self, name) is not None]
         if len(given) > 1:
             raise ConfigError(f"{' and '.join(map(option_name, given))} exclude each other; give one of them")
-        if not given:
-            object.__setattr__(self, "epochs", DEFAULT_EPOCHS)  # while a frozen object is made
         if self.encoder_weights == "auto":
             own = LITE0_WEIGHTS if self.encoder == LITE0_ENCODER else None
-            object.__setattr__(self, "encoder_weights", own)
-        elif self.encoder_weights == "none":
+            object.__setattr__(self, "encoder_weights", own)  # while a frozen object is made
+        elif self.encoder_weights in ("none", "None"):  # the second as other options without a value are written
             object.__setattr__(self, "encoder_weights", None)
 
 

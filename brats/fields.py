@@ -55,6 +55,11 @@ def result(default: Any, limits: Limits = Limits(), *, earlier: Any = None) -> A
     return field(default=default, metadata={"limits": limits, **added_later})
 
 
+def constant(value: Any, *, earlier: Any) -> Any:
+    """A field that shapes what a job produces and that no option sets: it changes with the program alone."""
+    return field(default=value, init=False, metadata={"limits": Limits(at_least=value), "earlier": earlier})
+
+
 def execution(default: Any, limits: Limits = Limits(), *, stands_for: Any = None) -> Any:
     """A field that changes how a job runs but not what it produces.
 

@@ -87,7 +87,7 @@ class Option:
         """
         if self.kind is bool:
             return given
-        if self.optional and given == "None":
+        if self.optional and self.field.default is None and given == "None":
             return None
         return tuple(self._convert(text) for text in given) if self.several else self._convert(given)
 
@@ -102,11 +102,14 @@ class Option:
 
 
 def read_options(config_class: type) -> list[Option]:
-    """The options of a job, in the order of the fields, each with the text that stands below its field."""
+    """The options of a job, in the order of the fields, each with the text that stands below its field.
+
+    Fields that are not given when a configuration is made have none.
+    """
     body: list[Any] = ast.parse(inspect.getsource(config_class)).body[0].body  # type: ignore[attr-defined]
     texts = {
         ast.unparse(field.target): " ".join(text.value.value.split())
         for field, text in itertools.pairwise(body)
         if isinstance(field, ast.AnnAssign)
     }
-    return [Option(field, texts[field.name]) for field in dataclasses.fields(config_class)]
+    return [Option(field, texts[field.name]) for field in dataclasses.fields(config_class) if field.init]

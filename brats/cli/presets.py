@@ -12,6 +12,7 @@ PRESETS: dict[str, dict[str, Any]] = {
         "encoder": "resnet18",
         "decoder_channels": (128, 64, 32, 16, 8),
         "epochs": 4,
+        "batch_size": 16,
         "learning_rate": 2e-3,
         "warmup_steps": 20,
         "augmentation": "flips",  # four epochs are too few to gain from more

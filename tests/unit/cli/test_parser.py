@@ -11,7 +11,7 @@ import pytest
 
 from brats.cli.options import read_options
 from brats.cli.parser import DONE, parse
-from brats.config import EvaluateConfig, PredictConfig, PrepareConfig, ReportConfig, TrainConfig
+from brats.config import LITE0_ENCODER, EvaluateConfig, PredictConfig, PrepareConfig, ReportConfig, TrainConfig
 from brats.errors import ConfigError
 
 
@@ -33,18 +33,22 @@ def test_without_options_training_is_the_demo() -> None:
 @pytest.mark.parametrize("arguments", [["--data", "/cases"], ["--data=/cases"], ["--preset", "brats"]])
 def test_with_data_or_by_name_it_is_the_brats_preset(arguments: list[str]) -> None:
     config = parse(TrainConfig, arguments)
-    assert (config.encoder, config.epochs, config.modalities) == ("resnet34", 30, ("flair", "t1", "t1ce", "t2"))
+    assert (config.encoder, config.epochs, config.modalities) == (
+        LITE0_ENCODER,
+        None,
+        ("flair", "t1", "t1ce", "t2"),
+    )
 
 
 def test_data_in_the_environment_make_it_the_brats_preset(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("BRATS_DATA", "s3://bucket/cases")
-    assert parse(TrainConfig, []).encoder == "resnet34"
+    assert parse(TrainConfig, []).encoder == LITE0_ENCODER
 
 
 @pytest.mark.parametrize("arguments", [["--preset", "t1"], ["--preset=t1"], ["--preset", "demo", "--preset", "t1"]])
 def test_a_preset_sets_the_starting_values(arguments: list[str]) -> None:
     config = parse(TrainConfig, arguments)
-    assert (config.preset, config.modalities, config.encoder) == ("t1", ("t1",), "resnet34")
+    assert (config.preset, config.modalities, config.encoder) == ("t1", ("t1",), LITE0_ENCODER)
 
 
 @pytest.mark.parametrize(
@@ -286,15 +290,15 @@ def help_of(config_class: type, *arguments: str) -> str:
 
 def test_help_shows_the_values_of_the_preset_that_is_named() -> None:
     assert "(default: resnet18)" in help_of(TrainConfig, "--preset", "demo")
-    assert "(default: resnet34)" in help_of(TrainConfig, "--preset", "brats")
+    assert f"(default: {LITE0_ENCODER})" in help_of(TrainConfig, "--preset", "brats")
     assert "(default: t1)" in help_of(TrainConfig, "--preset=t1")
 
 
 @pytest.mark.parametrize("line", ["", "--preset auto", "--data d"])
 def test_help_without_a_preset_shows_the_values_of_each_that_has_its_own(line: str) -> None:
     shown = " ".join(help_of(TrainConfig, *line.split()).split())
-    assert "(default: resnet34; preset demo: resnet18)" in shown
-    assert "(default: 30; preset demo: 4)" in shown
+    assert f"(default: {LITE0_ENCODER}; preset demo: resnet18)" in shown
+    assert "(default: 30, or 4500 steps if those are more; preset demo: 4)" in shown
     assert "(default: flair t1 t1ce t2; preset t1: t1; preset t1-t2-flair: t1 t2 flair)" in shown
     assert "else brats. (default: auto)" in shown
 

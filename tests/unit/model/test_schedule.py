@@ -13,6 +13,7 @@ from brats.model.schedule import (
     CHECK_STEPS,
     Moment,
     Schedule,
+    bounded,
     check_steps,
     closing_s,
     every_epoch,
@@ -24,6 +25,7 @@ from brats.model.schedule import (
     spacing_on,
     step_rate,
     trained_s,
+    waited,
 )
 
 START = Moment(step=0, elapsed_s=0, step_s=None)
@@ -33,10 +35,19 @@ def config(**values: Any) -> TrainConfig:
     return TrainConfig(out="run", learning_rate=2.0, warmup_steps=2, patience=2, **values)
 
 
-def row(epoch: int = 1, *, dice: float | None = 0.5, steps: int = 10, train: float = 20, closing: float = 4) -> Any:
+def row(
+    epoch: int = 1,
+    *,
+    dice: float | None = 0.5,
+    steps: int = 10,
+    train: float = 20,
+    closing: float = 4,
+    rate: float = 0,
+) -> Any:
     """A row of a history: of so many steps and seconds, and if it was validated, of the seconds that took."""
     elapsed = train if dice is None else train + closing
-    return {"epoch": epoch, "val_dice": dice, "n_steps": steps, "train_s": train, "elapsed_s": elapsed}
+    seconds = {"train_s": train, "elapsed_s": elapsed}
+    return {"epoch": epoch, "val_dice": dice, "n_steps": steps, "learning_rate": rate, **seconds}
 
 
 def rows(*dice: float | None) -> list[HistoryRow]:
@@ -173,6 +184,51 @@ def test_a_run_in_minutes_is_over_within_half_a_step_of_its_time(step_s: float) 
 )
 def test_training_ends_after_its_epochs_or_when_patience_does(dice: list[float | None], done: bool) -> None:
     assert finished(rows(*dice), config(epochs=5)) == done
+
+
+@pytest.mark.parametrize(
+    ("rates", "epochs"),
+    [
+        ([0.1, 0.5, 1, 1, 1], 0),  # high
+        ([0.2, 0.4, 0.6, 0.8, 1], 0),  # still on its way up
+        ([1, 1, 1, 0.26, 0.25], 1),
+        ([1, 0.9, 0.25, 0.2, 0.1], 3),
+        ([1, 0.1, 0.1, 0.1, 0.1], 4),  # since the best
+        ([1, 0.1, 0.0, 0.8, 0.2], 1),  # went on after its end
+    ],
+)
+def test_patience_counts_epochs_since_the_best_at_a_quarter_of_the_learning_rate_or_less(
+    rates: list[float], epochs: int
+) -> None:
+    best_first = (0.9, 0.5, 0.5, 0.5, 0.5)
+    history = [
+        row(number, dice=dice, rate=rate)
+        for number, (dice, rate) in enumerate(zip(best_first, rates, strict=True), 1)
+    ]
+    assert waited(history) == epochs
+    assert finished(history, config(epochs=99)) == (epochs >= 2)
+
+
+def test_the_last_third_of_a_run_is_at_a_quarter_of_the_learning_rate() -> None:
+    assert step_rate(66, 100, 0) > 0.25 > step_rate(67, 100, 0)
+
+
+def test_without_patience_training_goes_on_to_its_end() -> None:
+    patient = dataclasses.replace(config(epochs=30), patience=None)
+    assert [finished(rows(0.9, *[0.1] * n), patient) for n in (28, 29)] == [False, True]
+
+
+@pytest.mark.parametrize(
+    ("steps_per_epoch", "epochs"), [(31, 146), (150, 30), (149, 31), (812, 30), (5000, 30), (1, 4500)]
+)
+def test_a_run_that_nothing_bounds_takes_30_epochs_or_4500_steps(steps_per_epoch: int, epochs: int) -> None:
+    given = config()
+    assert bounded(given, steps_per_epoch) == dataclasses.replace(given, epochs=epochs)
+
+
+@pytest.mark.parametrize("bound", [{"epochs": 3}, {"steps": 3}, {"minutes": 3.0}])
+def test_a_bound_that_is_given_is_left_as_it_is(bound: dict[str, Any]) -> None:
+    assert bounded(config(**bound), 31) == config(**bound)
 
 
 def test_training_ends_after_its_steps() -> None:

@@ -87,14 +87,19 @@ def test_no_line_of_a_large_run_is_too_long(bound: dict[str, Any], capsys: pytes
 
 @pytest.mark.parametrize(
     ("bound", "amount"),
-    [({}, "30 epochs"), ({"steps": 500}, "500 steps in epochs"), ({"minutes": 45}, "45:00 min in epochs")],
+    [
+        ({"epochs": 30}, "30 epochs"),
+        ({"steps": 500}, "500 steps in epochs"),
+        ({"minutes": 45}, "45:00 min in epochs"),
+    ],
 )
 def test_the_announcement_names_network_workers_and_work(
     bound: dict[str, Any], amount: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     placement = Placement(workers=1, use_gpu=True, cpus=1, threads=0)
     announce(task(**bound), placement, [row(1), row(2), row(3)])
-    expected = f"U-Net resnet34 on t1; 1 GPU worker; {amount} of 40 slices in 3 steps, resuming after epoch 3\n"
+    work = f"{amount} of 40 slices in 3 steps, resuming after epoch 3"
+    expected = f"U-Net tu-tf_efficientnet_lite0 on t1; 1 GPU worker; {work}\n"
     assert capsys.readouterr().out == f"train    {expected}"
 
 
