@@ -244,7 +244,8 @@ def _shares(histories: dict[str, list[History]], task: Task, rate: Spread) -> li
         rows.append(
             compare(f"waiting for data, {workers}", share, LIMIT + "the aim", MAX_WAIT, "of the time", target=1)
         )
-    per_slice_s = augmentation_s(task, 15).median / TrainConfig(out="run").batch_size
+    with task.config() as config:
+        per_slice_s = augmentation_s(task, 15).median / config.batch_size
     share_augmented = per_slice_s * rate.median
     rows.append(
         compare("augmentation", share_augmented, LIMIT + "the aim", MAX_AUGMENTATION, "of the time", target=1)
