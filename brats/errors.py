@@ -9,6 +9,7 @@ BratsError                the job cannot go on: exit code 1
     ClusterError          Ray gave up
     WorkersLostError      training workers were lost; another start may succeed
     DivergedError         a training diverged
+    TooLargeError         training slices do not fit in memory; they are streamed then
     CaseError             one case cannot be used, the others go on
     UnknownLabelError     a segmentation holds an unknown code; becomes a CaseError where the file is known
 """
@@ -48,6 +49,10 @@ class WorkersLostError(BratsError):
 
 class DivergedError(BratsError):
     """The loss of a training, or its gradient, is not finite."""
+
+
+class TooLargeError(BratsError):
+    """Training slices that do not fit in the memory they may take."""
 
 
 class CaseError(BratsError):

@@ -18,11 +18,11 @@ from brats.config import TrainConfig
 from brats.data.batches import TrainingSet, WorkerBatch
 from brats.data.epoch import EpochShard
 from brats.data.pool import PoolLayout, TrainingVolume
-from brats.errors import BratsError, ConfigError
+from brats.errors import BratsError, ConfigError, TooLargeError
 from brats.model.augment_draw import draw
 from brats.model.distributed import Worker
 from brats.model.memory import free_bytes
-from brats.model.pool import SlicePool, TooLargeError
+from brats.model.pool import SlicePool
 from brats.model.prefetch import pin, prefetched, use_device
 
 GPU_SHARE = (

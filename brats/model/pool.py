@@ -13,13 +13,9 @@ import torch
 from torch import Tensor
 
 from brats.data.pool import PoolLayout, TrainingVolume
-from brats.errors import BratsError
+from brats.errors import BratsError, TooLargeError
 
 NUMBERS_BACKGROUND = 2  # row of `channel_numbers`
-
-
-class TooLargeError(BratsError):
-    """A pool that does not fit where it was to lie."""
 
 
 @dataclass(frozen=True, kw_only=True)

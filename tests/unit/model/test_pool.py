@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from brats.data.pool import PoolLayout, TrainingVolume
-from brats.errors import BratsError
-from brats.model.pool import NUMBERS_BACKGROUND, SlicePool, TooLargeError
+from brats.errors import BratsError, TooLargeError
+from brats.model.pool import NUMBERS_BACKGROUND, SlicePool
 from tests.support.prepared import CPU
 
 SHAPES = {"a": (2, 3, 4), "b": (3, 2, 2)}  # Z H W
