@@ -158,10 +158,13 @@ class FaultyProxy:
                     return fault
         return None
 
-    def wait_if_held(self, method: str, path: str) -> None:
-        if method == "PUT" and self._held_key in path:
+    def wait_if_held(self, method: str, path: str) -> bool:
+        """Wait where a request is held; return whether it was."""
+        held = method == "PUT" and not self._let_go.is_set() and self._held_key in path
+        if held:
             self.n_held += 1
             self._let_go.wait()
+        return held
 
     @contextmanager
     def counted(self) -> Iterator[None]:
@@ -206,7 +209,8 @@ class _Handler(BaseHTTPRequestHandler):
         fault = self.proxy.take_fault(self.command, url.path)
         with self.proxy.counted():
             self.body = self._read_body()
-            self.proxy.wait_if_held(self.command, url.path)
+            if self.proxy.wait_if_held(self.command, url.path):
+                fault = self.proxy.take_fault(self.command, url.path)  # the store may have gone away meanwhile
             self.proxy.log.append(Request(self.command, url.path.lstrip("/"), url.query))
             self.proxy.headers = dict(self.headers.items())
             if self.proxy.delay_s:
