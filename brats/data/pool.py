@@ -20,6 +20,7 @@ Windows = npt.NDArray[np.int64]
 where it begins among the labels, its height and its width."""
 
 N_WINDOW = 7
+INT16_BYTES, FLOAT32_BYTES = 2, 4  # of a raw value
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -152,7 +152,7 @@ class Engine:
 
     def _give_up(self, error: RuntimeError) -> None:
         """Record nothing any more, whatever the size of a step."""
-        self._record = None
+        self._record = self._update = None
         self._recorded.clear()
         scaler = self._learner.scaler
         if scaler.is_enabled():

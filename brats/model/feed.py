@@ -17,7 +17,7 @@ from torch import Tensor
 from brats.config import TrainConfig
 from brats.data.batches import TrainingSet, WorkerBatch
 from brats.data.epoch import EpochShard
-from brats.data.pool import PoolLayout, TrainingVolume
+from brats.data.pool import FLOAT32_BYTES, INT16_BYTES, PoolLayout, TrainingVolume
 from brats.errors import BratsError, ConfigError, TooLargeError
 from brats.model.augment_draw import draw
 from brats.model.distributed import Worker
@@ -25,11 +25,8 @@ from brats.model.memory import free_bytes
 from brats.model.pool import SlicePool
 from brats.model.prefetch import pin, prefetched, use_device
 
-GPU_SHARE = (
-    0.6  # of the free memory of a GPU, for resident slices; the rest is for the network and what it computes
-)
+GPU_SHARE = 0.6  # of the free memory of a GPU, for resident slices; the rest is for the network and its work
 HOST_SHARE = 0.3  # of that of a host: tasks that read, and the object store, take theirs later
-INT16_BYTES, FLOAT32_BYTES = 2, 4
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,7 +50,7 @@ class RawSlices:
     images:     (B, C, H, W), raw values
     labels:     (B, H, W) uint8
     numbers:    (B, 4, C), of `brats.data.batches.channel_numbers`
-    parameters: (B, P), of `brats.model.augment.draw`
+    parameters: (B, P), of `brats.model.augment_draw.draw`
     """
 
     images: Tensor

@@ -12,7 +12,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from brats.data.pool import PoolLayout, TrainingVolume
+from brats.data.pool import FLOAT32_BYTES, INT16_BYTES, PoolLayout, TrainingVolume
 from brats.errors import BratsError, TooLargeError
 
 NUMBERS_BACKGROUND = 2  # row of `channel_numbers`
@@ -47,7 +47,7 @@ class SlicePool:
         for volume in volumes:
             case = layout.index[volume.case_id]
             if volume.images.dtype == np.float32 and values.dtype == torch.int16:
-                if layout.n_bytes(2 + 4) > at_most:  # both, while the one becomes the other
+                if layout.n_bytes(INT16_BYTES + FLOAT32_BYTES) > at_most:  # both, while the one becomes the other
                     raise TooLargeError(f"the images of {volume.case_id} are of floating-point numbers")
                 values = values.float()
             if volume.images.shape != (layout.n_channels, *layout.shapes[case]):

@@ -43,8 +43,8 @@ REMEDY = (
 class Start:
     """What the epochs of one start of a run have in common, on one rank.
 
-    val_paths: of the cases that this rank validates on
-    elapsed:   seconds of training by this rank's clock, those of earlier starts included
+    cases:   that this rank validates on
+    elapsed: seconds of training by this rank's clock, those of earlier starts included
     """
 
     learner: Learner
