@@ -32,15 +32,15 @@ QUIET = {
 }
 # How the processes of Ray compute. What a case or a training step frees is kept for the next one, not returned to
 # the system and cleared again: that took a quarter of the time of reading a case and 5 % of training on CPUs. Large
-# pages for large tensors save another tenth of training. Threads that wait for each other soon go to sleep: left to
-# spin for milliseconds, they take the cores from those they wait for where other processes, such as Ray's own, are
-# at work too; a training step then took up to fifteen times as long.
+# pages for large tensors save another tenth of training. Threads that wait for each other soon go to sleep: spinning
+# for milliseconds, they take cores from those they wait for where other processes are at work too. What that costs
+# varies widely with the load (benchmarks/RESULTS.md).
 COMPUTE = {
     "MALLOC_ARENA_MAX": "1",  # one arena for all threads, which keeps the memory
     "MALLOC_MMAP_THRESHOLD_": str(2**25),  # the largest that every glibc accepts
     "MALLOC_TRIM_THRESHOLD_": str(2**30),  # what is kept at most
     "THP_MEM_ALLOC_ENABLE": "1",
-    "GOMP_SPINCOUNT": "10000",  # some 30 microseconds; on idle cores no slower than the 300,000 of libgomp
+    "GOMP_SPINCOUNT": "10000",  # on idle cores no slower than the 300,000 of libgomp
 }
 # How to reach the store, but not its secrets: Ray shows in its logs what is passed to the workers.
 FORWARDED = (
