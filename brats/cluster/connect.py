@@ -32,7 +32,7 @@ QUIET = {
 }
 # How the processes of Ray compute. What a case or a training step frees is kept for the next one, not returned to
 # the system and cleared again: that took a quarter of the time of reading a case and 5 % of training on CPUs. Large
-# pages for large tensors save another tenth of training. Threads that wait for each other soon go to sleep: spinning
+# pages for large tensors save another tenth of training. Threads that wait for each other soon sleep: spinning
 # for milliseconds, they take cores from those they wait for where other processes are at work too. What that costs
 # varies widely with the load (benchmarks/RESULTS.md).
 COMPUTE = {
