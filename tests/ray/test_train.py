@@ -17,6 +17,7 @@ import pytest
 import ray
 from safetensors.numpy import load_file
 
+from brats.cli.presets import PRESETS
 from brats.config import PredictConfig
 from brats.errors import ConfigError
 from brats.model.bundle import bundle_dir, exported_epoch
@@ -269,6 +270,29 @@ def test_report_draws_the_pictures_of_a_run_and_names_them(finished: Path, tmp_p
     drawn = {str(path) for path in (tmp_path / "pictures").iterdir()}
     assert set(said.splitlines()) == drawn
     assert {Path(path).name for path in drawn} >= {"learning_curves.png", "distributions.png", "case_best.png"}
+
+
+def test_a_run_of_the_whole_tumour_alone_has_null_and_not_0_where_other_regions_would_be(
+    finished: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    settings = PRESETS["t1-slices"].settings
+    run(finished / "prepared", tmp_path, **settings, epochs=1, workers=1)
+    assert "TC and ET: no scores, since this model does not predict them" in capsys.readouterr().out
+    (epoch,) = pd.read_parquet(tmp_path / "history.parquet").to_dict("records")
+    assert epoch["val_dice"] == epoch["val_dice_wt"]
+    assert np.isnan([epoch["val_dice_tc"], epoch["train_dice_et"]]).all()
+    card = json.loads((tmp_path / "model" / "model.json").read_text())
+    assert card["outputs"] == {"kind": "whole-tumour", "names": ["WT"], "thresholds": [0.5]}
+    metrics = tmp_path / "test" / "metrics"
+    cases = pd.read_parquet(metrics / "cases.parquet").set_index("region")
+    assert cases.loc["WT", "dice"].notna().all()
+    assert cases.loc[["TC", "ET"], ["dice", "hd95_mm", "accuracy", "n_predicted_voxels"]].isna().all(axis=None)
+    summary = pd.read_parquet(metrics / "summary.parquet").query("subset == 'all' and metric == 'dice'")
+    n_cases = len(cases.loc[["WT"]])
+    assert dict(summary.groupby("region").n.sum()) == {"WT": n_cases, "TC": 0, "ET": 0, "all labels": n_cases}
+    assert {"learning_curves.png", "distributions.png", "case_best.png"} <= {
+        path.name for path in (tmp_path / "figures").iterdir()
+    }
 
 
 @pytest.mark.real
