@@ -15,7 +15,7 @@ import os
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import torch
@@ -31,6 +31,7 @@ from brats.data.case import Case
 from brats.data.dataset import slices_path
 from brats.data.run_split import SplitRow
 from brats.data.slices import open_slices
+from brats.labels import Labels
 from brats.model.inference import BATCH_SIZES, Segmenter
 from brats.model.inputs import RawCase
 from brats.model.losses import region_targets
@@ -118,32 +119,13 @@ def _intensities(name: str) -> list[Any]:
     ]
 
 
-def _train(config: TrainConfig, split: Sequence[SplitRow], device_type: str, transform: list[Any]) -> Trained:
+def _train(config: TrainConfig, split: Sequence[SplitRow], device: str, transform: list[Any]) -> Trained:
     """Train for the steps or minutes of the configuration; the best of its validations is the result."""
-    torch.manual_seed(config.seed)
-    device = worker_device(device_type, 0)
-    job = Job.of_split(config, split, device_type)
-    network = build_unet(
-        encoder=config.encoder,
-        n_channels=job.data.inputs.n_channels,
-        decoder_channels=config.decoder_channels,
-        encoder_weights=config.encoder_weights,
-    ).to(device)
-    precision = choose_precision(config.precision, device)
-    average = averaged(network, config.ema) if config.ema else None
-    result = average.module if average else network
-    segmenter = Segmenter(network=result, inputs=job.data.inputs, device=device, precision=precision)
-    batches = _batches(job, transform)
+    loop = Loop.of(config, split, device)
+    batches = _batches(loop.job, transform)
     first = next(batches)  # now, so that processes are there when the clock starts
-    loop = _Loop(job=job, network=network, average=average, segmenter=segmenter)
     n_steps, slices_per_s = loop.run(itertools.chain([first], batches))
-    result.eval()
-    return Trained(
-        labels=lambda case: segmenter.labels(case, BATCH_SIZES[device_type]),
-        modalities=config.modalities,
-        n_steps=n_steps,
-        slices_per_s=slices_per_s,
-    )
+    return Trained(labels=loop.labels, modalities=config.modalities, n_steps=n_steps, slices_per_s=slices_per_s)
 
 
 def averaged(network: nn.Module, decay: float) -> AveragedModel:
@@ -152,7 +134,7 @@ def averaged(network: nn.Module, decay: float) -> AveragedModel:
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Loop:
+class Loop:
     """A training under way.
 
     average:   of the weights, None where none is kept
@@ -164,6 +146,32 @@ class _Loop:
     average: AveragedModel | None
     segmenter: Segmenter
 
+    @classmethod
+    def of(cls, config: TrainConfig, split: Sequence[SplitRow], device_type: str) -> Self:
+        """The training of a configuration before its first step."""
+        torch.manual_seed(config.seed)
+        device = worker_device(device_type, 0)
+        job = Job.of_split(config, split, device_type)
+        network = build_unet(
+            encoder=config.encoder,
+            n_channels=job.data.inputs.n_channels,
+            decoder_channels=config.decoder_channels,
+            encoder_weights=config.encoder_weights,
+        ).to(device)
+        average = averaged(network, config.ema) if config.ema else None
+        segmenter = Segmenter(
+            network=average.module if average else network,
+            inputs=job.data.inputs,
+            device=device,
+            precision=choose_precision(config.precision, device),
+        )
+        return cls(job=job, network=network, average=average, segmenter=segmenter)
+
+    def labels(self, case: Case) -> Labels:
+        """The label map (Z, H, W) of a case."""
+        self.segmenter.network.eval()
+        return self.segmenter.labels(case, BATCH_SIZES[self.segmenter.device.type])
+
     def run(self, batches: Iterator[Item]) -> tuple[int, float]:
         """Train to the end and load the best weights; return the steps, and slices per second of training alone."""
         config, cases, step = self.job.config, self._validation_cases(), self._step_function()
@@ -174,7 +182,7 @@ class _Loop:
             if progress * N_VALIDATIONS >= n_validated + 1 or progress >= 1:
                 wait_for(self.segmenter.device)
                 began, n_validated = time.monotonic(), int(progress * N_VALIDATIONS)
-                if (dice := self._dice(cases)) > best_dice:
+                if (dice := self.dice(cases)) > best_dice:
                     best, best_dice = copy.deepcopy(self.segmenter.network.state_dict()), dice
                 validating_s += time.monotonic() - began
             if progress >= 1:
@@ -219,11 +227,9 @@ class _Loop:
         """In memory, as the slices are."""
         return [open_slices(path).read_case(self.job.config.modalities) for path in self.job.val_paths]
 
-    def _dice(self, cases: Sequence[Case]) -> float:
+    def dice(self, cases: Sequence[Case]) -> float:
         """The mean over cases and regions, in 3-D."""
-        self.segmenter.network.eval()
-        labels = [self.segmenter.labels(case, BATCH_SIZES[self.segmenter.device.type]) for case in cases]
-        return float(np.mean([list(dice_of(*pair).values()) for pair in zip(cases, labels, strict=True)]))
+        return float(np.mean([list(dice_of(case, self.labels(case)).values()) for case in cases]))
 
 
 def wait_for(device: torch.device) -> None:

@@ -99,22 +99,24 @@ TRAIN = "python jobs/train.py --data prepared --out runs/brats2020"
 def text() -> Iterator[str]:
     """The lines that are printed."""
     default, larger = (size(batch) for batch in BATCHES)
-    longer = f"{TRAIN} --minutes {AIM_MINUTES - START_MINUTES:.0f}"
     yield f"The default recipe on BraTS 2020, {SHAPE.name}, on paper:"
     yield from (f"  {default}", f"  {larger}")
-    if default.in_time:
-        times = (
-            (AIM_MINUTES - START_MINUTES) / default.minutes[1],
-            (AIM_MINUTES - START_MINUTES) / default.minutes[0],
-        )
-        yield f"Less than the {AIM_MINUTES:.0f} min of the aim; they suffice for {span(times, 1)} times as much training."
-    else:
-        yield f"NOT within the {AIM_MINUTES:.0f} min of the aim, unless they bound it."
-    yield f"Whether it reaches a Dice of {AIM_DICE} is not known: it was not run. With the data:"
-    yield from (f"  {PREPARE}", f"  {TRAIN if default.in_time else longer}")
-    if default.in_time:
-        yield from ("or, as long as the aim allows:", f"  {longer}")
+    yield from verdict(default)
+    yield f"Whether it reaches a Dice of {AIM_DICE} is not known: it was not run."
     yield from (f"assumption {number}: {line}" for number, line in enumerate(ASSUMPTIONS, 1))
+
+
+def verdict(sizing: Sizing) -> Iterator[str]:
+    """Whether the aim is kept, and the commands for those who have the data."""
+    left = AIM_MINUTES - START_MINUTES
+    bounded_train = f"{TRAIN} --minutes {left:.0f}"
+    if sizing.in_time:
+        times = left / sizing.minutes[1], left / sizing.minutes[0]
+        yield f"The aim is {AIM_MINUTES:.0f} min, enough for {span(times, 1)} times as much training."
+        yield from (f"  {PREPARE}", f"  {TRAIN}", "or, for as long as the aim allows:", f"  {bounded_train}")
+    else:
+        yield f"The aim is {AIM_MINUTES:.0f} min, NOT kept unless it bounds the run."
+        yield from (f"  {PREPARE}", f"  {bounded_train}")
 
 
 if __name__ == "__main__":
