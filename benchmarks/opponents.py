@@ -259,7 +259,7 @@ def _batches(job: Job, transform: list[Any]) -> Iterator[Item]:
         for planned in job.data.plan.epoch(epoch)
     )
     on_gpu = job.device == "cuda"
-    dataset = data.Dataset(items, transforms.Compose(transform).set_random_state(seed=job.config.seed))
+    dataset = data.Dataset(items, transforms.Compose(transform))  # the loader seeds it from torch's generator
     n_workers = max(1, len(os.sched_getaffinity(0)) - 1) if on_gpu else 0
     yield from data.DataLoader(dataset, batch_sampler=plan, num_workers=n_workers, pin_memory=on_gpu)
 
