@@ -198,7 +198,7 @@ class Loop:
         config, device, precision = self.job.config, self.segmenter.device, self.segmenter.precision
         dice_loss = peer_module("monai.losses").DiceLoss(sigmoid=True, batch=True)
         optimiser = torch.optim.AdamW(
-            self.network.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay, fused=True
+            self.network.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay or 0.0, fused=True
         )
         scaler = torch.amp.GradScaler(device.type, enabled=precision == "fp16")
 

@@ -138,7 +138,7 @@ def _reached(is_reached: bool) -> str:
 def site_of(arguments: argparse.Namespace, data: str) -> Site:
     """Raises BenchmarkError and BratsError where the data cannot be dealt into folds."""
     bounds = {"steps": arguments.steps, "minutes": None if arguments.steps else arguments.minutes}
-    changes = {**PRESETS["brats"], **(QUICK if arguments.quick else {}), **bounds}
+    changes = {**PRESETS["brats"].settings, **(QUICK if arguments.quick else {}), **bounds}
     rows = labelled(data)
     return Site(
         data=data,

@@ -30,6 +30,12 @@ INGREDIENTS = (
     Entry(name="rate-5e-4", text="half the learning rate", changes={"learning_rate": 5e-4}),
     Entry(name="rate-2e-3", text="twice the learning rate", changes={"learning_rate": 2e-3}),
     Entry(name="weight-decay-0.05", text="five times the weight decay", changes={"weight_decay": 5e-2}),
+    Entry(name="dropout-0.2", text="drop-out of 0.2 before the decoder", changes={"dropout": 0.2}),
+    Entry(
+        name="classes",
+        text="exclusive classes by a softmax, cross-entropy",
+        changes={"outputs": "classes", "loss": "cross-entropy"},
+    ),
 )
 OPPONENTS = (
     Entry(name=USERS_SCRIPT, text="a MONAI user's script", train=users_script),

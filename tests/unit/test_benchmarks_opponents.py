@@ -39,7 +39,7 @@ NAMES = ("flair", "t1", "t1ce", "t2")
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> str:
-    return generate_dataset(tmp_path_factory.mktemp("prepared"), 4, SHAPE)
+    return generate_dataset(tmp_path_factory.mktemp("prepared"), 6, SHAPE)
 
 
 @pytest.fixture(scope="module")

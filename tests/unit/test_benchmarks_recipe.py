@@ -218,7 +218,7 @@ def test_too_few_patients_for_the_folds_are_one_line() -> None:
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> str:
-    return generate_dataset(tmp_path_factory.mktemp("prepared"), 4, SHAPE)
+    return generate_dataset(tmp_path_factory.mktemp("prepared"), 6, SHAPE)
 
 
 def site(data: str, out: Path, **changes: Any) -> Site:
