@@ -48,6 +48,11 @@ def augment(
     return images.contiguous(memory_format=torch.channels_last), labels
 
 
+def drop_modalities(images: Tensor, kept: Tensor) -> Tensor:
+    """Images (B, C, H, W), all 0, which is background, where `kept` (B, C) is 0; where it is 1, as they are."""
+    return images * kept[:, :, None, None]
+
+
 def flip(slices: Tensor, flips: Tensor) -> Tensor:
     """Flip slices (B, ..., H, W) along H and W where `flips` (B, 2) is not 0; a new tensor."""
     for axis, flipped in zip((-2, -1), flips.bool().unbind(1), strict=True):
