@@ -49,8 +49,12 @@ def augment(
 
 
 def drop_modalities(images: Tensor, kept: Tensor) -> Tensor:
-    """Images (B, C, H, W), all 0, which is background, where `kept` (B, C) is 0; where it is 1, as they are."""
-    return images * kept[:, :, None, None]
+    """Images (B, C, H, W) in which modalities that are not kept are 0, which is background; others are unchanged.
+
+    kept: 1 or 0 for each modality, (B, M); the channels are those of the first modality, then of the next
+    """
+    of_channels = kept.repeat_interleave(images.shape[1] // kept.shape[1], dim=1)
+    return images * of_channels[:, :, None, None]
 
 
 def flip(slices: Tensor, flips: Tensor) -> Tensor:
