@@ -128,7 +128,7 @@ def warn_of_known_patients(split: Sequence[SplitRow], trained_on: Mapping[str, M
 
     for name in ("val", "test"):
         known = known_patients([row for row in split if row["split"] == name], trained_on)
-        by_name = f", {len(known.by_name)} of them known by name alone" if known.by_name else ""
+        by_name = f"; {len(known.by_name)} by name alone" if known.by_name else ""
         if known.patients:
             say(
                 "train",

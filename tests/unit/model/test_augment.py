@@ -334,6 +334,7 @@ def test_no_step_depends_on_numbers_that_lie_on_the_device(kind: Augmentation) -
     images, labels = (tensor.to("meta") for tensor in brains())
     changed, changed_labels = augment(images, labels, drawn(8, 2, kind).to("meta"), NOISE.to("meta"), kind)
     assert (changed.device.type, changed.shape, changed_labels.dtype) == ("meta", images.shape, torch.uint8)
+    assert drop_modalities(changed, torch.ones(8, 2, device="meta")).shape == images.shape
 
 
 def test_no_random_number_of_torch_is_used() -> None:
