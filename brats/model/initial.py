@@ -58,10 +58,16 @@ def _locate(path: str, kept: str) -> str:
 
 def check_fits(card: ModelCard, config: TrainConfig, folder: str) -> None:
     """Raise ConfigError that names what of a model differs from the network of a run."""
-    theirs = {"encoder": card.encoder, "decoder channels": card.decoder_channels, **asdict(card.inputs)}
+    theirs = {
+        "encoder": card.encoder,
+        "decoder channels": card.decoder_channels,
+        "outputs": card.outputs["kind"],
+        **asdict(card.inputs),
+    }
     ours = {
         "encoder": config.encoder,
         "decoder channels": config.decoder_channels,
+        "outputs": config.outputs,
         **asdict(InputSpec.of(config)),
     }
     for name, value in ours.items():

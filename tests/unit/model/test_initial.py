@@ -59,6 +59,7 @@ def test_a_model_that_fits_is_known_by_its_weights_wherever_it_lies(tmp_path: Pa
     [
         ({"encoder": "resnet18"}, "encoder tu-test_resnet, this run resnet18"),
         ({"decoder_channels": (16, 8, 8, 8, 8)}, "decoder channels 8 8 8 8 8, this run 16 8 8 8 8"),
+        ({"outputs": "whole-tumour"}, "outputs regions, this run whole-tumour"),
         ({"modalities": ("t1ce", "flair")}, "modalities flair t1ce, this run t1ce flair"),
         ({"modalities": ("flair",)}, "modalities flair t1ce, this run flair"),
     ],
