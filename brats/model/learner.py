@@ -130,7 +130,7 @@ class Learner:
         little, on how the global batch is cut into them.)
         """
         self.gradients.zero()
-        images, labels = training_tensors(slices, self.noise, self.config.augmentation)
+        images, labels = training_tensors(slices, self.noise, self.config.augmentation, self.inputs)
         n_chunks = -(-len(images) // micro_batch_size)
         outputs = []
         for some_images, some_labels in zip(images.chunk(n_chunks), labels.chunk(n_chunks), strict=True):

@@ -79,7 +79,7 @@ def test_each_micro_batch_weighs_as_many_slices_as_it_has(
     data: Data, micro_batch_size: int, sizes: list[int]
 ) -> None:
     expected, network = small_network(), small_network()
-    images, labels = training_tensors(data.slices(), NOISE, CONFIG.augmentation)
+    images, labels = training_tensors(data.slices(), NOISE, CONFIG.augmentation, INPUTS)
     loss_sum = 0.0
     for part, target in zip(images.split(sizes), region_targets(labels).split(sizes), strict=True):
         loss = bce_dice_loss(expected(part), target)
