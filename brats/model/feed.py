@@ -93,6 +93,7 @@ def draw_parameters(shard: EpochShard, config: TrainConfig) -> npt.NDArray[np.fl
         epoch=shard.epoch,
         n_channels=len(config.modalities),
         kind=config.augmentation,
+        modality_dropout=config.modality_dropout,
         occurrences=shard.occurrences,
     )
 

@@ -19,19 +19,23 @@ from brats.config import Augmentation
 from brats.data.batches import InputSpec, case_slices
 from brats.data.case import Array, Case
 from brats.data.planes import AXES, shape_in_plane
-from brats.model.augment import augment
+from brats.model.augment import augment, drop_modalities
 from brats.model.feed import RawSlices
 
 
 def training_tensors(
-    slices: RawSlices, noise: Tensor, kind: Augmentation, inputs: InputSpec
+    slices: RawSlices, noise: Tensor, kind: Augmentation, inputs: InputSpec, *, drops: bool = False
 ) -> tuple[Tensor, Tensor]:
     """Network input (B, C, H, W) and labels (B, H, W) of slices to train on, augmented.
 
     noise: of `brats.model.augment.noise_table`
+    drops: whether the last parameters say, one for each modality, which of them are kept
     """
     images = normalise(slices.images, *slices.numbers.unbind(1))
-    images, labels = augment(images, slices.labels, slices.parameters, noise, kind)
+    n_drawn = slices.parameters.shape[1] - (len(inputs.modalities) if drops else 0)
+    images, labels = augment(images, slices.labels, slices.parameters[:, :n_drawn], noise, kind)
+    if drops:
+        images = drop_modalities(images, slices.parameters[:, n_drawn:])
     return with_extra(images, inputs).contiguous(memory_format=torch.channels_last), labels
 
 

@@ -28,6 +28,7 @@ from tests.support.prepared import (
     raw_slices,
     resident_feed,
     step_inputs,
+    stream_feed,
     tiny_case,
     worker_batch,
     write_prepared,
@@ -118,6 +119,24 @@ def test_input_of_the_network_is_in_its_memory_format(data: Data, kind: Augmenta
     assert images.dtype == torch.float32
     assert images.is_contiguous(memory_format=torch.channels_last)
     assert labels.dtype == torch.uint8
+
+
+def test_a_batch_of_either_feed_loses_the_modalities_that_are_drawn_for_it(data: Data) -> None:
+    config = dataclasses.replace(CONFIG, augmentation="flips", modality_dropout=0.5)
+    for feed in (
+        resident_feed(data.prepared, data.paths, config),
+        stream_feed(data.prepared, data.paths, config),
+    ):
+        slices = feed.slices(step_inputs(feed)[0].tensors)
+        kept = slices.parameters[:, -len(MODALITIES) :]
+        assert set(kept.unique().tolist()) == {0, 1}
+        assert slices.parameters.shape[1] == 2 + len(MODALITIES)
+        images, labels = training_tensors(slices, NOISE, "flips", INPUTS, drops=True)
+        whole = dataclasses.replace(slices, parameters=slices.parameters[:, :2])
+        all_images, all_labels = training_tensors(whole, NOISE, "flips", INPUTS)
+        assert torch.equal(images, all_images * kept[:, :, None, None])
+        assert torch.equal(labels, all_labels)
+        assert images.is_contiguous(memory_format=torch.channels_last)
 
 
 # Whole cases
@@ -250,6 +269,26 @@ def test_computed_channels_follow_the_augmented_slice(kind: Augmentation, tmp_pa
     middle = images[:, 1:9:3]
     assert torch.equal(images[:, -2], middle[:, 1] - middle[:, 2])
     assert torch.equal(images[:, -1], (middle != 0).any(1).float())
+
+
+def test_a_dropped_modality_is_0_in_all_its_slices_and_for_the_computed_channels(tmp_path: Path) -> None:
+    config = dataclasses.replace(
+        CONFIG,
+        modalities=THREE,
+        augmentation="full",
+        modality_dropout=0.5,
+        context=1,
+        extra_channels=RICH.extra,
+    )
+    feed = resident_feed(str(tmp_path), write_prepared(str(tmp_path), [rich_case()]), config)
+    slices = feed.slices(step_inputs(feed)[0].tensors)
+    images, _ = training_tensors(slices, NOISE, "full", RICH, drops=True)
+    kept = slices.parameters[:, -3:].bool()
+    assert kept.any()
+    assert not kept.all()
+    assert torch.equal(images[:, :9].unflatten(1, (3, 3)).flatten(2).any(2), kept)
+    assert torch.equal(images[:, -2], images[:, 4] - images[:, 7])
+    assert torch.equal(images[:, -1].bool(), (images[:, 1:9:3] != 0).any(1))
 
 
 # Training and prediction
