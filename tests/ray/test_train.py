@@ -32,7 +32,7 @@ from tests.support.training import run_tiny as run
 
 pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("embedded_ray")]
 
-FEW = 3  # steps, of the five or so of an epoch
+FEW = 8  # steps, of the dozen or so of an epoch
 
 
 @pytest.fixture(scope="module")
@@ -198,7 +198,7 @@ def test_steps_and_minutes_bound_a_run_and_more_of_either_go_on(
     assert row["n_slices"] < n_planned(out, 1)
     run(finished / "prepared", out, **options, steps=FEW)
     assert f"nothing to do: {FEW} steps are done" in capsys.readouterr().out
-    minutes = (row["elapsed_s"] + 4) / 60
+    minutes = (row["elapsed_s"] + 8) / 60
     history = run(finished / "prepared", out, **options, minutes=minutes).history
     assert len(history) > 1
     assert [each["epoch"] for each in history] == list(range(1, len(history) + 1))
@@ -324,7 +324,8 @@ def test_short_run_on_real_cases_lowers_the_loss_and_predicts(real_data_dir: str
     for case_id in sorted(os.listdir(real_data_dir))[:6]:
         (tmp_path / "cases").mkdir(exist_ok=True)
         (tmp_path / "cases" / case_id).symlink_to(Path(real_data_dir) / case_id)
-    result = run(tmp_path / "cases", tmp_path / "run", epochs=2, precision="auto")
+    options = {**PRESETS["demo"].settings, "epochs": 2, "precision": "auto"}
+    result = run(tmp_path / "cases", tmp_path / "run", **options)
     assert result.history[1]["train_loss"] < result.history[0]["train_loss"]
     scores = pd.read_parquet(tmp_path / "run" / "test" / "metrics" / "cases.parquet").set_index("region")
     assert scores.loc["WT", "n_predicted_voxels"] > 0
