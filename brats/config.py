@@ -140,6 +140,13 @@ class TrainConfig:
     its highest at most, the last third; without it training goes on to its end."""
     fold: int | None = result(None, Limits(at_least=0))
     """Validate on this cross-validation fold instead of the validation split."""
+    cross_validation: int | None = result(None, Limits(at_least=2))
+    """Train so many models, in OUT/fold_0 and on: all labelled patients, those of the test split too, are dealt
+    into as many folds, and each model is tested on a fold that it has not seen. OUT/metrics has the scores of all
+    patients, OUT/model the average of the models."""
+    seeds: int = result(1, Limits(at_least=1), earlier=1)
+    """Networks to train in place of one, from --seed and the seeds that follow it; their probabilities are
+    averaged."""
     feeding: Feeding = execution("auto")
     """Where training slices lie: resident (read once, kept in the memory of each worker's device) or streamed
     (read for every step); auto is resident where they fit. The batches are the same."""
@@ -171,6 +178,10 @@ class TrainConfig:
         given = [name for name in ("epochs", "steps", "minutes") if getattr(self, name) is not None]
         if len(given) > 1:
             raise ConfigError(f"{' and '.join(map(option_name, given))} exclude each other; give one of them")
+        if self.cross_validation is not None and self.fold is not None:
+            raise ConfigError(
+                "--cross-validation and --fold exclude each other; the first deals all patients into its own folds"
+            )
         if self.encoder_weights == "auto":
             own = LITE0_WEIGHTS if self.encoder == LITE0_ENCODER else None
             object.__setattr__(self, "encoder_weights", own)  # while a frozen object is made

@@ -8,7 +8,7 @@ from typing import Any
 from brats import storage
 from brats.cluster.owned import Ownership, check_free, owned
 from brats.config import PredictConfig, PrepareConfig, ReportConfig, TrainConfig
-from brats.console import say
+from brats.console import say, some
 from brats.data.batches import InputSpec
 from brats.data.dataset import is_prepared
 from brats.data.items import check_coding_free
@@ -34,12 +34,29 @@ from brats.score.results import Results
 
 @dataclass(frozen=True)
 class TrainedRun:
-    """A finished run: where it is, its epochs and, unless left out, the scores of its test split."""
+    """A finished run: where it is, its epochs and, unless left out, the scores of its test split.
+
+    runs: those that a run of several networks consists of; its epochs are theirs
+    """
 
     out: str
     history: list[dict[str, Any]]
     scores: Results | None
     figures: list[str]
+    runs: Sequence["TrainedRun"] = ()
+
+    @property
+    def networks(self) -> "list[TrainedRun]":
+        """The runs of one network each: of a run of several networks those it consists of, else itself."""
+        return [network for run in self.runs for network in run.networks] or [self]
+
+    @property
+    def masks(self) -> list[str]:
+        """The folders of the masks that were scored: those of its own, or of the folds of a cross-validation."""
+        if not self.scores:
+            return []
+        folders = [self.scores.out] if self.scores.out != self.out else [test_dir(run.out) for run in self.runs]
+        return [masks_dir(folder) for folder in folders]
 
     def summary(self) -> str:
         """Scores and where everything is, for the console."""
@@ -49,8 +66,9 @@ class TrainedRun:
 
         lines = [self.scores.summary()] if self.scores else []
         lines.append(f"model    {bundle_dir(self.out)}")
-        lines += [f"masks    {masks_dir(test_dir(self.out))}"] if self.scores else []
-        lines.append(f"history  {history_path(self.out)}")
+        lines += [f"masks    {some(self.masks, at_most=1)}"] if self.scores else []
+        histories = [history_path(run.out) for run in self.networks]
+        lines.append(f"history  {some(histories, at_most=1)}")
         lines.append(f"figures  {figures_dir(self.out)}")
         return "\n".join(lines)
 
