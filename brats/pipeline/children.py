@@ -16,7 +16,6 @@ from contextlib import suppress
 from pathlib import Path
 from typing import IO
 
-import brats
 from brats.config import TrainConfig
 from brats.console import interrupt_main_thread, say
 from brats.errors import BratsError, ConfigError
@@ -31,8 +30,8 @@ class Child:
 
     def __init__(self, name: str, config: TrainConfig, address: str, module: str = __name__) -> None:
         self.config, self._name, self._last = config, name, ""
-        package = str(Path(brats.__file__).parents[1])
-        path = os.pathsep.join(filter(None, (package, os.environ.get("PYTHONPATH"))))
+        root = str(Path(__file__).parents[2])  # where the package lies, installed or not
+        path = os.pathsep.join(filter(None, (root, os.environ.get("PYTHONPATH"))))
         self._process = subprocess.Popen(
             [sys.executable, "-m", module],
             env={**os.environ, "RAY_ADDRESS": address, "PYTHONPATH": path},
