@@ -80,13 +80,15 @@ class EnsembleSegmenter:
     members: Sequence[Segmenter]
     thresholds: Sequence[float]
 
+    @torch.inference_mode()
     def probabilities(self, case: Case, batch_size: int) -> Tensor:
         """The mean probability (Z, R, H, W) of each region in each voxel, float32; errors as of its members."""
         total = self.members[0].probabilities(case, batch_size)
         for member in self.members[1:]:
             total += member.probabilities(case, batch_size)
-        return total / len(self.members)
+        return total.div_(len(self.members))
 
+    @torch.inference_mode()
     def labels(self, case: Case, batch_size: int) -> Labels:
         """The label map (Z, H, W) of a case; errors as of its members."""
         probabilities = self.probabilities(case, batch_size)
