@@ -18,10 +18,7 @@ from brats.score.results import Results, write_results
 
 def folds_of(config: TrainConfig, prepared: str) -> list[TrainConfig]:
     """The run of each fold."""
-    return [
-        below(config, f"fold_{fold}", prepared, seed=config.seed, seeds=config.seeds, predict=config.predict)
-        for fold in range(config.cross_validation or 0)
-    ]
+    return [below(config, f"fold_{fold}", prepared) for fold in range(config.cross_validation or 0)]
 
 
 def lay_out(config: TrainConfig) -> list[TrainConfig]:

@@ -40,24 +40,16 @@ def members_of(config: TrainConfig, prepared: str) -> list[TrainConfig]:
     """The runs whose models a run averages, each in a folder of its own below it; none for a run of one network."""
     if not has_members(config):
         return []
-    seeds = range(config.seed, config.seed + config.seeds)
-    return [below(config, f"seed_{seed}", prepared, seed=seed, predict=False) for seed in seeds]
+    return [
+        dataclasses.replace(below(config, f"seed_{seed}", prepared), seed=seed, seeds=1, predict=False)
+        for seed in range(config.seed, config.seed + config.seeds)
+    ]
 
 
-def below(
-    config: TrainConfig, name: str, prepared: str, *, seed: int, seeds: int = 1, predict: bool
-) -> TrainConfig:
-    """A run that is a part of this one, in the folder of this name below it."""
-    return dataclasses.replace(
-        config,
-        out=storage.join(config.out, name),
-        data=prepared,
-        coding="auto",  # its cases are prepared
-        cross_validation=None,
-        seed=seed,
-        seeds=seeds,
-        predict=predict,
-    )
+def below(config: TrainConfig, name: str, prepared: str) -> TrainConfig:
+    """A run that is a part of this one, on the same prepared cases, in the folder of this name below it."""
+    out = storage.join(config.out, name)
+    return dataclasses.replace(config, out=out, data=prepared, coding="auto", cross_validation=None)
 
 
 def lay_out(config: TrainConfig) -> list[TrainConfig]:
