@@ -65,6 +65,11 @@ class Model:
         return tuple(dict.fromkeys(name for card in self.cards for name in card.inputs.modalities))
 
     @property
+    def regions(self) -> tuple[str, ...]:
+        """What all of the networks predict."""
+        return self.cards[0].regions
+
+    @property
     def trained_on(self) -> dict[str, dict[str, str]]:
         """Patient id and voxel hash of every case that any of the networks was trained or chosen on."""
         return {case_id: case for card in self.cards for case_id, case in card.trained_on.items()}
@@ -79,6 +84,11 @@ class EnsembleSegmenter:
 
     members: Sequence[Segmenter]
     thresholds: Sequence[float]
+
+    @property
+    def regions(self) -> tuple[str, ...]:
+        """The regions that all of them predict."""
+        return self.members[0].regions
 
     @torch.inference_mode()
     def probabilities(self, case: Case, batch_size: int) -> Tensor:
@@ -100,7 +110,7 @@ class EnsembleSegmenter:
 def save_ensemble(folder: str, bundles: Mapping[str, str]) -> bool:
     """Copy bundles, by the name of each, into one ensemble bundle; its card last. Returns False where it is there.
 
-    Raises BundleError where they tell different regions.
+    Raises BundleError where they predict different regions.
     """
     check_regions({name: read_card(bundle) for name, bundle in bundles.items()})
     members = tuple(
@@ -119,13 +129,13 @@ def save_ensemble(folder: str, bundles: Mapping[str, str]) -> bool:
 
 
 def check_regions(cards: Mapping[str, ModelCard]) -> None:
-    """Raise BundleError naming two models that tell different regions: their probabilities have no mean."""
+    """Raise BundleError naming two models that predict different regions: their probabilities have no mean."""
     (first, card), *others = cards.items()
     for name, other in others:
-        if other.outputs["names"] != card.outputs["names"]:
+        if other.regions != card.regions:
             raise BundleError(
-                f"{first} tells {', '.join(card.outputs['names'])}, but {name} tells "
-                f"{', '.join(other.outputs['names'])}; only models of the same regions can be averaged"
+                f"{first} predicts {', '.join(card.regions)}, but {name} {', '.join(other.regions)}; only models "
+                "of the same regions can be averaged"
             )
 
 

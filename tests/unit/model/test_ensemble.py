@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from brats.data.batches import InputSpec
 from brats.errors import BundleError
-from brats.model.bundle import load_bundle, save_bundle
+from brats.model.bundle import card_outputs, load_bundle, save_bundle
 from brats.model.ensemble import (
     EnsembleSegmenter,
     bundles_of,
@@ -26,6 +26,7 @@ from brats.model.ensemble import (
     save_ensemble,
 )
 from brats.model.inference import Segmenter
+from brats.model.outputs import OutputSpec
 from tests.support.bundles import MODEL_CARD
 from tests.support.prepared import CPU, MODALITIES, segmenter_of, tiny_case, undecided_network
 
@@ -195,8 +196,8 @@ def test_a_bundle_that_was_cut_off_is_none(bundle: Path, members: dict[str, str]
 
 
 def test_members_that_tell_other_regions_are_refused_by_name() -> None:
-    card = replace(MODEL_CARD, outputs={"kind": "whole-tumour", "names": ["WT"], "thresholds": [0.5]})
-    with pytest.raises(BundleError, match=r"^a tells WT, TC, ET, but b tells WT; only models of the same regions"):
+    card = replace(MODEL_CARD, outputs=card_outputs(OutputSpec("whole-tumour")))
+    with pytest.raises(BundleError, match=r"^a predicts WT, TC, ET, but b WT; only models of the same regions"):
         check_regions({"a": MODEL_CARD, "b": card})
 
 

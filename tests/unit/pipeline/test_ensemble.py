@@ -8,7 +8,7 @@ import pytest
 from brats import storage
 from brats.config import TrainConfig
 from brats.data import run_split
-from brats.data.run_split import freeze_split, read_prepared, read_split, split_path
+from brats.data.run_split import choose_split, freeze_split, read_prepared, read_split, split_path
 from brats.errors import BratsError, ConfigError
 from brats.model.bundle import bundle_dir
 from brats.model.ensemble import read_ensemble
@@ -174,10 +174,7 @@ def test_an_error_of_the_configuration_ends_all_at_once(
 
 def test_a_folder_of_another_run_is_not_taken_for_a_member(tmp_path: Path, prepared: str) -> None:
     config = config_of(tmp_path, data=prepared)
-    other = [
-        {**row, "split": "train"}
-        for row in lay_out(config_of(tmp_path, out=str(tmp_path / "x"))) and read_split(str(tmp_path / "x"))
-    ]
+    other = [{**row, "split": "train"} for row in choose_split(config, "elsewhere", prepared)]
     freeze_split(f"{config.out}/seed_6", other, prepared)
     with pytest.raises(
         ConfigError, match=r"run/seed_6: holds a run with another split than it has here; remove it"
