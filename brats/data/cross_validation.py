@@ -22,7 +22,7 @@ def choose_folds(config: TrainConfig, run: str, prepared: str) -> list[SplitRow]
     if storage.exists(split_path(run)):
         rows = read_split(run)
     else:
-        rows = [{name: row[name] for name in COLUMNS} for row in cases.values() if row["split"]]
+        rows = [{name: row.get(name) for name in COLUMNS} for row in cases.values() if row["split"]]
         _deal(rows, cases, config, prepared)
     check_cases(rows, cases, config, run, prepared)
     return rows

@@ -1,4 +1,4 @@
-"""Runs of `train` in child processes, several at a time, each line of theirs with the name of the run in front.
+"""Networks fitted in child processes, several at a time, each line of theirs with the name of its run in front.
 
 A child is a driver of its own on the same cluster. Its standard input stays open while its parent wants it to work:
 where that ends, because the parent stops it or has died, it stops as it would for Ctrl-C.
@@ -26,7 +26,7 @@ FAILED, WRONG = 1, 2  # exit codes of a child
 
 
 class Child:
-    """A child process that trains one run; its lines are printed as they come, and the last one is kept."""
+    """A child process that fits the network of a run; its lines are printed as they come, the last one is kept."""
 
     def __init__(self, name: str, config: TrainConfig, address: str, module: str = __name__) -> None:
         self.config, self._name, self._last = config, name, ""
@@ -91,7 +91,7 @@ class Child:
 def run_children(
     configs: Sequence[TrainConfig], at_once: int, address: str, module: str = __name__
 ) -> dict[str, BratsError]:
-    """Train runs in child processes, so many at a time. Returns those that failed, by folder, and why.
+    """Fit the networks of runs in child processes, so many at a time; return those that failed, by folder.
 
     address: of the cluster
     module:  what a child executes; another one in tests
@@ -125,11 +125,11 @@ def short_names(folders: Sequence[str]) -> list[str]:
 
 
 def main() -> None:
-    """Train the run that standard input holds, as long as that stays open."""
+    """Fit the network of the run that standard input holds, as long as that stays open."""
     config: TrainConfig = pickle.load(sys.stdin.buffer)
     threading.Thread(target=_stop_at_end_of_input, daemon=True).start()
     try:
-        _train(config)
+        _fit(config)
     except KeyboardInterrupt:
         sys.exit(FAILED)
     except BratsError as error:
@@ -139,13 +139,13 @@ def main() -> None:
         sys.exit(WRONG if isinstance(error, ConfigError) else FAILED)
 
 
-def _train(config: TrainConfig) -> None:
+def _fit(config: TrainConfig) -> None:
     from brats.cluster.connect import NETWORK_MODULES
     from brats.cluster.session import ready
-    from brats.pipeline.train import train
+    from brats.pipeline.train import fit_network
 
     with ready({"--data": config.data}, config.out, config.wait_minutes, NETWORK_MODULES):
-        train(config)
+        fit_network(config)
 
 
 def _stop_at_end_of_input() -> None:

@@ -2,13 +2,16 @@
 
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
+from typing import get_args
 
 from brats import storage
 from brats.cluster.owned import check_free
-from brats.config import ReportConfig, TrainConfig
+from brats.config import Plane, ReportConfig, TrainConfig
 from brats.console import say
+from brats.data.dataset import read_case_table
 from brats.data.run_split import (
     SplitRow,
+    check_cases,
     choose_split,
     freeze_split,
     read_prepared,
@@ -33,23 +36,41 @@ ChooseSplit = Callable[[TrainConfig, str, str], list[SplitRow]]
 
 def has_members(config: TrainConfig) -> bool:
     """Whether a run averages several networks."""
-    return config.seeds > 1
+    return config.seeds > 1 or config.triplanar
 
 
 def members_of(config: TrainConfig, prepared: str) -> list[TrainConfig]:
     """The runs whose models a run averages, each in a folder of its own below it; none for a run of one network."""
     if not has_members(config):
         return []
+    planes = get_args(Plane) if config.triplanar else (config.plane,)
     return [
-        dataclasses.replace(below(config, f"seed_{seed}", prepared), seed=seed, seeds=1, predict=False)
+        dataclasses.replace(
+            below(config, _member_name(config, plane, seed), prepared),
+            plane=plane,
+            triplanar=False,
+            seed=seed,
+            seeds=1,
+            predict=False,
+        )
+        for plane in planes
         for seed in range(config.seed, config.seed + config.seeds)
     ]
 
 
+def _member_name(config: TrainConfig, plane: Plane, seed: int) -> str:
+    """What of a member differs from the others: `axial`, `seed_0`, or `axial_seed_0`."""
+    parts = [plane] if config.triplanar else []
+    return "_".join([*parts, *([f"seed_{seed}"] if config.seeds > 1 else [])])
+
+
 def below(config: TrainConfig, name: str, prepared: str) -> TrainConfig:
     """A run that is a part of this one, on the same prepared cases, in the folder of this name below it."""
+    from brats.model.initial import initial_dir
+
     out = storage.join(config.out, name)
-    return dataclasses.replace(config, out=out, data=prepared, coding="auto", cross_validation=None)
+    init = initial_dir(config.out) if config.init else None  # the copy of the whole run
+    return dataclasses.replace(config, out=out, data=prepared, coding="auto", cross_validation=None, init=init)
 
 
 def lay_out(config: TrainConfig) -> list[TrainConfig]:
@@ -64,8 +85,11 @@ def lay_out(config: TrainConfig) -> list[TrainConfig]:
 
 
 def begin(config: TrainConfig, choose: ChooseSplit) -> tuple[str, list[SplitRow]]:
-    """Claim the folder of a run of several networks for its configuration and its split, which are returned."""
-    saved = SavedConfig.of("train", config)
+    """Claim the folder of a run of several networks for its configuration; return its dataset and split."""
+    from brats.model.initial import check_fits, find_initial, keep_initial
+
+    initial = find_initial(config)
+    saved = SavedConfig.of("train", config, **({"init_weights": initial.hash} if initial else {}))
     saved.check(config.out, values=storage.exists(split_path(config.out)))
     if config.predict:
         check_free(test_dir(config.out))
@@ -73,8 +97,15 @@ def begin(config: TrainConfig, choose: ChooseSplit) -> tuple[str, list[SplitRow]
     check_network(config)
     prepared = prepare_data(config)
     split = choose(config, config.out, prepared)
+    cases = {row["case_id"]: row for row in read_case_table(prepared)}
+    for member in members_of(config, prepared):  # refused now, not after the others are trained
+        check_cases(split, cases, member, config.out, prepared)
+        if initial:
+            check_fits(initial.card, member, initial.folder)
     saved.write(config.out)
     freeze_split(config.out, split, prepared)
+    if initial:
+        keep_initial(config.out, initial)
     return prepared, split
 
 

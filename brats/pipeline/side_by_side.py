@@ -1,7 +1,7 @@
 """Several runs of `train`: at the same time where the cluster has room, one after the other elsewhere.
 
-Networks that find room beside each other are trained by child processes, without prediction. Then every run is
-gone through in this process, which finds those networks trained, and does all the rest with all machines.
+Networks that find room beside each other are fitted by child processes. Then every run is gone through in this
+process, which finds those networks fitted, and does all the rest, such as predicting, with all machines.
 """
 
 import dataclasses
@@ -101,7 +101,7 @@ def train_beside(runs: Sequence[TrainConfig]) -> dict[str, BratsError]:
         return {}
     workers = f"{share.workers} worker{'s' if share.workers > 1 else ''} each"
     say("train", f"{len(left)} networks, {share.at_once} at a time with {workers}")
-    alone = [dataclasses.replace(run, workers=share.workers, predict=False) for run in left]
+    alone = [dataclasses.replace(run, workers=share.workers) for run in left]
     return run_children(alone, share.at_once, ray_address())
 
 

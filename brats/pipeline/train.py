@@ -1,7 +1,7 @@
 """From a dataset to a run: freeze the split, fit the network, export the best epoch, score the test split."""
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -83,7 +83,29 @@ def train(config: TrainConfig) -> TrainedRun:
 
 
 def _train(config: TrainConfig, ownership: Ownership) -> TrainedRun:
-    saved = SavedConfig.of("train", config)
+    prepared, split, history = _fit(config)
+    ownership.check()
+    choose_split(config, config.out, prepared)  # again: the dataset may have been prepared anew meanwhile
+    export_model(config, split)
+    scores = predict_test_split(config, prepared, split) if config.predict else None
+    return TrainedRun(config.out, history, scores, report(ReportConfig(run=config.out)))
+
+
+def fit_network(config: TrainConfig) -> None:
+    """Train the network of a run, or what is left of it, and leave to `train` what comes after.
+
+    Raises ConfigError where another job is at work in `config.out`.
+    """
+    with owned(config.out, "train"):
+        _fit(config)
+
+
+def _fit(config: TrainConfig) -> tuple[str, list[SplitRow], list[dict[str, Any]]]:
+    """Claim the folder of a run, freeze its split and fit its network; return its dataset, split and history."""
+    from brats.model.initial import find_initial, keep_initial
+
+    initial = find_initial(config)
+    saved = SavedConfig.of("train", config, **({"init_weights": initial.hash} if initial else {}))
     # A start that got nowhere claims nothing.
     saved.check(config.out, values=storage.exists(split_path(config.out)))
     if config.predict:
@@ -95,12 +117,10 @@ def _train(config: TrainConfig, ownership: Ownership) -> TrainedRun:
     warn_of_no_tumour(split)
     saved.write(config.out)
     freeze_split(config.out, split, prepared)
-    history = fit_on_cluster(config, prepared, split)
-    ownership.check()
-    choose_split(config, config.out, prepared)  # again: the dataset may have been prepared anew meanwhile
-    export_model(config, split)
-    scores = predict_test_split(config, prepared, split) if config.predict else None
-    return TrainedRun(config.out, history, scores, report(ReportConfig(run=config.out)))
+    if initial:
+        warn_of_known_patients(split, initial.card.trained_on)
+        keep_initial(config.out, initial)
+    return prepared, split, fit_on_cluster(config, prepared, split)
 
 
 def prepare_data(config: TrainConfig) -> str:
@@ -134,6 +154,21 @@ def warn_of_no_tumour(split: Sequence[SplitRow]) -> None:
             say("train", f"WARNING: no case of the {name} split has tumour in its segmentation: {consequence}")
 
 
+def warn_of_known_patients(split: Sequence[SplitRow], trained_on: Mapping[str, Mapping[str, str]]) -> None:
+    """Name the patients to validate on and to test that the model of --init was trained or chosen on."""
+    from brats.model.initial import known_patients
+
+    for name in ("val", "test"):
+        known = known_patients([row for row in split if row["split"] == name], trained_on)
+        by_name = f"; {len(known.by_name)} by name alone" if known.by_name else ""
+        if known.patients:
+            say(
+                "train",
+                f"WARNING: the model of --init was trained or chosen on patients of the {name} split "
+                f"({some(known.patients)}{by_name}); their scores say nothing about new patients",
+            )
+
+
 def check_network(config: TrainConfig) -> None:
     """Raise ConfigError here, before any work, when the network cannot be built."""
     from brats.model.checkpoint import saved_epochs
@@ -152,8 +187,9 @@ def check_network(config: TrainConfig) -> None:
 
 def export_model(config: TrainConfig, split: Sequence[SplitRow]) -> None:
     """Write the bundle of the best epoch to RUN/model, unless it is there."""
-    from brats.model.bundle import ModelCard, bundle_dir, card_outputs, exported_epoch, save_bundle
+    from brats.model.bundle import ModelCard, bundle_dir, card_outputs, exported_epoch, read_card, save_bundle
     from brats.model.checkpoint import best_epoch, load_checkpoint
+    from brats.model.initial import initial_dir
     from brats.model.outputs import OutputSpec
 
     last = load_checkpoint(config.out)
@@ -174,9 +210,12 @@ def export_model(config: TrainConfig, split: Sequence[SplitRow]) -> None:
         epoch=epoch,
         val_dice=best.history[-1]["val_dice"],
         trained_on={
-            row["case_id"]: {"patient_id": row["patient_id"], "voxel_hash": row["voxel_hash"]}
-            for row in split
-            if row["split"] != "test"
+            **(read_card(initial_dir(config.out)).trained_on if config.init else {}),
+            **{
+                row["case_id"]: {"patient_id": row["patient_id"], "voxel_hash": row["voxel_hash"]}
+                for row in split
+                if row["split"] != "test"
+            },
         },
     )
     storage.remove(test_dir(config.out))  # of an earlier best epoch

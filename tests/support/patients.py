@@ -5,6 +5,7 @@ from typing import Any
 
 from brats import storage
 from brats.data.dataset import PREPARED_CASES, cases_path
+from brats.data.planes import COUNT_COLUMNS
 from tests.support.prepared import MODALITIES
 
 
@@ -21,7 +22,7 @@ def patient_row(number: int, *, with_et: bool = True, **changes: Any) -> dict[st
         "width": 36,
         "volume_ml_wt": float(number + 1),
         "n_voxels_et": 100 if with_et else 0,
-        "tumour_per_slice": [0, number + 1],
+        **{column: [0, number + 1] for column in COUNT_COLUMNS},
         "voxel_hash": f"voxels {number}",
         "source_hash": f"files {number}",
     }

@@ -48,5 +48,5 @@ def _until(is_so: Callable[[], bool]) -> None:
 
 
 if __name__ == "__main__":
-    children._train = act
+    children._fit = act
     children.main()

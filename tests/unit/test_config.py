@@ -16,12 +16,13 @@ from brats.config import (
     PredictConfig,
     PrepareConfig,
     ReportConfig,
+    RobustnessConfig,
     TrainConfig,
 )
 from brats.errors import ConfigError
 from brats.fields import option_name
 
-JOBS = (PrepareConfig, TrainConfig, PredictConfig, EvaluateConfig, ReportConfig)
+JOBS = (PrepareConfig, TrainConfig, PredictConfig, RobustnessConfig, EvaluateConfig, ReportConfig)
 
 
 def prepare_config(**values: Any) -> PrepareConfig:
@@ -68,11 +69,41 @@ def build(config_class: Any, **values: Any) -> Any:
         (TrainConfig, {"max_failures": -1}, "--max-failures must be at least 0, not -1"),
         (TrainConfig, {"tumour_free_ratio": -0.5}, "--tumour-free-ratio must be between 0 and 100, not -0.5"),
         (TrainConfig, {"tumour_free_ratio": 101}, "--tumour-free-ratio must be between 0 and 100, not 101"),
+        (TrainConfig, {"et_ratio": 0.95}, "--et-ratio must be between 0 and 0.9, not 0.95"),
+        (TrainConfig, {"context": 3}, "--context must be between 0 and 2, not 3"),
+        (
+            TrainConfig,
+            {"extra_channels": ("foreground", "foreground")},
+            "--extra-channels names foreground twice",
+        ),
+        (
+            TrainConfig,
+            {"extra_channels": ("t1ce-t1",), "modalities": ("flair", "t1")},
+            "--extra-channels: t1ce-t1 needs t1ce, which --modalities lacks",
+        ),
+        (
+            TrainConfig,
+            {"plane": "coronal", "feeding": "streamed"},
+            "--plane: coronal slices are cut from whole cases in memory; leave --feeding streamed out",
+        ),
         (TrainConfig, {"weight_decay": math.nan}, "--weight-decay must be at least 0, not nan"),
         (TrainConfig, {"learning_rate": 0.0}, "--learning-rate must be above 0, not 0.0"),
         (TrainConfig, {"clip_norm": math.nan}, "--clip-norm must be above 0, not nan"),
         (TrainConfig, {"decoder_channels": (16, 8)}, "--decoder-channels needs 5 values, not 2"),
         (TrainConfig, {"decoder_channels": (8, 8, 8, 8, 0)}, "--decoder-channels must be at least 1, not 0"),
+        (TrainConfig, {"modality_dropout": 1.5}, "--modality-dropout must be between 0 and 1, not 1.5"),
+        (
+            TrainConfig,
+            {"modality_dropout": 0.1, "modalities": ("t1",)},
+            "--modality-dropout: needs two modalities or more, of which some can be left out; there is t1 alone",
+        ),
+        (
+            TrainConfig,
+            {"init": "/m", "encoder_weights": "imagenet"},
+            "--init and --encoder-weights exclude each other: /m has the weights of its encoder too; leave one of "
+            "them out",
+        ),
+        (TrainConfig, {"init": "/out"}, "--init: names the run itself; name another one, or another --out"),
         (TrainConfig, {"dropout": 1.0}, "--dropout must be between 0 and 0.9, not 1.0"),
         (
             TrainConfig,
@@ -90,6 +121,8 @@ def build(config_class: Any, **values: Any) -> Any:
             "--loss: cross-entropy does not fit --outputs whole-tumour; give bce-dice or dice",
         ),
         (TrainConfig, {"out": ""}, "--out must not be empty"),
+        (RobustnessConfig, {"degradations": ()}, "--degradations needs at least one value"),
+        (RobustnessConfig, {"degradations": ("blur", "blur")}, "--degradations names blur twice"),
         (PredictConfig, {"batch_size": -1}, "--batch-size must be at least 0, not -1"),
         (PredictConfig, {"workers": -2}, "--workers must be at least 0, not -2"),
         (PredictConfig, {"model": ""}, "--model must not be empty"),
@@ -200,8 +233,27 @@ def test_an_encoder_begins_with_the_weights_that_are_installed_for_it_or_those_n
     assert TrainConfig(out="run", encoder=encoder, encoder_weights=weights).encoder_weights == used
 
 
+def test_a_training_from_another_model_takes_no_pretrained_weights() -> None:
+    assert TrainConfig(out="run", init="/model").encoder_weights is None
+    assert TrainConfig(out="run", init="/model", encoder_weights="none").encoder_weights is None
+
+
 def test_the_recipe_is_no_option_and_cannot_be_given() -> None:
     assert TrainConfig(out="run").recipe == RECIPE
     assert "recipe" not in {option.name for option in read_options(TrainConfig)}
     with pytest.raises(TypeError, match="recipe"):
         TrainConfig(out="run", recipe=1)
+
+
+def test_a_cross_validation_deals_its_own_folds() -> None:
+    with pytest.raises(ConfigError, match=r"^--cross-validation and --fold exclude each other"):
+        TrainConfig(out="run", cross_validation=3, fold=0)
+    with pytest.raises(ConfigError, match=r"^--cross-validation must be at least 2, not 1$"):
+        TrainConfig(out="run", cross_validation=1)
+
+
+def test_a_triplanar_run_has_no_plane_of_its_own_and_keeps_cases_in_memory() -> None:
+    with pytest.raises(ConfigError, match=r"^--plane and --triplanar exclude each other"):
+        TrainConfig(out="run", triplanar=True, plane="coronal")
+    with pytest.raises(ConfigError, match=r"^--triplanar: .*leave --feeding streamed out$"):
+        TrainConfig(out="run", triplanar=True, feeding="streamed")

@@ -9,6 +9,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from brats.config import Plane
+from brats.data.batches import InputSpec
 from brats.data.case import Case
 from brats.data.slices import SliceFile, open_slices
 from brats.errors import StorageError
@@ -71,6 +73,16 @@ def test_the_dice_is_that_of_the_scores_of_the_predicted_label_map(tmp_path: Pat
     assert all(0.05 < value < 0.95 for value in expected)
     _, dice = validated(Thresholds(), case, tmp_path)
     assert dice == pytest.approx(expected, abs=1e-12)
+
+
+@pytest.mark.parametrize("plane", ["coronal", "sagittal"])
+def test_the_figures_are_those_of_the_whole_case_in_every_plane(tmp_path: Path, plane: Plane) -> None:
+    """Of a network that looks at single voxels."""
+    case = tiny_case()
+    inputs = InputSpec(modalities=MODALITIES, plane=plane)
+    (stored,) = ValidationCases(write_prepared(str(tmp_path), [case]), inputs, CPU)
+    found = case_figures(segmenter_of(Thresholds(), inputs=inputs), bce_dice_loss, stored, 16).tolist()
+    assert found == pytest.approx(figures(Thresholds(), case, tmp_path), rel=1e-5)
 
 
 def test_a_region_empty_in_both_masks_has_dice_one(tmp_path: Path) -> None:

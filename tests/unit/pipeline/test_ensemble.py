@@ -1,5 +1,6 @@
 """Runs of several networks: their members, the average of them, and what happens when one fails."""
 
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -61,6 +62,62 @@ def test_members_are_runs_of_one_network_with_the_seeds_from_the_first_on(tmp_pa
         assert (member.seeds, member.predict, member.data, member.coding) == (1, False, "/prepared", "auto")
         assert (member.learning_rate, member.encoder) == (0.5, config.encoder)
     assert members_of(config_of(tmp_path, seeds=1), "/prepared") == []
+
+
+@pytest.mark.parametrize(
+    ("options", "members"),
+    [
+        ({"seeds": 1}, [("axial", "axial", 5), ("coronal", "coronal", 5), ("sagittal", "sagittal", 5)]),
+        (
+            {"seeds": 2},
+            [
+                (f"{plane}_seed_{seed}", plane, seed)
+                for plane in ("axial", "coronal", "sagittal")
+                for seed in (5, 6)
+            ],
+        ),
+    ],
+)
+def test_a_triplanar_run_has_a_network_for_each_plane_and_seed(
+    tmp_path: Path, options: dict[str, int], members: list[tuple[str, str, int]]
+) -> None:
+    found = members_of(config_of(tmp_path, triplanar=True, **options), "/prepared")
+    assert [(Path(member.out).name, member.plane, member.seed) for member in found] == members
+    assert not any(member.triplanar for member in found)
+
+
+def test_a_dataset_without_counts_for_a_plane_is_refused_before_the_folder_is_claimed(tmp_path: Path) -> None:
+    rows = [patient_row(n, split=split, tumour_per_coronal_slice=None) for n, split in enumerate(SPLITS)]
+    prepared = write_patients(str(tmp_path / "prepared"), rows)
+    with pytest.raises(ConfigError, match=r"^--plane: .* does not count the tumour voxels of coronal slices"):
+        lay_out(config_of(tmp_path, data=prepared, triplanar=True))
+    assert not (tmp_path / "run").exists()
+
+
+def test_members_start_from_the_copy_of_a_model_that_their_run_keeps(tmp_path: Path, prepared: str) -> None:
+    initial = save_undecided_bundle(tmp_path / "initial")
+    config = config_of(tmp_path, data=prepared, init=str(initial))
+    members = lay_out(config)
+    shutil.rmtree(initial)
+    assert [member.init for member in members] == [f"{config.out}/init"] * 2
+    assert lay_out(config) == members
+    other = save_undecided_bundle(tmp_path / "other")
+    (other / "model.safetensors").write_bytes(change_weights((other / "model.safetensors").read_bytes()))
+    with pytest.raises(ConfigError, match="init_weights"):
+        lay_out(config_of(tmp_path, data=prepared, init=str(other)))
+
+
+def change_weights(content: bytes) -> bytes:
+    """Weights in the form of safetensors, of which the last number is another."""
+    return content[:-4] + bytes(4)
+
+
+def test_a_model_of_one_plane_is_no_start_for_networks_of_three(tmp_path: Path, prepared: str) -> None:
+    initial = save_undecided_bundle(tmp_path / "initial")
+    config = config_of(tmp_path, data=prepared, init=str(initial), triplanar=True)
+    with pytest.raises(ConfigError, match=r"^--init: the model .* has plane axial, this run coronal"):
+        lay_out(config)
+    assert not (tmp_path / "run").exists()
 
 
 def test_all_members_train_on_the_split_of_the_dataset(tmp_path: Path, prepared: str) -> None:

@@ -105,7 +105,7 @@ def test_where_there_is_room_networks_are_trained_by_children_and_gone_through_o
     monkeypatch.setattr(side_by_side, "ray_address", lambda: "head:6379")
     configs = [TrainConfig(out=str(tmp_path / name)) for name in "abc"]
     outcomes = train_all(configs)
-    given = [dataclasses.replace(config, workers=1, predict=False) for config in configs]
+    given = [dataclasses.replace(config, workers=1) for config in configs]
     assert asked == [(given, 2, "head:6379")]
     assert trained == [configs[0].out, configs[2].out]
     assert str(outcomes[1]) == "its process ended with signal 9"
