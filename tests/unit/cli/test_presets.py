@@ -49,6 +49,7 @@ def test_the_presets_of_published_experiments_have_their_modalities_and_outputs(
     every = ("flair", "t1", "t1ce", "t2")
     assert found == {
         "brats": (every, "regions"),
+        "best": (every, "regions"),
         "demo": (every, "regions"),
         "t1-slices": (("t1",), "whole-tumour"),
         "four-modality": (every, "regions"),
