@@ -8,6 +8,7 @@ import pyarrow as pa
 from brats import storage
 from brats.config import TrainConfig
 from brats.data.dataset import PREPARED_CASES, read_case_table
+from brats.data.planes import COUNT_COLUMNS, counts_column
 from brats.errors import ConfigError
 
 COLUMNS = (
@@ -18,7 +19,7 @@ COLUMNS = (
     "coding",
     "height",
     "width",
-    "tumour_per_slice",
+    *COUNT_COLUMNS,
     "voxel_hash",
     "source_hash",
 )
@@ -62,16 +63,26 @@ def choose_split(config: TrainConfig, run: str, prepared: str) -> list[SplitRow]
     if storage.exists(split_path(run)):
         split = read_split(run)
     else:
-        split = [{name: row[name] for name in COLUMNS} for row in cases.values() if row["split"]]
+        split = [{name: row.get(name) for name in COLUMNS} for row in cases.values() if row["split"]]
         _choose_fold(split, config.fold, prepared)
-    for row in split:
-        _check_case(row, cases.get(row["case_id"]), config, run, prepared)
+    check_cases(split, cases, config, run, prepared)
     if not n_with_tumour(split, "train"):
         raise ConfigError(
             f"{prepared}: no case of the train split has a voxel of tumour in its segmentation; there is nothing "
             "to learn: check the segmentations and their label codes"
         )
     return split
+
+
+def check_cases(
+    split: Sequence[SplitRow], cases: Mapping[str, SplitRow], config: TrainConfig, run: str, prepared: str
+) -> None:
+    """Raise ConfigError where a case of a run is missing, has changed, or lacks a modality.
+
+    cases: those of the dataset today, by case id
+    """
+    for row in split:
+        _check_case(row, cases.get(row["case_id"]), config, run, prepared)
 
 
 def n_with_tumour(split: Sequence[SplitRow], name: str) -> int:
@@ -142,3 +153,18 @@ def _check_case(row: SplitRow, case: SplitRow | None, config: TrainConfig, run: 
         raise ConfigError(
             f"--modalities: {prepared} was prepared with {', '.join(case['modalities'])}, not {', '.join(missing)}"
         )
+    _check_counts(row, config, prepared)
+
+
+def _check_counts(row: SplitRow, config: TrainConfig, prepared: str) -> None:
+    """Raise ConfigError where a case was prepared before what the epochs are planned by was counted."""
+    needed = [("--plane", counts_column("tumour", config.plane), f"the tumour voxels of {config.plane} slices")]
+    if config.et_ratio:
+        column = counts_column("et", config.plane)
+        needed.append(("--et-ratio", column, f"the ET voxels of {config.plane} slices"))
+    for option, column, counted in needed:
+        if row.get(column) is None:
+            raise ConfigError(
+                f"{option}: {prepared} does not count {counted} (case {row['case_id']}), for an earlier version "
+                "made it; prepare the cases again, into a new folder"
+            )

@@ -69,6 +69,23 @@ def build(config_class: Any, **values: Any) -> Any:
         (TrainConfig, {"max_failures": -1}, "--max-failures must be at least 0, not -1"),
         (TrainConfig, {"tumour_free_ratio": -0.5}, "--tumour-free-ratio must be between 0 and 100, not -0.5"),
         (TrainConfig, {"tumour_free_ratio": 101}, "--tumour-free-ratio must be between 0 and 100, not 101"),
+        (TrainConfig, {"et_ratio": 0.95}, "--et-ratio must be between 0 and 0.9, not 0.95"),
+        (TrainConfig, {"context": 3}, "--context must be between 0 and 2, not 3"),
+        (
+            TrainConfig,
+            {"extra_channels": ("foreground", "foreground")},
+            "--extra-channels names foreground twice",
+        ),
+        (
+            TrainConfig,
+            {"extra_channels": ("t1ce-t1",), "modalities": ("flair", "t1")},
+            "--extra-channels: t1ce-t1 needs t1ce, which --modalities lacks",
+        ),
+        (
+            TrainConfig,
+            {"plane": "coronal", "feeding": "streamed"},
+            "--plane: coronal slices are cut from whole cases in memory; leave --feeding streamed out",
+        ),
         (TrainConfig, {"weight_decay": math.nan}, "--weight-decay must be at least 0, not nan"),
         (TrainConfig, {"learning_rate": 0.0}, "--learning-rate must be above 0, not 0.0"),
         (TrainConfig, {"clip_norm": math.nan}, "--clip-norm must be above 0, not nan"),
@@ -226,3 +243,17 @@ def test_the_recipe_is_no_option_and_cannot_be_given() -> None:
     assert "recipe" not in {option.name for option in read_options(TrainConfig)}
     with pytest.raises(TypeError, match="recipe"):
         TrainConfig(out="run", recipe=1)
+
+
+def test_a_cross_validation_deals_its_own_folds() -> None:
+    with pytest.raises(ConfigError, match=r"^--cross-validation and --fold exclude each other"):
+        TrainConfig(out="run", cross_validation=3, fold=0)
+    with pytest.raises(ConfigError, match=r"^--cross-validation must be at least 2, not 1$"):
+        TrainConfig(out="run", cross_validation=1)
+
+
+def test_a_triplanar_run_has_no_plane_of_its_own_and_keeps_cases_in_memory() -> None:
+    with pytest.raises(ConfigError, match=r"^--plane and --triplanar exclude each other"):
+        TrainConfig(out="run", triplanar=True, plane="coronal")
+    with pytest.raises(ConfigError, match=r"^--triplanar: .*leave --feeding streamed out$"):
+        TrainConfig(out="run", triplanar=True, feeding="streamed")
