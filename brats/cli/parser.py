@@ -79,7 +79,7 @@ def _shown_defaults(config_class: type, options: Sequence[Option], given: Mappin
             if each.name in preset.settings:
                 words = each.words(preset.settings[each.name])
                 shown[each.name].append(f"preset{NO_BREAK_SPACE}{name}:{NO_BREAK_SPACE}{words}")
-    return {name: "; ".join(texts) for name, texts in shown.items()}
+    return {name: "; ".join(filter(None, texts)) for name, texts in shown.items()}
 
 
 def _split(options: Sequence[Option], arguments: Sequence[str]) -> dict[str, Any]:
@@ -152,7 +152,7 @@ def _add_presets(parser: argparse.ArgumentParser) -> None:
         published = f" Published: {preset.published}." if preset.published else ""
         text = f"{name}: {preset.text}{published}"
         lines.append(textwrap.fill(text, width - 2, subsequent_indent="    ", break_on_hyphens=False))
-    parser.add_argument_group("presets (docs/presets.md has their figures beside ours)", "\n".join(lines))
+    parser.add_argument_group("presets (more in docs/presets.md)", "\n".join(lines))
 
 
 def _add(group: Any, option: Option, default: str) -> None:
