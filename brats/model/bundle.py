@@ -18,13 +18,14 @@ from brats.config import MODALITIES
 from brats.data.batches import InputSpec
 from brats.errors import BundleError, ConfigError
 from brats.labels import REGIONS
+from brats.model.decoding import Decoding
 from brats.model.unet import build_unet
 from brats.storage.documents import check_types
 
-FORMAT = "brats-ray model 2"
-FORMAT_WITHOUT_INPUTS = "brats-ray model 1"  # had modalities and divisor in their place
+FORMAT = "brats-ray model 3"
+FORMAT_WITHOUT_DECODING = "brats-ray model 2"  # had thresholds among its outputs
+FORMAT_WITHOUT_INPUTS = "brats-ray model 1"  # moreover had modalities and divisor in place of inputs
 WEIGHTS, CARD = "model.safetensors", "model.json"
-EQUAL_ODDS = (0.5,) * len(REGIONS)  # thresholds where none have been chosen
 PACKAGES = ("torch", "segmentation-models-pytorch")  # that the network is made with
 MAX_CHANNELS = 2**12  # of a layer; a damaged card must not take all memory
 NORMALISATION = (
@@ -38,7 +39,8 @@ class ModelCard:
     """Content of `model.json`.
 
     inputs:     what the network sees: its channels, and the divisor of its slices
-    outputs:    kind (regions: one sigmoid channel each), names and thresholds of the output channels
+    outputs:    kind (regions: one sigmoid channel each) and names of the output channels
+    decoding:   how probabilities become a label map
     trained_on: patient id and voxel hash, by case id, of every case of the train and val splits
     versions:   of the packages that the network was trained with
     """
@@ -52,19 +54,15 @@ class ModelCard:
         default_factory=lambda: {
             "kind": "regions",
             "names": list(REGIONS),
-            "thresholds": list(EQUAL_ODDS),
         }
     )
+    decoding: Decoding = Decoding()
     epoch: int
     val_dice: float
     trained_on: dict[str, dict[str, str]]
     versions: dict[str, str] = field(
         default_factory=lambda: {"brats-ray": __version__, **{name: version(name) for name in PACKAGES}}
     )
-
-    @property
-    def thresholds(self) -> tuple[float, ...]:
-        return tuple(self.outputs["thresholds"])
 
 
 def save_bundle(folder: str, weights: Mapping[str, Tensor], card: ModelCard) -> None:
@@ -106,7 +104,7 @@ def read_card(folder: str) -> ModelCard:
         raise BundleError(f"{path}: no such file; the bundle is not whole") from None
     if content.get("format") == FORMAT_WITHOUT_INPUTS:
         content = _with_inputs(content)
-    if content.get("format") != FORMAT:
+    if content.get("format") not in (FORMAT, FORMAT_WITHOUT_DECODING):
         raise BundleError(f"{path}: format {content.get('format')!r}, this program reads {FORMAT!r}")
     try:
         return _to_card(path, content)
@@ -115,13 +113,17 @@ def read_card(folder: str) -> ModelCard:
 
 
 def _to_card(path: str, content: dict[str, Any]) -> ModelCard:
+    if content["format"] == FORMAT_WITHOUT_DECODING:
+        content = _with_decoding(content)
     missing = [item.name for item in fields(ModelCard) if item.name not in content]
     missing += [name for name in InputSpec.required_fields() if name not in content.get("inputs", {})]
     if missing:
         raise BundleError(f"{path}: lacks {', '.join(missing)}")
     values = {item.name: _tuple(content[item.name]) for item in fields(ModelCard)}
-    card = ModelCard(**{**values, "inputs": InputSpec.from_json(content["inputs"])})
+    inputs, decoding = InputSpec.from_json(content["inputs"]), Decoding.from_json(content["decoding"])
+    card = ModelCard(**{**values, "inputs": inputs, "decoding": decoding})
     check_types(card)
+    check_types(decoding)
     for case_id, case in card.trained_on.items():
         if not {"patient_id", "voxel_hash"} <= case.keys():
             raise BundleError(f"{path}: trained_on lacks the patient or the hash of {case_id!r}")
@@ -135,16 +137,19 @@ def _to_card(path: str, content: dict[str, Any]) -> ModelCard:
             raise BundleError(f"{path}: {name} {number}, where 1 to {MAX_CHANNELS} are expected")
     if card.outputs.get("kind") != "regions" or card.outputs.get("names") != list(REGIONS):
         raise BundleError(f"{path}: outputs {json.dumps(card.outputs)} are not the regions {list(REGIONS)}")
-    thresholds = card.outputs.get("thresholds", [])
-    if len(thresholds) != len(REGIONS) or not all(0 < threshold < 1 for threshold in thresholds):
-        raise BundleError(f"{path}: thresholds {thresholds} are not {len(REGIONS)} numbers between 0 and 1")
     return card
 
 
 def _with_inputs(content: dict[str, Any]) -> dict[str, Any]:
     """A card of `FORMAT_WITHOUT_INPUTS` in today's form."""
     inputs = {name: content[name] for name in ("modalities", "divisor") if name in content}
-    return {**content, "format": FORMAT, "inputs": inputs}
+    return {**content, "format": FORMAT_WITHOUT_DECODING, "inputs": inputs}
+
+
+def _with_decoding(content: dict[str, Any]) -> dict[str, Any]:
+    """A card of `FORMAT_WITHOUT_DECODING` in today's form: with its thresholds, and without rules."""
+    decoding = {**asdict(Decoding()), "thresholds": content.get("outputs", {}).get("thresholds", [])}
+    return {**content, "format": FORMAT, "decoding": decoding}
 
 
 def _tuple(value: Any) -> Any:

@@ -17,9 +17,10 @@ from torch import Tensor
 from brats.data.batches import InputSpec
 from brats.data.slices import open_slices
 from brats.labels import REGIONS
+from brats.model.decoding import threshold_logits
 from brats.model.distributed import Worker, all_reduce_sum
 from brats.model.history import dice_column
-from brats.model.inference import BATCH_SIZES, Segmenter, halving, threshold_logits
+from brats.model.inference import BATCH_SIZES, Segmenter, halving
 from brats.model.inputs import RawCase
 from brats.model.losses import Loss, region_targets
 from brats.model.memory import free_bytes
@@ -121,7 +122,7 @@ def case_figures(segmenter: Segmenter, loss: Loss, case: ValidationCase, batch_s
     """
     logits = torch.cat(list(segmenter.logits(case.raw, batch_size)))
     targets = region_targets(case.labels)
-    labels = threshold_logits(logits, segmenter.thresholds)
+    labels = threshold_logits(logits, segmenter.decoding.thresholds)
     predicted = region_targets(labels)
     overlap = (predicted * targets).sum((0, 2, 3), dtype=torch.float64)
     total = (predicted + targets).sum((0, 2, 3), dtype=torch.float64)

@@ -1,5 +1,6 @@
 """From a dataset to a run: freeze the split, fit the network, export the best epoch, score the test split."""
 
+import dataclasses
 import functools
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -27,6 +28,7 @@ from brats.pipeline.phantoms import make_phantoms
 from brats.pipeline.predict import predict
 from brats.pipeline.prepare import prepare
 from brats.pipeline.report import report
+from brats.pipeline.tune import tune
 from brats.saved_config import SavedConfig
 from brats.score.parts import check_parts
 from brats.score.results import Results
@@ -80,7 +82,7 @@ def _train(config: TrainConfig, ownership: Ownership) -> TrainedRun:
     history = fit_on_cluster(config, prepared, split)
     ownership.check()
     choose_split(config, config.out, prepared)  # again: the dataset may have been prepared anew meanwhile
-    export_model(config, split)
+    export_model(config, prepared, split)
     scores = predict_test_split(config, prepared, split) if config.predict else None
     return TrainedRun(config.out, history, scores, report(ReportConfig(run=config.out)))
 
@@ -129,8 +131,8 @@ def check_network(config: TrainConfig) -> None:
     )
 
 
-def export_model(config: TrainConfig, split: Sequence[SplitRow]) -> None:
-    """Write the bundle of the best epoch to RUN/model, unless it is there."""
+def export_model(config: TrainConfig, prepared: str, split: Sequence[SplitRow]) -> None:
+    """Write the bundle of the best epoch to RUN/model, tuned where asked, unless it is there."""
     from brats.model.bundle import ModelCard, bundle_dir, exported_epoch, save_bundle
     from brats.model.checkpoint import best_epoch, load_checkpoint
 
@@ -156,9 +158,11 @@ def export_model(config: TrainConfig, split: Sequence[SplitRow]) -> None:
             if row["split"] != "test"
         },
     )
+    say("train", f"best epoch {epoch} of {len(last.history)}, validation Dice {card.val_dice:.3f}")
+    if config.tune:
+        card = dataclasses.replace(card, decoding=tune(config, prepared, split, best.validated, card))
     storage.remove(test_dir(config.out))  # of an earlier best epoch
     save_bundle(folder, best.validated, card)
-    say("train", f"best epoch {epoch} of {len(last.history)}, validation Dice {card.val_dice:.3f}")
 
 
 def predict_test_split(config: TrainConfig, prepared: str, split: Sequence[SplitRow]) -> Results | None:

@@ -20,7 +20,7 @@ from brats.data.preprocess import crop_case
 from brats.data.slices import encode_case, open_slices
 from brats.data.volume import Grid, Volume
 from brats.labels import Labels
-from brats.model.bundle import EQUAL_ODDS
+from brats.model.decoding import Decoding
 from brats.model.distributed import Worker
 from brats.model.feed import RawSlices, ResidentFeed, StepInput, StreamFeed
 from brats.model.inference import Segmenter
@@ -46,6 +46,7 @@ CONFIG = TrainConfig(
     augmentation="flips",
 )
 CPU = torch.device("cpu")
+PLAIN = Decoding()
 ALONE = Worker(rank=0, world_size=1, device=CPU, precision="fp32")
 NO_SCALER = torch.amp.GradScaler("cpu", enabled=False)
 
@@ -63,10 +64,13 @@ def segmenter_of(
     *,
     inputs: InputSpec = INPUTS,
     precision: Precision = "fp32",
-    thresholds: Sequence[float] = EQUAL_ODDS,
+    decoding: Decoding = PLAIN,
+    flips: bool = False,
 ) -> Segmenter:
     """A network at work on a CPU; one that is in evaluation mode if it is to be."""
-    return Segmenter(network=network, inputs=inputs, device=CPU, precision=precision, thresholds=thresholds)
+    return Segmenter(
+        network=network, inputs=inputs, device=CPU, precision=precision, decoding=decoding, flips=flips
+    )
 
 
 def learner_of(

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from brats.model.augment import noise_table
+from brats.model.decoding import Decoding
 from brats.model.feed import RawSlices, ResidentFeed, StepInput
 from brats.model.inputs import training_tensors
 from brats.model.learner import Learner
@@ -205,4 +206,4 @@ def test_validation_uses_the_average_and_the_arithmetic_of_the_worker() -> None:
     assert learner.average is not None
     assert segmenter.network is learner.average.network
     assert (segmenter.inputs, segmenter.device, segmenter.precision) == (INPUTS, CPU, "bf16")
-    assert list(segmenter.thresholds) == [0.5, 0.5, 0.5]
+    assert segmenter.decoding == Decoding()
