@@ -122,8 +122,8 @@ def _to_card(path: str, content: dict[str, Any]) -> ModelCard:
     values = {item.name: _tuple(content[item.name]) for item in fields(ModelCard)}
     inputs, decoding = InputSpec.from_json(content["inputs"]), Decoding.from_json(content["decoding"])
     card = ModelCard(**{**values, "inputs": inputs, "decoding": decoding})
-    check_types(card)
     check_types(decoding)
+    check_types(card)
     for case_id, case in card.trained_on.items():
         if not {"patient_id", "voxel_hash"} <= case.keys():
             raise BundleError(f"{path}: trained_on lacks the patient or the hash of {case_id!r}")
@@ -148,8 +148,9 @@ def _with_inputs(content: dict[str, Any]) -> dict[str, Any]:
 
 def _with_decoding(content: dict[str, Any]) -> dict[str, Any]:
     """A card of `FORMAT_WITHOUT_DECODING` in today's form: with its thresholds, and without rules."""
-    decoding = {**asdict(Decoding()), "thresholds": content.get("outputs", {}).get("thresholds", [])}
-    return {**content, "format": FORMAT, "decoding": decoding}
+    outputs = dict(content.get("outputs", {}))
+    decoding = {**asdict(Decoding()), "thresholds": outputs.pop("thresholds", [])}
+    return {**content, "format": FORMAT, "outputs": outputs, "decoding": decoding}
 
 
 def _tuple(value: Any) -> Any:

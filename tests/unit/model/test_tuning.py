@@ -94,6 +94,10 @@ def ball(labels_of: Sequence[tuple[int, int]] = ((9, ED), (5, NCR), (3, ET))) ->
     return labels
 
 
+def case_with(reference: Labels) -> Case:
+    return tiny_case(labels=np.moveaxis(reference, 0, 2))
+
+
 def predicted_as(labels: Labels, high: float = 0.97, low: float = 0.03) -> Tensor:
     """Probabilities of these regions, sure of each voxel."""
     masks = np.stack([np.isin(labels, REGIONS[name].labels) for name in REGIONS], axis=1)
@@ -105,7 +109,7 @@ def stray_et(probability: float, *, et_in_reference: bool) -> TuningCase:
     reference = ball() if et_in_reference else ball(((9, ED), (5, NCR)))
     probabilities = predicted_as(reference)
     probabilities[9, 2, 39, 35] = probabilities[9, 1, 39, 35] = probabilities[9, 0, 39, 35] = probability
-    return tuned_on(probabilities, tiny_case(labels=reference))
+    return tuned_on(probabilities, case_with(reference))
 
 
 def test_the_rule_that_needs_no_tuning_mends_a_stray_voxel_in_a_case_without_et() -> None:
@@ -122,7 +126,7 @@ def test_the_rule_for_a_small_et_stays_where_it_makes_no_difference() -> None:
 def test_the_rule_for_a_small_et_goes_where_it_costs_dice() -> None:
     reference = ball(((9, ED), (5, NCR), (2, ET)))
     probabilities = predicted_as(reference, high=0.8)  # right, but not sure
-    small = tuned_on(probabilities, tiny_case(labels=reference))
+    small = tuned_on(probabilities, case_with(reference))
     assert choose_decoding([small], list(REGIONS)) == Decoding(n_tuned_on=1)
 
 
@@ -134,7 +138,7 @@ def unsure_rim(seed: int, n_inside: int) -> TuningCase:
     rim[:8, 10:19, 19:25] = True
     probabilities[:, 0][torch.from_numpy(rim)] = 0.42 + 0.001 * seed
     reference[:n_inside, 10:19, 19:25] = ED
-    return tuned_on(probabilities, tiny_case(labels=reference))
+    return tuned_on(probabilities, case_with(reference))
 
 
 def test_a_threshold_changes_where_enough_cases_gain() -> None:
@@ -157,7 +161,7 @@ def test_small_components_are_removed_where_that_helps_every_case() -> None:
     reference = ball()
     probabilities = predicted_as(reference)
     probabilities[8:, 0, 36:, 30:] = 0.97  # 48 voxels of 1 mm3, sure and wrong
-    wrong = tuned_on(probabilities, tiny_case(labels=reference))
+    wrong = tuned_on(probabilities, case_with(reference))
     found = choose_decoding([wrong] * FEWEST_CASES, list(REGIONS))
     assert found.smallest_wt_mm3 == 50.0
 

@@ -14,7 +14,7 @@ from brats.data.rejects import Reject
 from brats.errors import BratsError
 from brats.labels import ED, ET, NCR
 from brats.pipeline.predict import score_case
-from brats.score.parts import Part, write_part
+from brats.score.parts import Part, read_parts, write_part
 from brats.score.results import write_results
 from brats.score.summary import SUMMARY
 from brats.score.tables import CASE_METRICS, NOTEBOOK, SLICES, score_rows
@@ -76,15 +76,16 @@ def test_written_tables_carry_configuration_and_conventions(tmp_path: Path) -> N
 
 
 def test_tables_of_uncertainty_are_written_where_probabilities_are_known(tmp_path: Path) -> None:
-    part = part_without_et()
-    write_part(str(tmp_path), part)
+    write_scored(tmp_path, "a")
     scores = write_results(str(tmp_path), IDS, [], config={})
     assert "look at these first" not in scores.summary()
     metrics = tmp_path / "metrics"
     assert {path.stem for path in metrics.iterdir()} == {*KINDS}
     for case_id, level in (("a", 100), ("b", 128)):
-        rows = uncertainty_rows(case_id, "p", {"WT": constant_uncertainty(level=level)})
-        write_part(str(tmp_path), dataclasses.replace(part, case_id=case_id, **rows))  # type: ignore[arg-type]
+        write_scored(tmp_path, case_id)
+        rows: dict[str, Any] = uncertainty_rows(case_id, "p", {"WT": constant_uncertainty(level=level)})
+        part = dataclasses.replace(read_parts(str(tmp_path))[case_id], **rows)
+        write_part(str(tmp_path), part)
     scores = write_results(str(tmp_path), IDS, [], config={})
     assert "\nlook at these first: b, a (most uncertain)\n" in scores.summary()
     tables = {path.stem: pd.read_parquet(path) for path in metrics.iterdir()}
