@@ -16,7 +16,7 @@ NOBODY_READS = 141  # 128 + SIGPIPE, as shells report a program whose output is 
 
 DEPENDENCIES = (
     *("fsspec", "isal", "matplotlib", "nibabel", "nilearn", "numpy", "pandas", "pyarrow", "ray", "s3fs"),
-    *("safetensors", "scipy", "segmentation_models_pytorch", "torch", "torchvision", "xxhash", "yaml"),
+    *("safetensors", "scipy", "segmentation_models_pytorch", "timm", "torch", "torchvision", "xxhash", "yaml"),
 )
 """The modules of the dependencies that pyproject.toml names."""
 REMEDY = "run `make install`, then `source .venv/bin/activate`"
@@ -67,7 +67,7 @@ def _run(main: Callable[[Config], None], config_class: type[Config]) -> int:
         main(config)
     except KeyboardInterrupt:
         code = NOBODY_READS if _unread() else FAILED  # found by another thread, which stops this one
-        return _complain("stopped; the same command goes on from here", code)
+        return _complain("stopped; the same command keeps what is finished and does the rest", code)
     except (BratsError, ImportError) as error:
         message = _import_problem(error) if isinstance(error, ImportError) else str(error)
         if not message:

@@ -7,18 +7,18 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from importlib.metadata import version
-from typing import Any
+from typing import Any, get_args
 
 import safetensors.torch
 from safetensors import SafetensorError
 from torch import Tensor, nn
 
 from brats import __version__, storage
-from brats.config import MODALITIES
+from brats.config import MODALITIES, OutputKind
 from brats.data.batches import InputSpec
 from brats.errors import BundleError, ConfigError
-from brats.labels import REGIONS
 from brats.model.decoding import Decoding
+from brats.model.outputs import CHANNELS, REGION_OUTPUTS, OutputSpec
 from brats.model.unet import build_unet
 from brats.storage.documents import check_types
 
@@ -39,7 +39,7 @@ class ModelCard:
     """Content of `model.json`.
 
     inputs:     what the network sees: its channels, and the divisor of its slices
-    outputs:    kind (regions: one sigmoid channel each) and names of the output channels
+    outputs:    of `card_outputs`: kind and names of the output channels
     decoding:   how probabilities become a label map
     trained_on: patient id and voxel hash, by case id, of every case of the train and val splits
     versions:   of the packages that the network was trained with
@@ -50,12 +50,7 @@ class ModelCard:
     decoder_channels: tuple[int, ...]
     inputs: InputSpec
     normalisation: str = NORMALISATION
-    outputs: dict[str, Any] = field(
-        default_factory=lambda: {
-            "kind": "regions",
-            "names": list(REGIONS),
-        }
-    )
+    outputs: dict[str, Any] = field(default_factory=lambda: card_outputs(REGION_OUTPUTS))
     decoding: Decoding = Decoding()
     epoch: int
     val_dice: float
@@ -63,6 +58,20 @@ class ModelCard:
     versions: dict[str, str] = field(
         default_factory=lambda: {"brats-ray": __version__, **{name: version(name) for name in PACKAGES}}
     )
+
+    @property
+    def output_spec(self) -> OutputSpec:
+        return OutputSpec(self.outputs["kind"])
+
+    @property
+    def regions(self) -> tuple[str, ...]:
+        """The regions that the network predicts."""
+        return self.output_spec.regions
+
+
+def card_outputs(outputs: OutputSpec) -> dict[str, Any]:
+    """The outputs of a network as its card has them."""
+    return {"kind": outputs.kind, "names": list(outputs.channels)}
 
 
 def save_bundle(folder: str, weights: Mapping[str, Tensor], card: ModelCard) -> None:
@@ -135,9 +144,18 @@ def _to_card(path: str, content: dict[str, Any]) -> ModelCard:
     ):
         if not 0 < number <= MAX_CHANNELS:
             raise BundleError(f"{path}: {name} {number}, where 1 to {MAX_CHANNELS} are expected")
-    if card.outputs.get("kind") != "regions" or card.outputs.get("names") != list(REGIONS):
-        raise BundleError(f"{path}: outputs {json.dumps(card.outputs)} are not the regions {list(REGIONS)}")
+    _check_outputs(path, card.outputs)
     return card
+
+
+def _check_outputs(path: str, outputs: Mapping[str, Any]) -> None:
+    """Raise BundleError unless the outputs are of a known kind, with its channels."""
+    kind: Any = outputs.get("kind")
+    if kind not in get_args(OutputKind):
+        raise BundleError(f"{path}: outputs of the kind {kind!r}, this program knows {', '.join(CHANNELS)}")
+    spec = OutputSpec(kind)
+    if outputs.get("names") != list(spec.channels):
+        raise BundleError(f"{path}: outputs {json.dumps(outputs)} are not the {kind} {', '.join(spec.channels)}")
 
 
 def _with_inputs(content: dict[str, Any]) -> dict[str, Any]:
@@ -173,7 +191,10 @@ def load_bundle(folder: str) -> tuple[nn.Module, ModelCard]:
         raise BundleError(f"{path}: not a whole safetensors file ({reason})") from error
     try:
         network = build_unet(
-            encoder=card.encoder, n_channels=card.inputs.n_channels, decoder_channels=card.decoder_channels
+            encoder=card.encoder,
+            n_channels=card.inputs.n_channels,
+            decoder_channels=card.decoder_channels,
+            outputs=card.output_spec,
         )
     except ConfigError as error:
         raise BundleError(f"{storage.join(folder, CARD)}: {error}") from error

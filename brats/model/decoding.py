@@ -4,7 +4,7 @@ Axes: `Z H W` slices of a crop, `B` slices of a batch, `R` region (WT, TC, ET; o
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Self
 
@@ -14,8 +14,7 @@ from scipy import ndimage
 from torch import Tensor
 
 from brats.labels import ET, NCR, REGIONS, Labels
-
-EQUAL_ODDS = (0.5,) * len(REGIONS)  # thresholds where none have been chosen
+from brats.model.outputs import EQUAL_ODDS
 
 # NVIDIA's entries to BraTS 2021 and 2022 (DeepLearningExamples, nnUNet): an ET of fewer than 73 voxels, of 1 mm3
 # each, whose mean probability is below .9 becomes NCR.
@@ -33,7 +32,7 @@ class Decoding:
     n_tuned_on:      validation cases that the numbers were chosen on; 0 where they are defaults
     """
 
-    thresholds: tuple[float, ...] = EQUAL_ODDS
+    thresholds: tuple[float, ...] = (EQUAL_ODDS,) * len(REGIONS)
     smallest_et_mm3: float = 0.0
     smallest_wt_mm3: float = 0.0
     n_tuned_on: int = 0
@@ -42,7 +41,7 @@ class Decoding:
     def from_json(cls, value: Mapping[str, Any]) -> Self:
         """The inverse of `dataclasses.asdict`, also after a passage through JSON text. Raises ValueError."""
         decoding = cls(**{**value, "thresholds": tuple(value["thresholds"])})
-        n = len(EQUAL_ODDS)
+        n = len(REGIONS)
         if len(decoding.thresholds) != n or not all(0 < threshold < 1 for threshold in decoding.thresholds):
             raise ValueError(f"thresholds {list(decoding.thresholds)} are not {n} numbers between 0 and 1")
         for name in ("smallest_et_mm3", "smallest_wt_mm3", "n_tuned_on"):
@@ -68,6 +67,7 @@ class Decoding:
 def decode(probabilities: Tensor, decoding: Decoding, voxel_mm3: float) -> Tensor:
     """Labels (Z, H, W) uint8 of the region probabilities (Z, R, H, W) of a case, on their device."""
     n_regions = probabilities.shape[1]
+    # Made on the device, they would wait for all that is under way there.
     limits = torch.tensor(decoding.thresholds[:n_regions]).to(probabilities.device, non_blocking=True)
     labels = label_map(probabilities > limits.reshape(1, -1, 1, 1))
     if decoding.smallest_et_mm3 and n_regions == len(REGIONS):
@@ -78,15 +78,11 @@ def decode(probabilities: Tensor, decoding: Decoding, voxel_mm3: float) -> Tenso
     return labels
 
 
-def threshold_logits(logits: Tensor, thresholds: Sequence[float]) -> Tensor:
-    """Labels (B, H, W) uint8 of logits (B, R, H, W): a region is where its probability exceeds its threshold."""
-    limits = torch.tensor([math.log(threshold / (1 - threshold)) for threshold in thresholds])
-    # Made on the device, it would wait for all that is under way there.
-    return label_map(logits > limits.to(logits.device, non_blocking=True).reshape(1, -1, 1, 1))
-
-
 def label_map(regions: Tensor) -> Tensor:
-    """Labels (B, H, W) uint8 of region masks (B, R, H, W): ED where WT, then NCR where TC, then ET where ET."""
+    """Labels (B, H, W) uint8 of region masks (B, R, H, W): ED where WT, then NCR where TC, then ET where ET.
+
+    Masks of WT alone are one channel.
+    """
     labels = torch.zeros_like(regions[:, 0], dtype=torch.uint8)
     for mask, region in zip(regions.to(torch.uint8).unbind(1), REGIONS.values(), strict=False):
         # Arithmetic instead of masks: it takes a tenth of the time on CPUs.

@@ -1,6 +1,6 @@
 """The segmenter: from a cropped case to probabilities and a label map, slice batch by slice batch.
 
-Axes: `Z H W` slices of a crop, `B` slices of a batch, `R` region (WT, TC, ET).
+Axes: `Z H W` slices of a crop, `B` slices of a batch, `K` channel of the network, `R` region that it predicts.
 """
 
 import functools
@@ -14,12 +14,13 @@ from torch import Tensor, nn
 from brats.config import Precision
 from brats.data.batches import InputSpec
 from brats.data.case import Case
-from brats.labels import REGIONS, Labels
+from brats.labels import Labels
 from brats.model.bundle import load_bundle
 from brats.model.decoding import Decoding, decode
 from brats.model.fusion import for_inference
 from brats.model.inputs import RawCase
 from brats.model.memory import is_out_of_memory
+from brats.model.outputs import REGION_OUTPUTS, OutputSpec
 from brats.model.precision import autocast, choose_precision
 
 BATCH_SIZES = {"cpu": 16, "cuda": 64}  # of a forward pass; a GPU waits for its next kernel in smaller ones
@@ -32,6 +33,7 @@ T = TypeVar("T")
 class Segmenter:
     """A network in evaluation mode, with what it takes to segment a case.
 
+    outputs:  what the channels of the network are
     decoding: how its probabilities become a label map
     flips:    whether probabilities are means over the four ways to flip the slices
     """
@@ -40,6 +42,7 @@ class Segmenter:
     inputs: InputSpec
     device: torch.device
     precision: Precision
+    outputs: OutputSpec = REGION_OUTPUTS
     decoding: Decoding = Decoding()
     flips: bool = False
 
@@ -54,14 +57,15 @@ class Segmenter:
             inputs=card.inputs,
             device=device,
             precision=precision,
+            outputs=card.output_spec,
             decoding=card.decoding,
             flips=flips,
         )
 
     @property
     def regions(self) -> tuple[str, ...]:
-        """The regions that it tells apart, in the order of its probabilities."""
-        return tuple(REGIONS)
+        """The regions that the network predicts, in the order of its probabilities."""
+        return self.outputs.regions
 
     def place(self, case: Case) -> RawCase:
         """A case on the device. Raises CaseError naming the modality that the case lacks."""
@@ -69,7 +73,7 @@ class Segmenter:
 
     @torch.inference_mode()
     def logits(self, raw: RawCase, batch_size: int, flip: Flip = ()) -> Iterator[Tensor]:
-        """The logits (B, R, H, W) of a case on the device in float32, slice batch by slice batch.
+        """The logits (B, K, H, W) of a case on the device in float32, slice batch by slice batch.
 
         flip: axes of the slices along which the network sees them flipped
         """
@@ -88,7 +92,7 @@ class Segmenter:
         return functools.reduce(Tensor.add_, each).div_(len(flips))
 
     def _flipped_probabilities(self, raw: RawCase, batch_size: int, flip: Flip) -> Tensor:
-        return torch.cat([torch.sigmoid(logits) for logits in self.logits(raw, batch_size, flip)])
+        return torch.cat([self.outputs.probabilities(each) for each in self.logits(raw, batch_size, flip)])
 
     @torch.inference_mode()
     def labels(self, case: Case, batch_size: int) -> Labels:

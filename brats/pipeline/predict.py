@@ -36,7 +36,7 @@ from brats.data.rejects import Reject, check_rejects
 from brats.data.segmentation import Segmentation
 from brats.data.sources import same_sources
 from brats.data.volume import nifti_bytes
-from brats.labels import Labels
+from brats.labels import REGIONS, Labels
 from brats.pipeline.predictor import Predictor, Work
 from brats.saved_config import SavedConfig
 from brats.score import tables
@@ -85,7 +85,7 @@ def _predict(config: PredictConfig, ownership: Ownership) -> Results:
     _name_left_over(parts, [*items, *found_rejects], data, out)
     if todo:
         placement = place_workers(config.device, config.workers, cpu_workers=0, wait_minutes=config.wait_minutes)
-        _predict_items(todo, config, card.inputs.modalities, placement)
+        _predict_items(todo, config, card, placement)
     ownership.check()
     for folder in (parts_dir(out), masks_dir(out), nifti_dir(out), probabilities_dir(out)):
         storage.remove_unfinished(folder)
@@ -162,9 +162,7 @@ def warn_of_training_cases(items: Collection[Item], trained_on: Mapping[str, Map
         )
 
 
-def _predict_items(
-    todo: Sequence[Item], config: PredictConfig, modalities: Sequence[str], placement: Placement
-) -> None:
+def _predict_items(todo: Sequence[Item], config: PredictConfig, card: Any, placement: Placement) -> None:
     """Stream the cases through reading, the network, and scoring and writing.
 
     Raises StorageError, after the others are done, when a case could not be written.
@@ -183,7 +181,7 @@ def _predict_items(
     counter = attempts.start_counter()
     work = functools.partial(segment, keep_levels=config.probabilities)
     scoring = functools.partial(score_and_write, out=config.out, nifti=config.nifti)
-    dataset = through_network(by_id, config, modalities, work, placement, counter).map(
+    dataset = through_network(by_id, config, card.inputs.modalities, work, placement, counter).map(
         ray_step(scoring, counter=counter, doing="scoring", stage="predict"), num_cpus=BESIDE_NETWORK_CPUS
     )
     run_cases(dataset, "predict", len(todo), take)
@@ -281,5 +279,6 @@ def score_case(item: Item, case: Case, predicted: Labels, found: Segmentation | 
             n_outside=case.n_outside,
             first_slice=case.source_box.start[2],
             entropy_bits=entropy_bits,
+            regions=REGIONS if found is None else found.regions,
         )
     return Part(case_id=item.case_id, sources=case.sources, coding=case.coding, warnings=case.warnings, **rows)

@@ -42,7 +42,7 @@ def tune(
     validated = {row["case_id"] for row in split if row["split"] == "val"}
     items, _, _ = find_items(prepared, folder, card.inputs.modalities, "all")
     cases = segment_cases([item for item in items if item.case_id in validated], config, folder, card)
-    decoding = choose_decoding(cases, card.outputs["names"])
+    decoding = choose_decoding(cases, card.regions)
     storage.remove(folder)
     say("tune", f"{decoding} ({decoding.origin})")
     return decoding

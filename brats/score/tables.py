@@ -1,6 +1,6 @@
 """The metric tables of a set of predictions: their files and kinds, and the rows of one case."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from types import MappingProxyType
 from typing import Any, Literal
 
@@ -20,6 +20,7 @@ MetricRow = Mapping[str, Any]
 
 TableName = Literal["cases", "slices", "notebook", "summary", "uncertainty", "uncertainty_curves", "ranking"]
 CHANNELS = ", ".join(["background", *map(str.upper, TISSUES)])
+NOT_PREDICTED = "null for a region that the model does not predict, such as TC of --outputs whole-tumour"
 
 
 _VALUES = {pa.int32(): (int,), pa.int64(): (int,), pa.float64(): (float, int)}  # of the other columns: text
@@ -57,6 +58,7 @@ CASE_METRICS = storage.TableKind(
         **{metric.name: metric.convention for metric in METRICS},
         "reference_ml, predicted_ml": "voxels x voxel volume",
         "entropy_bits": ENTROPY,
+        ", ".join([*(metric.name for metric in METRICS), "predicted_ml", "n_predicted_voxels"]): NOT_PREDICTED,
     },
 )
 SLICES = storage.TableKind(
@@ -76,6 +78,7 @@ SLICES = storage.TableKind(
         "slice_index": "slice of the source volume along its third axis",
         "dice": "of that slice alone; both masks empty 1, one empty 0",
         "entropy_bits": f"{ENTROPY}; of that slice alone",
+        "dice, n_predicted_voxels": NOT_PREDICTED,
     },
 )
 NOTEBOOK = storage.TableKind(
@@ -85,9 +88,10 @@ NOTEBOOK = storage.TableKind(
     ),
     conventions={
         "purpose": "comparison with notebooks that report these numbers; background counts as a class",
-        "averaging": f"all pixels of the full volume pooled; one-hot channels {CHANNELS}",
-        MICRO: "TP, FP, TN, FN summed over the channels, then the ratio; accuracy is of pixels",
-        MACRO: "(2 TP + 1) / (2 TP + FP + FN + 1) of each channel, then their mean",
+        "averaging": f"all pixels of the full volume pooled; one-hot channels: of 4 labels {CHANNELS}; of 2, where "
+        "the model predicts WT alone, background and tumour",
+        MICRO.format("N"): "TP, FP, TN, FN summed over the channels, then the ratio; accuracy is of pixels",
+        MACRO.format("N"): "(2 TP + 1) / (2 TP + FP + FN + 1) of each channel, then their mean",
         "source": "https://www.kaggle.com/code/rastislav/3d-mri-brain-tumor-segmentation-u-net",
     },
 )
@@ -132,6 +136,7 @@ def score_rows(
     spacing_mm: Spacing,
     n_outside: int,
     first_slice: int,
+    regions: Collection[str] = REGIONS,
     entropy_bits: Mapping[str, npt.NDArray[np.float64]] = MappingProxyType({}),
 ) -> dict[str, list[dict[str, Any]]]:
     """The rows of a case for each table but the summary, keys cases, slices and notebook; values fit JSON.
@@ -140,6 +145,7 @@ def score_rows(
     spacing_mm: in the order S H W
     n_outside: number of voxels of the volume outside the crops
     first_slice: index of the crops' first slice in the volume
+    regions: those that the model predicts; the scores of others are None
     entropy_bits: of each slice (S,) of the crops, by region; without a region where it is not known
     """
     overlap = count_overlap(reference, predicted, spacing_mm, n_outside)
@@ -147,7 +153,7 @@ def score_rows(
     return {
         "cases": [
             {**case, "region": region, **metrics, "entropy_bits": _total(entropy_bits.get(region))}
-            for region, metrics in case_metrics(overlap).items()
+            for region, metrics in case_metrics(overlap, regions).items()
         ],
         "slices": [
             {
@@ -156,9 +162,9 @@ def score_rows(
                 "slice_index": first_slice + row["slice_index"],
                 "entropy_bits": _value(entropy_bits.get(row["region"]), row["slice_index"]),
             }
-            for row in slice_metrics(overlap)
+            for row in slice_metrics(overlap, regions)
         ],
-        "notebook": [{"case_id": case_id, **row} for row in notebook_metrics(overlap)],
+        "notebook": [{"case_id": case_id, **row} for row in notebook_metrics(overlap, regions)],
     }
 
 

@@ -25,6 +25,7 @@ from brats.model.distributed import Worker
 from brats.model.feed import RawSlices, ResidentFeed, StepInput, StreamFeed
 from brats.model.inference import Segmenter
 from brats.model.learner import Learner
+from brats.model.outputs import REGION_OUTPUTS, OutputSpec
 from brats.model.pool import SlicePool
 from brats.model.unet import build_unet
 from brats.storage import FileInfo
@@ -51,10 +52,19 @@ ALONE = Worker(rank=0, world_size=1, device=CPU, precision="fp32")
 NO_SCALER = torch.amp.GradScaler("cpu", enabled=False)
 
 
-def undecided_network(encoder: str = CONFIG.encoder) -> nn.Module:
-    """A network that finds tumour in about half of the voxels, the same each time."""
+def undecided_network(
+    encoder: str = CONFIG.encoder,
+    outputs: OutputSpec = REGION_OUTPUTS,
+    decoder_channels: tuple[int, ...] = CONFIG.decoder_channels,
+) -> nn.Module:
+    """A network that finds tumour in about half of the voxels, or of classes each, the same each time."""
     torch.manual_seed(0)
-    network = build_unet(encoder=encoder, n_channels=INPUTS.n_channels, decoder_channels=CONFIG.decoder_channels)
+    network = build_unet(
+        encoder=encoder,
+        n_channels=INPUTS.n_channels,
+        decoder_channels=decoder_channels,
+        outputs=outputs,
+    )
     nn.init.zeros_(network.get_parameter("segmentation_head.0.bias"))
     return network
 
@@ -64,12 +74,19 @@ def segmenter_of(
     *,
     inputs: InputSpec = INPUTS,
     precision: Precision = "fp32",
+    outputs: OutputSpec = REGION_OUTPUTS,
     decoding: Decoding = PLAIN,
     flips: bool = False,
 ) -> Segmenter:
     """A network at work on a CPU; one that is in evaluation mode if it is to be."""
     return Segmenter(
-        network=network, inputs=inputs, device=CPU, precision=precision, decoding=decoding, flips=flips
+        network=network,
+        inputs=inputs,
+        device=CPU,
+        precision=precision,
+        outputs=outputs,
+        decoding=decoding,
+        flips=flips,
     )
 
 

@@ -5,7 +5,7 @@ import json
 import pickle
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import pytest
@@ -13,11 +13,13 @@ import safetensors.torch
 import torch
 from torch import Tensor, nn
 
+from brats.config import CLASSIC_UNET, OutputKind
 from brats.data.batches import InputSpec
 from brats.errors import BundleError, CaseError, StorageError
 from brats.labels import Labels
-from brats.model.bundle import ModelCard, find_bundle, load_bundle, read_card, save_bundle
+from brats.model.bundle import ModelCard, card_outputs, find_bundle, load_bundle, read_card, save_bundle
 from brats.model.decoding import Decoding
+from brats.model.outputs import OutputSpec
 from tests.support.bundles import MODEL_CARD
 from tests.support.prepared import MODALITIES, segmenter_of, tiny_case, undecided_network
 
@@ -107,6 +109,26 @@ def test_a_card_of_format_2_has_its_thresholds_and_no_rules(bundle: Path) -> Non
         read_card(str(bundle))
 
 
+@pytest.mark.parametrize("kind", get_args(OutputKind))
+def test_a_network_of_every_kind_of_outputs_comes_back_and_predicts_as_before(tmp_path: Path, kind: str) -> None:
+    outputs = OutputSpec(kind)  # type: ignore[arg-type]
+    model = undecided_network(outputs=outputs).eval()
+    card = dataclasses.replace(MODEL_CARD, outputs=card_outputs(outputs))
+    save_bundle(str(tmp_path), model.state_dict(), card)
+    loaded, found = load_bundle(str(tmp_path))
+    assert (found, found.output_spec, found.regions) == (card, outputs, outputs.regions)
+    before, after = (segmenter_of(each, outputs=outputs).labels(tiny_case(), 4) for each in (model, loaded))
+    assert before.any()
+    np.testing.assert_array_equal(before, after)
+
+
+def test_a_bundle_of_the_classic_network_comes_back(tmp_path: Path) -> None:
+    card = dataclasses.replace(MODEL_CARD, encoder=CLASSIC_UNET, decoder_channels=(8, 4, 4, 2, 2))
+    model = undecided_network(CLASSIC_UNET, decoder_channels=card.decoder_channels).eval()
+    save_bundle(str(tmp_path), model.state_dict(), card)
+    np.testing.assert_array_equal(predict(*load_bundle(str(tmp_path))), predict(model, card))
+
+
 def test_loading_never_unpickles(bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*_: object, **__: object) -> None:
         raise AssertionError("unpickled")
@@ -157,10 +179,16 @@ def test_a_tensor_of_another_shape_is_named_with_both_shapes(bundle: Path) -> No
         ({"format": "brats-ray model 4"}, "format 'brats-ray model 4', this program reads 'brats-ray model 3'"),
         ({"format": None}, "format None"),
         (
-            {"outputs": {"kind": "classes", "names": ["NCR", "ED", "ET"]}},
-            r'"classes".* are not the regions',
+            {"outputs": {"kind": "organs"}},
+            "outputs of the kind 'organs', this program knows regions, classes, whole",
         ),
-        ({"outputs": {"kind": "regions", "names": ["ET", "TC", "WT"]}}, "are not the regions"),
+        ({"outputs": {"kind": ["regions"]}}, r"outputs of the kind \['regions'\]"),
+        ({"outputs": {}}, "outputs of the kind None"),
+        (
+            {"outputs": {"kind": "classes", "names": ["NCR", "ED", "ET"]}},
+            "are not the classes background, NCR, ED, ET",
+        ),
+        ({"outputs": {"kind": "regions", "names": ["ET", "TC", "WT"]}}, "are not the regions WT, TC, ET"),
         ({"decoding": {"thresholds": [0.5, 0.5, 1.0]}}, r"\[0.5, 0.5, 1.0\] are not 3 numbers between 0 and 1"),
         ({"decoding": {"thresholds": [0.5, 0.5]}}, r"\[0.5, 0.5\] are not 3 numbers between 0 and 1"),
         ({"decoding": {"thresholds": [0.5] * 3, "smallest_et_mm3": -1}}, r"smallest_et_mm3 -1 is not 0 or more"),

@@ -15,7 +15,6 @@ from brats.model.decoding import (
     Decoding,
     decode,
     label_map,
-    threshold_logits,
     without_small_components,
 )
 
@@ -29,17 +28,20 @@ def test_a_later_region_wins_in_every_combination_of_regions() -> None:
     assert found[0, :, 0].tolist() == [0, ET, NCR, ET, ED, ET, NCR, ET]
 
 
-def test_a_region_is_where_its_probability_exceeds_its_threshold() -> None:
-    probabilities = torch.tensor([0.19, 0.21, 0.49, 0.51, 0.79, 0.81])
-    logits = torch.logit(probabilities).reshape(1, 1, 1, 6)
-    never = torch.full_like(logits, -100)
-    for threshold, n_above in ((0.2, 5), (0.5, 3), (0.8, 1)):
-        labels = threshold_logits(torch.cat([logits, never, never], dim=1), (threshold, 0.5, 0.5))
-        assert labels[0, 0].tolist() == [0] * (6 - n_above) + [ED] * n_above
+def test_masks_of_the_whole_tumour_alone_are_ed() -> None:
+    assert label_map(torch.tensor([True, False])[None, None, None]).tolist() == [[[ED, 0]]]
+
+
+@pytest.mark.parametrize(("threshold", "n_above"), [(0.2, 5), (0.5, 3), (0.8, 1)])
+def test_a_region_is_where_its_probability_exceeds_its_threshold(threshold: float, n_above: int) -> None:
+    probabilities = torch.zeros(1, 3, 1, 6)
+    probabilities[0, 0, 0] = torch.tensor([0.19, 0.21, 0.49, 0.51, 0.79, 0.81])
+    labels = decode(probabilities, Decoding(thresholds=(threshold, 0.5, 0.5)), 1.0)
+    assert labels[0, 0].tolist() == [0] * (6 - n_above) + [ED] * n_above
 
 
 def test_exactly_the_threshold_is_not_above_it() -> None:
-    assert threshold_logits(torch.zeros(1, 3, 1, 1), (0.5, 0.5, 0.5)).item() == 0
+    assert not decode(torch.full((1, 3, 1, 1), 0.5), Decoding(), 1.0).any()
 
 
 def probabilities_of(n_et: int, et: float) -> Tensor:

@@ -171,7 +171,8 @@ def test_curves_are_those_of_plain_voxel_arrays(seed: int) -> None:
         with np.errstate(divide="ignore", invalid="ignore"):
             entropy = -probability * np.log2(probability) - (1 - probability) * np.log2(1 - probability)
         dice, ftp, ftn = plain_curves(
-            *(region_mask(labels, region).astype(float) for labels in (reference, predicted)),
+            region_mask(reference, region).astype(float),
+            region_mask(predicted, region).astype(float),
             100 * np.nan_to_num(entropy),
             brain.astype(float),
         )
