@@ -3,7 +3,7 @@
 import dataclasses
 import functools
 import hashlib
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -21,6 +21,7 @@ from brats.cluster.preflight import check_gpus
 from brats.config import PredictConfig
 from brats.console import say, some
 from brats.data.case import HASH_VERSION, Case
+from brats.data.degrade import Degradation, degrade
 from brats.data.items import Item, PreparedCase, find_items, read_source
 from brats.data.masks import (
     masks_dir,
@@ -48,17 +49,19 @@ from brats.score.uncertainty_tables import uncertainty_rows
 BESIDE_NETWORK_CPUS = 0.25  # of the steps beside the network, so that they find room on a small machine
 
 
-def predict(config: PredictConfig) -> Results:
+def predict(config: PredictConfig, degradation: Degradation | None = None) -> Results:
     """Predict and score every case of `config.data` that is not done yet; then rebuild the tables.
+
+    degradation: of the cases, applied after they are read
 
     Raises BratsError when no case is usable or, with `strict`, when one was rejected; ConfigError where another job
     is at work in `config.out`.
     """
     with owned(config.out, "predict") as ownership:
-        return _predict(config, ownership)
+        return _predict(config, ownership, degradation)
 
 
-def _predict(config: PredictConfig, ownership: Ownership) -> Results:
+def _predict(config: PredictConfig, ownership: Ownership, degradation: Degradation | None) -> Results:
     from brats.model.bundle import find_bundle, load_bundle, weights_path
     from brats.model.decoding import Decoding
 
@@ -72,7 +75,8 @@ def _predict(config: PredictConfig, ownership: Ownership) -> Results:
     weights = hashlib.sha256(storage.read_bytes(weights_path(bundle))).hexdigest()[:16]
     config = dataclasses.replace(config, model=bundle)
     parts = read_parts(out)
-    SavedConfig.of("predict", config, weights=weights, **decoding).claim(out)
+    applied = {"degradation": asdict(degradation)} if degradation else {}
+    SavedConfig.of("predict", config, weights=weights, **decoding, **applied).claim(out)
     items = settle_items(items, parts, out)
     todo = [
         item for item in items if not is_done(parts.get(item.case_id)) or _lacks_files(parts[item.case_id], config)
@@ -85,7 +89,8 @@ def _predict(config: PredictConfig, ownership: Ownership) -> Results:
     _name_left_over(parts, [*items, *found_rejects], data, out)
     if todo:
         placement = place_workers(config.device, config.workers, cpu_workers=0, wait_minutes=config.wait_minutes)
-        _predict_items(todo, config, card, placement)
+        reading = functools.partial(read_item, modalities=card.inputs.modalities, degradation=degradation)
+        _predict_items(todo, config, reading, placement)
     ownership.check()
     for folder in (parts_dir(out), masks_dir(out), nifti_dir(out), probabilities_dir(out)):
         storage.remove_unfinished(folder)
@@ -162,7 +167,12 @@ def warn_of_training_cases(items: Collection[Item], trained_on: Mapping[str, Map
         )
 
 
-def _predict_items(todo: Sequence[Item], config: PredictConfig, card: Any, placement: Placement) -> None:
+def _predict_items(
+    todo: Sequence[Item],
+    config: PredictConfig,
+    reading: Callable[[Item], tuple[Item, Case]],
+    placement: Placement,
+) -> None:
     """Stream the cases through reading, the network, and scoring and writing.
 
     Raises StorageError, after the others are done, when a case could not be written.
@@ -181,7 +191,7 @@ def _predict_items(todo: Sequence[Item], config: PredictConfig, card: Any, place
     counter = attempts.start_counter()
     work = functools.partial(segment, keep_levels=config.probabilities)
     scoring = functools.partial(score_and_write, out=config.out, nifti=config.nifti)
-    dataset = through_network(by_id, config, card.inputs.modalities, work, placement, counter).map(
+    dataset = through_network(by_id, config, reading, work, placement, counter).map(
         ray_step(scoring, counter=counter, doing="scoring", stage="predict"), num_cpus=BESIDE_NETWORK_CPUS
     )
     run_cases(dataset, "predict", len(todo), take)
@@ -190,7 +200,7 @@ def _predict_items(todo: Sequence[Item], config: PredictConfig, card: Any, place
 def through_network(
     items: Mapping[str, Item],
     config: PredictConfig,
-    modalities: Sequence[str],
+    reading: Callable[[Item], tuple[Item, Case]],
     work: Work,
     placement: Placement,
     counter: Any,
@@ -199,7 +209,6 @@ def through_network(
     import ray.data
 
     check_gpus(placement)
-    reading = functools.partial(read_item, modalities=modalities)
     return (
         from_cases(items)
         .map(
@@ -230,9 +239,10 @@ def predictor_cpus(placement: Placement, machines: Sequence[Machine]) -> float:
     return min(placement.cpus, smallest / 2 / placement.workers)
 
 
-def read_item(item: Item, modalities: Sequence[str]) -> tuple[Item, Case]:
-    """Step: read a case."""
-    return item, read_source(item.source, modalities)
+def read_item(item: Item, modalities: Sequence[str], degradation: Degradation | None = None) -> tuple[Item, Case]:
+    """Step: read a case, and degrade it where asked."""
+    case = read_source(item.source, modalities)
+    return item, degrade(case, degradation) if degradation else case
 
 
 def score_and_write(predicted: tuple[Item, Case, Segmentation], out: str, nifti: bool) -> None:

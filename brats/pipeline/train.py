@@ -2,14 +2,14 @@
 
 import dataclasses
 import functools
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from brats import storage
 from brats.cluster.owned import Ownership, check_free, owned
 from brats.config import PredictConfig, PrepareConfig, ReportConfig, TrainConfig
-from brats.console import say
+from brats.console import say, some
 from brats.data.batches import InputSpec
 from brats.data.dataset import is_prepared
 from brats.data.items import check_coding_free
@@ -32,6 +32,12 @@ from brats.pipeline.tune import tune
 from brats.saved_config import SavedConfig
 from brats.score.parts import check_parts
 from brats.score.results import Results
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from brats.model.bundle import ModelCard
+    from brats.model.decoding import Decoding
 
 
 @dataclass(frozen=True)
@@ -67,7 +73,10 @@ def train(config: TrainConfig) -> TrainedRun:
 
 
 def _train(config: TrainConfig, ownership: Ownership) -> TrainedRun:
-    saved = SavedConfig.of("train", config)
+    from brats.model.initial import find_initial, keep_initial
+
+    initial = find_initial(config)
+    saved = SavedConfig.of("train", config, **({"init_weights": initial.hash} if initial else {}))
     # A start that got nowhere claims nothing.
     saved.check(config.out, values=storage.exists(split_path(config.out)))
     if config.predict:
@@ -79,10 +88,13 @@ def _train(config: TrainConfig, ownership: Ownership) -> TrainedRun:
     warn_of_no_tumour(split)
     saved.write(config.out)
     freeze_split(config.out, split, prepared)
+    if initial:
+        warn_of_known_patients(split, initial.card.trained_on)
+        keep_initial(config.out, initial)
     history = fit_on_cluster(config, prepared, split)
     ownership.check()
     choose_split(config, config.out, prepared)  # again: the dataset may have been prepared anew meanwhile
-    export_model(config, prepared, split)
+    export_model(config, split, functools.partial(tune, config, prepared, split) if config.tune else None)
     scores = predict_test_split(config, prepared, split) if config.predict else None
     return TrainedRun(config.out, history, scores, report(ReportConfig(run=config.out)))
 
@@ -118,6 +130,21 @@ def warn_of_no_tumour(split: Sequence[SplitRow]) -> None:
             say("train", f"WARNING: no case of the {name} split has tumour in its segmentation: {consequence}")
 
 
+def warn_of_known_patients(split: Sequence[SplitRow], trained_on: Mapping[str, Mapping[str, str]]) -> None:
+    """Name the patients to validate on and to test that the model of --init was trained or chosen on."""
+    from brats.model.initial import known_patients
+
+    for name in ("val", "test"):
+        known = known_patients([row for row in split if row["split"] == name], trained_on)
+        by_name = f"; {len(known.by_name)} by name alone" if known.by_name else ""
+        if known.patients:
+            say(
+                "train",
+                f"WARNING: the model of --init was trained or chosen on patients of the {name} split "
+                f"({some(known.patients)}{by_name}); their scores say nothing about new patients",
+            )
+
+
 def check_network(config: TrainConfig) -> None:
     """Raise ConfigError here, before any work, when the network cannot be built."""
     from brats.model.checkpoint import saved_epochs
@@ -134,10 +161,18 @@ def check_network(config: TrainConfig) -> None:
     )
 
 
-def export_model(config: TrainConfig, prepared: str, split: Sequence[SplitRow]) -> None:
-    """Write the bundle of the best epoch to RUN/model, tuned where asked, unless it is there."""
-    from brats.model.bundle import ModelCard, bundle_dir, card_outputs, exported_epoch, save_bundle
+def export_model(
+    config: TrainConfig,
+    split: Sequence[SplitRow],
+    choose: Callable[[Mapping[str, "Tensor"], "ModelCard"], "Decoding"] | None = None,
+) -> None:
+    """Write the bundle of the best epoch to RUN/model, unless it is there.
+
+    choose: from weights and card to how probabilities become a label map; without it by .5 and no rule
+    """
+    from brats.model.bundle import ModelCard, bundle_dir, card_outputs, exported_epoch, read_card, save_bundle
     from brats.model.checkpoint import best_epoch, load_checkpoint
+    from brats.model.initial import initial_dir
     from brats.model.outputs import OutputSpec
 
     last = load_checkpoint(config.out)
@@ -158,16 +193,23 @@ def export_model(config: TrainConfig, prepared: str, split: Sequence[SplitRow]) 
         epoch=epoch,
         val_dice=best.history[-1]["val_dice"],
         trained_on={
-            row["case_id"]: {"patient_id": row["patient_id"], "voxel_hash": row["voxel_hash"]}
-            for row in split
-            if row["split"] != "test"
+            **(read_card(initial_dir(config.out)).trained_on if config.init else {}),
+            **_trained_on(split),
         },
     )
     say("train", f"best epoch {epoch} of {len(last.history)}, validation Dice {card.val_dice:.3f}")
-    if config.tune:
-        card = dataclasses.replace(card, decoding=tune(config, prepared, split, best.validated, card))
+    if choose:
+        card = dataclasses.replace(card, decoding=choose(best.validated, card))
     storage.remove(test_dir(config.out))  # of an earlier best epoch
     save_bundle(folder, best.validated, card)
+
+
+def _trained_on(split: Sequence[SplitRow]) -> dict[str, dict[str, str]]:
+    return {
+        row["case_id"]: {"patient_id": row["patient_id"], "voxel_hash": row["voxel_hash"]}
+        for row in split
+        if row["split"] != "test"
+    }
 
 
 def predict_test_split(config: TrainConfig, prepared: str, split: Sequence[SplitRow]) -> Results | None:

@@ -1,5 +1,6 @@
 """Tunes how the probabilities of a trained model become label maps, on the validation cases of its run."""
 
+import functools
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +13,7 @@ from brats.console import say
 from brats.data.items import Item, find_items
 from brats.data.rejects import Reject
 from brats.data.run_split import SplitRow
-from brats.pipeline.predict import through_network
+from brats.pipeline.predict import read_item, through_network
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -68,8 +69,7 @@ def segment_cases(items: Sequence[Item], config: TrainConfig, bundle: str, card:
         model=bundle, data=bundle, out=bundle, device=config.device, precision=config.precision
     )
     placement = place_workers(config.device, settings.workers, cpu_workers=0, wait_minutes=config.wait_minutes)
-    dataset = through_network(
-        by_id, settings, card.inputs.modalities, tuning_case, placement, attempts.start_counter()
-    )
+    reading = functools.partial(read_item, modalities=card.inputs.modalities)
+    dataset = through_network(by_id, settings, reading, tuning_case, placement, attempts.start_counter())
     run_cases(dataset, "tune", len(by_id), take)
     return [found[case_id] for case_id in sorted(found)]

@@ -12,7 +12,15 @@ import pytest
 from brats.cli.options import read_options
 from brats.cli.parser import DONE, parse
 from brats.cli.presets import PRESETS
-from brats.config import LITE0_ENCODER, EvaluateConfig, PredictConfig, PrepareConfig, ReportConfig, TrainConfig
+from brats.config import (
+    LITE0_ENCODER,
+    EvaluateConfig,
+    PredictConfig,
+    PrepareConfig,
+    ReportConfig,
+    RobustnessConfig,
+    TrainConfig,
+)
 from brats.errors import ConfigError
 
 
@@ -150,6 +158,7 @@ PREDICT, EVALUATE = "--model m --data d --out o ", "--predictions p --references
             {"strict": True, "wait_minutes": 1.0, "debug": True},
         ),
         (EvaluateConfig, EVALUATE + "--prediction-coding 1=ED,2=ET", {"prediction_coding": "1=ED,2=ET"}),
+        (RobustnessConfig, PREDICT + "--degradations noise missing", {"degradations": ("noise", "missing")}),
         (ReportConfig, REPORT, {"out": None, "debug": False}),
         (ReportConfig, REPORT + "--debug", {"debug": True}),
     ],
@@ -157,7 +166,13 @@ PREDICT, EVALUATE = "--model m --data d --out o ", "--predictions p --references
 def test_a_command_line_sets_what_it_names_and_nothing_else(
     config_class: type, line: str, values: dict[str, Any]
 ) -> None:
-    required = {PrepareConfig: PREPARE, PredictConfig: PREDICT, EvaluateConfig: EVALUATE, ReportConfig: REPORT}
+    required = {
+        PrepareConfig: PREPARE,
+        PredictConfig: PREDICT,
+        RobustnessConfig: PREDICT,
+        EvaluateConfig: EVALUATE,
+        ReportConfig: REPORT,
+    }
     unchanged: Any = parse(config_class, required.get(config_class, "--preset brats").split())
     if config_class is TrainConfig and "preset" not in values:
         line += " --preset brats"
@@ -214,6 +229,13 @@ CHOICES = (
 )
 def test_a_wrong_command_line_names_the_option_the_value_and_what_is_allowed(line: str, message: str) -> None:
     assert message_of(*line.split()) == message
+
+
+def test_an_unknown_degradation_is_named_beside_those_there_are() -> None:
+    assert message_of("--degradations", "noise", "fog", config_class=RobustnessConfig) == (
+        "each value of --degradations must be one of noise, bias-field, gain, blur, low-resolution, missing, "
+        "not 'fog'"
+    )
 
 
 def test_missing_options_are_listed() -> None:
@@ -334,7 +356,9 @@ def test_help_is_given_even_beside_a_mistake(line: str) -> None:
     assert help_of(TrainConfig, *line.split()).startswith("usage: job.py [OPTION ...]\n")
 
 
-@pytest.mark.parametrize("config_class", [PrepareConfig, TrainConfig, PredictConfig, EvaluateConfig, ReportConfig])
+@pytest.mark.parametrize(
+    "config_class", [PrepareConfig, TrainConfig, PredictConfig, RobustnessConfig, EvaluateConfig, ReportConfig]
+)
 def test_help_has_every_option_once_with_its_text(config_class: type) -> None:
     shown = " ".join(help_of(config_class).split())
     for each in read_options(config_class):
