@@ -37,7 +37,7 @@ from benchmarks.plain import History, Job, in_memory, read_history, spawn, train
 from benchmarks.sources import prepared, prepared_thin, run_job
 from brats.cli.presets import PRESETS
 from brats.config import Augmentation, Preset, TrainConfig
-from brats.data.batches import SliceBatch
+from brats.data.stacks import SliceBatch
 from brats.model.augment import augment, noise_table
 from brats.model.augment_draw import draw
 from brats.model.inputs import normalise

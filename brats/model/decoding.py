@@ -69,7 +69,7 @@ def decode(probabilities: Tensor, decoding: Decoding, voxel_mm3: float) -> Tenso
     n_regions = probabilities.shape[1]
     # Made on the device, they would wait for all that is under way there.
     limits = torch.tensor(decoding.thresholds[:n_regions]).to(probabilities.device, non_blocking=True)
-    labels = label_map(probabilities > limits.reshape(1, -1, 1, 1))
+    labels = label_map(probabilities > limits.reshape(1, -1, 1, 1)).contiguous()
     if decoding.smallest_et_mm3 and n_regions == len(REGIONS):
         labels = _without_doubtful_et(labels, probabilities[:, -1], decoding.smallest_et_mm3 / voxel_mm3)
     if decoding.smallest_wt_mm3:

@@ -18,7 +18,7 @@ from brats.labels import Labels
 from brats.model.bundle import load_bundle
 from brats.model.decoding import Decoding, decode
 from brats.model.fusion import for_inference
-from brats.model.inputs import RawCase
+from brats.model.inputs import RawCase, in_crop_axes
 from brats.model.memory import is_out_of_memory
 from brats.model.outputs import REGION_OUTPUTS, OutputSpec
 from brats.model.precision import autocast, choose_precision
@@ -73,7 +73,7 @@ class Segmenter:
 
     @torch.inference_mode()
     def logits(self, raw: RawCase, batch_size: int, flip: Flip = ()) -> Iterator[Tensor]:
-        """The logits (B, K, H, W) of a case on the device in float32, slice batch by slice batch.
+        """The logits (B, K, H, W) of a case on the device in float32, slice batch by slice batch, in its plane.
 
         flip: axes of the slices along which the network sees them flipped
         """
@@ -89,7 +89,7 @@ class Segmenter:
         raw = self.place(case)
         flips = FLIPS if self.flips else FLIPS[:1]
         each = (self._flipped_probabilities(raw, batch_size, flip) for flip in flips)
-        return functools.reduce(Tensor.add_, each).div_(len(flips))
+        return in_crop_axes(functools.reduce(Tensor.add_, each).div_(len(flips)), self.inputs)
 
     def _flipped_probabilities(self, raw: RawCase, batch_size: int, flip: Flip) -> Tensor:
         return torch.cat([self.outputs.probabilities(each) for each in self.logits(raw, batch_size, flip)])

@@ -53,7 +53,7 @@ class TuningCase:
 def tuning_case(segmenter: Segmenter, case: Case, batch_size: int) -> TuningCase:
     """Segment a case that has a reference. Raises CaseError naming the modality that the case lacks."""
     assert case.labels is not None  # only labelled cases are split
-    probabilities = segmenter.probabilities(case, batch_size)
+    probabilities = segmenter.probabilities(case, batch_size).contiguous()
     limits = torch.tensor(THRESHOLDS, device=probabilities.device)
     bins = torch.bucketize(probabilities, limits, out_int32=True)
     et_sums = torch.bincount(
