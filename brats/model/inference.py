@@ -92,7 +92,9 @@ class Segmenter:
         return in_crop_axes(functools.reduce(Tensor.add_, each).div_(len(flips)), self.inputs)
 
     def _flipped_probabilities(self, raw: RawCase, batch_size: int, flip: Flip) -> Tensor:
-        return torch.cat([self.outputs.probabilities(each) for each in self.logits(raw, batch_size, flip)])
+        return torch.cat(
+            [self.outputs.probabilities(each).contiguous() for each in self.logits(raw, batch_size, flip)]
+        )
 
     @torch.inference_mode()
     def labels(self, case: Case, batch_size: int) -> Labels:
