@@ -35,7 +35,7 @@ from benchmarks.harness import (
 )
 from benchmarks.plain import History, Job, in_memory, read_history, spawn, train_plainly
 from benchmarks.sources import prepared, prepared_thin, run_job
-from brats.cli.presets import PRESETS
+from brats.cli.presets import BOUNDS, PRESETS
 from brats.config import Augmentation, Preset, TrainConfig
 from brats.data.stacks import SliceBatch
 from brats.model.augment import augment, noise_table
@@ -71,6 +71,7 @@ class Task:
             yield TrainConfig(
                 **{
                     **PRESETS[self.preset].settings,
+                    **dict.fromkeys(BOUNDS),
                     "epochs": self.epochs,
                     "augmentation": self.augmentation,
                     "ema": 0.0,

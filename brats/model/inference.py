@@ -63,6 +63,11 @@ class Segmenter:
         )
 
     @property
+    def modalities(self) -> tuple[str, ...]:
+        """What a case must have."""
+        return self.inputs.modalities
+
+    @property
     def regions(self) -> tuple[str, ...]:
         """The regions that the network predicts, in the order of its probabilities."""
         return self.outputs.regions

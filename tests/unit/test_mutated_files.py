@@ -86,7 +86,7 @@ def model_card(folder: Path) -> Check:
 
 def _valid_card(card: ModelCard) -> None:
     assert all(0 < threshold < 1 for threshold in card.decoding.thresholds)
-    assert f"{card.decoding}; {card.decoding.origin}"
+    assert f"{card.decoding}"
     assert all(isinstance(name, str) for name in card.inputs.modalities)
     assert card.inputs.padded_size([(3, 5)]) >= (3, 5)
     assert all(0 < channels <= 2**14 for channels in card.decoder_channels)
