@@ -166,9 +166,9 @@ def test_second_run_trains_and_predicts_nothing(
 
 @pytest.fixture(scope="module")
 def folded(finished: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A few steps of a run that validates on fold 2, its test split predicted."""
+    """A few steps of a run that validates on fold 2, its test split predicted by thresholds of .5, as it validates."""
     out = tmp_path_factory.mktemp("folded")
-    run(finished / "prepared", out, fold=2, epochs=None, steps=FEW, workers=1)
+    run(finished / "prepared", out, fold=2, epochs=None, steps=FEW, workers=1, tune=False)
     return out
 
 
@@ -200,7 +200,7 @@ def test_fold_is_what_is_validated_on_and_the_rest_but_the_test_split_is_trained
 def test_steps_and_minutes_bound_a_run_and_more_of_either_go_on(
     finished: Path, folded: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    out, options = tmp_path / "run", {"fold": 2, "epochs": None, "workers": 1, "predict": False}
+    out, options = tmp_path / "run", {"fold": 2, "epochs": None, "workers": 1, "predict": False, "tune": False}
     shutil.copytree(folded, out)
     (row,) = read_progress(str(out))
     assert row["n_steps"] == FEW
@@ -224,7 +224,7 @@ def test_more_epochs_go_on_where_the_run_ended_and_the_better_model_is_scored_an
     shutil.copytree(folded, out)
     (earlier,) = pd.read_parquet(out / "history.parquet").val_dice
     (out / "test" / "left_over").touch()
-    run(finished / "prepared", out, fold=2, epochs=5, workers=1)
+    run(finished / "prepared", out, fold=2, epochs=5, workers=1, tune=False)
     history = pd.read_parquet(out / "history.parquet")
     assert list(history.epoch) == [1, 2, 3, 4, 5]
     assert history.val_dice[0] == earlier < history.val_dice.max()
@@ -239,7 +239,13 @@ def test_a_run_in_another_plane_with_more_channels_resumes_and_scores_what_it_va
 ) -> None:
     """The Dice of validation is taken in the plane, that of prediction from masks on the source grid."""
     prepared, out = finished / "prepared", tmp_path / "run"
-    options = {"plane": "coronal", "context": 1, "extra_channels": ("foreground", "t1ce-t1"), "et_ratio": 0.8}
+    options = {
+        "plane": "coronal",
+        "context": 1,
+        "extra_channels": ("foreground", "t1ce-t1"),
+        "et_ratio": 0.8,
+        "tune": False,
+    }
     for epochs in (2, 4):
         run(prepared, out, **options, epochs=epochs, workers=1, predict=False)
     history = pd.read_parquet(out / "history.parquet")
