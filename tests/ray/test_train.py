@@ -166,7 +166,7 @@ def test_second_run_trains_and_predicts_nothing(
 
 @pytest.fixture(scope="module")
 def folded(finished: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A few steps of a run that validates on fold 2, its test split predicted by thresholds of .5, as it validates."""
+    """A few steps of a run that validates on fold 2, its test split predicted by thresholds of .5 as well."""
     out = tmp_path_factory.mktemp("folded")
     run(finished / "prepared", out, fold=2, epochs=None, steps=FEW, workers=1, tune=False)
     return out
