@@ -31,6 +31,7 @@ RECIPE = 2  # raised when what is trained changes otherwise than by an option
 LITE0_ENCODER = "tu-tf_efficientnet_lite0"
 LITE0_WEIGHTS = "efficientnet-lite0"  # installed with the extra `pretrained`
 Preset = Literal["auto", "demo", "brats", "t1", "t1-t2-flair"]
+COMPARED_PRESETS: tuple[Preset, ...] = ("brats", "t1", "t1-t2-flair")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -168,9 +169,7 @@ class TrainConfig:
 
     def __post_init__(self) -> None:
         check_options(self)
-        given = [name for name in ("epochs", "steps", "minutes") if getattr(self, name) is not None]
-        if len(given) > 1:
-            raise ConfigError(f"{' and '.join(map(option_name, given))} exclude each other; give one of them")
+        _check_length(self)
         if self.encoder_weights == "auto":
             own = LITE0_WEIGHTS if self.encoder == LITE0_ENCODER else None
             object.__setattr__(self, "encoder_weights", own)  # while a frozen object is made
@@ -257,3 +256,53 @@ class ReportConfig:
 
     def __post_init__(self) -> None:
         check_options(self)
+
+
+@dataclass(frozen=True, kw_only=True)
+class CompareConfig:
+    """Train presets on the same cases, split and seeds, and compare them on the test split.
+
+    Each preset is a run of train.py in OUT/PRESET/seed_0 and on. Run again with the same --out, it trains what is
+    missing, also presets and seeds named since, and compares anew. A preset whose training fails is named at the
+    end, and the others are compared.
+    """
+
+    data: str = path()
+    """A prepared dataset with two patients or more in its test split."""
+    out: str = path()
+    """Folder or s3:// prefix of the comparison."""
+    presets: tuple[Preset, ...] = execution(COMPARED_PRESETS, Limits(distinct=True))
+    """Presets of train.py; the others are tested against brats or, where that is not among them, the first."""
+    seeds: int = execution(1, Limits(at_least=1))
+    """Trainings of each preset, with the seeds 0, 1, and on; scores are averaged over them, patient by patient."""
+    epochs: int | None = result(None, Limits(at_least=1))
+    """Epochs of each training; without --epochs, --steps and --minutes those of its preset."""
+    steps: int | None = result(None, Limits(at_least=1))
+    """Optimiser steps of each training, in place of --epochs."""
+    minutes: float | None = result(None, Limits(at_least=0.01, at_most=100_000))
+    """Minutes of each training, in place of --epochs."""
+    workers: int = execution(0, Limits(at_least=0))
+    """Workers of each training; 0 means one per GPU; on CPUs one per machine, two at most."""
+    device: Device = execution("auto")
+    """Where to train and predict; auto is cuda where Ray sees GPUs."""
+    precision: Precision = execution("auto")
+    """Arithmetic of the networks; auto is bf16 where the device is good at it, fp16 on other GPUs, else fp32."""
+    wait_minutes: float = execution(15.0, Limits(at_least=0))
+    """Minutes to wait for machines that an autoscaler can bring and for other jobs to make room."""
+    debug: bool = execution(False)
+    """Show tracebacks instead of one-line errors."""
+
+    def __post_init__(self) -> None:
+        check_options(self)
+        _check_length(self)
+        if len(self.presets) < 2:
+            raise ConfigError(f"--presets names {self.presets[0]} alone; name two presets or more")
+        if "auto" in self.presets:
+            raise ConfigError("--presets: auto stands for another preset; name that one")
+
+
+def _check_length(config: TrainConfig | CompareConfig) -> None:
+    """Raise ConfigError where more than one option says how long to train."""
+    given = [name for name in ("epochs", "steps", "minutes") if getattr(config, name) is not None]
+    if len(given) > 1:
+        raise ConfigError(f"{' and '.join(map(option_name, given))} exclude each other; give one of them")

@@ -57,7 +57,14 @@ def relative(path: Path) -> str:
 def test_every_option_in_a_document_exists(document: Path) -> None:
     known = {
         "--" + field.name.replace("_", "-")
-        for name in ("PrepareConfig", "TrainConfig", "PredictConfig", "EvaluateConfig", "ReportConfig")
+        for name in (
+            "PrepareConfig",
+            "TrainConfig",
+            "PredictConfig",
+            "EvaluateConfig",
+            "ReportConfig",
+            "CompareConfig",
+        )
         for field in dataclasses.fields(getattr(config, name))
     }
     of_others = {"--help", "--working-dir", "--no-wait", "--generate"}

@@ -13,7 +13,6 @@ import pytest
 import ray
 from safetensors.numpy import load_file
 
-from brats.cli.presets import PRESETS
 from brats.config import (
     DEFAULT_EPOCHS,
     DEFAULT_STEPS,
@@ -31,6 +30,7 @@ from brats.pipeline import fit
 from brats.pipeline.predict import predict
 from brats.pipeline.prepare import prepare
 from brats.pipeline.train import TrainedRun, train, warn_of_no_tumour
+from brats.presets import PRESETS
 from tests.support.fault_cluster import Job
 from tests.support.synthetic import write_case, write_cases
 from tests.support.training import n_planned

@@ -11,7 +11,15 @@ import pytest
 
 from brats.cli.options import read_options
 from brats.cli.parser import DONE, parse
-from brats.config import LITE0_ENCODER, EvaluateConfig, PredictConfig, PrepareConfig, ReportConfig, TrainConfig
+from brats.config import (
+    LITE0_ENCODER,
+    CompareConfig,
+    EvaluateConfig,
+    PredictConfig,
+    PrepareConfig,
+    ReportConfig,
+    TrainConfig,
+)
 from brats.errors import ConfigError
 
 
@@ -74,6 +82,7 @@ def test_flags_exist_only_in_the_form_that_changes_something() -> None:
 # Accepted command lines
 
 PREPARE, REPORT = "--data d --out o ", "--run r "
+COMPARE = PREPARE
 PREDICT, EVALUATE = "--model m --data d --out o ", "--predictions p --references r --out o "
 
 
@@ -142,6 +151,8 @@ PREDICT, EVALUATE = "--model m --data d --out o ", "--predictions p --references
             {"strict": True, "wait_minutes": 1.0, "debug": True},
         ),
         (EvaluateConfig, EVALUATE + "--prediction-coding 1=ED,2=ET", {"prediction_coding": "1=ED,2=ET"}),
+        (CompareConfig, COMPARE + "--presets brats demo --seeds 2", {"presets": ("brats", "demo"), "seeds": 2}),
+        (CompareConfig, COMPARE + "--minutes 1.5 --workers 1", {"minutes": 1.5, "workers": 1}),
         (ReportConfig, REPORT, {"out": None, "debug": False}),
         (ReportConfig, REPORT + "--debug", {"debug": True}),
     ],
@@ -150,6 +161,7 @@ def test_a_command_line_sets_what_it_names_and_nothing_else(
     config_class: type, line: str, values: dict[str, Any]
 ) -> None:
     required = {PrepareConfig: PREPARE, PredictConfig: PREDICT, EvaluateConfig: EVALUATE, ReportConfig: REPORT}
+    required[CompareConfig] = COMPARE
     unchanged: Any = parse(config_class, required.get(config_class, "--preset brats").split())
     if config_class is TrainConfig and "preset" not in values:
         line += " --preset brats"
@@ -242,6 +254,7 @@ def test_a_value_outside_the_limits_is_refused_by_the_configuration(
         (TrainConfig, "--data d/ --out ./o", {"data": "d", "out": "o"}),
         (PredictConfig, PREDICT, {"model": "m", "data": "d", "out": "o"}),
         (EvaluateConfig, EVALUATE, {"predictions": "p", "references": "r", "out": "o"}),
+        (CompareConfig, COMPARE, {"data": "d", "out": "o"}),
         (ReportConfig, REPORT + "--out o", {"run": "r", "out": "o"}),
     ],
 )
@@ -314,7 +327,9 @@ def test_help_is_given_even_beside_a_mistake(line: str) -> None:
     assert help_of(TrainConfig, *line.split()).startswith("usage: job.py [OPTION ...]\n")
 
 
-@pytest.mark.parametrize("config_class", [PrepareConfig, TrainConfig, PredictConfig, EvaluateConfig, ReportConfig])
+@pytest.mark.parametrize(
+    "config_class", [PrepareConfig, TrainConfig, PredictConfig, EvaluateConfig, ReportConfig, CompareConfig]
+)
 def test_help_has_every_option_once_with_its_text(config_class: type) -> None:
     shown = " ".join(help_of(config_class).split())
     for each in read_options(config_class):

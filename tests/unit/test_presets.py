@@ -6,8 +6,8 @@ import typing
 import pytest
 
 from brats import config
-from brats.cli.presets import PRESETS, choose_preset, train_defaults
 from brats.config import TrainConfig
+from brats.presets import PRESETS, choose_preset, train_defaults
 
 
 @pytest.fixture(autouse=True)

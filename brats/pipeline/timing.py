@@ -1,0 +1,104 @@
+"""Seconds per case of several models, measured in turns on one machine: cases in memory, models loaded before."""
+
+import functools
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from brats import storage
+from brats.cluster.datasets import root_cause
+from brats.cluster.placement import Placement, place_workers
+from brats.cluster.preflight import check_gpus
+from brats.config import CompareConfig, Precision
+from brats.console import say
+from brats.data.slices import SliceFile
+from brats.errors import ClusterError
+
+N_TIMED = 5  # cases: their median leaves out a moment in which the machine was busy
+
+
+@dataclass(frozen=True, kw_only=True)
+class Timing:
+    """Median seconds from a case in memory to its label map, by the name of the model.
+
+    machine: what computed, in words
+    bundles: the files of each model as they were when they were timed
+    """
+
+    machine: str
+    seconds: dict[str, float]
+    bundles: dict[str, str]
+
+
+def timing_of(config: CompareConfig, models: Mapping[str, str], case_paths: Sequence[str]) -> Timing:
+    """The timing of models, by name the folders of their bundles, on some of these prepared cases.
+
+    The one in OUT/timing.json holds as long as it has all of these models as they are.
+    """
+    path = storage.join(config.out, "timing.json")
+    bundles = {name: _state(folder) for name, folder in models.items()}
+    try:
+        found = storage.read_json(path)
+    except FileNotFoundError:
+        found = {"bundles": {}}
+    if not bundles.items() <= found["bundles"].items():
+        placement = place_workers(config.device, 1, cpu_workers=1, wait_minutes=config.wait_minutes)
+        check_gpus(placement)
+        say("compare", f"seconds per case of {len(models)} models: {placement}")
+        machine, seconds = _on_worker(placement, config.precision, models, case_paths[:N_TIMED])
+        found = {"machine": machine, "seconds": seconds, "bundles": bundles}
+        storage.write_json(path, found)
+    seconds = {name: found["seconds"][name] for name in models}
+    return Timing(machine=found["machine"], seconds=seconds, bundles=bundles)
+
+
+def time_in_turns(
+    placement: Placement, precision: Precision, models: Mapping[str, str], case_paths: Sequence[str]
+) -> tuple[str, dict[str, float]]:
+    """Ray task: what computed, and the median seconds per case of each model, which take each case in turns.
+
+    The first case is taken once more before: what is set up at the first is not counted.
+    """
+    import torch
+
+    from brats.model.inference import BATCH_SIZES, Segmenter, halving
+
+    if placement.threads:
+        torch.set_num_threads(placement.threads)
+    device = torch.device(placement.device)
+    segmenters = {name: Segmenter.load(folder, device, precision) for name, folder in models.items()}
+    seconds: dict[str, list[float]] = {name: [] for name in models}
+    batch_sizes = dict.fromkeys(models, BATCH_SIZES[device.type])
+    for path in [case_paths[0], *case_paths]:
+        case = SliceFile(path).read_case()
+        for name, segmenter in segmenters.items():
+            started = time.perf_counter()
+            _, batch_sizes[name] = halving(functools.partial(segmenter.labels, case), batch_sizes[name])
+            seconds[name].append(time.perf_counter() - started)
+    machine = torch.cuda.get_device_name() if placement.use_gpu else f"{torch.get_num_threads()} threads of a CPU"
+    return machine, {name: float(np.median(values[1:])) for name, values in seconds.items()}
+
+
+def _on_worker(placement: Placement, *arguments: Any) -> tuple[str, dict[str, float]]:
+    """Run `time_in_turns` on a machine that has the room of one worker."""
+    import ray
+
+    task = ray.remote(
+        num_cpus=placement.cpus,
+        num_gpus=1 if placement.use_gpu else 0,
+        accelerator_type=placement.accelerator,
+    )(time_in_turns)
+    try:
+        result: tuple[str, dict[str, float]] = ray.get(task.remote(placement, *arguments))
+    except ray.exceptions.RayError as error:
+        raise ClusterError(f"{root_cause(error)}; the same command goes on from here") from error
+    return result
+
+
+def _state(folder: str) -> str:
+    """Sizes and stamps of the files of a bundle: another model, or one trained on, has others."""
+    files = storage.list_files(folder)
+    return "; ".join(f"{file.path.removeprefix(folder)} {file.size} {file.stamp}" for file in files)
