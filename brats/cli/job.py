@@ -67,7 +67,7 @@ def _run(main: Callable[[Config], None], config_class: type[Config]) -> int:
         main(config)
     except KeyboardInterrupt:
         code = NOBODY_READS if _unread() else FAILED  # found by another thread, which stops this one
-        return _complain("stopped; the same command goes on from here", code)
+        return _complain("stopped; the same command keeps what is finished and does the rest", code)
     except (BratsError, ImportError) as error:
         message = _import_problem(error) if isinstance(error, ImportError) else str(error)
         if not message:

@@ -4,6 +4,7 @@ import copy
 from typing import Any
 
 import torch
+from timm.layers.norm_act import BatchNormAct2d
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
@@ -40,7 +41,7 @@ def fuse_batchnorm(network: nn.Module, n_channels: int) -> nn.Module:
     names = {module: name for name, module in fused.named_modules()}
     for convolution, norm in pairs:
         _replace(fused, names[convolution], fuse_conv_bn_eval(convolution, norm))
-        _replace(fused, names[norm], nn.Identity())
+        _replace(fused, names[norm], _activation_of(norm))
     if pairs and not torch.allclose(fused(image), expected, rtol=SAME_LOGITS, atol=SAME_LOGITS):
         return copy.deepcopy(network).eval()
     return fused
@@ -59,14 +60,19 @@ def _run(network: nn.Module, image: Tensor) -> tuple[Tensor, list[tuple[nn.Conv2
 
     hooks = []
     for module in network.modules():
-        if type(module) is nn.Conv2d:
+        if isinstance(module, nn.Conv2d):
             hooks.append(module.register_forward_hook(made))
-        elif type(module) is nn.BatchNorm2d:  # subclasses do more than normalise
+        elif type(module) in (nn.BatchNorm2d, BatchNormAct2d):  # other subclasses do more than normalise
             hooks.append(module.register_forward_pre_hook(taken))
     logits: Tensor = network(image)
     for hook in hooks:
         hook.remove()
     return logits, pairs
+
+
+def _activation_of(norm: nn.BatchNorm2d) -> nn.Module:
+    """What a BatchNorm does after normalising; in encoders of timm the activation."""
+    return norm.get_submodule("act") if isinstance(norm, BatchNormAct2d) else nn.Identity()
 
 
 def _replace(network: nn.Module, name: str, module: nn.Module) -> None:

@@ -158,7 +158,7 @@ def test_job_stopped_while_it_writes_says_so(struck: Struck, number: signal.Sign
     """By `ray job stop`, which sends SIGTERM, and by Ctrl-C."""
     assert struck.status[number.name] == 1
     last = struck.said[number.name].splitlines()[-1]
-    assert last == "prepare.py: stopped; the same command goes on from here"
+    assert last == "prepare.py: stopped; the same command keeps what is finished and does the rest"
 
 
 def test_lost_head_ends_the_job_and_another_cluster_goes_on(struck: Struck) -> None:

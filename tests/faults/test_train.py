@@ -114,7 +114,10 @@ def test_job_whose_restarts_are_used_up_fails_in_one_line(struck: Struck) -> Non
 def test_job_stopped_while_it_writes_says_so(struck: Struck) -> None:
     """By Ctrl-C, as a checkpoint folder has just appeared."""
     assert struck.status["Ctrl-C"] == 1
-    assert struck.said["Ctrl-C"].splitlines()[-1] == "train.py: stopped; the same command goes on from here"
+    assert (
+        struck.said["Ctrl-C"].splitlines()[-1]
+        == "train.py: stopped; the same command keeps what is finished and does the rest"
+    )
 
 
 def test_no_fault_leaves_a_traceback_on_the_console(struck: Struck) -> None:

@@ -158,7 +158,7 @@ def test_ray_starts_where_tmpdir_is_longer_than_its_sockets_allow(tmp_path: Path
 def test_job_stopped_while_the_embedded_ray_starts_says_so() -> None:
     explained = explain_start(SystemExit(15), "local")
     assert isinstance(explained, BratsError)
-    assert str(explained) == "stopped while Ray started; the same command goes on from here"
+    assert str(explained) == "stopped while Ray started; the same command keeps what is finished and does the rest"
 
 
 def test_at_least_two_cpus_are_declared(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -47,7 +47,11 @@ def run(monkeypatch: pytest.MonkeyPatch, error: BaseException | None, *options: 
         (ConfigError("--x: bad"), WRONG_COMMAND, "prepare.py: --x: bad\n"),
         (BratsError("no usable case"), FAILED, "prepare.py: no usable case\n"),
         (StorageError("x: cannot write"), FAILED, "prepare.py: x: cannot write\n"),
-        (KeyboardInterrupt(), FAILED, "prepare.py: stopped; the same command goes on from here\n"),
+        (
+            KeyboardInterrupt(),
+            FAILED,
+            "prepare.py: stopped; the same command keeps what is finished and does the rest\n",
+        ),
     ],
 )
 def test_every_outcome_has_its_exit_code_and_one_line(
@@ -180,7 +184,10 @@ def test_result_that_nobody_reads_ends_quietly(body: str) -> None:
 def test_job_ends_when_another_thread_finds_that_nobody_reads() -> None:
     body = "threading.Thread(target=say, args=('train', 'epoch 1')).start(); threading.Event().wait(60)"
     status, said = unread("-c", PRINTING.format(body=body), "--run", "r")
-    assert (status, said) == (NOBODY_READS, "-c: stopped; the same command goes on from here\n")
+    assert (status, said) == (
+        NOBODY_READS,
+        "-c: stopped; the same command keeps what is finished and does the rest\n",
+    )
 
 
 def test_broken_pipe_of_something_else_is_not_hidden(monkeypatch: pytest.MonkeyPatch) -> None:

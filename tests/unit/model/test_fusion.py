@@ -38,6 +38,7 @@ def slices() -> Tensor:
     [
         "resnet18",
         "tu-test_resnet",
+        "tu-tf_efficientnet_lite0",
         *(
             pytest.param(name, marks=pytest.mark.medium)
             for name in ("efficientnet-b0", "mobilenet_v2", "densenet121")
@@ -52,8 +53,9 @@ def test_logits_stay_the_same(encoder: str, slices: Tensor) -> None:
         torch.testing.assert_close(network(slices), expected)  # which is left as it was
 
 
-def test_every_batchnorm_of_a_resnet_unet_is_folded() -> None:
-    network = trained_unet("resnet18")
+@pytest.mark.parametrize("encoder", ["resnet18", "tu-tf_efficientnet_lite0"])
+def test_every_batchnorm_is_folded(encoder: str) -> None:
+    network = trained_unet(encoder)
     assert n_batchnorms(network) > 20
     assert n_batchnorms(fuse_batchnorm(network, 3)) == 0
 
