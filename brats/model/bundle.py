@@ -7,24 +7,23 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from importlib.metadata import version
-from typing import Any
+from typing import Any, get_args
 
 import safetensors.torch
 from safetensors import SafetensorError
 from torch import Tensor, nn
 
 from brats import __version__, storage
-from brats.config import MODALITIES
+from brats.config import MODALITIES, OutputKind
 from brats.data.batches import InputSpec
 from brats.errors import BundleError, ConfigError
-from brats.labels import REGIONS
+from brats.model.outputs import CHANNELS, REGION_OUTPUTS, OutputSpec
 from brats.model.unet import build_unet
 from brats.storage.documents import check_types
 
 FORMAT = "brats-ray model 2"
 FORMAT_WITHOUT_INPUTS = "brats-ray model 1"  # had modalities and divisor in their place
 WEIGHTS, CARD = "model.safetensors", "model.json"
-EQUAL_ODDS = (0.5,) * len(REGIONS)  # thresholds where none have been chosen
 PACKAGES = ("torch", "segmentation-models-pytorch")  # that the network is made with
 MAX_CHANNELS = 2**12  # of a layer; a damaged card must not take all memory
 NORMALISATION = (
@@ -38,7 +37,7 @@ class ModelCard:
     """Content of `model.json`.
 
     inputs:     what the network sees: its channels, and the divisor of its slices
-    outputs:    kind (regions: one sigmoid channel each), names and thresholds of the output channels
+    outputs:    of `card_outputs`: kind and names of the output channels, thresholds of the regions
     trained_on: patient id and voxel hash, by case id, of every case of the train and val splits
     versions:   of the packages that the network was trained with
     """
@@ -48,13 +47,7 @@ class ModelCard:
     decoder_channels: tuple[int, ...]
     inputs: InputSpec
     normalisation: str = NORMALISATION
-    outputs: dict[str, Any] = field(
-        default_factory=lambda: {
-            "kind": "regions",
-            "names": list(REGIONS),
-            "thresholds": list(EQUAL_ODDS),
-        }
-    )
+    outputs: dict[str, Any] = field(default_factory=lambda: card_outputs(REGION_OUTPUTS))
     epoch: int
     val_dice: float
     trained_on: dict[str, dict[str, str]]
@@ -63,8 +56,22 @@ class ModelCard:
     )
 
     @property
+    def output_spec(self) -> OutputSpec:
+        return OutputSpec(self.outputs["kind"])
+
+    @property
+    def regions(self) -> tuple[str, ...]:
+        """The regions that the network predicts."""
+        return self.output_spec.regions
+
+    @property
     def thresholds(self) -> tuple[float, ...]:
         return tuple(self.outputs["thresholds"])
+
+
+def card_outputs(outputs: OutputSpec) -> dict[str, Any]:
+    """The outputs of a network as its card has them."""
+    return {"kind": outputs.kind, "names": list(outputs.channels), "thresholds": list(outputs.thresholds)}
 
 
 def save_bundle(folder: str, weights: Mapping[str, Tensor], card: ModelCard) -> None:
@@ -133,12 +140,22 @@ def _to_card(path: str, content: dict[str, Any]) -> ModelCard:
     ):
         if not 0 < number <= MAX_CHANNELS:
             raise BundleError(f"{path}: {name} {number}, where 1 to {MAX_CHANNELS} are expected")
-    if card.outputs.get("kind") != "regions" or card.outputs.get("names") != list(REGIONS):
-        raise BundleError(f"{path}: outputs {json.dumps(card.outputs)} are not the regions {list(REGIONS)}")
-    thresholds = card.outputs.get("thresholds", [])
-    if len(thresholds) != len(REGIONS) or not all(0 < threshold < 1 for threshold in thresholds):
-        raise BundleError(f"{path}: thresholds {thresholds} are not {len(REGIONS)} numbers between 0 and 1")
+    _check_outputs(path, card.outputs)
     return card
+
+
+def _check_outputs(path: str, outputs: Mapping[str, Any]) -> None:
+    """Raise BundleError unless the outputs are of a known kind, with its channels and a threshold per region."""
+    kind: Any = outputs.get("kind")
+    thresholds = outputs.get("thresholds", [])
+    if kind not in get_args(OutputKind):
+        raise BundleError(f"{path}: outputs of the kind {kind!r}, this program knows {', '.join(CHANNELS)}")
+    spec = OutputSpec(kind)
+    if outputs.get("names") != list(spec.channels):
+        raise BundleError(f"{path}: outputs {json.dumps(outputs)} are not the {kind} {', '.join(spec.channels)}")
+    n_regions = len(spec.regions)
+    if len(thresholds) != n_regions or not all(0 < threshold < 1 for threshold in thresholds):
+        raise BundleError(f"{path}: thresholds {thresholds} are not {n_regions} numbers between 0 and 1")
 
 
 def _with_inputs(content: dict[str, Any]) -> dict[str, Any]:
@@ -167,7 +184,10 @@ def load_bundle(folder: str) -> tuple[nn.Module, ModelCard]:
         raise BundleError(f"{path}: not a whole safetensors file ({reason})") from error
     try:
         network = build_unet(
-            encoder=card.encoder, n_channels=card.inputs.n_channels, decoder_channels=card.decoder_channels
+            encoder=card.encoder,
+            n_channels=card.inputs.n_channels,
+            decoder_channels=card.decoder_channels,
+            outputs=card.output_spec,
         )
     except ConfigError as error:
         raise BundleError(f"{storage.join(folder, CARD)}: {error}") from error

@@ -1,9 +1,9 @@
 """Figures of an epoch: the sums over its steps, joined over check points and ranks, divided once."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from brats.labels import REGIONS
-from brats.model.history import train_dice_column
+from brats.model.history import HistoryRow, train_dice_column
 from brats.model.sums import StepSums
 
 N_REGIONS = len(REGIONS)
@@ -34,14 +34,17 @@ def added(parts: Sequence[StepSums]) -> StepSums:
     return from_values([sum(column) for column in zip(*map(to_values, parts), strict=True)])
 
 
-def figures(sums: StepSums) -> dict[str, float]:
-    """Loss, Dice and accuracy of an epoch, by column of its history."""
+def figures(sums: StepSums, regions: Collection[str]) -> HistoryRow:
+    """Loss, Dice and accuracy of an epoch, by column of its history.
+
+    regions: those that the network predicts; the Dice of others is None
+    """
     pairs = zip(sums.overlap, sums.total, strict=True)
     dice = [2 * both / either if either else 1.0 for both, either in pairs]
-    per_region = {train_dice_column(region): value for region, value in zip(REGIONS, dice, strict=True)}
+    of_region = {region: value for region, value in zip(REGIONS, dice, strict=True) if region in regions}
     return {
         "train_loss": sums.loss_sum / sums.n_slices,
-        "train_dice": sum(dice) / len(dice),
-        **per_region,
+        "train_dice": sum(of_region.values()) / len(of_region),
+        **{train_dice_column(region): of_region.get(region) for region in REGIONS},
         "train_accuracy": sums.n_correct / sums.n_voxels,
     }

@@ -51,19 +51,21 @@ HISTORY = storage.TableKind(
     conventions={
         "n_steps": "optimiser steps; an epoch in which --steps or --minutes ends the run has fewer than the others",
         "train_loss": f"mean over the slices of the epoch of the loss in `config` ({LOSSES})",
-        "train_dice": f"mean of {', '.join(REGIONS)}",
+        "train_dice": f"mean of {', '.join(REGIONS)}, or of those that the network predicts; the columns of the "
+        "others are null",
         ", ".join(map(train_dice_column, REGIONS)): "over all voxels of the augmented slices of the epoch, each as "
         "it was predicted while the network trained; no voxel in either mask: 1",
         "train_accuracy": "share of the voxels of these slices, padding and background included, that have the "
-        "right label",
+        "right label; of a network that predicts WT alone, that are rightly tumour or not",
         ", ".join(VALIDATION_COLUMNS): "null in epochs that were not validated: short ones on a GPU; of the "
         "averaged weights, unless `config` has an `ema` of 0",
         "val_loss": "the loss without augmentation; mean over validation cases, each taken as one batch",
-        "val_dice": f"mean of {', '.join(REGIONS)}",
+        "val_dice": f"mean of {', '.join(REGIONS)}, or of those that the network predicts; the columns of the "
+        "others are null",
         ", ".join(map(dice_column, REGIONS)): "mean over validation cases of the 3-D Dice inside the crop; "
         "both masks empty: 1",
         "val_accuracy": "share of the voxels of the validation cases inside the crop, background included, that "
-        "have the right label",
+        "have the right label; likewise of WT alone",
         "learning_rate": "of the last step of the epoch",
         "train_s": "seconds from the first step to the end of the last",
         "elapsed_s": "seconds of this epoch alone: of its steps and, where it was validated, of that and of "

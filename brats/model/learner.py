@@ -4,17 +4,17 @@ What a step does is three functions: `compute` the gradients of this rank's slic
 ranks, and `update` the weights. Neither the first nor the last waits for the device or decides by what is on it,
 so that both can be captured and replayed.
 
-Axes: `B` batch, `C` channel, `R` region (WT, TC, ET), `H W` slice axes.
+Axes: `B` batch, `C` channel, `K` channel of the output, `H W` slice axes.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Self
+from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
 
-from brats.config import TrainConfig
+from brats.config import OptimiserName, TrainConfig
 from brats.data.batches import InputSpec
 from brats.model.augment import noise_table
 from brats.model.average import AveragedNetwork
@@ -24,10 +24,13 @@ from brats.model.feed import RawSlices
 from brats.model.history import HistoryRow
 from brats.model.inference import Segmenter
 from brats.model.inputs import training_tensors
-from brats.model.losses import LOSSES, Loss, region_targets
+from brats.model.losses import LOSSES, Loss
+from brats.model.outputs import OutputSpec
 from brats.model.precision import autocast
 from brats.model.sums import DeviceSums, outputs_of
 from brats.model.unet import build_unet, freeze_unused
+
+OPTIMISERS: dict[OptimiserName, Any] = {"adamw": torch.optim.AdamW, "adam": torch.optim.Adam}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,6 +44,7 @@ class Learner:
 
     config: TrainConfig
     inputs: InputSpec
+    outputs: OutputSpec
     worker: Worker
     network: nn.Module
     average: AveragedNetwork | None
@@ -66,9 +70,11 @@ class Learner:
             n_channels=inputs.n_channels,
             decoder_channels=config.decoder_channels,
             encoder_weights=None if checkpoint else config.encoder_weights,  # a resumed run downloads nothing
+            outputs=OutputSpec(config.outputs),
+            dropout=config.dropout,
         ).to(worker.device)
         freeze_unused(network, inputs.n_channels)
-        optimiser = torch.optim.AdamW(
+        optimiser = OPTIMISERS[config.optimiser](
             network.parameters(),
             lr=config.learning_rate,
             weight_decay=config.weight_decay,
@@ -104,6 +110,7 @@ class Learner:
         return cls(
             config=config,
             inputs=inputs,
+            outputs=OutputSpec(config.outputs),
             worker=worker,
             network=network,
             average=AveragedNetwork.of(network, worker.device) if config.ema else None,
@@ -132,15 +139,15 @@ class Learner:
         self.gradients.zero()
         images, labels = training_tensors(slices, self.noise, self.config.augmentation)
         n_chunks = -(-len(images) // micro_batch_size)
-        outputs = []
+        sums = []
         for some_images, some_labels in zip(images.chunk(n_chunks), labels.chunk(n_chunks), strict=True):
             with autocast(self.worker.precision, self.worker.device):
                 logits = self.network(some_images)
-            loss = self.loss(logits, region_targets(some_labels))
+            loss = self.loss(logits, self.outputs.targets(some_labels))
             self.scaler.scale(loss * (len(some_images) / n_global)).backward()
-            outputs.append(outputs_of(loss, logits, some_labels))
+            sums.append(outputs_of(loss, logits, some_labels, self.outputs))
         self.gradients.pack()
-        self.sums.add(torch.stack(outputs).sum(0))  # last: what does not fit is computed again, and counted once
+        self.sums.add(torch.stack(sums).sum(0))  # last: what does not fit is computed again, and counted once
 
     def exchange(self) -> None:
         """Add up the gradients of all ranks."""
@@ -168,7 +175,12 @@ class Learner:
         """The network as validation uses it: the average where one is kept."""
         network = self.average.network if self.average else self.network
         return Segmenter(
-            network=network, inputs=self.inputs, device=self.worker.device, precision=self.worker.precision
+            network=network,
+            inputs=self.inputs,
+            device=self.worker.device,
+            precision=self.worker.precision,
+            outputs=self.outputs,
+            thresholds=self.outputs.thresholds,
         )
 
     def checkpoint(self, history: Sequence[HistoryRow]) -> Checkpoint:

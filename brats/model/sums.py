@@ -1,6 +1,6 @@
 """Sums over training steps, kept on the device until somebody looks at them.
 
-Axes: `B` batch, `R` region (WT, TC, ET), `H W` slice axes.
+Axes: `B` batch, `K` channel of the network, `H W` slice axes.
 """
 
 from dataclasses import dataclass
@@ -11,6 +11,7 @@ from torch import Tensor
 from brats.labels import REGIONS
 from brats.model.inference import label_map
 from brats.model.losses import region_targets
+from brats.model.outputs import OutputSpec
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -20,9 +21,9 @@ class StepSums:
     loss_sum:       of the losses of the slices
     n_slices:       trained on
     n_voxels:       of these slices, the padding included
-    n_correct:      voxels whose predicted label is that of the reference
-    overlap, total: of each region, voxels in both masks, and those of one plus those of the other; the Dice is
-                    `2 * overlap / total`
+    n_correct:      voxels whose predicted label is right, as of `OutputSpec.predictable`
+    overlap, total: of WT, TC and ET, voxels in both masks, and those of one plus those of the other; the Dice is
+                    `2 * overlap / total`. They say nothing of a region that the network does not predict
     n_bad:          steps whose gradient had no finite norm
     """
 
@@ -36,14 +37,14 @@ class StepSums:
 
 
 @torch.no_grad()
-def outputs_of(loss: Tensor, logits: Tensor, labels: Tensor) -> Tensor:
-    """What a micro-batch adds to the sums: its mean loss, logits (B, R, H, W) and labels (B, H, W), as float64."""
-    predicted = label_map(logits > 0)
+def outputs_of(loss: Tensor, logits: Tensor, labels: Tensor, outputs: OutputSpec) -> Tensor:
+    """What a micro-batch adds to the sums: its mean loss, logits (B, K, H, W) and labels (B, H, W), as float64."""
+    predicted = label_map(outputs.masks(logits))
     masks, targets = region_targets(predicted), region_targets(labels)
     voxels = (0, 2, 3)
     overlap = (masks * targets).sum(voxels, dtype=torch.float64)
     total = (masks + targets).sum(voxels, dtype=torch.float64)
-    n_correct = (predicted == labels).sum()
+    n_correct = (predicted == outputs.predictable(labels)).sum()
     first = torch.stack([loss.double() * len(labels), torch.zeros_like(loss).double(), n_correct.double()])
     return torch.cat([first, overlap, total])
 

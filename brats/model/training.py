@@ -195,7 +195,7 @@ def train_epoch(start: Start, history: Sequence[HistoryRow]) -> HistoryRow:
     return {
         "epoch": epoch,
         "n_steps": n_steps,
-        **figures(sums),
+        **figures(sums, start.learner.outputs.regions),
         **dict.fromkeys(VALIDATION_COLUMNS),
         "learning_rate": stretches[-1].learning_rate,
         "n_slices": sums.n_slices,

@@ -1,20 +1,23 @@
-"""The network: a U-Net of segmentation-models-pytorch with one sigmoid channel per region.
+"""The network: a U-Net of segmentation-models-pytorch, or the classic one, with the channels of an `OutputSpec`.
 
-Axes: `B` batch, `C` channel, `R` region (WT, TC, ET), `H W` slice axes, both multiples of `DIVISOR`.
+Axes: `B` batch, `C` channel, `K` channel of the output, `H W` slice axes, both multiples of `DIVISOR`.
 """
 
 import logging
+from typing import Any
 
 import torch
 from torch import nn
 
+from brats.config import CLASSIC_UNET
 from brats.data.batches import DIVISOR
 from brats.errors import ConfigError
-from brats.labels import REGIONS
+from brats.model.classic_unet import ClassicUnet
+from brats.model.outputs import BACKGROUND, REGION_OUTPUTS, OutputSpec
 from brats.model.pretrained import INSTALLED, load_encoder
 
 # Nearly every pixel is healthy. A network that starts from "undecided" spends its first hundred steps on learning
-# that: on phantoms one epoch from here does more than three from 0.
+# that: on phantoms one epoch from here does more than three from 0. The background as a class starts at 0.
 INITIAL_LOGIT = -3.0
 
 
@@ -24,14 +27,40 @@ def build_unet(
     n_channels: int,
     decoder_channels: tuple[int, ...],
     encoder_weights: str | None = None,
+    outputs: OutputSpec = REGION_OUTPUTS,
+    dropout: float = 0.0,
 ) -> nn.Module:
-    """A U-Net from (B, C, H, W) normalised slices to (B, R, H, W) logits, in channels-last memory format.
+    """A U-Net from (B, C, H, W) normalised slices to (B, K, H, W) logits, in channels-last memory format.
 
+    encoder:         of segmentation-models-pytorch, or `CLASSIC_UNET` for that network as a whole
     encoder_weights: installed ones, by their name in `INSTALLED`, or ones to download; None for random ones
+    dropout:         share of the deepest features that are left out in training, before they are decoded
 
     Raises ConfigError for an encoder that the package does not know or cannot give this many input channels, and
     for pretrained weights that cannot be had.
     """
+    if encoder != CLASSIC_UNET:
+        network = smp_unet(encoder, encoder_weights, n_channels, outputs.n_channels, decoder_channels)
+        if dropout:
+            decoder: Any = network.get_submodule("decoder")
+            decoder.center = nn.Dropout(dropout)  # in place of an identity: the names of the weights stay
+    elif encoder_weights is None:
+        network = ClassicUnet(n_channels, outputs.n_channels, decoder_channels, dropout)
+    else:
+        raise ConfigError(
+            f"--encoder-weights: there are no pretrained weights of {CLASSIC_UNET}, so not {encoder_weights!r}; "
+            "give none"
+        )
+    bias = [0.0 if channel == BACKGROUND else INITIAL_LOGIT for channel in outputs.channels]
+    with torch.no_grad():
+        network.get_parameter("segmentation_head.0.bias").copy_(torch.tensor(bias))
+    return network.to(memory_format=torch.channels_last)
+
+
+def smp_unet(
+    encoder: str, weights: str | None, n_channels: int, n_outputs: int, decoder_channels: tuple[int, ...]
+) -> nn.Module:
+    """The U-Net of segmentation-models-pytorch; errors as of `build_unet`."""
     import segmentation_models_pytorch as smp
 
     if encoder not in smp.encoders.encoders and not encoder.startswith("tu-"):
@@ -43,24 +72,23 @@ def build_unet(
     try:
         network: nn.Module = smp.Unet(
             encoder,
-            encoder_weights=None if encoder_weights in INSTALLED else encoder_weights,
+            encoder_weights=None if weights in INSTALLED else weights,
             in_channels=n_channels,
-            classes=len(REGIONS),
+            classes=n_outputs,
             decoder_channels=decoder_channels,
         )
     except KeyError as error:  # its message lists the weights that there are
         raise ConfigError(f"--encoder-weights: {error.args[0]}") from error
     except (OSError, ValueError, RuntimeError) as error:
-        if encoder_weights is None:
+        if weights is None:
             raise ConfigError(f"--encoder: {encoder!r} on {n_channels} channels: {error}") from error
         raise ConfigError(
-            f"--encoder-weights: {encoder_weights!r} for {encoder} could not be loaded ({type(error).__name__}); "
+            f"--encoder-weights: {weights!r} for {encoder} could not be loaded ({type(error).__name__}); "
             "they are downloaded once and need the network; --encoder-weights none starts from random weights"
         ) from error
-    if encoder_weights in INSTALLED:
-        load_encoder(network.get_submodule("encoder"), encoder_weights, encoder)
-    nn.init.constant_(network.get_parameter("segmentation_head.0.bias"), INITIAL_LOGIT)
-    return network.to(memory_format=torch.channels_last)
+    if weights in INSTALLED:
+        load_encoder(network.get_submodule("encoder"), weights, encoder)
+    return network
 
 
 @torch.no_grad()

@@ -18,8 +18,8 @@ from brats.data.batches import InputSpec
 from brats.data.slices import open_slices
 from brats.labels import REGIONS
 from brats.model.distributed import Worker, all_reduce_sum
-from brats.model.history import dice_column
-from brats.model.inference import BATCH_SIZES, Segmenter, halving, threshold_logits
+from brats.model.history import HistoryRow, dice_column
+from brats.model.inference import BATCH_SIZES, Segmenter, halving
 from brats.model.inputs import RawCase
 from brats.model.losses import Loss, region_targets
 from brats.model.memory import free_bytes
@@ -90,10 +90,10 @@ class ValidationCases:
             self._kept[path] = case
 
 
-def validate(segmenter: Segmenter, loss: Loss, worker: Worker, cases: ValidationCases) -> dict[str, float]:
+def validate(segmenter: Segmenter, loss: Loss, worker: Worker, cases: ValidationCases) -> HistoryRow:
     """Loss and 3-D Dice, means over the cases of all ranks, and the accuracy over all their voxels in the crops.
 
-    It waits for the device once, at the end.
+    The Dice of regions that the network does not predict is None. It waits for the device once, at the end.
     """
     segmenter.network.eval()
     batch_size = BATCH_SIZES[segmenter.device.type]
@@ -104,11 +104,12 @@ def validate(segmenter: Segmenter, loss: Loss, worker: Worker, cases: Validation
         sums[1:] += figures
     n_cases, loss_sum, n_correct, n_voxels, *dice = all_reduce_sum(sums.tolist(), worker)
     means = [value / n_cases for value in dice]
+    of_region = {region: mean for region, mean in zip(REGIONS, means, strict=True) if region in segmenter.regions}
     return {
         "val_loss": loss_sum / n_cases,
         "val_accuracy": n_correct / n_voxels,
-        "val_dice": sum(means) / len(means),
-        **{dice_column(region): mean for region, mean in zip(REGIONS, means, strict=True)},
+        "val_dice": sum(of_region.values()) / len(of_region),
+        **{dice_column(region): of_region.get(region) for region in REGIONS},
     }
 
 
@@ -117,15 +118,16 @@ def case_figures(segmenter: Segmenter, loss: Loss, case: ValidationCase, batch_s
 
     The loss takes the slices of the case as one batch: slice batch by slice batch it would be ruled by the batches
     without tumour, whose soft Dice is next to 0. The Dice is that of the written label map, as `score.metrics` has
-    it: 1 where both masks are empty. Expects the network in evaluation mode.
+    it: 1 where both masks are empty. Correct are voxels with the label that a perfect
+    network would predict. Expects the network in evaluation mode.
     """
     logits = torch.cat(list(segmenter.logits(case.raw, batch_size)))
-    targets = region_targets(case.labels)
-    labels = threshold_logits(logits, segmenter.thresholds)
-    predicted = region_targets(labels)
+    labels = segmenter.threshold(logits)
+    predicted, targets = region_targets(labels), region_targets(case.labels)
     overlap = (predicted * targets).sum((0, 2, 3), dtype=torch.float64)
     total = (predicted + targets).sum((0, 2, 3), dtype=torch.float64)
     dice = torch.where(total > 0, 2 * overlap / total, 1.0)
-    n_correct = (labels == case.labels).sum()
+    n_correct = (labels == segmenter.outputs.predictable(case.labels)).sum()
     n_voxels = torch.full_like(n_correct, labels.numel())
-    return torch.cat([torch.stack([loss(logits, targets).double(), n_correct.double(), n_voxels.double()]), dice])
+    mean_loss = loss(logits, segmenter.outputs.targets(case.labels))
+    return torch.cat([torch.stack([mean_loss.double(), n_correct.double(), n_voxels.double()]), dice])

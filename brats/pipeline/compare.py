@@ -8,21 +8,21 @@ import pyarrow as pa
 
 from brats import storage
 from brats.cluster.owned import Ownership, owned
-from brats.config import CompareConfig, Preset, TrainConfig
+from brats.config import CompareConfig, PresetName, TrainConfig
 from brats.console import duration, say
 from brats.data.dataset import is_prepared, read_case_table, slices_path
 from brats.data.run_split import SplitRow, choose_split, freeze_split, read_split, split_path, test_dir
 from brats.errors import BratsError, ConfigError
 from brats.pipeline.timing import Timing, timing_of
 from brats.pipeline.train import TrainedRun, train
-from brats.presets import train_defaults
+from brats.presets import PRESETS, train_defaults
 from brats.report.comparison import Claim, Facts, console_summary, page
 from brats.saved_config import SavedConfig
 from brats.score.compare import COMPARISON, Cost, ScoredRun, background_scores, compare_runs
 from brats.score.tables import NOTEBOOK, metrics_path, read_case_metrics
 
 LEAST_PATIENTS = 2  # of which differences and an interval can be had
-DEFAULT_REFERENCE: Preset = "brats"
+DEFAULT_REFERENCE: PresetName = "brats"
 CLAIMS = (  # as published, see docs/presets.md
     Claim(preset="augmented-dropout", baseline="augmented-dropout-baseline", dice_points=10, time_saved=0.3),
 )
@@ -107,7 +107,7 @@ def common_split(config: CompareConfig) -> list[SplitRow]:
     return split
 
 
-def training_of(config: CompareConfig, preset: Preset, seed: int) -> TrainConfig:
+def training_of(config: CompareConfig, preset: PresetName, seed: int) -> TrainConfig:
     """The run of a preset with a seed."""
     bound = {name: value for name in ("epochs", "steps", "minutes") if (value := getattr(config, name)) is not None}
     common: dict[str, Any] = {
@@ -203,6 +203,7 @@ def facts_of(
     compared: the presets that were trained
     """
     cases = {row["case_id"]: row["patient_id"] for row in held_out(split)}
+    described = [row for row in read_case_table(config.data) if row["case_id"] in cases]
     return Facts(
         reference=DEFAULT_REFERENCE if DEFAULT_REFERENCE in compared else compared[0],
         data=config.data,
@@ -211,9 +212,10 @@ def facts_of(
         length=length(config),
         n_seeds=config.seeds,
         timed_on=timing.machine,
-        published={},
+        published={name: preset.published for name, preset in PRESETS.items() if preset.published},
         claims=CLAIMS,
-        background=background_scores(row for row in read_case_table(config.data) if row["case_id"] in cases),
+        background=background_scores(described),
+        background_of_two=background_scores(described, regions=("WT",)),
         failures=failures,
     )
 

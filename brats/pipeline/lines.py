@@ -79,7 +79,8 @@ def show_epoch(task: TrainingTask, history: Sequence[HistoryRow]) -> None:
     left_s = Schedule.of(config, task.data.plan.steps_per_epoch, history).left_s(now, overhead(history))
     where = position(config, row["epoch"], now.elapsed_s)
     step = f"  step {now.step}" if config.steps is not None else ""  # of how many, the line has no room for
-    dice = " ".join(f"{region} {row[dice_column(region)]:.3f}" for region in REGIONS)
+    found = {region: row[dice_column(region)] for region in REGIONS}
+    dice = " ".join(f"{region} {value:.3f}" for region, value in found.items() if value is not None)
     say(
         "train",
         f"{where}{step}  loss {row['train_loss']:.3f} val {row['val_loss']:.3f}  Dice {dice}  "

@@ -24,7 +24,7 @@ from brats.data.masks import masks_dir, masks_path, nifti_dir, nifti_path, write
 from brats.data.rejects import Reject, check_rejects
 from brats.data.sources import same_sources
 from brats.data.volume import nifti_bytes
-from brats.labels import Labels
+from brats.labels import REGIONS, Labels
 from brats.pipeline.predictor import Predictor
 from brats.saved_config import SavedConfig
 from brats.score import tables
@@ -68,7 +68,7 @@ def _predict(config: PredictConfig, ownership: Ownership) -> Results:
     _name_left_over(parts, [*items, *found_rejects], data, out)
     if todo:
         placement = place_workers(config.device, config.workers, cpu_workers=0, wait_minutes=config.wait_minutes)
-        _predict_items(todo, config, card.inputs.modalities, placement)
+        _predict_items(todo, config, card, placement)
     ownership.check()
     for folder in (parts_dir(out), masks_dir(out), nifti_dir(out)):
         storage.remove_unfinished(folder)
@@ -142,9 +142,7 @@ def warn_of_training_cases(items: Collection[Item], trained_on: Mapping[str, Map
         )
 
 
-def _predict_items(
-    todo: Sequence[Item], config: PredictConfig, modalities: Sequence[str], placement: Placement
-) -> None:
+def _predict_items(todo: Sequence[Item], config: PredictConfig, card: Any, placement: Placement) -> None:
     """Stream the cases through reading, the network, and scoring and writing.
 
     Raises StorageError, after the others are done, when a case could not be written.
@@ -162,8 +160,8 @@ def _predict_items(
             write_part(config.out, part)
 
     counter = attempts.start_counter()
-    reading = functools.partial(read_item, modalities=modalities)
-    scoring = functools.partial(score_and_write, out=config.out, nifti=config.nifti)
+    reading = functools.partial(read_item, modalities=card.inputs.modalities)
+    scoring = functools.partial(score_and_write, out=config.out, nifti=config.nifti, regions=card.regions)
     dataset = (
         from_cases(by_id)
         .map(
@@ -201,23 +199,30 @@ def read_item(item: Item, modalities: Sequence[str]) -> tuple[Item, Case]:
     return item, read_source(item.source, modalities)
 
 
-def score_and_write(predicted: tuple[Item, Case, Labels], out: str, nifti: bool) -> None:
+def score_and_write(
+    predicted: tuple[Item, Case, Labels], out: str, nifti: bool, regions: Collection[str] = REGIONS
+) -> None:
     """Step: write the mask of a case, score it against its reference, and write its part last."""
-    write_case(out, *predicted, nifti=nifti)
+    write_case(out, *predicted, nifti=nifti, regions=regions)
 
 
-def write_case(out: str, item: Item, case: Case, predicted: Labels, *, nifti: bool) -> None:
+def write_case(
+    out: str, item: Item, case: Case, predicted: Labels, *, nifti: bool, regions: Collection[str] = REGIONS
+) -> None:
     """Write the mask of a case, as NIfTI too where asked, and its part with the scores."""
     volume = case.on_source_grid(predicted)
     write_masks(out, case.case_id, volume)
     if nifti:
         content = nifti_bytes(volume, case.grid, case.coding)
         storage.write_bytes(nifti_path(out, case.case_id), content)
-    write_part(out, score_case(item, case, predicted))
+    write_part(out, score_case(item, case, predicted, regions))
 
 
-def score_case(item: Item, case: Case, predicted: Labels) -> Part:
-    """The metric rows of a case; none where it has no reference."""
+def score_case(item: Item, case: Case, predicted: Labels, regions: Collection[str] = REGIONS) -> Part:
+    """The metric rows of a case; none where it has no reference.
+
+    regions: those that the model predicts
+    """
     rows: dict[str, Any] = {}
     if case.labels is not None:
         rows = tables.score_rows(
@@ -229,5 +234,6 @@ def score_case(item: Item, case: Case, predicted: Labels) -> Part:
             spacing_mm=case.grid.spacing_shw_mm,
             n_outside=case.n_outside,
             first_slice=case.source_box.start[2],
+            regions=regions,
         )
     return Part(case_id=item.case_id, sources=case.sources, coding=case.coding, warnings=case.warnings, **rows)

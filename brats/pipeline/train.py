@@ -119,6 +119,7 @@ def warn_of_no_tumour(split: Sequence[SplitRow]) -> None:
 def check_network(config: TrainConfig) -> None:
     """Raise ConfigError here, before any work, when the network cannot be built."""
     from brats.model.checkpoint import saved_epochs
+    from brats.model.outputs import OutputSpec
     from brats.model.unet import build_unet
 
     build_unet(
@@ -126,13 +127,16 @@ def check_network(config: TrainConfig) -> None:
         n_channels=InputSpec.of(config).n_channels,
         decoder_channels=config.decoder_channels,
         encoder_weights=None if saved_epochs(config.out) else config.encoder_weights,
+        outputs=OutputSpec(config.outputs),
+        dropout=config.dropout,
     )
 
 
 def export_model(config: TrainConfig, split: Sequence[SplitRow]) -> None:
     """Write the bundle of the best epoch to RUN/model, unless it is there."""
-    from brats.model.bundle import ModelCard, bundle_dir, exported_epoch, save_bundle
+    from brats.model.bundle import ModelCard, bundle_dir, card_outputs, exported_epoch, save_bundle
     from brats.model.checkpoint import best_epoch, load_checkpoint
+    from brats.model.outputs import OutputSpec
 
     last = load_checkpoint(config.out)
     assert last is not None  # of the epochs just trained
@@ -148,6 +152,7 @@ def export_model(config: TrainConfig, split: Sequence[SplitRow]) -> None:
         encoder=config.encoder,
         decoder_channels=config.decoder_channels,
         inputs=InputSpec.of(config),
+        outputs=card_outputs(OutputSpec(config.outputs)),
         epoch=epoch,
         val_dice=best.history[-1]["val_dice"],
         trained_on={

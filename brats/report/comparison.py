@@ -44,6 +44,7 @@ class Facts:
     published:           what was published, by preset
     claims:              of presets that were published beside a baseline
     background:          notebook metrics of masks that are background everywhere, on the same cases
+    background_of_two:   the same over two labels, background and tumour
     failures:            why a training is missing, by its name
     """
 
@@ -57,6 +58,7 @@ class Facts:
     published: Mapping[str, str]
     claims: Sequence[Claim]
     background: Mapping[str, float]
+    background_of_two: Mapping[str, float]
     failures: Mapping[str, str]
 
 
@@ -163,17 +165,24 @@ def _costs(scores: Scores, timed_on: str) -> Iterator[str]:
 
 
 def _as_notebooks(scores: Scores, facts: Facts) -> Iterator[str]:
+    binary = [preset for preset in _presets(scores) if not scores[preset, "TC", "dice"]["n"]]
+    two_labels = f", for {' and '.join(f'`{preset}`' for preset in binary)} as tumour alone" if binary else ""
     yield "## As notebooks report it"
     yield (
         "The same masks by the convention of public notebooks: all pixels of a volume in one pool, background "
-        "counted as a class like NCR, ED and ET. The last row is a mask that is background everywhere."
+        f"counted as a class like NCR, ED and ET{two_labels}. Masks that are background everywhere are scored "
+        "beside."
     )
-    rows = [
-        [f"`{preset}`", *(_mean(scores.get((preset, NOTEBOOK_REGION, metric))) for metric in NOTEBOOK_METRICS)]
+    means = {
+        f"`{preset}`": [_mean(scores.get((preset, NOTEBOOK_REGION, metric))) for metric in NOTEBOOK_METRICS]
         for preset in _presets(scores)
-    ]
-    rows.append(["background alone", *(number(facts.background[metric]) for metric in NOTEBOOK_METRICS)])
-    yield table_of(["Preset", *NOTEBOOK_METRICS], rows)
+    }
+    means["background alone"] = [number(facts.background[metric]) for metric in NOTEBOOK_METRICS]
+    if binary:
+        means["background alone, of two classes"] = [
+            number(facts.background_of_two[metric]) for metric in NOTEBOOK_METRICS
+        ]
+    yield table_of(["Preset", *NOTEBOOK_METRICS], [[name, *cells] for name, cells in means.items()])
     yield _what_99_means(facts.background)
     published = [f"- `{preset}`: {text}" for preset, text in facts.published.items() if preset in _presets(scores)]
     if published:

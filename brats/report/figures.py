@@ -90,7 +90,8 @@ def choose_cases(metrics: pd.DataFrame) -> dict[str, str]:
 def plot_learning_curves(history: pd.DataFrame) -> Figure:
     """Loss, and Dice of the validation cases, over the epochs; the best epoch is marked.
 
-    history: rows of `history.parquet`. An epoch that was not validated has no point among the validated ones.
+    history: rows of `history.parquet`. An epoch that was not validated has no point among the validated ones, and
+             a region that the network does not predict no line.
     """
     figure = blank_figure(4.2)
     loss, dice = figure.subplots(1, 2)
@@ -106,6 +107,8 @@ def plot_learning_curves(history: pd.DataFrame) -> Figure:
     highest = np.nanmax(history[["train_loss", "val_loss"]].to_numpy(float))
     loss.set(title="Loss", ylabel="loss (0 is perfect)", ylim=(0, 1.05 * highest))
     for name, region in REGIONS.items():
+        if len(scored) and scored[dice_column(name)].isna().all():
+            continue
         style = {"color": region.colour, "marker": region.marker, "label": f"{name} {region.full_name}", **points}
         dice.plot(scored["epoch"], scored[dice_column(name)], path_effects=edge, **style)
     dice.set(title="Validation cases", ylabel="mean Dice (1 is perfect)", ylim=(0, 1.02))

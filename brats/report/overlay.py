@@ -5,6 +5,7 @@ orientation: rows from front to back, columns from the patient's right to the pa
 """
 
 import math
+from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -113,12 +114,13 @@ def plot_case(case: Case, predicted: Labels, scores: pd.DataFrame, heading: str)
     """One slice of a case in every modality: the whole crop, and the tumour enlarged with its outlines.
 
     predicted: (Z, H, W), the crop of the case
-    scores:    dice and hd95_mm of the case, by region
+    scores:    dice and hd95_mm of the case, by region; a region without Dice is not outlined
     """
     assert case.labels is not None, f"{case.case_id} was scored, but has no reference"
     index = choose_slice(case.labels, predicted)
     reference, prediction = to_display(case.labels[index]), to_display(predicted[index])
     _, column_mm, row_mm = case.spacing_zhw_mm
+    regions = [name for name in REGIONS if pd.notna(scores["dice"].get(name))]
     whole = whole_view(reference.shape, row_mm, column_mm)
     enlarged = tumour_view((reference > 0) | (prediction > 0), row_mm, column_mm)
     figure, panels = _case_panels(len(case.images), whole.height * row_mm / (whole.width * column_mm))
@@ -132,17 +134,17 @@ def plot_case(case: Case, predicted: Labels, scores: pd.DataFrame, heading: str)
         overview.set_title(MODALITY_NAMES.get(name, name), color="white")
         frame = (enlarged.left, enlarged.top), enlarged.width, enlarged.height
         overview.add_patch(Rectangle(*frame, fill=False, edgecolor="#AAAAAA"))
-        draw_outlines(detail, reference, prediction)
+        draw_outlines(detail, reference, prediction, regions)
     _draw_scale_bar(panels[0, 0], 50, whole.width * column_mm)
     _draw_scale_bar(panels[1, 0], 10, enlarged.width * column_mm)
     title = f"{heading}: {case.case_id}, axial slice {case.box.start[2] + index}\n{_list_scores(scores)}"
     figure.suptitle(title, color="white", fontsize=11)
-    _draw_outline_legend(figure)
+    _draw_outline_legend(figure, regions)
     return figure
 
 
-def draw_outlines(axes: Axes, reference: Labels, predicted: Labels) -> None:
-    """Outline the regions of two label maps (rows, columns): the reference solid, the prediction dashed.
+def draw_outlines(axes: Axes, reference: Labels, predicted: Labels, regions: Iterable[str] = REGIONS) -> None:
+    """Outline these regions of two label maps (rows, columns): the reference solid, the prediction dashed.
 
     Each has a dark line beneath. The dashes are narrower, so that they show on a solid line that they follow.
     """
@@ -155,11 +157,13 @@ def draw_outlines(axes: Axes, reference: Labels, predicted: Labels) -> None:
         (predicted, None, PREDICTION_LINE),
     )
     for labels, colour, line in layers:
-        for name, region in REGIONS.items():
+        for name in regions:
             mask = np.pad(region_mask(labels, name), 1)  # closes outlines at the border of the crop
             if mask.any():
                 rows, columns = (np.arange(n_pixels) - 1 for n_pixels in mask.shape)
-                outline = axes.contour(columns, rows, mask, [OUTLINE_LEVELS[name]], colors=colour or region.colour)
+                outline = axes.contour(
+                    columns, rows, mask, [OUTLINE_LEVELS[name]], colors=colour or REGIONS[name].colour
+                )
                 outline.set(**line)
 
 
@@ -201,9 +205,9 @@ def _write_on_image(axes: Axes, x: float, y: float, text: str, ha: str = "center
     )
 
 
-def _draw_outline_legend(figure: Figure) -> None:
+def _draw_outline_legend(figure: Figure, regions: Iterable[str]) -> None:
     handles = [
-        Line2D([], [], color=region.colour, label=f"{name} {region.full_name}") for name, region in REGIONS.items()
+        Line2D([], [], color=REGIONS[name].colour, label=f"{name} {REGIONS[name].full_name}") for name in regions
     ]
     handles.append(Line2D([], [], color="white", label="reference", **REFERENCE_LINE))
     handles.append(Line2D([], [], color="white", label="prediction", **PREDICTION_LINE))

@@ -1,7 +1,7 @@
 """Presets compared on the same patients: the scores of each, what it cost, and its gain over a reference."""
 
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -134,10 +134,13 @@ def paired(ours: Sequence[ScoredRun], theirs: Sequence[ScoredRun], region: str, 
     )
 
 
-def background_scores(cases: Iterable[Mapping[str, Any]]) -> dict[str, float]:
+def background_scores(
+    cases: Iterable[Mapping[str, Any]], regions: Collection[str] = tuple(REGIONS)
+) -> dict[str, float]:
     """The notebook metrics of masks that are background everywhere, by name: their means over cases.
 
-    cases: rows of the table of a prepared dataset, each with the shape and the voxels of each tissue
+    cases:   rows of the table of a prepared dataset, each with the shape and the voxels of each tissue
+    regions: those that a model predicts; of one that predicts WT alone these metrics are over two labels
     """
     rows = []
     for case in cases:
@@ -145,7 +148,8 @@ def background_scores(cases: Iterable[Mapping[str, Any]]) -> dict[str, float]:
             np.array([*TISSUES.values()], np.uint8), [case[f"n_voxels_{tissue}"] for tissue in TISSUES]
         ).reshape(1, 1, -1)
         n_outside = math.prod(case["shape"]) - tumour.size
-        rows += notebook_metrics(count_overlap(tumour, np.zeros_like(tumour), (1.0, 1.0, 1.0), n_outside))
+        overlap = count_overlap(tumour, np.zeros_like(tumour), (1.0, 1.0, 1.0), n_outside)
+        rows += notebook_metrics(overlap, regions)
     means = pd.DataFrame(rows).groupby("metric")["value"].mean()
     return {str(metric): float(value) for metric, value in means.items()}
 

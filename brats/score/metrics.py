@@ -6,7 +6,7 @@ All overlaps come from one count: how many voxels have which label in the refere
 Label maps may be crops of a volume in which everything outside is background in both.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from typing import Any, TypedDict
 
@@ -26,7 +26,7 @@ from brats.score.surface import (
 
 LABELS: Labels = np.arange(1 + len(TISSUES), dtype=np.uint8)
 NOTEBOOK_DICE_SMOOTH = 1.0  # dice_coef(smooth=1.0) of the notebook cited in `notebook_metrics`
-MICRO, MACRO = f"micro over {LABELS.size} labels", f"macro over {LABELS.size} labels"
+MICRO, MACRO = "micro over {} labels", "macro over {} labels"
 
 Counts = npt.NDArray[np.int64]
 """Numbers of voxels (..., L, L) by their label in the reference, then by their label in the prediction."""
@@ -124,9 +124,9 @@ class SliceMetrics(TypedDict):
 
     slice_index: int
     region: str
-    dice: float
+    dice: float | None
     n_reference_voxels: int
-    n_predicted_voxels: int
+    n_predicted_voxels: int | None
 
 
 class NotebookMetric(TypedDict):
@@ -154,18 +154,27 @@ def count_overlap(reference: Labels, predicted: Labels, spacing_mm: Spacing, n_o
     return Overlap(reference[box], predicted[box], spacing_mm, slice_counts, counts)
 
 
-def case_metrics(overlap: Overlap) -> dict[str, dict[str, Any]]:
-    """METRICS and sizes of a case in 3-D, by region: the columns of `metrics/cases.parquet` from `dice` on."""
+def case_metrics(overlap: Overlap, regions: Collection[str] = REGIONS) -> dict[str, dict[str, Any]]:
+    """METRICS and sizes of a case in 3-D, by region: the columns of `metrics/cases.parquet` from `dice` on.
+
+    regions: those that the model predicts; of the others only the reference has values
+    """
     voxel_ml = float(np.prod(overlap.spacing_mm)) / 1000
     metrics: dict[str, dict[str, Any]] = {}
     for region in REGIONS:
-        found = _region_overlap(overlap, region)
+        if region in regions:
+            found = _region_overlap(overlap, region)
+            scores = {metric.name: metric.value(found) for metric in METRICS}
+            n_reference, n_predicted = found.n_reference, found.n_predicted
+        else:
+            scores = dict.fromkeys(metric.name for metric in METRICS)
+            n_reference, n_predicted = int(_region_counts(overlap.counts, region)[1]), None
         metrics[region] = {
-            **{metric.name: metric.value(found) for metric in METRICS},
-            "reference_ml": found.n_reference * voxel_ml,
-            "predicted_ml": found.n_predicted * voxel_ml,
-            "n_reference_voxels": found.n_reference,
-            "n_predicted_voxels": found.n_predicted,
+            **scores,
+            "reference_ml": n_reference * voxel_ml,
+            "predicted_ml": None if n_predicted is None else n_predicted * voxel_ml,
+            "n_reference_voxels": n_reference,
+            "n_predicted_voxels": n_predicted,
         }
     return metrics
 
@@ -179,17 +188,21 @@ def region_dice(counts: Counts) -> dict[str, float]:
     }
 
 
-def slice_metrics(overlap: Overlap) -> list[SliceMetrics]:
+def slice_metrics(overlap: Overlap, regions: Collection[str] = REGIONS) -> list[SliceMetrics]:
     """Dice of every region in every slice (H, W), by slice index in the label maps.
 
     Both masks empty 1, one empty 0: most slices of a case hold no tumour, so a mean over them says little.
+
+    regions: as of `case_metrics`
     """
     columns = []
     for region in REGIONS:
         n_both, n_reference, n_predicted = _region_counts(overlap.slice_counts, region)
         n_sum = n_reference + n_predicted
         dice = np.divide(2 * n_both, n_sum, out=np.ones(len(n_sum)), where=n_sum > 0)
-        columns.append(zip(dice.tolist(), n_reference.tolist(), n_predicted.tolist(), strict=True))
+        unknown = [None] * len(n_sum)
+        found = (dice.tolist(), n_predicted.tolist()) if region in regions else (unknown, unknown)
+        columns.append(zip(found[0], n_reference.tolist(), found[1], strict=True))
     return [
         SliceMetrics(
             slice_index=slice_index,
@@ -203,27 +216,31 @@ def slice_metrics(overlap: Overlap) -> list[SliceMetrics]:
     ]
 
 
-def notebook_metrics(overlap: Overlap) -> list[NotebookMetric]:
+def notebook_metrics(overlap: Overlap, regions: Collection[str] = REGIONS) -> list[NotebookMetric]:
     """Scores of a case the way widely copied Keras notebooks report them; only for comparison with theirs.
 
     As in https://www.kaggle.com/code/rastislav/3d-mri-brain-tumor-segmentation-u-net, masks are one-hot over
     background, NCR, ED and ET, and all pixels of a case are pooled. Precision, sensitivity and specificity pool
     the four channels as well ("micro"): for a label map precision and sensitivity both are the pixel accuracy
     a, and specificity is 1 - (1 - a) / 3. Dice is the mean of the four channels ("macro"), background included,
-    each (2 TP + 1) / (n + m + 1).
+    each (2 TP + 1) / (n + m + 1). Where a model predicts WT alone, there are two labels: background and tumour.
+
+    regions: as of `case_metrics`
     """
-    counts = overlap.counts
+    counts = overlap.counts if len(regions) > 1 else _merge_tissues(overlap.counts)
+    n_labels = len(counts)
+    micro, macro = MICRO.format(n_labels), MACRO.format(n_labels)
     hits = np.diagonal(counts)
     sizes = counts.sum(axis=0) + counts.sum(axis=1)
     accuracy = float(hits.sum() / counts.sum())
     dice = float(np.mean((2 * hits + NOTEBOOK_DICE_SMOOTH) / (sizes + NOTEBOOK_DICE_SMOOTH)))
-    specificity = 1 - (1 - accuracy) / (LABELS.size - 1)
+    specificity = 1 - (1 - accuracy) / (n_labels - 1)
     return [
-        NotebookMetric(metric="accuracy", averaging=MICRO, value=accuracy),
-        NotebookMetric(metric="dice", averaging=MACRO, value=dice),
-        NotebookMetric(metric="precision", averaging=MICRO, value=accuracy),
-        NotebookMetric(metric="sensitivity", averaging=MICRO, value=accuracy),
-        NotebookMetric(metric="specificity", averaging=MICRO, value=specificity),
+        NotebookMetric(metric="accuracy", averaging=micro, value=accuracy),
+        NotebookMetric(metric="dice", averaging=macro, value=dice),
+        NotebookMetric(metric="precision", averaging=micro, value=accuracy),
+        NotebookMetric(metric="sensitivity", averaging=micro, value=accuracy),
+        NotebookMetric(metric="specificity", averaging=micro, value=specificity),
     ]
 
 
@@ -236,6 +253,12 @@ def _count_label_pairs(reference: Labels, predicted: Labels, box: tuple[slice, .
     counts[box[0]] = np.bincount(bins.ravel(), minlength=n_pairs * len(pairs)).reshape(-1, n_pairs)
     counts[:, 0] += reference[0].size - counts.sum(axis=1)  # outside the box: background in both
     return counts.reshape(n_slices, LABELS.size, LABELS.size)
+
+
+def _merge_tissues(counts: Counts) -> Counts:
+    """Label pairs (L, L) as pairs of background and tumour (2, 2)."""
+    merged: Counts = np.add.reduceat(np.add.reduceat(counts, [0, 1], axis=0), [0, 1], axis=1)
+    return merged
 
 
 def _region_counts(counts: Counts, region: str) -> tuple[Counts, Counts, Counts]:

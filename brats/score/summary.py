@@ -134,6 +134,8 @@ def format_summary(summary: pa.Table) -> str:
             f"   {_number(scores['hd95_mm'].get('mean'), 1):>7}"
             f"   {_number(scores['sensitivity'].get('mean')):>11}   {_number(scores['precision'].get('mean')):>9}"
         )
+    if missing := [region for region in REGIONS if not found.get((region, "all", "dice"))]:
+        lines.append(f"{' and '.join(missing)}: no scores, since this model does not predict them")
     lines.append(
         f"means over cases, intervals by patient; ET present: reference has ET; tiny: WT below {TINY_WT_ML:g} ml"
     )

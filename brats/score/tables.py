@@ -1,6 +1,6 @@
 """The metric tables of a set of predictions: their files and kinds, and the rows of one case."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any, Literal
 
 import pandas as pd
@@ -17,6 +17,7 @@ MetricRow = Mapping[str, Any]
 
 TableName = Literal["cases", "slices", "notebook", "summary"]
 CHANNELS = ", ".join(["background", *map(str.upper, TISSUES)])
+NOT_PREDICTED = "null for a region that the model does not predict, such as TC of --outputs whole-tumour"
 
 
 _VALUES = {pa.int32(): (int,), pa.int64(): (int,), pa.float64(): (float, int)}  # of the other columns: text
@@ -48,6 +49,7 @@ CASE_METRICS = storage.TableKind(
         "region": f"{', '.join(_definition(name) for name in REGIONS)}; 3-D, on the full volume",
         **{metric.name: metric.convention for metric in METRICS},
         "reference_ml, predicted_ml": "voxels x voxel volume",
+        ", ".join([*(metric.name for metric in METRICS), "predicted_ml", "n_predicted_voxels"]): NOT_PREDICTED,
     },
 )
 SLICES = storage.TableKind(
@@ -65,6 +67,7 @@ SLICES = storage.TableKind(
     conventions={
         "slice_index": "slice of the source volume along its third axis",
         "dice": "of that slice alone; both masks empty 1, one empty 0",
+        "dice, n_predicted_voxels": NOT_PREDICTED,
     },
 )
 NOTEBOOK = storage.TableKind(
@@ -74,9 +77,10 @@ NOTEBOOK = storage.TableKind(
     ),
     conventions={
         "purpose": "comparison with notebooks that report these numbers; background counts as a class",
-        "averaging": f"all pixels of the full volume pooled; one-hot channels {CHANNELS}",
-        MICRO: "TP, FP, TN, FN summed over the channels, then the ratio; accuracy is of pixels",
-        MACRO: "(2 TP + 1) / (2 TP + FP + FN + 1) of each channel, then their mean",
+        "averaging": f"all pixels of the full volume pooled; one-hot channels: of 4 labels {CHANNELS}; of 2, where "
+        "the model predicts WT alone, background and tumour",
+        MICRO.format("N"): "TP, FP, TN, FN summed over the channels, then the ratio; accuracy is of pixels",
+        MACRO.format("N"): "(2 TP + 1) / (2 TP + FP + FN + 1) of each channel, then their mean",
         "source": "https://www.kaggle.com/code/rastislav/3d-mri-brain-tumor-segmentation-u-net",
     },
 )
@@ -121,6 +125,7 @@ def score_rows(
     spacing_mm: Spacing,
     n_outside: int,
     first_slice: int,
+    regions: Collection[str] = REGIONS,
 ) -> dict[str, list[dict[str, Any]]]:
     """The rows of a case for each table but the summary, keys cases, slices and notebook; values fit JSON.
 
@@ -128,14 +133,17 @@ def score_rows(
     spacing_mm: in the order S H W
     n_outside: number of voxels of the volume outside the crops
     first_slice: index of the crops' first slice in the volume
+    regions: those that the model predicts; the scores of others are None
     """
     overlap = count_overlap(reference, predicted, spacing_mm, n_outside)
     case = {"case_id": case_id, "patient_id": patient_id, "split": split}
     return {
-        "cases": [{**case, "region": region, **metrics} for region, metrics in case_metrics(overlap).items()],
+        "cases": [
+            {**case, "region": region, **metrics} for region, metrics in case_metrics(overlap, regions).items()
+        ],
         "slices": [
             {"case_id": case_id, **row, "slice_index": first_slice + row["slice_index"]}
-            for row in slice_metrics(overlap)
+            for row in slice_metrics(overlap, regions)
         ],
-        "notebook": [{"case_id": case_id, **row} for row in notebook_metrics(overlap)],
+        "notebook": [{"case_id": case_id, **row} for row in notebook_metrics(overlap, regions)],
     }

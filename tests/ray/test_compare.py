@@ -12,7 +12,7 @@ from brats.config import CompareConfig, PrepareConfig
 from brats.errors import BratsError
 from brats.pipeline.compare import Comparison, compare
 from brats.pipeline.prepare import prepare
-from brats.presets import PRESETS
+from brats.presets import PRESETS, NamedPreset
 from tests.support.synthetic import write_cases
 
 pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("embedded_ray")]
@@ -38,37 +38,39 @@ def prepared(tmp_path: Path) -> str:
 def test_presets_are_compared_resumed_and_one_that_fails_is_named(
     prepared: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setitem(PRESETS, "brats", TINY)
-    monkeypatch.setitem(PRESETS, "demo", {**TINY, "decoder_channels": (16, 8, 8, 8, 8)})
-    monkeypatch.setitem(PRESETS, "t1", {"encoder": "no-such-encoder"})
+    small = {**TINY, "modalities": ("t1",), "outputs": "whole-tumour", "loss": "dice"}
+    for name, settings in (
+        ("brats", {**TINY, "decoder_channels": (16, 8, 8, 8, 8)}),
+        ("t1-slices", small),
+        ("demo", {"encoder": "no-such-encoder"}),
+    ):
+        monkeypatch.setitem(PRESETS, name, NamedPreset(text="", settings=settings))
     out = tmp_path / "out"
 
     def compared(*presets: Any) -> Comparison:
         config = CompareConfig(data=prepared, out=str(out), presets=presets, steps=2, precision="fp32")
         return compare(config)
 
-    comparison = compared("brats", "demo")
+    comparison = compared("brats", "t1-slices")
     comparison.check()
     table = pd.read_parquet(out / "comparison.parquet")
-    dice = table[(table.metric == "dice") & (table.convention == "brats") & table.seed.isna()]
-    assert list(dice.preset) == ["brats"] * 3 + ["demo"] * 3
+    dice = table[(table.metric == "dice") & (table.convention == "brats") & table.seed.isna()].set_index("preset")
     n_patients = comparison.facts.n_patients
-    assert set(dice.n) == {n_patients}
-    assert list(dice[dice.preset == "demo"].n_pairs) == [n_patients] * 3
-    cost = dice.set_index("preset")[["n_parameters", "training_minutes", "seconds_per_case", "peak_memory_mb"]]
-    assert (cost > 0).all().all()
-    assert cost.n_parameters["demo"].iloc[0] > cost.n_parameters["brats"].iloc[0]
-    assert "| `demo`" in (out / "comparison.md").read_text()
+    assert list(dice.n["brats"]) == [n_patients] * 3
+    assert list(dice.n["t1-slices"]) == list(dice.n_pairs["t1-slices"]) == [n_patients, 0, 0]
+    costs = dice[["n_parameters", "training_minutes", "seconds_per_case", "peak_memory_mb"]]
+    assert (costs > 0).all().all()
+    assert costs.n_parameters["brats"].iloc[0] > costs.n_parameters["t1-slices"].iloc[0]
+    assert "| `t1-slices`" in (out / "comparison.md").read_text()
 
-    trained = out / "brats" / "seed_0" / "model" / "model.safetensors"
-    before = trained.stat().st_mtime_ns, json.loads((out / "timing.json").read_text())
-    shutil.rmtree(out / "demo")
-    resumed = compared("brats", "demo", "t1")
-    assert trained.stat().st_mtime_ns == before[0]
-    assert (out / "demo" / "seed_0" / "model" / "model.safetensors").exists()
-    assert json.loads((out / "timing.json").read_text()) != before[1]  # one of its models is a new one
-    assert list(resumed.facts.failures) == ["t1, seed 0"]
-    assert "no-such-encoder" in resumed.facts.failures["t1, seed 0"]
-    assert set(pd.read_parquet(out / "comparison.parquet").preset) == {"brats", "demo"}
-    with pytest.raises(BratsError, match="trainings that failed: t1, seed 0"):
+    kept, lost = (out / name / "seed_0" / "model" / "model.safetensors" for name in ("brats", "t1-slices"))
+    written, timing = kept.stat().st_mtime_ns, json.loads((out / "timing.json").read_text())
+    shutil.rmtree(out / "t1-slices")
+    resumed = compared("brats", "t1-slices", "demo")
+    assert kept.stat().st_mtime_ns == written
+    assert lost.exists()
+    assert json.loads((out / "timing.json").read_text()) != timing  # one of its models is a new one
+    assert "no-such-encoder" in resumed.facts.failures["demo, seed 0"]
+    assert set(pd.read_parquet(out / "comparison.parquet").preset) == {"brats", "t1-slices"}
+    with pytest.raises(BratsError, match="trainings that failed: demo, seed 0"):
         resumed.check()

@@ -288,6 +288,29 @@ def test_report_draws_the_pictures_of_a_run_and_names_them(finished: Path, tmp_p
     assert {Path(path).name for path in drawn} >= {"learning_curves.png", "distributions.png", "case_best.png"}
 
 
+def test_a_run_of_the_whole_tumour_alone_has_null_and_not_0_where_other_regions_would_be(
+    finished: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    settings = PRESETS["t1-slices"].settings
+    run(finished / "prepared", tmp_path, **settings, epochs=1, workers=1)
+    assert "TC and ET: no scores, since this model does not predict them" in capsys.readouterr().out
+    (epoch,) = pd.read_parquet(tmp_path / "history.parquet").to_dict("records")
+    assert epoch["val_dice"] == epoch["val_dice_wt"]
+    assert np.isnan([epoch["val_dice_tc"], epoch["train_dice_et"]]).all()
+    card = json.loads((tmp_path / "model" / "model.json").read_text())
+    assert card["outputs"] == {"kind": "whole-tumour", "names": ["WT"], "thresholds": [0.5]}
+    metrics = tmp_path / "test" / "metrics"
+    cases = pd.read_parquet(metrics / "cases.parquet").set_index("region")
+    assert cases.loc["WT", "dice"].notna().all()
+    assert cases.loc[["TC", "ET"], ["dice", "hd95_mm", "accuracy", "n_predicted_voxels"]].isna().all(axis=None)
+    summary = pd.read_parquet(metrics / "summary.parquet").query("subset == 'all' and metric == 'dice'")
+    n_cases = len(cases.loc[["WT"]])
+    assert dict(summary.groupby("region").n.sum()) == {"WT": n_cases, "TC": 0, "ET": 0, "all labels": n_cases}
+    assert {"learning_curves.png", "distributions.png", "case_best.png"} <= {
+        path.name for path in (tmp_path / "figures").iterdir()
+    }
+
+
 def cannot_train(_: object) -> None:
     raise TypeError("a bug of the loop")
 
@@ -321,7 +344,7 @@ def test_short_run_on_real_cases_lowers_the_loss_and_predicts(real_data_dir: str
     for case_id in sorted(os.listdir(real_data_dir))[:6]:
         (tmp_path / "cases").mkdir(exist_ok=True)
         (tmp_path / "cases" / case_id).symlink_to(Path(real_data_dir) / case_id)
-    options = {**PRESETS["demo"], "epochs": 2, "precision": "auto"}
+    options = {**PRESETS["demo"].settings, "epochs": 2, "precision": "auto"}
     result = run(tmp_path / "cases", tmp_path / "run", **options)
     assert result.history[1]["train_loss"] < result.history[0]["train_loss"]
     scores = pd.read_parquet(tmp_path / "run" / "test" / "metrics" / "cases.parquet").set_index("region")

@@ -21,7 +21,8 @@ FACTS = Facts(
     timed_on="an NVIDIA T4",
     published={"binary": "Dice .98 by Somebody"},
     claims=[],
-    background={"accuracy": 0.9861, "dice": 0.2512, "precision": 0.986, "sensitivity": 0.986, "specificity": 0.995},
+    background={"accuracy": 0.986, "dice": 0.251, "precision": 0.986, "sensitivity": 0.986, "specificity": 0.995},
+    background_of_two=dict.fromkeys(("accuracy", "precision", "sensitivity", "specificity"), 0.986) | {"dice": 0.5},
     failures={},
 )
 

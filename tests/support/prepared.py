@@ -20,11 +20,11 @@ from brats.data.preprocess import crop_case
 from brats.data.slices import encode_case, open_slices
 from brats.data.volume import Grid, Volume
 from brats.labels import Labels
-from brats.model.bundle import EQUAL_ODDS
 from brats.model.distributed import Worker
 from brats.model.feed import RawSlices, ResidentFeed, StepInput, StreamFeed
 from brats.model.inference import Segmenter
 from brats.model.learner import Learner
+from brats.model.outputs import REGION_OUTPUTS, OutputSpec
 from brats.model.pool import SlicePool
 from brats.model.unet import build_unet
 from brats.storage import FileInfo
@@ -50,10 +50,19 @@ ALONE = Worker(rank=0, world_size=1, device=CPU, precision="fp32")
 NO_SCALER = torch.amp.GradScaler("cpu", enabled=False)
 
 
-def undecided_network(encoder: str = CONFIG.encoder) -> nn.Module:
-    """A network that finds tumour in about half of the voxels, the same each time."""
+def undecided_network(
+    encoder: str = CONFIG.encoder,
+    outputs: OutputSpec = REGION_OUTPUTS,
+    decoder_channels: tuple[int, ...] = CONFIG.decoder_channels,
+) -> nn.Module:
+    """A network that finds tumour in about half of the voxels, or of classes each, the same each time."""
     torch.manual_seed(0)
-    network = build_unet(encoder=encoder, n_channels=INPUTS.n_channels, decoder_channels=CONFIG.decoder_channels)
+    network = build_unet(
+        encoder=encoder,
+        n_channels=INPUTS.n_channels,
+        decoder_channels=decoder_channels,
+        outputs=outputs,
+    )
     nn.init.zeros_(network.get_parameter("segmentation_head.0.bias"))
     return network
 
@@ -63,10 +72,18 @@ def segmenter_of(
     *,
     inputs: InputSpec = INPUTS,
     precision: Precision = "fp32",
-    thresholds: Sequence[float] = EQUAL_ODDS,
+    outputs: OutputSpec = REGION_OUTPUTS,
+    thresholds: Sequence[float] = (),
 ) -> Segmenter:
     """A network at work on a CPU; one that is in evaluation mode if it is to be."""
-    return Segmenter(network=network, inputs=inputs, device=CPU, precision=precision, thresholds=thresholds)
+    return Segmenter(
+        network=network,
+        inputs=inputs,
+        device=CPU,
+        precision=precision,
+        outputs=outputs,
+        thresholds=thresholds or outputs.thresholds,
+    )
 
 
 def learner_of(

@@ -74,6 +74,22 @@ def build(config_class: Any, **values: Any) -> Any:
         (TrainConfig, {"clip_norm": math.nan}, "--clip-norm must be above 0, not nan"),
         (TrainConfig, {"decoder_channels": (16, 8)}, "--decoder-channels needs 5 values, not 2"),
         (TrainConfig, {"decoder_channels": (8, 8, 8, 8, 0)}, "--decoder-channels must be at least 1, not 0"),
+        (TrainConfig, {"dropout": 1.0}, "--dropout must be between 0 and 0.9, not 1.0"),
+        (
+            TrainConfig,
+            {"loss": "cross-entropy"},
+            "--loss: cross-entropy does not fit --outputs regions; give bce-dice or dice",
+        ),
+        (
+            TrainConfig,
+            {"outputs": "classes"},
+            "--loss: bce-dice does not fit --outputs classes; give cross-entropy",
+        ),
+        (
+            TrainConfig,
+            {"outputs": "whole-tumour", "loss": "cross-entropy"},
+            "--loss: cross-entropy does not fit --outputs whole-tumour; give bce-dice or dice",
+        ),
         (TrainConfig, {"out": ""}, "--out must not be empty"),
         (PredictConfig, {"batch_size": -1}, "--batch-size must be at least 0, not -1"),
         (PredictConfig, {"workers": -2}, "--workers must be at least 0, not -2"),
@@ -82,7 +98,6 @@ def build(config_class: Any, **values: Any) -> Any:
         (CompareConfig, {"presets": ()}, "--presets needs at least one value"),
         (CompareConfig, {"presets": ("brats",)}, "--presets names brats alone; name two presets or more"),
         (CompareConfig, {"presets": ("demo", "brats", "demo")}, "--presets names demo twice"),
-        (CompareConfig, {"presets": ("demo", "auto")}, "--presets: auto stands for another preset; name that one"),
         (CompareConfig, {"seeds": 0}, "--seeds must be at least 1, not 0"),
         (CompareConfig, {"steps": 1, "minutes": 1}, "--steps and --minutes exclude each other; give one of them"),
         (ReportConfig, {"run": ""}, "--run must not be empty"),
@@ -147,6 +162,12 @@ def test_fractions_that_leave_no_patient_to_train_on_are_refused() -> None:
     assert str(caught.value) == (
         "--val-fraction and --test-fraction must leave patients to train on: their sum must be below 1, not 1"
     )
+
+
+def test_the_weight_decay_that_stands_for_none_is_that_of_the_optimiser() -> None:
+    assert build(TrainConfig).weight_decay == 0.01
+    assert build(TrainConfig, optimiser="adam").weight_decay == 0
+    assert build(TrainConfig, optimiser="adam", weight_decay=0.1).weight_decay == 0.1
 
 
 def test_no_fraction_at_all_is_allowed() -> None:

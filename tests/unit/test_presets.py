@@ -6,7 +6,7 @@ import typing
 import pytest
 
 from brats import config
-from brats.config import TrainConfig
+from brats.config import Preset, TrainConfig
 from brats.presets import PRESETS, choose_preset, train_defaults
 
 
@@ -21,20 +21,55 @@ def test_every_preset_but_auto_has_values() -> None:
 
 
 @pytest.mark.parametrize("preset", PRESETS)
-def test_the_values_of_a_preset_are_fields_that_training_accepts(preset: str) -> None:
-    changed = dataclasses.replace(TrainConfig(out="run"), **PRESETS[preset])
-    assert {name: getattr(changed, name) for name in PRESETS[preset]} == PRESETS[preset]
+def test_a_preset_is_described_in_a_sentence_and_cannot_be_changed(preset: Preset) -> None:
+    assert PRESETS[preset].text.endswith(".")
+    assert not PRESETS[preset].published.endswith(".")
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        PRESETS[preset].text = ""  # type: ignore[misc]
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+def test_the_values_of_a_preset_are_fields_that_training_accepts(preset: Preset) -> None:
+    settings = PRESETS[preset].settings
+    changed = TrainConfig(out="run", **settings)
+    assert {name: getattr(changed, name) for name in settings} == settings
 
 
 def test_the_fields_of_a_training_have_the_values_of_the_preset_named_in_them() -> None:
     plain = TrainConfig(out="run")
-    assert plain == dataclasses.replace(plain, **PRESETS[plain.preset])
+    assert plain == dataclasses.replace(plain, **PRESETS[plain.preset].settings)
 
 
-def test_the_presets_named_after_modalities_train_on_them() -> None:
-    assert PRESETS["t1"]["modalities"] == ("t1",)
-    assert PRESETS["t1-t2-flair"]["modalities"] == ("t1", "t2", "flair")
-    assert TrainConfig(out="run").modalities == ("flair", "t1", "t1ce", "t2")
+def config_of(preset: Preset) -> TrainConfig:
+    return TrainConfig(out="run", **PRESETS[preset].settings)
+
+
+def test_the_presets_of_published_experiments_have_their_modalities_and_outputs() -> None:
+    found = {name: (config_of(name).modalities, config_of(name).outputs) for name in PRESETS}
+    every = ("flair", "t1", "t1ce", "t2")
+    assert found == {
+        "brats": (every, "regions"),
+        "demo": (every, "regions"),
+        "t1-slices": (("t1",), "whole-tumour"),
+        "four-modality": (every, "regions"),
+        "augmented-dropout": (("flair", "t1ce", "t2"), "classes"),
+        "augmented-dropout-baseline": (("flair", "t1ce", "t2"), "classes"),
+        "classic-unet": (every, "regions"),
+        "three-modality": (("t1", "t2", "flair"), "regions"),
+    }
+
+
+def test_the_baseline_lacks_the_dropout_and_the_augmentation_and_nothing_else() -> None:
+    full, baseline = config_of("augmented-dropout"), config_of("augmented-dropout-baseline")
+    assert (full.optimiser, full.loss, full.weight_decay) == ("adam", "cross-entropy", 0)
+    assert (full.dropout, full.augmentation) == (0.2, "full")
+    assert dataclasses.replace(full, dropout=0.0, augmentation="none") == baseline
+
+
+def test_the_classic_network_has_the_channels_of_its_paper_and_no_pretrained_weights() -> None:
+    config = config_of("classic-unet")
+    assert (config.encoder, config.encoder_weights) == ("classic-unet", None)
+    assert config.decoder_channels == (1024, 512, 256, 128, 64)
 
 
 def test_auto_is_the_demo_without_data_and_brats_with(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -42,7 +77,7 @@ def test_auto_is_the_demo_without_data_and_brats_with(monkeypatch: pytest.Monkey
     assert choose_preset({"data": "cases"}) == "brats"
     monkeypatch.setenv("BRATS_DATA", "s3://bucket/cases")
     assert choose_preset({}) == "brats"
-    assert choose_preset({"preset": "t1"}) == "t1"
+    assert choose_preset({"preset": "t1-slices"}) == "t1-slices"
 
 
 def test_paths_come_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -59,7 +94,12 @@ def test_empty_variables_count_as_none(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("BRATS_DATA", "")
     monkeypatch.setenv("BRATS_STORAGE", "")
     assert choose_preset({}) == "demo"
-    assert train_defaults("t1", {}) == {"data": None, "out": "runs/t1", "preset": "t1", "modalities": ("t1",)}
+    assert train_defaults("three-modality", {}) == {
+        "data": None,
+        "out": "runs/three-modality",
+        "preset": "three-modality",
+        "modalities": ("t1", "t2", "flair"),
+    }
 
 
 @pytest.mark.parametrize("given", [{"steps": 5}, {"minutes": 0.5}])

@@ -21,6 +21,7 @@ from brats.config import (
     TrainConfig,
 )
 from brats.errors import ConfigError
+from brats.presets import PRESETS
 
 
 def message_of(*arguments: str, config_class: type = TrainConfig) -> str:
@@ -103,7 +104,14 @@ PREDICT, EVALUATE = "--model m --data d --out o ", "--predictions p --references
             {"strict": True, "wait_minutes": 2.0, "debug": True},
         ),
         (PrepareConfig, "--modalities t1 --data d --strict --out o", {"modalities": ("t1",), "strict": True}),
-        (TrainConfig, "--preset t1-t2-flair", {"preset": "t1-t2-flair", "modalities": ("t1", "t2", "flair")}),
+        (
+            TrainConfig,
+            "--preset three-modality",
+            {"preset": "three-modality", "modalities": ("t1", "t2", "flair")},
+        ),
+        (TrainConfig, "--outputs whole-tumour --loss dice", {"outputs": "whole-tumour", "loss": "dice"}),
+        (TrainConfig, "--dropout 0.25", {"dropout": 0.25}),
+        (TrainConfig, "--optimiser adam --weight-decay 0.5", {"optimiser": "adam", "weight_decay": 0.5}),
         (TrainConfig, "--modalities t1 flair", {"modalities": ("t1", "flair")}),
         (
             TrainConfig,
@@ -179,7 +187,10 @@ def test_a_wrong_command_line_is_one_line_that_points_to_the_help() -> None:
     assert str(caught.value) == "unknown option --epoch (did you mean --epochs?); see job.py --help"
 
 
-CHOICES = "one of auto, demo, brats, t1, t1-t2-flair"
+CHOICES = (
+    "one of auto, brats, demo, t1-slices, four-modality, augmented-dropout, augmented-dropout-baseline, "
+    "classic-unet, three-modality"
+)
 
 
 @pytest.mark.parametrize(
@@ -215,6 +226,11 @@ CHOICES = "one of auto, demo, brats, t1, t1-t2-flair"
 )
 def test_a_wrong_command_line_names_the_option_the_value_and_what_is_allowed(line: str, message: str) -> None:
     assert message_of(*line.split()) == message
+
+
+def test_an_unknown_preset_to_compare_is_refused_with_those_that_are_known() -> None:
+    message = message_of(*f"{COMPARE}--presets brats huge".split(), config_class=CompareConfig)
+    assert message == f"each value of --presets must be one of {', '.join(PRESETS)}, not 'huge'"
 
 
 def test_missing_options_are_listed() -> None:
@@ -286,8 +302,8 @@ def test_the_environment_names_the_paths_of_a_training(monkeypatch: pytest.Monke
     assert (config.preset, config.data, config.out) == ("brats", "s3://bucket/cases", "s3://bucket/runs/brats")
     config = parse(TrainConfig, ["--preset", "auto", "--data", "/mine"])
     assert (config.preset, config.data, config.out) == ("brats", "/mine", "s3://bucket/runs/brats")
-    config = parse(TrainConfig, ["--preset", "t1", "--out", "/here"])
-    assert (config.preset, config.data, config.out) == ("t1", "s3://bucket/cases", "/here")
+    config = parse(TrainConfig, ["--preset", "t1-slices", "--out", "/here"])
+    assert (config.preset, config.data, config.out) == ("t1-slices", "s3://bucket/cases", "/here")
 
 
 # The help
@@ -304,22 +320,31 @@ def help_of(config_class: type, *arguments: str) -> str:
 def test_help_shows_the_values_of_the_preset_that_is_named() -> None:
     assert "(default: resnet18)" in help_of(TrainConfig, "--preset", "demo")
     assert f"(default: {LITE0_ENCODER})" in help_of(TrainConfig, "--preset", "brats")
-    assert "(default: t1)" in help_of(TrainConfig, "--preset=t1")
+    assert "(default: t1)" in help_of(TrainConfig, "--preset=t1-slices")
 
 
 @pytest.mark.parametrize("line", ["", "--preset auto", "--data d"])
 def test_help_without_a_preset_shows_the_values_of_each_that_has_its_own(line: str) -> None:
     shown = " ".join(help_of(TrainConfig, *line.split()).split())
-    assert f"(default: {LITE0_ENCODER}; preset demo: resnet18)" in shown
+    assert f"(default: {LITE0_ENCODER}; preset demo: resnet18; preset classic-unet: classic-unet)" in shown
     assert "(default: 30, or 4500 steps if those are more; preset demo: 4)" in shown
-    assert "(default: flair t1 t1ce t2; preset t1: t1; preset t1-t2-flair: t1 t2 flair)" in shown
+    assert "(default: flair t1 t1ce t2; preset t1-slices: t1; preset four-modality: flair t1 t1ce t2; " in shown
     assert "else brats. (default: auto)" in shown
 
 
 def test_help_shows_where_the_run_would_go(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "(default: runs/PRESET)" in help_of(TrainConfig)
     monkeypatch.setenv("BRATS_STORAGE", "s3://bucket/runs")
-    assert "(default: s3://bucket/runs/t1)" in help_of(TrainConfig, "--preset", "t1")
+    assert "(default: s3://bucket/runs/t1-slices)" in help_of(TrainConfig, "--preset", "t1-slices")
+
+
+@pytest.mark.parametrize("line", ["", "--preset classic-unet"])
+def test_help_of_training_lists_every_preset_with_its_text_and_what_was_published(line: str) -> None:
+    shown = " ".join(help_of(TrainConfig, *line.split()).split())
+    for name, preset in PRESETS.items():
+        assert f" {name}: {preset.text}" in shown
+        assert not preset.published or f" Published: {preset.published}." in shown
+    assert "presets" not in help_of(PrepareConfig)
 
 
 @pytest.mark.parametrize("line", ["--epochs many", "--bogus", "--epochs 0", "--preset huge"])

@@ -5,7 +5,7 @@ import json
 import pickle
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import pytest
@@ -13,10 +13,12 @@ import safetensors.torch
 import torch
 from torch import Tensor, nn
 
+from brats.config import CLASSIC_UNET, OutputKind
 from brats.data.batches import InputSpec
 from brats.errors import BundleError, CaseError, StorageError
 from brats.labels import Labels
-from brats.model.bundle import ModelCard, find_bundle, load_bundle, read_card, save_bundle
+from brats.model.bundle import ModelCard, card_outputs, find_bundle, load_bundle, read_card, save_bundle
+from brats.model.outputs import OutputSpec
 from tests.support.bundles import MODEL_CARD
 from tests.support.prepared import MODALITIES, segmenter_of, tiny_case, undecided_network
 
@@ -90,6 +92,26 @@ def test_thresholds_are_those_of_the_card(bundle: Path) -> None:
     assert read_card(str(bundle)).thresholds == (0.3, 0.4, 0.6)
 
 
+@pytest.mark.parametrize("kind", get_args(OutputKind))
+def test_a_network_of_every_kind_of_outputs_comes_back_and_predicts_as_before(tmp_path: Path, kind: str) -> None:
+    outputs = OutputSpec(kind)  # type: ignore[arg-type]
+    model = undecided_network(outputs=outputs).eval()
+    card = dataclasses.replace(MODEL_CARD, outputs=card_outputs(outputs))
+    save_bundle(str(tmp_path), model.state_dict(), card)
+    loaded, found = load_bundle(str(tmp_path))
+    assert (found, found.output_spec, found.regions) == (card, outputs, outputs.regions)
+    before, after = (segmenter_of(each, outputs=outputs).labels(tiny_case(), 4) for each in (model, loaded))
+    assert before.any()
+    np.testing.assert_array_equal(before, after)
+
+
+def test_a_bundle_of_the_classic_network_comes_back(tmp_path: Path) -> None:
+    card = dataclasses.replace(MODEL_CARD, encoder=CLASSIC_UNET, decoder_channels=(8, 4, 4, 2, 2))
+    model = undecided_network(CLASSIC_UNET, decoder_channels=card.decoder_channels).eval()
+    save_bundle(str(tmp_path), model.state_dict(), card)
+    np.testing.assert_array_equal(predict(*load_bundle(str(tmp_path))), predict(model, card))
+
+
 def test_loading_never_unpickles(bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*_: object, **__: object) -> None:
         raise AssertionError("unpickled")
@@ -140,10 +162,20 @@ def test_a_tensor_of_another_shape_is_named_with_both_shapes(bundle: Path) -> No
         ({"format": "brats-ray model 3"}, "format 'brats-ray model 3', this program reads 'brats-ray model 2'"),
         ({"format": None}, "format None"),
         (
-            {"outputs": {"kind": "classes", "names": ["NCR", "ED", "ET"]}},
-            r'"classes".* are not the regions',
+            {"outputs": {"kind": "organs"}},
+            "outputs of the kind 'organs', this program knows regions, classes, whole",
         ),
-        ({"outputs": {"kind": "regions", "names": ["ET", "TC", "WT"]}}, "are not the regions"),
+        ({"outputs": {"kind": ["regions"]}}, r"outputs of the kind \['regions'\]"),
+        ({"outputs": {}}, "outputs of the kind None"),
+        (
+            {"outputs": {"kind": "classes", "names": ["NCR", "ED", "ET"]}},
+            "are not the classes background, NCR, ED, ET",
+        ),
+        ({"outputs": {"kind": "regions", "names": ["ET", "TC", "WT"]}}, "are not the regions WT, TC, ET"),
+        (
+            {"outputs": {"kind": "whole-tumour", "names": ["WT"], "thresholds": [0.5, 0.5, 0.5]}},
+            "are not 1 numbers between 0 and 1",
+        ),
         ({"outputs": {"kind": "regions", "names": ["WT", "TC", "ET"]}}, r"thresholds \[\] are not 3 numbers"),
         (
             {"outputs": {"kind": "regions", "names": ["WT", "TC", "ET"], "thresholds": [0.5, 0.5, 1.0]}},

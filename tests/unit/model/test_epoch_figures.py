@@ -2,6 +2,7 @@
 
 import math
 
+from brats.labels import REGIONS
 from brats.model.epoch_figures import added, figures, from_values, to_values
 from brats.model.sums import StepSums
 
@@ -17,7 +18,7 @@ def test_sums_travel_as_numbers_and_back() -> None:
 def test_parts_of_an_epoch_are_added_and_divided_once() -> None:
     whole = added([FIRST, SECOND])
     assert (whole.n_slices, whole.n_bad, whole.overlap) == (4, 1, (6, 4, 0))
-    assert figures(whole) == {
+    assert figures(whole, REGIONS) == {
         "train_loss": 0.5,
         "train_dice": (0.75 + 0.5 + 1) / 3,
         "train_dice_wt": 0.75,
@@ -25,6 +26,11 @@ def test_parts_of_an_epoch_are_added_and_divided_once() -> None:
         "train_dice_et": 1.0,  # no voxel in either
         "train_accuracy": 0.75,
     }
+
+
+def test_the_dice_of_a_region_that_is_not_predicted_is_null_and_not_in_the_mean() -> None:
+    found = figures(added([FIRST, SECOND]), ["WT"])
+    assert [found[f"train_dice{end}"] for end in ("", "_wt", "_tc", "_et")] == [0.75, 0.75, None, None]
 
 
 def test_a_loss_that_is_no_number_stays_one() -> None:

@@ -4,6 +4,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from brats.config import CLASSIC_UNET
 from brats.model.fusion import for_inference, fuse_batchnorm
 from brats.model.precision import autocast
 from brats.model.unet import build_unet
@@ -39,6 +40,7 @@ def slices() -> Tensor:
         "resnet18",
         "tu-test_resnet",
         "tu-tf_efficientnet_lite0",
+        CLASSIC_UNET,
         *(
             pytest.param(name, marks=pytest.mark.medium)
             for name in ("efficientnet-b0", "mobilenet_v2", "densenet121")
@@ -60,8 +62,11 @@ def test_every_batchnorm_is_folded(encoder: str) -> None:
     assert n_batchnorms(fuse_batchnorm(network, 3)) == 0
 
 
-def test_weights_are_in_the_type_that_is_computed_in_and_give_what_autocast_gives(slices: Tensor) -> None:
-    network = trained_unet("resnet18")
+@pytest.mark.parametrize("encoder", ["resnet18", CLASSIC_UNET])
+def test_weights_are_in_the_type_that_is_computed_in_and_give_what_autocast_gives(
+    encoder: str, slices: Tensor
+) -> None:
+    network = trained_unet(encoder)
     ready = for_inference(network, 3, "bf16")
     assert {module.weight.dtype for module in ready.modules() if isinstance(module, nn.Conv2d)} == {torch.bfloat16}
     with torch.inference_mode(), autocast("bf16", CPU):

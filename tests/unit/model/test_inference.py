@@ -9,12 +9,14 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from brats.config import OutputKind
 from brats.data.batches import InputSpec
 from brats.data.case import Case
 from brats.errors import CaseError
 from brats.labels import ED, ET, NCR, REGIONS, Labels
 from brats.model.bundle import ModelCard, save_bundle
 from brats.model.inference import Segmenter, label_map, threshold_logits
+from brats.model.outputs import OutputSpec
 from tests.support.prepared import CONFIG, CPU, MODALITIES, segmenter_of, tiny_case, undecided_network
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -103,6 +105,26 @@ def test_labels_are_where_the_probabilities_exceed_the_thresholds(below: float) 
     assert decided.mean() > 0.99
     labels = segmenter_of(model, thresholds=limits.tolist()).labels(case, 4)
     np.testing.assert_array_equal(labels[decided], label_map(above).numpy()[decided])
+
+
+def test_masks_of_the_whole_tumour_alone_are_ed() -> None:
+    assert label_map(torch.tensor([True, False])[None, None, None]).tolist() == [[[ED, 0]]]
+    assert threshold_logits(torch.tensor([1.0, -1.0])[None, None, None], (0.5,)).tolist() == [[[ED, 0]]]
+
+
+@pytest.mark.parametrize("kind", ["classes", "whole-tumour"])
+def test_other_outputs_give_region_probabilities_and_labels_by_their_thresholds(kind: OutputKind) -> None:
+    outputs, case = OutputSpec(kind), tiny_case()
+    model = undecided_network(outputs=outputs).eval()
+    probabilities = segmenter_of(model, outputs=outputs).probabilities(case, 4)
+    assert probabilities.shape == (10, len(outputs.regions), 40, 36)
+    limits = probabilities.transpose(0, 1).flatten(1).quantile(0.5, dim=1)
+    labels = segmenter_of(model, outputs=outputs, thresholds=limits.tolist()).labels(case, 4)
+    distance = (probabilities - limits.reshape(1, -1, 1, 1)).abs()
+    decided = (distance > 1e-6).all(dim=1).numpy()  # the others may be rounded either way
+    assert decided.mean() > 0.99
+    expected = label_map(probabilities > limits.reshape(1, -1, 1, 1)).numpy()
+    np.testing.assert_array_equal(labels[decided], expected[decided])
 
 
 def test_segmenter_of_a_bundle_has_its_inputs_and_thresholds_and_the_logits_of_its_network(tmp_path: Path) -> None:

@@ -8,11 +8,13 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from brats.config import LossName, OptimiserName, OutputKind
 from brats.model.augment import noise_table
 from brats.model.feed import RawSlices, ResidentFeed, StepInput
 from brats.model.inputs import training_tensors
 from brats.model.learner import Learner
-from brats.model.losses import bce_dice_loss, region_targets
+from brats.model.losses import LOSSES, bce_dice_loss, region_targets
+from brats.model.outputs import OutputSpec
 from tests.support.prepared import (
     ALONE,
     CONFIG,
@@ -197,6 +199,47 @@ def test_only_fp16_scales_the_loss_and_a_run_without_a_scale_begins_with_one() -
     resumed = Learner.of(CONFIG, INPUTS, halves, exact.checkpoint([{"epoch": 1, "val_dice": 0.5}]))
     assert resumed.scaler.is_enabled()
     assert resumed.scaler.get_scale() == 65536
+
+
+@pytest.mark.parametrize(
+    ("optimiser", "decay", "expected_class", "expected"),
+    [
+        ("adamw", None, torch.optim.AdamW, 0.01),
+        ("adam", None, torch.optim.Adam, 0),
+        ("adam", 0.5, torch.optim.Adam, 0.5),
+    ],
+)
+def test_the_optimiser_is_the_one_that_is_named_with_its_own_weight_decay(
+    optimiser: OptimiserName, decay: float | None, expected_class: type, expected: float
+) -> None:
+    config = dataclasses.replace(CONFIG, optimiser=optimiser, weight_decay=decay)
+    learner = Learner.of(config, INPUTS, ALONE)
+    assert type(learner.optimiser) is expected_class
+    assert learner.optimiser.param_groups[0]["weight_decay"] == expected
+
+
+def test_dropout_is_that_of_the_configuration() -> None:
+    learner = Learner.of(dataclasses.replace(CONFIG, dropout=0.25), INPUTS, ALONE)
+    assert [module.p for module in learner.network.modules() if isinstance(module, nn.Dropout)] == [0.25]
+
+
+@pytest.mark.parametrize(
+    ("outputs", "loss"), [("classes", "cross-entropy"), ("whole-tumour", "dice"), ("whole-tumour", "bce-dice")]
+)
+def test_a_step_of_every_kind_of_outputs_minimises_its_loss_of_its_targets(
+    data: Data, outputs: OutputKind, loss: LossName
+) -> None:
+    config = dataclasses.replace(CONFIG, outputs=outputs, loss=loss, augmentation="none")
+    learner = Learner.of(config, INPUTS, ALONE)
+    slices = data.slices()
+    learner.compute(slices, len(slices.labels), len(slices.labels))
+    images, labels = training_tensors(slices, learner.noise, "none")
+    logits = learner.network(images)
+    expected = LOSSES[loss](logits, OutputSpec(outputs).targets(labels)).item()
+    assert learner.sums.read().loss_sum / len(labels) == pytest.approx(expected, rel=1e-4)
+    assert learner.gradients.flat.any()
+    assert learner.segmenter().outputs == OutputSpec(outputs)
+    assert len(learner.segmenter().thresholds) == len(OutputSpec(outputs).regions)
 
 
 def test_validation_uses_the_average_and_the_arithmetic_of_the_worker() -> None:

@@ -14,7 +14,7 @@ from torch.nn import functional
 
 from brats.config import LossName
 from brats.labels import REGIONS, region_mask
-from brats.model.losses import LOSSES, bce_dice_loss, region_targets
+from brats.model.losses import LOSSES, bce_dice_loss, cross_entropy_loss, dice_loss, region_targets
 
 
 def batch(seed: int = 0) -> tuple[Tensor, Tensor]:
@@ -106,6 +106,43 @@ def test_region_targets_are_the_region_masks_of_the_labels() -> None:
     assert targets.dtype == torch.float32
     expected = np.stack([region_mask(labels, region) for region in REGIONS], axis=1)
     np.testing.assert_array_equal(targets.numpy(), expected)
+
+
+def test_targets_of_some_regions_are_those_channels_alone() -> None:
+    labels = torch.arange(4, dtype=torch.uint8).reshape(1, 1, 4)
+    assert region_targets(labels, ["WT"]).tolist() == [[[[0, 1, 1, 1]]]]
+    assert torch.equal(region_targets(labels, ["ET", "TC"]), region_targets(labels)[:, [2, 1]])
+
+
+# Dice alone, and exclusive classes
+
+
+def test_dice_alone_is_what_the_cross_entropy_leaves_of_both() -> None:
+    logits, targets = torch.full((1, 1, 1, 1), math.log(3)), torch.ones(1, 1, 1, 1)
+    assert dice_loss(logits, targets).item() == pytest.approx(1 - 2.5 / 2.75)  # probability 0.75
+    logits, targets = batch()
+    cross_entropy = functional.binary_cross_entropy_with_logits(logits, targets)
+    torch.testing.assert_close(dice_loss(logits, targets) + cross_entropy, bce_dice_loss(logits, targets))
+
+
+def test_the_cross_entropy_of_classes_is_the_mean_surprise_of_the_right_ones() -> None:
+    logits = torch.log(torch.tensor([[0.7, 0.1], [0.1, 0.2], [0.1, 0.3], [0.1, 0.4]]))[
+        None, :, None
+    ]  # (1, K, 1, 2)
+    targets = torch.tensor([[1.0, 0], [0, 0], [0, 0], [0, 1]])[None, :, None]
+    assert cross_entropy_loss(logits, targets).item() == pytest.approx(-(math.log(0.7) + math.log(0.4)) / 2)
+
+
+@pytest.mark.parametrize("name", get_args(LossName))
+def test_every_loss_is_a_finite_float32_scalar_with_a_gradient_also_of_bf16_logits(name: LossName) -> None:
+    logits, targets = batch()
+    logits = (100 * logits).bfloat16().requires_grad_()
+    loss = LOSSES[name](logits, targets / targets.sum(1, keepdim=True).clamp(1))
+    (gradient,) = torch.autograd.grad(loss, logits)
+    assert (loss.dtype, loss.shape) == (torch.float32, ())
+    assert torch.isfinite(loss)
+    assert torch.isfinite(gradient).all()
+    assert gradient.any()
 
 
 def test_every_loss_that_may_be_asked_for_is_there() -> None:

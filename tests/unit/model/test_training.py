@@ -54,6 +54,37 @@ def test_the_loss_falls_and_the_dice_rises(data: Data, tmp_path: Path) -> None:
     assert last["val_dice_wt"] > 0.85 > first["val_dice_wt"]
 
 
+@pytest.mark.parametrize(
+    ("changes", "null"),
+    [
+        ({"outputs": "whole-tumour", "loss": "dice"}, {"tc", "et"}),
+        ({"outputs": "classes", "loss": "cross-entropy", "optimiser": "adam", "dropout": 0.2}, set()),
+    ],
+)
+def test_other_outputs_are_trained_and_the_dice_of_regions_they_lack_is_null(
+    data: Data, tmp_path: Path, changes: dict[str, Any], null: set[str]
+) -> None:
+    config = dataclasses.replace(CONFIG, epochs=8, learning_rate=1e-2, **changes)
+    history = run_fit(data, tmp_path, config)
+    assert history[-1]["val_loss"] < 0.6 * history[0]["val_loss"]
+    assert history[-1]["val_dice_wt"] > 0.85
+    for row in read_history(str(tmp_path)).to_dict("records"):
+        missing = {name for name, value in row.items() if math.isnan(value)}
+        assert missing == {f"{kind}_dice_{region}" for kind in ("train", "val") for region in null}
+        scored = [f"val_dice_{region.lower()}" for region in REGIONS if region.lower() not in null]
+        assert row["val_dice"] == pytest.approx(sum(row[name] for name in scored) / len(scored))
+
+
+def test_a_run_with_dropout_resumes_as_if_it_had_never_stopped(data: Data, tmp_path: Path) -> None:
+    config = dataclasses.replace(CONFIG, dropout=0.5, optimiser="adam")
+    straight = run_fit(data, tmp_path / "straight", config)
+    run_fit(data, tmp_path / "resumed", dataclasses.replace(config, epochs=1))
+    resumed = run_fit(data, tmp_path / "resumed", config)
+    assert without_times(resumed)[-1]["val_loss"] == straight[-1]["val_loss"]
+    expected = weights_of(tmp_path / "straight")
+    assert all(torch.equal(tensor, expected[name]) for name, tensor in weights_of(tmp_path / "resumed").items())
+
+
 def test_the_history_file_is_the_history(data: Data, tmp_path: Path) -> None:
     history = run_fit(data, tmp_path)
     assert [set(row) for row in history] == [set(HISTORY.schema.names)] * 2

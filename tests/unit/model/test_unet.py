@@ -1,12 +1,16 @@
 """The network: its shape, its memory format, and what it says about encoders it cannot have."""
 
+from typing import get_args
+
 import pytest
 import segmentation_models_pytorch as smp
 import torch
 from torch import nn
 
+from brats.config import CLASSIC_UNET, OutputKind
 from brats.data.batches import DIVISOR
 from brats.errors import ConfigError
+from brats.model.outputs import REGION_OUTPUTS, OutputSpec
 from brats.model.unet import build_unet, freeze_unused, training_problem
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -15,8 +19,22 @@ SMALL = "tu-test_resnet"
 DECODER = (8, 8, 8, 8, 8)
 
 
-def build(encoder: str = SMALL, *, n_channels: int = 4, weights: str | None = None) -> nn.Module:
-    return build_unet(encoder=encoder, n_channels=n_channels, decoder_channels=DECODER, encoder_weights=weights)
+def build(
+    encoder: str = SMALL,
+    *,
+    n_channels: int = 4,
+    weights: str | None = None,
+    outputs: OutputSpec = REGION_OUTPUTS,
+    dropout: float = 0.0,
+) -> nn.Module:
+    return build_unet(
+        encoder=encoder,
+        n_channels=n_channels,
+        decoder_channels=DECODER,
+        encoder_weights=weights,
+        outputs=outputs,
+        dropout=dropout,
+    )
 
 
 @pytest.mark.parametrize("n_channels", [1, 3, 4])
@@ -28,6 +46,44 @@ def test_any_number_of_channels_gives_three_regions_on_the_same_grid(n_channels:
 def test_a_new_network_takes_nearly_every_pixel_for_healthy() -> None:
     logits = build().eval()(torch.randn(2, 4, 64, 64))
     assert (logits < 0).float().mean() > 0.95
+
+
+@pytest.mark.parametrize("encoder", [SMALL, CLASSIC_UNET])
+@pytest.mark.parametrize("kind", get_args(OutputKind))
+def test_every_network_has_the_channels_of_its_outputs_and_begins_with_hardly_any_tumour(
+    encoder: str, kind: OutputKind
+) -> None:
+    torch.manual_seed(0)
+    outputs = OutputSpec(kind)
+    logits = build(encoder, outputs=outputs).eval()(torch.randn(1, 4, 64, 64))
+    assert logits.shape[1] == outputs.n_channels
+    assert outputs.masks(logits).float().mean() < 0.05
+
+
+@pytest.mark.parametrize("encoder", [SMALL, CLASSIC_UNET])
+def test_dropout_changes_the_output_in_training_alone_and_no_name_of_a_weight(encoder: str) -> None:
+    network = build(encoder, dropout=0.5)
+    image = torch.randn(1, 4, 64, 64)
+    for module in network.train().modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.eval()
+    assert not torch.equal(network(image), network(image))
+    assert torch.equal(network.eval()(image), network(image))
+    assert list(network.state_dict()) == list(build(encoder).state_dict())
+
+
+def test_dropout_leaves_out_features_between_encoder_and_decoder() -> None:
+    network = build(dropout=0.25)
+    (layer,) = (module for module in network.modules() if isinstance(module, nn.Dropout))
+    seen: list[torch.Size] = []
+    layer.register_forward_pre_hook(lambda _module, inputs: seen.append(inputs[0].shape[2:]))
+    network.eval()(torch.zeros(1, 4, 64, 96))
+    assert (layer.p, seen) == (0.25, [(2, 3)])  # a thirty-second
+
+
+def test_pretrained_weights_of_the_classic_network_are_refused() -> None:
+    with pytest.raises(ConfigError, match=r"^--encoder-weights: .* classic-unet, so not 'imagenet'; give none$"):
+        build(CLASSIC_UNET, weights="imagenet")
 
 
 def test_the_output_is_a_logit_not_a_probability() -> None:

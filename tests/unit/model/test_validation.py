@@ -7,13 +7,15 @@ import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from brats.data.case import Case
 from brats.data.slices import SliceFile, open_slices
 from brats.errors import StorageError
 from brats.labels import ED, ET, NCR, REGIONS
 from brats.model import validation
-from brats.model.losses import bce_dice_loss, region_targets
+from brats.model.losses import bce_dice_loss, cross_entropy_loss, region_targets
+from brats.model.outputs import OutputSpec
 from brats.model.validation import VALIDATION_SHARE, ValidationCases, case_figures, validate
 from brats.score.metrics import case_metrics, count_overlap
 from tests.support.prepared import (
@@ -40,12 +42,12 @@ class Thresholds(nn.Module):
 
 
 class Constant(nn.Module):
-    def __init__(self, logit: float) -> None:
+    def __init__(self, logit: float, n_channels: int = 3) -> None:
         super().__init__()
-        self.logit = logit
+        self.logit, self.n_channels = logit, n_channels
 
     def forward(self, images: Tensor) -> Tensor:
-        return torch.full((len(images), 3, *images.shape[-2:]), self.logit)
+        return torch.full((len(images), self.n_channels, *images.shape[-2:]), self.logit)
 
 
 def validated(network: nn.Module, case: Case, folder: Path) -> tuple[float, list[float]]:
@@ -130,6 +132,41 @@ def test_the_accuracy_is_that_of_all_voxels_together_and_not_a_mean_of_cases(tmp
     paths = write_prepared(str(tmp_path), cases)
     found = validate(segmenter_of(Constant(10)), bce_dice_loss, ALONE, ValidationCases(paths, INPUTS, CPU))
     assert found["val_accuracy"] == 1 / 5
+
+
+def test_a_network_of_the_whole_tumour_alone_has_the_dice_of_wt_and_none_of_other_regions(tmp_path: Path) -> None:
+    labels = np.zeros(SHAPE, np.uint8)
+    labels[10:20, 10:20, 3:6], labels[12:14, 12:14, 3:6] = ED, NCR
+    cases = ValidationCases(write_prepared(str(tmp_path), [tiny_case(labels=labels)]), INPUTS, CPU)
+    outputs = OutputSpec("whole-tumour")
+    found = validate(segmenter_of(Constant(10, 1), outputs=outputs), bce_dice_loss, ALONE, cases)
+    n_tumour, n_voxels = 300, labels.size  # tumour is found everywhere
+    assert found["val_dice"] == found["val_dice_wt"] == pytest.approx(2 * n_tumour / (n_tumour + n_voxels))
+    assert (found["val_dice_tc"], found["val_dice_et"]) == (None, None)
+    assert found["val_accuracy"] == pytest.approx(n_tumour / n_voxels)
+    target = torch.from_numpy(np.ascontiguousarray(labels.T > 0)).float()[None]
+    assert found["val_loss"] == pytest.approx(bce_dice_loss(torch.full_like(target, 10), target).item(), rel=1e-5)
+
+
+def test_exclusive_classes_are_validated_by_the_regions_that_they_make_up(stored: list[str]) -> None:
+    segmenter = segmenter_of(Classes(), outputs=OutputSpec("classes"))
+    (case, *_) = ValidationCases(stored, INPUTS, CPU)
+    loss, _, _, *dice = case_figures(segmenter, cross_entropy_loss, case, 16).tolist()
+    logits = torch.cat(list(segmenter.logits(case.raw, 16)))
+    classes = functional.cross_entropy(logits, case.labels.long())
+    assert loss == pytest.approx(classes.item(), rel=1e-5)
+    reference, predicted = (region_targets(each) for each in (case.labels, logits.argmax(1)))
+    overlap, total = ((pair).sum((0, 2, 3)) for pair in (reference * predicted, reference + predicted))
+    assert dice == pytest.approx((2 * overlap / total).tolist(), abs=1e-6)
+    assert all(0.05 < value < 0.95 for value in dice)
+
+
+class Classes(nn.Module):
+    """Certain of one class everywhere, rightly or not: no label but the likeliest exceeds one half."""
+
+    def forward(self, images: Tensor) -> Tensor:
+        flair, t1ce = images.unbind(1)
+        return 50 * torch.stack([0.5 - flair, t1ce - 0.2, flair - 0.5, t1ce - 0.5 + flair], dim=1)
 
 
 def mean_logit(logits: Tensor, _: Tensor) -> Tensor:

@@ -135,7 +135,7 @@ def test_another_comparison_in_the_folder_is_refused(config: CompareConfig, aske
 
 
 def test_presets_and_seeds_may_be_added(config: CompareConfig, asked: list[TrainConfig]) -> None:
-    for changed in (config, dataclasses.replace(config, presets=("t1", "demo"), seeds=2)):
+    for changed in (config, dataclasses.replace(config, presets=("t1-slices", "demo"), seeds=2)):
         with pytest.raises(BratsError, match="no training came to its end"):
             compare(changed)
     assert len(asked) == 2 + 4
@@ -155,8 +155,8 @@ def test_the_page_counts_cases_and_patients_and_scores_background_on_the_test_sp
 
 
 def test_the_first_preset_is_the_reference_where_the_default_one_failed(config: CompareConfig) -> None:
-    facts = facts_of(config, common_split(config), ["t1", "demo"], TIMING, {"brats, seed 0": "diverged"})
-    assert facts.reference == "t1"
+    facts = facts_of(config, common_split(config), ["t1-slices", "demo"], TIMING, {"brats, seed 0": "diverged"})
+    assert facts.reference == "t1-slices"
 
 
 def test_a_failed_training_fails_the_job_at_its_end() -> None:

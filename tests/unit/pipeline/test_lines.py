@@ -47,6 +47,11 @@ def progress(**values: Any) -> EpochProgress:
     return EpochProgress(**{**given, **values})
 
 
+def test_the_line_of_an_epoch_names_the_regions_that_have_a_dice(capsys: pytest.CaptureFixture[str]) -> None:
+    show(task(epochs=5), [row(1), row(2, val_dice_tc=None, val_dice_et=None)])
+    assert "  Dice WT 0.801  24 slices/s" in capsys.readouterr().out
+
+
 @pytest.mark.parametrize(
     ("bound", "line"),
     [

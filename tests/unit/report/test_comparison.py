@@ -75,6 +75,13 @@ def test_notebook_figures_stand_beside_those_of_background_alone() -> None:
     assert "a pooled Dice of 0.986; only averaged over the four classes does its Dice fall, to 0.251" in text
 
 
+def test_a_preset_of_the_whole_tumour_alone_has_a_background_of_two_classes_beside_it() -> None:
+    heading = "As notebooks report it"
+    assert cells(page_of(OURS, BINARY), heading, "background alone, of two classes")[1] == "0.500"
+    assert "NCR, ED and ET, for `binary` as tumour alone." in page_of(OURS, BINARY)
+    assert "two classes" not in page_of(OURS, BETTER)
+
+
 def test_what_was_published_is_quoted_for_the_presets_compared() -> None:
     assert "- `binary`: Dice .98 by Somebody" in page_of(OURS, BINARY)
     assert "Somebody" not in page_of(OURS, BETTER)

@@ -147,6 +147,12 @@ def test_epochs_that_were_not_validated_are_left_out_of_the_curves_of_validation
     assert dotted_lines(dice) == [4]
 
 
+def test_learning_curves_have_no_line_of_a_region_that_is_not_predicted() -> None:
+    history = make_history([0.2, 0.7]).assign(val_dice_tc=NAN, val_dice_et=NAN)
+    _, dice = plot_learning_curves(history).axes
+    assert [line.get_label() for line in dice.lines] == ["WT whole tumour", "best epoch: 2, mean Dice 0.700"]
+
+
 def test_learning_curves_of_one_epoch_have_whole_epochs_on_their_axis() -> None:
     figure = plot_learning_curves(make_history([0.4]))
     assert [float(tick) for tick in figure.axes[0].get_xticks()] == [0, 1, 2]

@@ -201,6 +201,14 @@ def test_the_title_names_role_case_slice_and_scores() -> None:
     )
 
 
+def test_a_region_without_dice_is_neither_outlined_nor_in_the_legend() -> None:
+    case = make_case(modalities=("t1",))
+    figure = plot_case(case, reference_of(case), scores_of((0.9, NAN, NAN)), "Best")
+    assert {colour for colour, _, _ in outlines(figure.axes[1])} == {REGIONS["WT"].colour}
+    (legend,) = figure.legends
+    assert [text.get_text() for text in legend.get_texts()] == ["WT whole tumour", "reference", "prediction"]
+
+
 def test_voxels_keep_their_proportions() -> None:
     case = make_case(modalities=("t1",))
     affine = tuple(tuple(value * (3 if row == 1 else 1) for value in values) for row, values in enumerate(LPS))

@@ -117,6 +117,13 @@ def test_a_mask_of_background_scores_what_is_computed_by_hand() -> None:
     assert scores["dice"] == pytest.approx((background + ncr + ed + et) / 4)
 
 
+def test_a_mask_of_background_is_scored_over_two_labels_beside_a_model_of_the_whole_tumour() -> None:
+    case = {"shape": (10, 10, 10), "n_voxels_ncr": 10, "n_voxels_ed": 30, "n_voxels_et": 0}
+    scores = background_scores([case], regions=("WT",))
+    assert scores["dice"] == pytest.approx(((2 * 960 + 1) / (1000 + 960 + 1) + 1 / 41) / 2)
+    assert scores["specificity"] == pytest.approx(0.96)
+
+
 def test_scores_of_background_are_means_over_cases() -> None:
     tissues = {"n_voxels_ncr": 0, "n_voxels_et": 0}
     cases = [{"shape": (10, 10, 1), "n_voxels_ed": n_voxels, **tissues} for n_voxels in (0, 50)]

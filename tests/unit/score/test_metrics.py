@@ -155,6 +155,32 @@ def test_the_order_of_the_axes_does_not_change_a_case() -> None:
         assert turned[region] == pytest.approx(expected[region])
 
 
+def test_regions_that_are_not_predicted_have_the_sizes_of_the_reference_and_nothing_else() -> None:
+    overlap = count_overlap(REFERENCE, PREDICTED, (2.0, 3.0, 5.0))
+    whole, alone = case_metrics(overlap), case_metrics(overlap, ["WT"])
+    assert alone["WT"] == whole["WT"]
+    for region in ("TC", "ET"):
+        known = {name: alone[region].pop(name) for name in ("reference_ml", "n_reference_voxels")}
+        assert known == {name: whole[region].pop(name) for name in known}
+        assert alone[region] == dict.fromkeys(whole[region])
+
+
+def test_slices_of_regions_that_are_not_predicted_have_the_voxels_of_the_reference_and_nothing_else() -> None:
+    overlap = count_overlap(REFERENCE, PREDICTED, UNIT)
+    for whole, alone in zip(slice_metrics(overlap), slice_metrics(overlap, ["WT"]), strict=True):
+        lacks = {} if whole["region"] == "WT" else {"dice": None, "n_predicted_voxels": None}
+        assert alone == {**whole, **lacks}
+
+
+def test_notebook_metrics_of_the_whole_tumour_alone_have_two_labels() -> None:
+    reference, predicted = np.array([[[0, NCR, ED, 0, 0]]], np.uint8), np.array([[[0, ED, 0, ED, 0]]], np.uint8)
+    rows = notebook_metrics(count_overlap(reference, predicted, UNIT), ["WT"])
+    found = {row["metric"]: row["value"] for row in rows}
+    assert {row["averaging"] for row in rows} == {"micro over 2 labels", "macro over 2 labels"}
+    assert found["accuracy"] == found["precision"] == found["sensitivity"] == found["specificity"] == 3 / 5
+    assert found["dice"] == pytest.approx(((2 * 2 + 1) / (3 + 3 + 1) + (2 * 1 + 1) / (2 + 2 + 1)) / 2)
+
+
 def test_label_maps_of_different_shapes_are_refused_with_both_shapes() -> None:
     with pytest.raises(ValueError, match=r"\(2, 3, 4\), prediction \(2, 3, 1\)"):
         count_overlap(np.zeros((2, 3, 4), np.uint8), np.zeros((2, 3, 1), np.uint8), UNIT)

@@ -173,3 +173,20 @@ def test_the_console_table_leaves_out_subsets_without_cases_and_fits_100_columns
     text = format_summary(summary_of(case_rows("a", dice=0.8), case_rows("b", dice=1.0, hd95_mm=373.13)))
     assert "WT tiny" not in text
     assert max(len(line) for line in text.splitlines()) <= 100
+
+
+def test_regions_that_a_model_does_not_predict_have_no_scores_and_the_console_says_so() -> None:
+    nothing = {**dict.fromkeys(NAMES), "predicted_ml": None, "n_predicted_voxels": None}
+    cases = [case_rows(name, dice=dice) for name, dice in (("a", 0.4), ("b", 0.8))]
+    for _, tc, et in cases:
+        tc.update(nothing)
+        et.update(nothing)
+    summary = summary_of(*cases)
+    for region in ("TC", "ET"):
+        for subset in ("all", "present"):
+            row = found(summary, region, subset)
+            assert (row["n"], row["mean"]) == (0, None)
+    assert (found(summary, "WT", "all")["n"], found(summary, "WT", "all")["mean"]) == (2, pytest.approx(0.6))
+    lines = format_summary(summary).splitlines()
+    assert [line.split()[0] for line in lines] == ["cases", "WT", "TC", "means"]
+    assert lines[2] == "TC and ET: no scores, since this model does not predict them"

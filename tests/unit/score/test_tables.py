@@ -1,6 +1,7 @@
 """Rows of a case for each metric table, and the files of the tables."""
 
 import json
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
@@ -10,12 +11,20 @@ import pytest
 from brats import storage
 from brats.labels import ED, ET, NCR, REGIONS
 from brats.score.metrics import METRICS
-from brats.score.tables import CASE_METRICS, NOTEBOOK, SLICES, metrics_path, read_case_metrics, score_rows
+from brats.score.tables import (
+    CASE_METRICS,
+    NOTEBOOK,
+    SLICES,
+    check_rows,
+    metrics_path,
+    read_case_metrics,
+    score_rows,
+)
 
 KINDS = {"cases": CASE_METRICS, "slices": SLICES, "notebook": NOTEBOOK}
 
 
-def rows_of_case() -> dict[str, list[dict[str, Any]]]:
+def rows_of_case(regions: Collection[str] = REGIONS) -> dict[str, list[dict[str, Any]]]:
     """A case of three slices whose ET is missed."""
     reference, predicted = np.zeros((3, 4, 4), np.uint8), np.zeros((3, 4, 4), np.uint8)
     reference[1, 1, :3] = [NCR, ED, ET]
@@ -29,6 +38,7 @@ def rows_of_case() -> dict[str, list[dict[str, Any]]]:
         spacing_mm=(5.0, 1.0, 1.0),
         n_outside=52,
         first_slice=20,
+        regions=regions,
     )
 
 
@@ -40,6 +50,19 @@ def test_rows_of_a_case_have_the_columns_of_their_tables() -> None:
 def test_rows_of_a_case_survive_json() -> None:
     rows = rows_of_case()
     assert json.loads(json.dumps(rows)) == rows
+
+
+def test_rows_of_a_case_without_some_regions_fit_their_tables_with_nulls_in_place_of_scores() -> None:
+    rows = rows_of_case(["WT"])
+    assert {name: [list(row) for row in rows[name]] for name in rows} == {
+        name: [list(row) for row in all_rows] for name, all_rows in rows_of_case().items()
+    }
+    for name, kind in KINDS.items():
+        check_rows(kind, rows[name])
+        assert kind.table(rows[name]).to_pylist() == rows[name]
+    assert [row["dice"] is None for row in rows["cases"]] == [False, True, True]
+    assert {row["dice"] for row in rows["slices"] if row["region"] != "WT"} == {None}
+    assert {row["averaging"].partition(" ")[2] for row in rows["notebook"]} == {"over 2 labels"}
 
 
 def test_rows_of_a_case_hold_its_scores_in_the_full_volume() -> None:
