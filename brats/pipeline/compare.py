@@ -68,7 +68,8 @@ def _compare(config: CompareConfig, ownership: Ownership) -> Comparison:
     say("compare", f"{len(trainings)} trainings, each {length(config)}: {', '.join(config.presets)}")
     for training in trainings:
         share_split(training, split)
-    trained, failures = {}, {}
+    trained: dict[tuple[str, int], TrainedRun] = {}
+    failures = {}
     for training, outcome in zip(trainings, train_all(trainings), strict=True):
         if isinstance(outcome, BratsError):
             failures[f"{training.preset}, seed {training.seed}"] = str(outcome)

@@ -8,7 +8,7 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from brats.config import CompareConfig, PrepareConfig
+from brats.config import CompareConfig, Preset, PrepareConfig
 from brats.errors import BratsError
 from brats.pipeline.compare import Comparison, compare
 from brats.pipeline.prepare import prepare
@@ -39,12 +39,13 @@ def test_presets_are_compared_resumed_and_one_that_fails_is_named(
     prepared: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     small = {**TINY, "modalities": ("t1",), "outputs": "whole-tumour", "loss": "dice"}
-    for name, settings in (
-        ("brats", {**TINY, "decoder_channels": (16, 8, 8, 8, 8)}),
-        ("t1-slices", small),
-        ("demo", {"encoder": "no-such-encoder"}),
-    ):
-        monkeypatch.setitem(PRESETS, name, NamedPreset(text="", settings=settings))
+    settings: dict[Preset, dict[str, Any]] = {
+        "brats": {**TINY, "decoder_channels": (16, 8, 8, 8, 8)},
+        "t1-slices": small,
+        "demo": {"encoder": "no-such-encoder"},
+    }
+    for name, values in settings.items():
+        monkeypatch.setitem(PRESETS, name, NamedPreset(text="", settings=values))
     out = tmp_path / "out"
 
     def compared(*presets: Any) -> Comparison:

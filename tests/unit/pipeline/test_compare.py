@@ -32,7 +32,11 @@ TIMING = Timing(machine="2 threads of a CPU", seconds={}, bundles={})
 
 def write_dataset(folder: Path, **splits: str) -> str:
     """A table of cases, by the split of each, of patients that are called like the first letter of a case."""
-    common = {"modalities": ["flair", "t1", "t1ce", "t2"], "source_hash": "ab", "coding": "brats2018"}
+    common: dict[str, Any] = {
+        "modalities": ["flair", "t1", "t1ce", "t2"],
+        "source_hash": "ab",
+        "coding": "brats2018",
+    }
     common |= {"shape": [10, 10, 10], "n_voxels_ncr": 10, "n_voxels_ed": 30, "n_voxels_et": 0}
     rows = [
         {"case_id": case_id, "patient_id": case_id[0], "split": split, "tumour_per_slice": [1], **common}
