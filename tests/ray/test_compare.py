@@ -1,4 +1,4 @@
-"""A comparison of tiny presets on a real embedded Ray: one that fails is named, and a rerun does what is missing."""
+"""A comparison of tiny presets on an embedded Ray: one that fails is named, a rerun does what is missing."""
 
 import json
 from pathlib import Path
