@@ -6,10 +6,15 @@ RUN := $(VENV)/bin
 FLOOR := 95
 ROOMS := data model score storage
 # Two test modules at a time: starting Ray is mostly waiting. Long ones come first, so that short ones fill up.
-# Not for those that strike at a moment, which a busy machine lets pass.
-TOGETHER := --numprocesses 2 --dist loadfile --no-loadscope-reorder
+TOGETHER := --numprocesses 2 --dist loadfile --no-loadscope-reorder -r s --durations=25
+define check_floors
+@for room in $(ROOMS); do \
+  printf 'brats/%s: at least $(FLOOR) %% must be covered, found ' $$room; \
+  $(RUN)/coverage report --include="brats/$$room/*" --format=total --fail-under=$(FLOOR) || failed=1; \
+done; exit $${failed:-0}
+endef
 
-.PHONY: install demo lint check test test-slow coverage faults bench bench-gpu
+.PHONY: install demo lint check test test-slow unit clusters coverage bench bench-gpu
 
 install: $(VENV)/.installed
 
@@ -37,17 +42,20 @@ test: install
 test-slow: install
 	$(RUN)/pytest -m slow
 
-# The unit tests and those on an embedded Ray, and the lines of brats/ and jobs/ that they leave out.
-coverage: install
-	$(RUN)/pytest $(TOGETHER) -r s --durations=25 --cov --cov-report=term tests/ray tests/unit
-	@for room in $(ROOMS); do \
-	  printf 'brats/%s: at least $(FLOOR) %% must be covered, found ' $$room; \
-	  $(RUN)/coverage report --include="brats/$$room/*" --format=total --fail-under=$(FLOOR) || failed=1; \
-	done; exit $${failed:-0}
+# The unit tests, and the lines of brats/ that they leave out.
+unit: install
+	$(RUN)/pytest $(TOGETHER) --cov --cov-report=term tests/unit
+	$(check_floors)
 
-# Machines, workers and drivers killed; `ray up` and `ray job submit`; what the documents say.
-faults: install
-	$(RUN)/pytest -r s --durations=25 tests/faults tests/deploy
+# The tests on Ray: embedded, with machines, workers and drivers killed, by `ray up` and `ray job submit`; and what the
+# documents say. Not measured, which would take a third of their time again.
+clusters: install
+	$(RUN)/pytest $(TOGETHER) tests/faults tests/deploy tests/ray
+
+# The lines of brats/ and jobs/ that neither the unit tests nor those on an embedded Ray reach, in any process.
+coverage: install
+	$(RUN)/pytest $(TOGETHER) --cov --cov-report=term tests/ray tests/unit
+	$(check_floors)
 
 # The packages measured beside this one are an extra: pip install .[bench]
 bench: install

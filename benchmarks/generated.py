@@ -10,13 +10,14 @@ from typing import Any
 
 import numpy as np
 
+from brats import storage
 from brats.config import MODALITIES, TrainConfig
 from brats.data.batches import TrainingSet
 from brats.data.case import Case
 from brats.data.cases import CaseFiles
-from brats.data.dataset import slices_path
+from brats.data.dataset import PREPARED_CASES, case_row, cases_path, slices_path
 from brats.data.preprocess import crop_case
-from brats.data.slices import encode_case
+from brats.data.slices import encode_case, open_slices
 from brats.data.volume import Grid, Volume
 from brats.labels import ED, ET, NCR, Labels
 from brats.storage import FileInfo
@@ -82,6 +83,15 @@ class Generated:
     @property
     def val_paths(self) -> list[str]:
         return [slices_path(self.folder, row["case_id"]) for row in self.split if row["split"] == "val"]
+
+
+def generate_dataset(folder: Path, n_cases: int, shape: Shape) -> str:
+    """Write so many cases of this shape (X, Y, Z) and their table below a folder; return its path."""
+    generated = generate(folder, n_cases, shape)
+    paths = [slices_path(str(folder), row["case_id"]) for row in generated.split]
+    rows = [case_row(open_slices(path).description) for path in paths]
+    storage.write_table(cases_path(str(folder)), PREPARED_CASES, PREPARED_CASES.table(rows))
+    return str(folder)
 
 
 def generate(folder: Path, n_cases: int, shape: Shape, modalities: Sequence[str] = MODALITIES) -> Generated:

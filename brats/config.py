@@ -38,6 +38,8 @@ DEFAULT_EPOCHS, DEFAULT_STEPS = 30, 4500
 RECIPE = 2  # raised when what is trained changes otherwise than by an option
 LITE0_ENCODER = "tu-tf_efficientnet_lite0"
 LITE0_WEIGHTS = "efficientnet-lite0"  # installed with the extra `pretrained`
+DegradationKind = Literal["noise", "bias-field", "gain", "blur", "low-resolution", "missing"]
+DEGRADATION_KINDS: tuple[DegradationKind, ...] = get_args(DegradationKind)
 PresetName = Literal[
     "brats",
     "demo",
@@ -131,6 +133,9 @@ class TrainConfig:
     """Pretrained weights that the encoder starts from: efficientnet-lite0 (of tu-tf_efficientnet_lite0, installed
     with the extra pretrained), those that segmentation-models-pytorch downloads once, such as imagenet, or none for
     random ones; auto is efficientnet-lite0 for its encoder, none for others."""
+    init: str | None = path(None)
+    """A run of train.py or a model bundle whose weights the network starts from, in place of --encoder-weights: of
+    the same encoder, decoder, inputs and outputs. The run keeps a copy, and never mixes two."""
     decoder_channels: tuple[int, ...] = result((256, 128, 64, 32, 16), Limits(n_values=5, at_least=1))
     """Channels of the decoder stages, deepest first."""
     dropout: float = result(0.0, Limits(at_least=0, at_most=0.9), earlier=0.0)
@@ -171,6 +176,9 @@ class TrainConfig:
     augmentation: Augmentation = result("full", earlier="flips")
     """How slices are changed at random in training: none, flips, or full (flips, rotation, scaling, shift, elastic
     warp, then contrast, brightness, gamma, bias field, blur, resolution and noise of each modality)."""
+    modality_dropout: float = result(0.0, Limits(at_least=0, at_most=1), earlier=0.0)
+    """Probability with which each modality of a training slice is set to 0, as one that a case lacks would be; at
+    least one is always kept."""
     patience: int | None = result(None, Limits(at_least=1))
     """Validations without a better Dice before training stops, of those in which the learning rate is a quarter of
     its highest at most, the last third; without it training goes on to its end."""
@@ -211,10 +219,22 @@ class TrainConfig:
         if self.weight_decay is None:
             object.__setattr__(self, "weight_decay", DECAY_OF_ADAMW if self.optimiser == "adamw" else 0.0)
         if self.encoder_weights == "auto":
-            own = LITE0_WEIGHTS if self.encoder == LITE0_ENCODER else None
+            own = LITE0_WEIGHTS if self.encoder == LITE0_ENCODER and not self.init else None
             object.__setattr__(self, "encoder_weights", own)  # while a frozen object is made
         elif self.encoder_weights in ("none", "None"):  # the second as other options without a value are written
             object.__setattr__(self, "encoder_weights", None)
+        if self.init and self.encoder_weights:
+            raise ConfigError(
+                f"--init and --encoder-weights exclude each other: {self.init} has the weights of its encoder too; "
+                "leave one of them out"
+            )
+        if self.init == self.out:
+            raise ConfigError("--init: names the run itself; name another one, or another --out")
+        if self.modality_dropout and len(self.modalities) < 2:
+            raise ConfigError(
+                f"--modality-dropout: needs two modalities or more, of which some can be left out; there is "
+                f"{self.modalities[0]} alone"
+            )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -272,6 +292,47 @@ class EvaluateConfig:
     prediction_coding: str = result("case", earlier="case")
     """How the predictions are coded: case (as the case's own segmentation), a coding such as brats2023, nnunet or
     decathlon (1 ED, 2 NCR, 3 ET), or pairs such as 1=ED,2=NCR,3=ET."""
+    strict: bool = execution(False)
+    """Fail when any case is rejected, after the others are done."""
+    wait_minutes: float = execution(15.0, Limits(at_least=0))
+    """Minutes to wait for machines that an autoscaler can bring and for other jobs to make room."""
+    debug: bool = execution(False)
+    """Show tracebacks instead of one-line errors."""
+
+    def __post_init__(self) -> None:
+        check_options(self)
+
+
+@dataclass(frozen=True, kw_only=True)
+class RobustnessConfig:
+    """Segment degraded copies of cases with a trained model; write how much Dice each degradation costs.
+
+    The cases are degraded in memory as they are read, and predicted and scored as by predict.py into
+    OUT/DEGRADATION; OUT/intact has them as they are. Run again with the same --out, it does what is missing.
+    """
+
+    model: str = path()
+    """A run of train.py or a model bundle (a folder with model.safetensors and model.json)."""
+    data: str = path()
+    """Case folders or a prepared dataset; only cases with a reference are compared."""
+    out: str = path()
+    """Folder or s3:// prefix for robustness.parquet and the predictions."""
+    degradations: tuple[DegradationKind, ...] = execution(DEGRADATION_KINDS, Limits(distinct=True))
+    """Kinds of degradation: noise, bias-field, gain, blur and low-resolution, each in two strengths, and missing,
+    which leaves out one modality of the model after the other."""
+    split: Literal["all", "train", "val", "test"] = "all"
+    """Which cases, by the split of the run that made the model."""
+    coding: CodingName = result("auto", earlier="auto")
+    """For case folders, how segmentations are coded where names leave it open: brats2018, brats2023, brats2023-ped,
+    brats2024-ped, brats2024-gli or brats2025-met; auto refuses BraTS-PED, which has had two."""
+    batch_size: int = execution(0, Limits(at_least=0))
+    """Slices per forward pass; 0 means 64 on a GPU, 16 on CPUs. What does not fit a GPU is halved."""
+    workers: int = execution(0, Limits(at_least=0))
+    """Copies of the model at work; 0 means one per GPU, or one per CPU core."""
+    device: Device = execution("auto")
+    """Where to predict; auto is cuda where Ray sees GPUs."""
+    precision: Precision = execution("auto")
+    """Arithmetic of the network; auto is bf16 where the device is good at it, fp16 on other GPUs, else fp32."""
     strict: bool = execution(False)
     """Fail when any case is rejected, after the others are done."""
     wait_minutes: float = execution(15.0, Limits(at_least=0))

@@ -48,6 +48,15 @@ def augment(
     return images.contiguous(memory_format=torch.channels_last), labels
 
 
+def drop_modalities(images: Tensor, kept: Tensor) -> Tensor:
+    """Images (B, C, H, W) in which modalities that are not kept are 0, which is background; others are unchanged.
+
+    kept: 1 or 0 for each modality, (B, M); the channels are those of the first modality, then of the next
+    """
+    of_channels = kept.repeat_interleave(images.shape[1] // kept.shape[1], dim=1)
+    return images * of_channels[:, :, None, None]
+
+
 def flip(slices: Tensor, flips: Tensor) -> Tensor:
     """Flip slices (B, ..., H, W) along H and W where `flips` (B, 2) is not 0; a new tensor."""
     for axis, flipped in zip((-2, -1), flips.bool().unbind(1), strict=True):

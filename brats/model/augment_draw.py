@@ -90,11 +90,13 @@ def draw(
     epoch: int,
     n_channels: int,
     kind: Augmentation,
+    modality_dropout: float = 0.0,
     occurrences: Sequence[int] | None = None,
 ) -> npt.NDArray[np.float32]:
     """The parameters of each slice (case id, row), (B, P), for `brats.model.augment.augment`.
 
-    "none": no column; "flips": those of FLIPS; "full": SLICE_COLUMNS, then IMAGE_COLUMNS for each channel.
+    "none": no column; "flips": those of FLIPS; "full": SLICE_COLUMNS, then IMAGE_COLUMNS for each channel. With a
+    modality dropout above 0 there follow, for `brats.model.augment.drop_modalities`, 1 or 0 for each channel.
     occurrences: how often each slice came before in the epoch; by default, in this list
     """
     keys = _slice_keys(slices, seed, epoch, _occurrences(slices) if occurrences is None else occurrences)
@@ -105,11 +107,20 @@ def draw(
         columns = [*_matrix(_draw_all(AFFINE, keys)), *_draw_all(ELASTIC, keys).values()]
         for channel in range(n_channels):
             columns += _draw_all(INTENSITY, keys, f"{channel} ").values()
+    if modality_dropout:
+        columns += _kept(keys, n_channels, modality_dropout)
     return np.array(columns, np.float32).reshape(len(columns), len(slices)).T.copy()
 
 
 def _draw_all(ranges: dict[str, Range], keys: Keys, prefix: str = "") -> dict[str, Numbers]:
     return {name: values.draw(keys, prefix + name) for name, values in ranges.items()}
+
+
+def _kept(keys: Keys, n_channels: int, dropout: float) -> list[Numbers]:
+    """For each channel 1 where it is kept, else 0. Of a slice that would lose all, the nearest to being kept is."""
+    drawn = np.array([_uniform(keys, f"{channel} kept") for channel in range(n_channels)])
+    kept = (drawn >= dropout) | (drawn == drawn.max(axis=0))
+    return list(kept.astype(np.float64))
 
 
 def _matrix(drawn: dict[str, Numbers]) -> list[Numbers]:

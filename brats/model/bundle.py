@@ -175,13 +175,7 @@ def load_bundle(folder: str) -> tuple[nn.Module, ModelCard]:
     """
     card = read_card(folder)
     path = weights_path(folder)
-    try:
-        weights = safetensors.torch.load(storage.read_bytes(path))
-    except FileNotFoundError:
-        raise BundleError(f"{path}: no such file; the bundle is not whole") from None
-    except SafetensorError as error:
-        reason = " ".join(str(error).split())
-        raise BundleError(f"{path}: not a whole safetensors file ({reason})") from error
+    weights = read_tensors(folder)
     try:
         network = build_unet(
             encoder=card.encoder,
@@ -194,6 +188,18 @@ def load_bundle(folder: str) -> tuple[nn.Module, ModelCard]:
     _check_tensors(path, network.state_dict(), weights)
     network.load_state_dict(weights)
     return network.eval(), card
+
+
+def read_tensors(folder: str) -> dict[str, Tensor]:
+    """The weights of a bundle, on the CPU. Raises BundleError where the file is missing or damaged."""
+    path = weights_path(folder)
+    try:
+        return safetensors.torch.load(storage.read_bytes(path))
+    except FileNotFoundError:
+        raise BundleError(f"{path}: no such file; the bundle is not whole") from None
+    except SafetensorError as error:
+        reason = " ".join(str(error).split())
+        raise BundleError(f"{path}: not a whole safetensors file ({reason})") from error
 
 
 def _check_tensors(path: str, expected: Mapping[str, Tensor], found: Mapping[str, Tensor]) -> None:

@@ -93,6 +93,7 @@ def draw_parameters(shard: EpochShard, config: TrainConfig, n_channels: int) -> 
         epoch=shard.epoch,
         n_channels=n_channels,
         kind=config.augmentation,
+        modality_dropout=config.modality_dropout,
         occurrences=shard.occurrences,
     )
 

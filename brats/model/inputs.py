@@ -16,17 +16,23 @@ from torch import Tensor
 from brats.config import Augmentation
 from brats.data.batches import InputSpec, case_slices
 from brats.data.case import Array, Case
-from brats.model.augment import augment
+from brats.model.augment import augment, drop_modalities
 from brats.model.feed import RawSlices
 
 
-def training_tensors(slices: RawSlices, noise: Tensor, kind: Augmentation) -> tuple[Tensor, Tensor]:
+def training_tensors(
+    slices: RawSlices, noise: Tensor, kind: Augmentation, *, drops: bool = False
+) -> tuple[Tensor, Tensor]:
     """Network input (B, C, H, W) and labels (B, H, W) of slices to train on, augmented.
 
     noise: of `brats.model.augment.noise_table`
+    drops: whether the last parameters say, one for each channel, which modalities are kept
     """
     images = normalise(slices.images, *slices.numbers.unbind(1))
-    images, labels = augment(images, slices.labels, slices.parameters, noise, kind)
+    n_drawn = slices.parameters.shape[1] - (images.shape[1] if drops else 0)
+    images, labels = augment(images, slices.labels, slices.parameters[:, :n_drawn], noise, kind)
+    if drops:
+        images = drop_modalities(images, slices.parameters[:, n_drawn:])
     return images.contiguous(memory_format=torch.channels_last), labels
 
 

@@ -7,7 +7,7 @@ so that both can be captured and replayed.
 Axes: `B` batch, `C` channel, `K` channel of the output, `H W` slice axes.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Self
 
@@ -58,9 +58,16 @@ class Learner:
 
     @classmethod
     def of(
-        cls, config: TrainConfig, inputs: InputSpec, worker: Worker, checkpoint: Checkpoint | None = None
+        cls,
+        config: TrainConfig,
+        inputs: InputSpec,
+        worker: Worker,
+        checkpoint: Checkpoint | None = None,
+        initial: Mapping[str, Tensor] | None = None,
     ) -> Self:
         """The learner of a configuration, as a checkpoint left it, or from the start.
+
+        initial: weights to start from, in place of random or pretrained ones; without a checkpoint
 
         The same on every rank. Raises ConfigError where the network cannot be built.
         """
@@ -86,6 +93,8 @@ class Learner:
             optimiser.load_state_dict(checkpoint.optimiser)
             if checkpoint.scaler:  # empty where the run did not use fp16 so far
                 scaler.load_state_dict(checkpoint.scaler)
+        elif initial:
+            network.load_state_dict(initial)
         share_state(network, worker)
         learner = cls.around(network, optimiser, scaler, config=config, inputs=inputs, worker=worker)
         if learner.average and checkpoint and checkpoint.average:
@@ -137,7 +146,8 @@ class Learner:
         little, on how the global batch is cut into them.)
         """
         self.gradients.zero()
-        images, labels = training_tensors(slices, self.noise, self.config.augmentation)
+        drops = self.config.modality_dropout > 0
+        images, labels = training_tensors(slices, self.noise, self.config.augmentation, drops=drops)
         n_chunks = -(-len(images) // micro_batch_size)
         sums = []
         for some_images, some_labels in zip(images.chunk(n_chunks), labels.chunk(n_chunks), strict=True):

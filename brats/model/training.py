@@ -25,6 +25,7 @@ from brats.model.epoch_figures import added, figures, from_values, to_values
 from brats.model.feed import Feed, StepInput
 from brats.model.graph import recordable
 from brats.model.history import VALIDATION_COLUMNS, HistoryRow, write_history
+from brats.model.initial import read_initial
 from brats.model.learner import Learner
 from brats.model.schedule import EpochProgress, Moment, Schedule, Spacing, finished, moment_of
 from brats.model.sums import StepSums
@@ -95,7 +96,8 @@ def fit(
     Raises DivergedError, on every rank, when a loss or a gradient is not finite.
     """
     checkpoint = load_checkpoint(run)
-    learner = Learner.of(config, data.inputs, worker, checkpoint)
+    initial = read_initial(run) if config.init and not checkpoint else None
+    learner = Learner.of(config, data.inputs, worker, checkpoint, initial)
     history = list(checkpoint.history) if checkpoint else []
     feed.make_ready()  # what brings the slices takes a while to start, which is not training
     origin = clock() - moment_of(history).elapsed_s

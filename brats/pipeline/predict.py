@@ -3,7 +3,7 @@
 import dataclasses
 import functools
 import hashlib
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -19,6 +19,7 @@ from brats.cluster.preflight import check_gpus
 from brats.config import PredictConfig
 from brats.console import say, some
 from brats.data.case import HASH_VERSION, Case
+from brats.data.degrade import Degradation, degrade
 from brats.data.items import Item, PreparedCase, find_items, read_source
 from brats.data.masks import masks_dir, masks_path, nifti_dir, nifti_path, write_masks
 from brats.data.rejects import Reject, check_rejects
@@ -34,17 +35,19 @@ from brats.score.results import Results, write_results
 BESIDE_NETWORK_CPUS = 0.25  # of the steps beside the network, so that they find room on a small machine
 
 
-def predict(config: PredictConfig) -> Results:
+def predict(config: PredictConfig, degradation: Degradation | None = None) -> Results:
     """Predict and score every case of `config.data` that is not done yet; then rebuild the tables.
+
+    degradation: of the cases, applied after they are read
 
     Raises BratsError when no case is usable or, with `strict`, when one was rejected; ConfigError where another job
     is at work in `config.out`.
     """
     with owned(config.out, "predict") as ownership:
-        return _predict(config, ownership)
+        return _predict(config, ownership, degradation)
 
 
-def _predict(config: PredictConfig, ownership: Ownership) -> Results:
+def _predict(config: PredictConfig, ownership: Ownership, degradation: Degradation | None) -> Results:
     from brats.model.bundle import find_bundle, load_bundle, weights_path
 
     data, out = config.data, config.out
@@ -56,7 +59,8 @@ def _predict(config: PredictConfig, ownership: Ownership) -> Results:
     weights = hashlib.sha256(storage.read_bytes(weights_path(bundle))).hexdigest()[:16]
     config = dataclasses.replace(config, model=bundle)
     parts = read_parts(out)
-    SavedConfig.of("predict", config, weights=weights).claim(out)
+    applied = {"degradation": asdict(degradation)} if degradation else {}
+    SavedConfig.of("predict", config, weights=weights, **applied).claim(out)
     items = settle_items(items, parts, out)
     todo = [
         item for item in items if not is_done(parts.get(item.case_id)) or _lacks_nifti(parts[item.case_id], config)
@@ -68,7 +72,8 @@ def _predict(config: PredictConfig, ownership: Ownership) -> Results:
     _name_left_over(parts, [*items, *found_rejects], data, out)
     if todo:
         placement = place_workers(config.device, config.workers, cpu_workers=0, wait_minutes=config.wait_minutes)
-        _predict_items(todo, config, card, placement)
+        reading = functools.partial(read_item, modalities=card.inputs.modalities, degradation=degradation)
+        _predict_items(todo, config, reading, card.regions, placement)
     ownership.check()
     for folder in (parts_dir(out), masks_dir(out), nifti_dir(out)):
         storage.remove_unfinished(folder)
@@ -142,7 +147,13 @@ def warn_of_training_cases(items: Collection[Item], trained_on: Mapping[str, Map
         )
 
 
-def _predict_items(todo: Sequence[Item], config: PredictConfig, card: Any, placement: Placement) -> None:
+def _predict_items(
+    todo: Sequence[Item],
+    config: PredictConfig,
+    reading: Callable[[Item], tuple[Item, Case]],
+    regions: Collection[str],
+    placement: Placement,
+) -> None:
     """Stream the cases through reading, the network, and scoring and writing.
 
     Raises StorageError, after the others are done, when a case could not be written.
@@ -160,8 +171,7 @@ def _predict_items(todo: Sequence[Item], config: PredictConfig, card: Any, place
             write_part(config.out, part)
 
     counter = attempts.start_counter()
-    reading = functools.partial(read_item, modalities=card.inputs.modalities)
-    scoring = functools.partial(score_and_write, out=config.out, nifti=config.nifti, regions=card.regions)
+    scoring = functools.partial(score_and_write, out=config.out, nifti=config.nifti, regions=regions)
     dataset = (
         from_cases(by_id)
         .map(
@@ -194,9 +204,10 @@ def predictor_cpus(placement: Placement, machines: Sequence[Machine]) -> float:
     return min(placement.cpus, smallest / 2 / placement.workers)
 
 
-def read_item(item: Item, modalities: Sequence[str]) -> tuple[Item, Case]:
-    """Step: read a case."""
-    return item, read_source(item.source, modalities)
+def read_item(item: Item, modalities: Sequence[str], degradation: Degradation | None = None) -> tuple[Item, Case]:
+    """Step: read a case, and degrade it where asked."""
+    case = read_source(item.source, modalities)
+    return item, degrade(case, degradation) if degradation else case
 
 
 def score_and_write(

@@ -1,14 +1,14 @@
 """From a dataset to a run: freeze the split, fit the network, export the best epoch, score the test split."""
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from brats import storage
 from brats.cluster.owned import Ownership, check_free, owned
 from brats.config import PredictConfig, PrepareConfig, ReportConfig, TrainConfig
-from brats.console import say
+from brats.console import say, some
 from brats.data.batches import InputSpec
 from brats.data.dataset import is_prepared
 from brats.data.items import check_coding_free
@@ -65,7 +65,10 @@ def train(config: TrainConfig) -> TrainedRun:
 
 
 def _train(config: TrainConfig, ownership: Ownership) -> TrainedRun:
-    saved = SavedConfig.of("train", config)
+    from brats.model.initial import find_initial, keep_initial
+
+    initial = find_initial(config)
+    saved = SavedConfig.of("train", config, **({"init_weights": initial.hash} if initial else {}))
     # A start that got nowhere claims nothing.
     saved.check(config.out, values=storage.exists(split_path(config.out)))
     if config.predict:
@@ -77,6 +80,9 @@ def _train(config: TrainConfig, ownership: Ownership) -> TrainedRun:
     warn_of_no_tumour(split)
     saved.write(config.out)
     freeze_split(config.out, split, prepared)
+    if initial:
+        warn_of_known_patients(split, initial.card.trained_on)
+        keep_initial(config.out, initial)
     history = fit_on_cluster(config, prepared, split)
     ownership.check()
     choose_split(config, config.out, prepared)  # again: the dataset may have been prepared anew meanwhile
@@ -116,6 +122,21 @@ def warn_of_no_tumour(split: Sequence[SplitRow]) -> None:
             say("train", f"WARNING: no case of the {name} split has tumour in its segmentation: {consequence}")
 
 
+def warn_of_known_patients(split: Sequence[SplitRow], trained_on: Mapping[str, Mapping[str, str]]) -> None:
+    """Name the patients to validate on and to test that the model of --init was trained or chosen on."""
+    from brats.model.initial import known_patients
+
+    for name in ("val", "test"):
+        known = known_patients([row for row in split if row["split"] == name], trained_on)
+        by_name = f"; {len(known.by_name)} by name alone" if known.by_name else ""
+        if known.patients:
+            say(
+                "train",
+                f"WARNING: the model of --init was trained or chosen on patients of the {name} split "
+                f"({some(known.patients)}{by_name}); their scores say nothing about new patients",
+            )
+
+
 def check_network(config: TrainConfig) -> None:
     """Raise ConfigError here, before any work, when the network cannot be built."""
     from brats.model.checkpoint import saved_epochs
@@ -134,8 +155,9 @@ def check_network(config: TrainConfig) -> None:
 
 def export_model(config: TrainConfig, split: Sequence[SplitRow]) -> None:
     """Write the bundle of the best epoch to RUN/model, unless it is there."""
-    from brats.model.bundle import ModelCard, bundle_dir, card_outputs, exported_epoch, save_bundle
+    from brats.model.bundle import ModelCard, bundle_dir, card_outputs, exported_epoch, read_card, save_bundle
     from brats.model.checkpoint import best_epoch, load_checkpoint
+    from brats.model.initial import initial_dir
     from brats.model.outputs import OutputSpec
 
     last = load_checkpoint(config.out)
@@ -156,9 +178,12 @@ def export_model(config: TrainConfig, split: Sequence[SplitRow]) -> None:
         epoch=epoch,
         val_dice=best.history[-1]["val_dice"],
         trained_on={
-            row["case_id"]: {"patient_id": row["patient_id"], "voxel_hash": row["voxel_hash"]}
-            for row in split
-            if row["split"] != "test"
+            **(read_card(initial_dir(config.out)).trained_on if config.init else {}),
+            **{
+                row["case_id"]: {"patient_id": row["patient_id"], "voxel_hash": row["voxel_hash"]}
+                for row in split
+                if row["split"] != "test"
+            },
         },
     )
     storage.remove(test_dir(config.out))  # of an earlier best epoch

@@ -1,6 +1,7 @@
 """The lines of the README on two hosts: `ray up cluster-local.yaml`, `ray job submit` by the tunnel, `ray down`."""
 
 import functools
+import json
 import re
 import subprocess
 import time
@@ -16,6 +17,7 @@ import yaml
 from tests.support import ROOT
 from tests.support.ray_cli import (
     RAY,
+    asked,
     await_true,
     checkout,
     finish,
@@ -104,7 +106,7 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
         address = f"http://127.0.0.1:{port}"
         env = {**env, "RAY_API_SERVER_ADDRESS": address}
         try:
-            await_true(lambda: n_nodes(address, env) == 2, 120, "two nodes")
+            await_true(lambda: n_nodes(env) == 2, 120, "two nodes")
             yield Cluster(hosts.hosts, hosts.key_file, env, address, tree, root / "shared")
             down = ray("down", "-y", str(config), env=env, cwd=tree)
             assert down.returncode == 0, down.stdout + down.stderr
@@ -115,9 +117,8 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
             tunnel.wait()
 
 
-def n_nodes(address: str, env: dict[str, str]) -> int:
-    listed = ray("list", "nodes", "--address", address, "--format", "json", env=env)
-    return listed.stdout.count('"ALIVE"')
+def n_nodes(env: dict[str, str]) -> int:
+    return json.dumps(asked("/api/v0/nodes", env)).count('"ALIVE"')
 
 
 def ray_is_gone(host: Host, key_file: Path) -> bool:

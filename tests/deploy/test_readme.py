@@ -61,6 +61,7 @@ def test_every_option_in_a_document_exists(document: Path) -> None:
             "PrepareConfig",
             "TrainConfig",
             "PredictConfig",
+            "RobustnessConfig",
             "EvaluateConfig",
             "ReportConfig",
             "CompareConfig",

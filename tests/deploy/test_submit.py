@@ -1,6 +1,5 @@
 """`ray job submit` to a running cluster that has nothing of this project installed: logs, ends, uploads."""
 
-import json
 import logging
 import os
 import re
@@ -19,15 +18,19 @@ import pytest
 
 from tests.support import ROOT
 from tests.support.ray_cli import (
-    ENDED,
+    asked,
     await_true,
     checkout,
     finish,
     free_port,
+    has_ended,
+    has_said,
     job_log,
     job_status,
+    kill_all_of,
     python_without_brats,
     ray,
+    status_so_far,
     submission,
     user,
 )
@@ -90,22 +93,22 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
         )
         env["RAY_API_SERVER_ADDRESS"] = f"http://127.0.0.1:{port}"
         try:
+            await_true(lambda: asked("/api/version", env) is not None, START_TIMEOUT_S, "the dashboard")
             await_true(
                 lambda: ray("job", "submit", "--", "true", env=env).returncode == 0, START_TIMEOUT_S, "a job", 1
             )
             yield Cluster(env, f"127.0.0.1:{own_port}", tree, root / "cases", root / "runs")
         finally:
-            head.send_signal(signal.SIGTERM)  # with --block it then ends all that it started
-            head.wait(timeout=60)
+            kill_all_of(head)  # asked to end, it takes half a minute
 
 
 @pytest.mark.ray
 def test_warm_cluster_trains_what_is_submitted_and_the_log_is_as_calm_as_the_console(cluster: Cluster) -> None:
     started = time.monotonic()
     cluster.train("first", "--epochs", "1", "--no-predict", wait=False)
-    await_true(lambda: "epoch 1/1" in job_log("first", cluster.env), EPOCH_TIMEOUT_S, "the first epoch")
+    await_true(lambda: has_said("epoch 1/1", "first", cluster.env), EPOCH_TIMEOUT_S, "the first epoch")
     print(f"submit to first epoch: {time.monotonic() - started:.0f} s")
-    await_true(lambda: job_status("first", cluster.env) in ENDED, 120, "the end")
+    await_true(lambda: has_ended("first", cluster.env), 120, "the end")
     log = job_log("first", cluster.env)
     print(log)
     assert job_status("first", cluster.env) == "succeeded"
@@ -161,9 +164,9 @@ def test_training_survives_ctrl_c_at_the_log_and_goes_on_after_a_stop(cluster: C
     await_true(lambda: watching.poll() is None and running("long", cluster.env), 120, "a running job")
     watching.send_signal(signal.SIGINT)
     watching.wait(timeout=60)
-    await_true(lambda: "epoch 2/40" in job_log("long", cluster.env), EPOCH_TIMEOUT_S, "the second epoch")
+    await_true(lambda: has_said("epoch 2/40", "long", cluster.env), EPOCH_TIMEOUT_S, "the second epoch")
     assert ray("job", "stop", "long", env=cluster.env).returncode == 0
-    await_true(lambda: job_status("long", cluster.env) in ENDED, 60, "the end")
+    await_true(lambda: has_ended("long", cluster.env), 60, "the end")
     assert job_status("long", cluster.env) == "stopped"
     before = list(pd.read_parquet(out / "history.parquet").epoch)
     assert before == list(range(1, len(before) + 1))
@@ -185,8 +188,7 @@ def test_submit_ends_with_0_for_a_job_that_was_stopped_and_its_status_says_so(cl
 
 
 def running(job: str, env: dict[str, str]) -> bool:
-    listed = ray("list", "jobs", "--address", env["RAY_API_SERVER_ADDRESS"], "--format", "json", env=env).stdout
-    return any(row["submission_id"] == job and row["status"] == "RUNNING" for row in json.loads(listed or "[]"))
+    return status_so_far(job, env) == "RUNNING"
 
 
 def packaged(folder: Path, archive: Path) -> list[str]:

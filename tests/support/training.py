@@ -1,10 +1,13 @@
-"""A training so small that its start takes most of the time, on the command line, and what its plan holds."""
+"""A training so small that its start takes most of the time, here and on the command line; what its plan holds."""
 
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
+from brats.config import TrainConfig
 from brats.data.epoch import TrainingCase, plan_epoch
+from brats.pipeline.train import TrainedRun, train
 
 BATCH_SIZE = 8
 OPTIONS = [
@@ -12,6 +15,23 @@ OPTIONS = [
     *["--batch-size", str(BATCH_SIZE), "--micro-batch-size", "4", "--precision", "fp32"],
     *["--learning-rate", "3e-3", "--warmup-steps", "5"],
 ]
+TINY: dict[str, Any] = {
+    "encoder": "tu-test_resnet",
+    "decoder_channels": (8,) * 5,
+    "epochs": 3,
+    "batch_size": BATCH_SIZE,
+    "micro_batch_size": 4,
+    "workers": 2,
+    "precision": "fp32",
+    "learning_rate": 3e-3,
+    "warmup_steps": 5,
+}
+"""The same as fields, and three epochs with two workers."""
+
+
+def run_tiny(data: Path, out: Path, **options: Any) -> TrainedRun:
+    """Train in this process, with options beside or in place of those of `TINY`."""
+    return train(TrainConfig(data=str(data), out=str(out), **{**TINY, **options}))
 
 
 def n_planned(run: Path, epoch: int) -> int:

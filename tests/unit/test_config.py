@@ -17,12 +17,13 @@ from brats.config import (
     PredictConfig,
     PrepareConfig,
     ReportConfig,
+    RobustnessConfig,
     TrainConfig,
 )
 from brats.errors import ConfigError
 from brats.fields import option_name
 
-JOBS = (PrepareConfig, TrainConfig, PredictConfig, EvaluateConfig, ReportConfig, CompareConfig)
+JOBS = (PrepareConfig, TrainConfig, PredictConfig, RobustnessConfig, EvaluateConfig, ReportConfig, CompareConfig)
 
 
 def prepare_config(**values: Any) -> PrepareConfig:
@@ -74,6 +75,19 @@ def build(config_class: Any, **values: Any) -> Any:
         (TrainConfig, {"clip_norm": math.nan}, "--clip-norm must be above 0, not nan"),
         (TrainConfig, {"decoder_channels": (16, 8)}, "--decoder-channels needs 5 values, not 2"),
         (TrainConfig, {"decoder_channels": (8, 8, 8, 8, 0)}, "--decoder-channels must be at least 1, not 0"),
+        (TrainConfig, {"modality_dropout": 1.5}, "--modality-dropout must be between 0 and 1, not 1.5"),
+        (
+            TrainConfig,
+            {"modality_dropout": 0.1, "modalities": ("t1",)},
+            "--modality-dropout: needs two modalities or more, of which some can be left out; there is t1 alone",
+        ),
+        (
+            TrainConfig,
+            {"init": "/m", "encoder_weights": "imagenet"},
+            "--init and --encoder-weights exclude each other: /m has the weights of its encoder too; leave one of "
+            "them out",
+        ),
+        (TrainConfig, {"init": "/out"}, "--init: names the run itself; name another one, or another --out"),
         (TrainConfig, {"dropout": 1.0}, "--dropout must be between 0 and 0.9, not 1.0"),
         (
             TrainConfig,
@@ -91,6 +105,8 @@ def build(config_class: Any, **values: Any) -> Any:
             "--loss: cross-entropy does not fit --outputs whole-tumour; give bce-dice or dice",
         ),
         (TrainConfig, {"out": ""}, "--out must not be empty"),
+        (RobustnessConfig, {"degradations": ()}, "--degradations needs at least one value"),
+        (RobustnessConfig, {"degradations": ("blur", "blur")}, "--degradations names blur twice"),
         (PredictConfig, {"batch_size": -1}, "--batch-size must be at least 0, not -1"),
         (PredictConfig, {"workers": -2}, "--workers must be at least 0, not -2"),
         (PredictConfig, {"model": ""}, "--model must not be empty"),
@@ -204,6 +220,11 @@ def test_an_encoder_begins_with_the_weights_that_are_installed_for_it_or_those_n
     encoder: str, weights: str | None, used: str | None
 ) -> None:
     assert TrainConfig(out="run", encoder=encoder, encoder_weights=weights).encoder_weights == used
+
+
+def test_a_training_from_another_model_takes_no_pretrained_weights() -> None:
+    assert TrainConfig(out="run", init="/model").encoder_weights is None
+    assert TrainConfig(out="run", init="/model", encoder_weights="none").encoder_weights is None
 
 
 def test_the_recipe_is_no_option_and_cannot_be_given() -> None:

@@ -236,6 +236,7 @@ def test_a_mutated_file_gives_a_valid_result_or_one_line(kind: str, tmp_path: Pa
 
 
 @pytest.mark.slow
+@pytest.mark.no_cover  # measured, they take half as long again
 @pytest.mark.parametrize("kind", KINDS)
 def test_thousands_of_mutated_files_give_a_valid_result_or_one_line(kind: str, tmp_path: Path) -> None:
     prepare, _, n = KINDS[kind]

@@ -18,6 +18,7 @@ from brats.config import (
     PredictConfig,
     PrepareConfig,
     ReportConfig,
+    RobustnessConfig,
     TrainConfig,
 )
 from brats.errors import ConfigError
@@ -159,6 +160,7 @@ PREDICT, EVALUATE = "--model m --data d --out o ", "--predictions p --references
             {"strict": True, "wait_minutes": 1.0, "debug": True},
         ),
         (EvaluateConfig, EVALUATE + "--prediction-coding 1=ED,2=ET", {"prediction_coding": "1=ED,2=ET"}),
+        (RobustnessConfig, PREDICT + "--degradations noise missing", {"degradations": ("noise", "missing")}),
         (CompareConfig, COMPARE + "--presets brats demo --seeds 2", {"presets": ("brats", "demo"), "seeds": 2}),
         (CompareConfig, COMPARE + "--minutes 1.5 --workers 1", {"minutes": 1.5, "workers": 1}),
         (ReportConfig, REPORT, {"out": None, "debug": False}),
@@ -168,8 +170,14 @@ PREDICT, EVALUATE = "--model m --data d --out o ", "--predictions p --references
 def test_a_command_line_sets_what_it_names_and_nothing_else(
     config_class: type, line: str, values: dict[str, Any]
 ) -> None:
-    required = {PrepareConfig: PREPARE, PredictConfig: PREDICT, EvaluateConfig: EVALUATE, ReportConfig: REPORT}
-    required[CompareConfig] = COMPARE
+    required = {
+        PrepareConfig: PREPARE,
+        PredictConfig: PREDICT,
+        RobustnessConfig: PREDICT,
+        EvaluateConfig: EVALUATE,
+        ReportConfig: REPORT,
+        CompareConfig: COMPARE,
+    }
     unchanged: Any = parse(config_class, required.get(config_class, "--preset brats").split())
     if config_class is TrainConfig and "preset" not in values:
         line += " --preset brats"
@@ -226,6 +234,13 @@ CHOICES = (
 )
 def test_a_wrong_command_line_names_the_option_the_value_and_what_is_allowed(line: str, message: str) -> None:
     assert message_of(*line.split()) == message
+
+
+def test_an_unknown_degradation_is_named_beside_those_there_are() -> None:
+    assert message_of("--degradations", "noise", "fog", config_class=RobustnessConfig) == (
+        "each value of --degradations must be one of noise, bias-field, gain, blur, low-resolution, missing, "
+        "not 'fog'"
+    )
 
 
 def test_an_unknown_preset_to_compare_is_refused_with_those_that_are_known() -> None:
@@ -353,7 +368,8 @@ def test_help_is_given_even_beside_a_mistake(line: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "config_class", [PrepareConfig, TrainConfig, PredictConfig, EvaluateConfig, ReportConfig, CompareConfig]
+    "config_class",
+    [PrepareConfig, TrainConfig, PredictConfig, RobustnessConfig, EvaluateConfig, ReportConfig, CompareConfig],
 )
 def test_help_has_every_option_once_with_its_text(config_class: type) -> None:
     shown = " ".join(help_of(config_class).split())

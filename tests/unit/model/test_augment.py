@@ -10,7 +10,7 @@ from torch import Tensor
 
 from brats.config import Augmentation
 from brats.model import augment as module
-from brats.model.augment import N_NOISE, NOISE_STRIDE, augment, flip, noise_table
+from brats.model.augment import N_NOISE, NOISE_STRIDE, augment, drop_modalities, flip, noise_table
 from brats.model.augment_draw import IMAGE_COLUMNS, SLICE_COLUMNS, draw
 from tests.support.prepared import CPU
 
@@ -279,6 +279,26 @@ def test_the_background_is_0_after_all_transforms_together() -> None:
     assert torch.isfinite(changed).all()
 
 
+# Modality dropout
+
+
+def test_a_dropped_modality_is_0_everywhere_and_the_others_are_as_they_were() -> None:
+    images, _ = brains(2, 3)
+    before = images.clone()
+    dropped = drop_modalities(images, torch.tensor([[1.0, 0.0, 1.0], [0.0, 0.0, 1.0]]))
+    assert torch.equal(images, before)
+    assert torch.equal(dropped[0, ::2], images[0, ::2])
+    assert torch.equal(dropped[1, 2], images[1, 2])
+    assert not dropped[0, 1].any()
+    assert not dropped[1, :2].any()
+
+
+def test_all_channels_of_a_modality_are_dropped_with_it() -> None:
+    images = torch.arange(1.0, 7.0).reshape(1, 6, 1, 1)
+    dropped = drop_modalities(images, torch.tensor([[0.0, 1.0]]))
+    assert dropped.flatten().tolist() == [0, 0, 0, 4, 5, 6]
+
+
 # The table
 
 
@@ -314,6 +334,7 @@ def test_no_step_depends_on_numbers_that_lie_on_the_device(kind: Augmentation) -
     images, labels = (tensor.to("meta") for tensor in brains())
     changed, changed_labels = augment(images, labels, drawn(8, 2, kind).to("meta"), NOISE.to("meta"), kind)
     assert (changed.device.type, changed.shape, changed_labels.dtype) == ("meta", images.shape, torch.uint8)
+    assert drop_modalities(changed, torch.ones(8, 2, device="meta")).shape == images.shape
 
 
 def test_no_random_number_of_torch_is_used() -> None:

@@ -115,6 +115,46 @@ def matrices(drawn: Matrix) -> Matrix:
     return drawn[:, : len(MATRIX)].reshape(-1, 2, 3)[:, :, :2]
 
 
+# Modality dropout
+
+
+def kept(many_slices: list[tuple[str, int]], dropout: float, n_channels: int = 4) -> Matrix:
+    """1 or 0 for each slice and modality, the only parameters without augmentation."""
+    return draw(many_slices, seed=0, epoch=1, n_channels=n_channels, kind="none", modality_dropout=dropout)
+
+
+def test_modality_dropout_changes_no_other_draw_and_comes_behind_them() -> None:
+    kinds: list[Augmentation] = ["none", "flips", "full"]
+    for kind in kinds:
+        plain = draw(SLICES, seed=0, epoch=1, n_channels=4, kind=kind)
+        dropped = draw(SLICES, seed=0, epoch=1, n_channels=4, kind=kind, modality_dropout=0.3)
+        np.testing.assert_array_equal(dropped[:, :-4], plain)
+        np.testing.assert_array_equal(dropped[:, -4:], kept(SLICES, 0.3))
+        nothing = draw(SLICES, seed=0, epoch=1, n_channels=4, kind=kind, modality_dropout=0.0)
+        np.testing.assert_array_equal(nothing, plain)
+
+
+def test_a_slice_loses_the_same_modalities_in_any_batch() -> None:
+    whole = kept(SLICES, 0.5)
+    np.testing.assert_array_equal(kept(SLICES[::-1], 0.5), whole[::-1])
+    np.testing.assert_array_equal(np.concatenate([kept([entry], 0.5) for entry in SLICES]), whole)
+
+
+def test_each_modality_is_dropped_with_the_stated_probability_and_never_all_of_them() -> None:
+    found = kept([("case", row) for row in range(20_000)], 0.3)
+    assert set(np.unique(found)) == {0, 1}
+    assert found.sum(axis=1).min() == 1
+    # One of the four is kept, each as often, where all would have been dropped.
+    np.testing.assert_allclose(1 - found.mean(axis=0), 0.3 - 0.3**4 / 4, atol=0.01)
+    assert (found.sum(axis=1) == 4).mean() == pytest.approx(0.7**4, abs=0.01)
+
+
+def test_with_certain_dropout_one_modality_is_left_each_as_often() -> None:
+    found = kept([("case", row) for row in range(20_000)], 1.0, n_channels=3)
+    assert (found.sum(axis=1) == 1).all()
+    np.testing.assert_allclose(found.mean(axis=0), 1 / 3, atol=0.015)
+
+
 # Frequencies and strengths
 
 

@@ -26,6 +26,7 @@ from tests.support.prepared import (
     raw_slices,
     resident_feed,
     step_inputs,
+    stream_feed,
     tiny_case,
     worker_batch,
     write_prepared,
@@ -116,6 +117,24 @@ def test_input_of_the_network_is_in_its_memory_format(data: Data, kind: Augmenta
     assert images.dtype == torch.float32
     assert images.is_contiguous(memory_format=torch.channels_last)
     assert labels.dtype == torch.uint8
+
+
+def test_a_batch_of_either_feed_loses_the_modalities_that_are_drawn_for_it(data: Data) -> None:
+    config = dataclasses.replace(CONFIG, augmentation="flips", modality_dropout=0.5)
+    for feed in (
+        resident_feed(data.prepared, data.paths, config),
+        stream_feed(data.prepared, data.paths, config),
+    ):
+        slices = feed.slices(step_inputs(feed)[0].tensors)
+        kept = slices.parameters[:, -len(MODALITIES) :]
+        assert set(kept.unique().tolist()) == {0, 1}
+        assert slices.parameters.shape[1] == 2 + len(MODALITIES)
+        images, labels = training_tensors(slices, NOISE, "flips", drops=True)
+        whole = dataclasses.replace(slices, parameters=slices.parameters[:, :2])
+        all_images, all_labels = training_tensors(whole, NOISE, "flips")
+        assert torch.equal(images, all_images * kept[:, :, None, None])
+        assert torch.equal(labels, all_labels)
+        assert images.is_contiguous(memory_format=torch.channels_last)
 
 
 # Whole cases
