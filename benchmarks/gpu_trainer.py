@@ -15,7 +15,6 @@ from torch import Tensor
 from benchmarks.generated import Generated
 from brats.config import Precision, TrainConfig
 from brats.data.batches import InputSpec, TrainingSet, WorkerBatch
-from brats.data.pool import PoolLayout
 from brats.model.distributed import Worker
 from brats.model.engine import WARM_UP_STEPS, Engine
 from brats.model.feed import Feed, ResidentFeed, StepInput, StreamFeed
@@ -75,10 +74,10 @@ def group_of_one(device: torch.device) -> Iterator[None]:
 def resident(generated: Generated, config: TrainConfig, worker: Worker) -> Feed:
     """Slices that stay on the device."""
     data = generated.training_set(config)
-    case_ids = [case.case_id for case in data.plan.cases]
-    layout = PoolLayout.of(case_ids, data.shapes, data.inputs.n_channels)
-    volumes = (data.read_volume(case_id) for case_id in case_ids)
-    return ResidentFeed(SlicePool.fill(layout, volumes, worker.device, EVERYTHING), config, data, worker)
+    volumes = (data.read_volume(case.case_id) for case in data.plan.cases)
+    return ResidentFeed(
+        SlicePool.fill(data.pool_layout(), volumes, worker.device, EVERYTHING), config, data, worker
+    )
 
 
 def streamed(generated: Generated, config: TrainConfig, worker: Worker) -> Feed:

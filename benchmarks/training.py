@@ -36,7 +36,7 @@ from benchmarks.harness import (
 from benchmarks.plain import History, Job, in_memory, read_history, spawn, train_plainly
 from benchmarks.sources import prepared, prepared_thin, run_job
 from brats.config import Augmentation, Preset, TrainConfig
-from brats.data.batches import SliceBatch
+from brats.data.stacks import SliceBatch
 from brats.model.augment import augment, noise_table
 from brats.model.augment_draw import draw
 from brats.model.inputs import normalise

@@ -32,6 +32,11 @@ CodingName = Literal[
     "auto", "brats2018", "brats2023", "brats2023-ped", "brats2024-ped", "brats2024-gli", "brats2025-met"
 ]
 Feeding = Literal["auto", "resident", "streamed"]
+Plane = Literal["axial", "coronal", "sagittal"]
+ExtraChannel = Literal["foreground", "t1ce-t1"]
+EXTRA_CHANNELS: dict[ExtraChannel, tuple[Modality, ...]] = {"foreground": (), "t1ce-t1": ("t1ce", "t1")}
+"""Channels computed from others, with the modalities that each needs."""
+MAX_CONTEXT = 2
 # Of the length of a run that nothing bounds. The steps are those that 12 patients were trained for when the recipe
 # was chosen: 145 of their epochs. For 300 patients 30 epochs are more, 25,000 steps.
 DEFAULT_EPOCHS, DEFAULT_STEPS = 30, 4500
@@ -120,6 +125,14 @@ class TrainConfig:
     """Starting values of the other options, one of those below; auto is demo where no data is named, else brats."""
     modalities: tuple[Modality, ...] = result(MODALITIES, Limits(distinct=True))
     """Input channels of the network, in this order."""
+    plane: Plane = result("axial", earlier="axial")
+    """Plane of the slices that the network sees. Slices of other planes than axial are cut from whole cases, which
+    must fit in memory. Masks are written on the grid of the source whatever the plane."""
+    context: int = result(0, Limits(at_least=0, at_most=MAX_CONTEXT), earlier=0)
+    """Neighbours of each slice, on either side, that are channels of their own beside it."""
+    extra_channels: tuple[ExtraChannel, ...] = result((), Limits(distinct=True, may_be_none=True), earlier=())
+    """Channels computed from others: foreground (1 where any modality is not background), t1ce-t1 (the difference
+    of the normalised images)."""
     coding: CodingName = result("auto", earlier="auto")
     """For case folders, how segmentations are coded where names leave it open: brats2018, brats2023, brats2023-ped,
     brats2024-ped, brats2024-gli or brats2025-met; auto refuses BraTS-PED, which has had two."""
@@ -173,6 +186,9 @@ class TrainConfig:
     keeps none. It is shorter in the first steps."""
     tumour_free_ratio: float = result(0.25, Limits(at_least=0, at_most=100))
     """Tumour-free slices per slice with tumour in an epoch, sampled anew each epoch."""
+    et_ratio: float = result(0.0, Limits(at_least=0, at_most=0.9), earlier=0.0)
+    """Share of the slices with tumour that show ET, at least: where fewer do, slices with ET come again in the same
+    epoch, each four times at most."""
     augmentation: Augmentation = result("full", earlier="flips")
     """How slices are changed at random in training: none, flips, or full (flips, rotation, scaling, shift, elastic
     warp, then contrast, brightness, gamma, bias field, blur, resolution and noise of each modality)."""
@@ -213,6 +229,7 @@ class TrainConfig:
     def __post_init__(self) -> None:
         check_options(self)
         _check_length(self)
+        _check_inputs(self)
         if (self.loss == "cross-entropy") != (self.outputs == "classes"):
             fitting = "cross-entropy" if self.outputs == "classes" else "bce-dice or dice"
             raise ConfigError(f"--loss: {self.loss} does not fit --outputs {self.outputs}; give {fitting}")
@@ -235,6 +252,17 @@ class TrainConfig:
                 f"--modality-dropout: needs two modalities or more, of which some can be left out; there is "
                 f"{self.modalities[0]} alone"
             )
+
+
+def _check_inputs(config: TrainConfig) -> None:
+    """Raise ConfigError for channels that others lack, and for slices that cannot be streamed."""
+    for name in config.extra_channels:
+        if missing := [needed for needed in EXTRA_CHANNELS[name] if needed not in config.modalities]:
+            raise ConfigError(f"--extra-channels: {name} needs {' and '.join(missing)}, which --modalities lacks")
+    if config.plane != "axial" and config.feeding == "streamed":
+        raise ConfigError(
+            f"--plane: {config.plane} slices are cut from whole cases in memory; leave --feeding streamed out"
+        )
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -14,6 +14,7 @@ class Limits:
 
     n_values: how many values there must be; at least one unless stated
     distinct: no value may be named twice
+    may_be_none: no value at all is allowed, where an option takes several
     """
 
     at_least: float | None = None
@@ -21,6 +22,7 @@ class Limits:
     at_most: float | None = None
     n_values: int | None = None
     distinct: bool = False
+    may_be_none: bool = False
 
     def problem(self, value: Any) -> str:
         """What is wrong with a value, worded to follow the name of its option; "" when nothing is."""
@@ -40,7 +42,7 @@ class Limits:
     def _count_problem(self, values: tuple[Any, ...]) -> str:
         if self.n_values is not None and len(values) != self.n_values:
             return f"needs {self.n_values} values, not {len(values)}"
-        if not values:
+        if not values and not self.may_be_none:
             return "needs at least one value"
         repeated = [value for value in values if values.count(value) > 1]
         return f"names {repeated[0]} twice" if self.distinct and repeated else ""

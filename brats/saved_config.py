@@ -20,7 +20,9 @@ def result_fields(config: Any) -> dict[str, Any]:
 def earlier_values(config: Any) -> dict[str, Any]:
     """What fields that were added later stand for in configurations saved before them."""
     return {
-        item.name: item.metadata["earlier"] for item in dataclasses.fields(config) if "earlier" in item.metadata
+        item.name: _json_value(item.metadata["earlier"])
+        for item in dataclasses.fields(config)
+        if "earlier" in item.metadata
     }
 
 

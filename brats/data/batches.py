@@ -1,10 +1,10 @@
-"""Batches of slices: what the network's channels are, and the one place where slices are put together for it.
+"""Batches of slices: what the network's channels are, and the slices that a training takes, read for it.
 
 Axes: `B` slices of a batch, `C` channel, `H W` slice axes.
 """
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import MISSING, dataclass, fields
 from typing import Any, Self
@@ -13,42 +13,66 @@ import numpy as np
 import numpy.typing as npt
 
 from brats import storage
-from brats.config import TrainConfig
-from brats.data.case import Array, Case, Intensity
+from brats.config import EXTRA_CHANNELS, MAX_CONTEXT, ExtraChannel, Plane, TrainConfig
+from brats.data.case import Array, Case
 from brats.data.dataset import slices_path
 from brats.data.epoch import EpochPlan, PlannedBatch, shard
-from brats.data.pool import TrainingVolume
-from brats.data.slices import open_slices
+from brats.data.planes import in_plane, shape_in_plane
+from brats.data.pool import PoolLayout, TrainingVolume
+from brats.data.slices import SliceFile, open_slices
+from brats.data.stacks import Empty, SliceBatch, Stack, channel_numbers, common_dtype, stack_slices
 from brats.errors import StorageError
 from brats.labels import Labels
 
 DIVISOR = 32  # of the height and width of a slice: five halvings of an encoder
 READERS = 16  # requests under way at once for one batch
 
-Floats = npt.NDArray[np.float32]
-Empty = Callable[[tuple[int, ...], npt.DTypeLike], Array]
-"""Makes an array of this shape and dtype, with any content."""
-
 
 @dataclass(frozen=True, kw_only=True)
 class InputSpec:
     """What the network sees: the channels of its input and the sizes it takes.
 
-    modalities: one channel each, in this order
+    Its first channels are slices of images: of each modality in turn the slice with its neighbours, in the order in
+    which they lie. Beyond the first and the last slice of the crop there is background, which is what lies there:
+    the crop holds all voxels of the brain.
+
+    modalities: in this order
     divisor:    of height and width, to which slices are padded; no size is fixed
+    plane:      of the slices, see `brats.data.planes`
+    context:    neighbours of each slice on either side
+    extra:      channels computed from those of the slice itself, behind them
+
+    Raises ValueError for values that contradict each other or the limits.
     """
 
     modalities: tuple[str, ...]
     divisor: int = DIVISOR
+    plane: Plane = "axial"
+    context: int = 0
+    extra: tuple[ExtraChannel, ...] = ()
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.context <= MAX_CONTEXT:
+            raise ValueError(f"context {self.context}, where 0 to {MAX_CONTEXT} are expected")
+        for name in self.extra:
+            if not set(EXTRA_CHANNELS[name]) <= set(self.modalities):
+                raise ValueError(f"{name} of the modalities {self.modalities}")
 
     @classmethod
     def of(cls, config: TrainConfig) -> Self:
         """The input of the network that a configuration trains."""
-        return cls(modalities=config.modalities)
+        return cls(
+            modalities=config.modalities, plane=config.plane, context=config.context, extra=config.extra_channels
+        )
+
+    @property
+    def steps(self) -> range:
+        """From a slice to it and its neighbours, in the order of the channels of a modality."""
+        return range(-self.context, self.context + 1)
 
     @property
     def n_channels(self) -> int:
-        return len(self.modalities)
+        return len(self.modalities) * len(self.steps) + len(self.extra)
 
     def padded_size(self, sizes: Sequence[tuple[int, int]]) -> tuple[int, int]:
         """The smallest (H, W) that holds all of these and that the divisor divides."""
@@ -65,83 +89,21 @@ class InputSpec:
 
         A field with a default may be missing, as in a model of before it was added.
         """
-        return cls(**{**value, "modalities": tuple(value["modalities"])})
-
-
-@dataclass(frozen=True, kw_only=True)
-class Stack:
-    """Neighbouring slices of one case, as a batch takes them in.
-
-    channels:    raw values (n, H, W) of each channel
-    intensities: of each channel
-    """
-
-    channels: Sequence[Array]
-    intensities: Sequence[Intensity]
-
-
-@dataclass(frozen=True, kw_only=True)
-class SliceBatch:
-    """Slices padded to one size with each image's background: all that the network's input is computed from.
-
-    images: (B, C, H, W), raw values: int16 where all fit, else float32
-    offset, scale: (B, C); the input is `(raw - offset) / scale`
-    background, tolerance: (B, C); it is 0 where `|raw - background| <= tolerance`
-    """
-
-    images: Array
-    offset: Floats
-    scale: Floats
-    background: Floats
-    tolerance: Floats
-
-
-def stack_slices(stacks: Sequence[Stack], size: tuple[int, int], empty: Empty = np.empty) -> SliceBatch:
-    """The slices of all stacks, one behind the other, padded at the end of H and W to this size.
-
-    empty: makes the array of the images
-    """
-    counts = [len(stack.channels[0]) for stack in stacks]
-    intensities = [stack.intensities for stack in stacks]
-    dtype = common_dtype({item.dtype for items in intensities for item in items})
-    images = empty((sum(counts), len(intensities[0]), *size), dtype)
-    first = 0
-    for stack, count in zip(stacks, counts, strict=True):
-        for channel, (raw, intensity) in enumerate(zip(stack.channels, stack.intensities, strict=True)):
-            height, width = raw.shape[1:]
-            padded = images[first : first + count, channel]
-            padded[:, height:] = padded[:, :, width:] = intensity.background
-            padded[:, :height, :width] = raw
-        first += count
-    numbers = np.repeat(np.stack([channel_numbers(items) for items in intensities]), counts, axis=0)
-    offset, scale, background, tolerance = np.moveaxis(numbers, 1, 0).copy()
-    return SliceBatch(images=images, offset=offset, scale=scale, background=background, tolerance=tolerance)
-
-
-def channel_numbers(intensities: Sequence[Intensity]) -> Floats:
-    """Offset, scale, background and tolerance of each channel, (4, C), see `SliceBatch`."""
-    numbers = [(*item.raw_offset_scale(), item.background, item.tolerance) for item in intensities]
-    return np.array(numbers, np.float32).T
+        lists = {name: tuple(items) for name, items in value.items() if isinstance(items, list)}
+        return cls(**{**value, **lists})
 
 
 def case_slices(case: Case, inputs: InputSpec, empty: Empty = np.empty) -> SliceBatch:
-    """All slices of a case, in order, padded to the divisor.
+    """All slices of a case in their plane, in order, a channel for each modality, padded to the divisor.
 
     empty: makes the array of the images
 
     Raises CaseError naming the modality that the case lacks.
     """
     images = case.only(inputs.modalities).images
-    stack = Stack(
-        channels=[images[name] for name in inputs.modalities],
-        intensities=[case.intensities[name] for name in inputs.modalities],
-    )
-    return stack_slices([stack], inputs.padded_size([case.box.shape[:2]]), empty)
-
-
-def common_dtype(dtypes: set[str]) -> npt.DTypeLike:
-    """The narrower of int16 and float32 that holds all of these dtypes (float32: to its precision)."""
-    return np.int16 if all(np.can_cast(np.dtype(name), np.int16) for name in dtypes) else np.float32
+    channels = [in_plane(images[name], inputs.plane) for name in inputs.modalities]
+    stack = Stack(channels=channels, intensities=[case.intensities[name] for name in inputs.modalities])
+    return stack_slices([stack], inputs.padded_size([channels[0].shape[1:]]), empty)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -209,7 +171,7 @@ class TrainingSet:
     Hashable, so that a process keeps the epoch it is reading.
 
     size:   (H, W) that every slice is padded to
-    shapes: (Z, H, W) of each case of the plan, in its order
+    shapes: (Z, H, W) of each case of the plan, in its order, as slices of the plane
     """
 
     prepared: str
@@ -222,29 +184,41 @@ class TrainingSet:
     def of(cls, config: TrainConfig, prepared: str, split: Sequence[Mapping[str, Any]]) -> Self:
         """Of the rows of a run's split."""
         inputs = InputSpec.of(config)
+        shapes = [
+            shape_in_plane((len(row["tumour_per_slice"]), row["height"], row["width"]), inputs.plane)
+            for row in split
+            if row["split"] == "train"
+        ]
+        size = inputs.padded_size([(height, width) for _, height, width in shapes])
         plan = EpochPlan.of(config, split)
-        sizes = [(row["height"], row["width"]) for row in split if row["split"] == "train"]
-        shapes = [(len(case.tumour_per_slice), *size) for case, size in zip(plan.cases, sizes, strict=True)]
-        size = inputs.padded_size(sizes)
         return cls(prepared=prepared, plan=plan, inputs=inputs, size=size, shapes=tuple(shapes))
 
+    def pool_layout(self) -> PoolLayout:
+        """Where its slices lie when they are all kept."""
+        return PoolLayout.of([case.case_id for case in self.plan.cases], self.shapes, len(self.inputs.modalities))
+
     def read_volume(self, case_id: str) -> TrainingVolume:
-        """Read a whole case. Raises StorageError for one without segmentation."""
+        """Read a whole case as slices of the plane. Raises StorageError for one without segmentation."""
         case = open_slices(slices_path(self.prepared, case_id)).read_case(self.inputs.modalities)
         if case.labels is None:
             raise _unlabelled(slices_path(self.prepared, case_id), case_id)
         intensities = [case.intensities[name] for name in self.inputs.modalities]
         dtype = common_dtype({item.dtype for item in intensities})
-        images = np.stack([case.images[name].astype(dtype, copy=False) for name in self.inputs.modalities])
+        plane = self.inputs.plane
+        images = [in_plane(case.images[name], plane).astype(dtype, copy=False) for name in self.inputs.modalities]
         return TrainingVolume(
-            case_id=case_id, images=images, labels=case.labels, numbers=channel_numbers(intensities)
+            case_id=case_id,
+            images=np.stack(images),
+            labels=np.ascontiguousarray(in_plane(case.labels, plane)),
+            numbers=channel_numbers(intensities),
         )
 
     def read_shard(self, planned: PlannedBatch, rank: int, world_size: int) -> WorkerBatch:
-        """Read the slices of a planned batch that one rank takes.
+        """Read the axial slices of a planned batch that one rank takes.
 
         There must be a slice for every rank. Raises StorageError for a case without segmentation.
         """
+        assert self.inputs.plane == "axial"  # as they are stored; `choose_feed` refuses to stream others
         own = shard(planned, rank, world_size)
         read = _read_rows(self.prepared, [planned.slices[index] for index in own], self.inputs)
         labels = np.zeros((len(own), *self.size), np.uint8)
@@ -280,8 +254,18 @@ def _read_slice(path: str, row: int, inputs: InputSpec) -> tuple[Stack, Labels]:
     images, labels = file.read_slice(row, inputs.modalities)
     if labels is None:
         raise _unlabelled(path, file.case_id)
+    around = [_read_images(file, row + step, inputs) if step else images for step in inputs.steps]
+    channels = [image[None] for of_modality in zip(*around, strict=True) for image in of_modality]
+    intensities = [file.intensities[name] for name in inputs.modalities for _ in inputs.steps]
+    return Stack(channels=channels, intensities=intensities), labels
+
+
+def _read_images(file: SliceFile, row: int, inputs: InputSpec) -> list[Array]:
+    """A slice (H, W) of each modality; background where there is no such row."""
+    if 0 <= row < file.box.shape[2]:
+        return file.read_slice(row, inputs.modalities)[0]
     intensities = [file.intensities[name] for name in inputs.modalities]
-    return Stack(channels=[image[None] for image in images], intensities=intensities), labels
+    return [np.full(file.box.shape[:2], item.background, item.dtype) for item in intensities]
 
 
 def _unlabelled(path: str, case_id: str) -> StorageError:

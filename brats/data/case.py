@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from brats.data.background import Background
+from brats.data.planes import COUNT_COLUMNS, slice_counts
 from brats.data.sources import Sources, from_rows, to_rows
 from brats.data.volume import Grid, from_ras
 from brats.errors import CaseError
@@ -184,7 +185,7 @@ class Case:
             "warnings": list(self.warnings),
             "sources": to_rows(tuple(file.content for file in self.sources)),
             "tissues": None if labels is None else count_tissues(labels),
-            "tumour_per_slice": None if labels is None else np.count_nonzero(labels, axis=(1, 2)).tolist(),
+            **(dict.fromkeys(COUNT_COLUMNS) if labels is None else slice_counts(labels)),
         }
 
     @classmethod

@@ -8,6 +8,7 @@ import pyarrow as pa
 from brats import storage
 from brats.data.case import Box, Description
 from brats.data.cases import CASE_ID
+from brats.data.planes import COUNT_COLUMNS
 from brats.data.sources import from_rows, source_bytes, source_hash, to_rows
 from brats.data.volume import Grid
 from brats.errors import BratsError, StorageError
@@ -43,7 +44,7 @@ PREPARED_CASES = storage.TableKind(
             ("width", pa.int32()),
             *((f"n_voxels_{tissue}", pa.int64()) for tissue in TISSUES),
             *((f"volume_ml_{region.lower()}", pa.float64()) for region in REGIONS),
-            ("tumour_per_slice", pa.list_(pa.int32())),
+            *((column, pa.list_(pa.int32())) for column in COUNT_COLUMNS),
             ("warnings", pa.list_(pa.string())),
             ("voxel_hash", pa.string()),
             ("source_bytes", pa.int64()),
@@ -56,7 +57,9 @@ PREPARED_CASES = storage.TableKind(
         "fold": "cross-validation fold of the patients outside the test split",
         "shape, spacing_mm": "shape: of the source file, in its axes; spacing: X Y Z of the RAS+ volume",
         "first_slice, n_slices, height, width": "the crop: slices along z of the RAS+ volume, height x, width y",
-        "tumour_per_slice": "tumour voxels in each slice of the crop",
+        "tumour_per_slice, et_per_slice": "tumour voxels, and voxels of ET, in each slice of the crop",
+        "tumour_per_coronal_slice and alike": "the same of slices along y (coronal) or x (sagittal) of the crop; "
+        "null for cases prepared before they were counted",
         "warnings": "what is implausible about the case, with the file and the figure; empty for a usual one",
         "voxel_hash": "of the brain voxels of the first modality: equal for one patient under two names",
         "source_bytes": "size of the source files together",
@@ -121,7 +124,7 @@ def case_row(case: Description) -> dict[str, Any]:
             f"volume_ml_{region.lower()}": None if regions is None else regions[region] * voxel_ml
             for region in REGIONS
         },
-        "tumour_per_slice": case["tumour_per_slice"],
+        **{column: case.get(column) for column in COUNT_COLUMNS},
         "warnings": case["warnings"],
         "voxel_hash": case["voxel_hash"],
         "source_bytes": source_bytes(sources),

@@ -171,7 +171,8 @@ def lower_resolution(scan: Scan, strength: float) -> Floats:
 
     Along an axis whose voxels are that large already, nothing changes.
     """
-    factors = [max(1, round(strength / edge)) for edge in scan.spacing_mm]
+    shape = scan.values.shape
+    factors = [min(size, max(1, round(strength / edge))) for size, edge in zip(shape, scan.spacing_mm, strict=True)]
     weights = _coarse(scan.brain.astype(np.float32), factors)
     values = _coarse(scan.values, factors)
     return _ratio(values, weights)

@@ -1,9 +1,9 @@
 """The pool: all slices that a run trains on, case after case in one flat array, and where each slice lies in it.
 
 Cases keep their own sizes: padding them to one would take half as much memory again. A slice is named by its
-strides, so that slices along other axes could be taken from the same pool.
+strides: its neighbours are the same memory from another place on, and take none of their own.
 
-Axes: `C` channel, `Z H W` slices of a crop, `B` slices of a batch.
+Axes: `C` channel, one of each modality, `Z H W` slices of a crop in the plane of the run, `B` slices of a batch.
 """
 
 from collections.abc import Mapping, Sequence
@@ -16,10 +16,11 @@ import numpy.typing as npt
 from brats.labels import Labels
 
 Windows = npt.NDArray[np.int64]
-"""(B, 7): where the slice begins among the images, the distances between channels, rows (H) and columns (W),
-where it begins among the labels, its height and its width."""
+"""(B, 10): where the slice begins among the images, the distances between channels, rows (H) and columns (W),
+where it begins among the labels, its height and its width; then the distance to the next slice, and the numbers of
+slices before and after it in its case."""
 
-N_WINDOW = 7
+N_WINDOW = 10
 INT16_BYTES, FLOAT32_BYTES = 2, 4  # of a raw value
 
 
@@ -29,7 +30,7 @@ class TrainingVolume:
 
     images:  raw values (C, Z, H, W), int16 or float32
     labels:  (Z, H, W)
-    numbers: (4, C), of `brats.data.batches.channel_numbers`
+    numbers: (4, C), of `brats.data.stacks.channel_numbers`
     """
 
     case_id: str
@@ -113,4 +114,6 @@ class PoolLayout:
         found[:, 3] = 1
         found[:, 4] = self.starts[cases] + in_case
         found[:, 5], found[:, 6] = height, width
+        found[:, 7] = height * width
+        found[:, 8], found[:, 9] = rows, n_slices - 1 - rows
         return found

@@ -8,6 +8,7 @@ import pyarrow as pa
 from brats import storage
 from brats.config import TrainConfig
 from brats.data.dataset import PREPARED_CASES, read_case_table
+from brats.data.planes import COUNT_COLUMNS, counts_column
 from brats.errors import ConfigError
 
 COLUMNS = (
@@ -18,7 +19,7 @@ COLUMNS = (
     "coding",
     "height",
     "width",
-    "tumour_per_slice",
+    *COUNT_COLUMNS,
     "voxel_hash",
     "source_hash",
 )
@@ -62,7 +63,7 @@ def choose_split(config: TrainConfig, run: str, prepared: str) -> list[SplitRow]
     if storage.exists(split_path(run)):
         split = read_split(run)
     else:
-        split = [{name: row[name] for name in COLUMNS} for row in cases.values() if row["split"]]
+        split = [{name: row.get(name) for name in COLUMNS} for row in cases.values() if row["split"]]
         _choose_fold(split, config.fold, prepared)
     for row in split:
         _check_case(row, cases.get(row["case_id"]), config, run, prepared)
@@ -142,3 +143,18 @@ def _check_case(row: SplitRow, case: SplitRow | None, config: TrainConfig, run: 
         raise ConfigError(
             f"--modalities: {prepared} was prepared with {', '.join(case['modalities'])}, not {', '.join(missing)}"
         )
+    _check_counts(row, config, prepared)
+
+
+def _check_counts(row: SplitRow, config: TrainConfig, prepared: str) -> None:
+    """Raise ConfigError where a case was prepared before what the epochs are planned by was counted."""
+    needed = [("--plane", counts_column("tumour", config.plane), f"the tumour voxels of {config.plane} slices")]
+    if config.et_ratio:
+        column = counts_column("et", config.plane)
+        needed.append(("--et-ratio", column, f"the ET voxels of {config.plane} slices"))
+    for option, column, counted in needed:
+        if row.get(column) is None:
+            raise ConfigError(
+                f"{option}: {prepared} does not count {counted} (case {row['case_id']}), for an earlier version "
+                "made it; prepare the cases again, into a new folder"
+            )

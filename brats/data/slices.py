@@ -21,6 +21,7 @@ from brats import storage
 from brats.data.case import Array, Case, Description
 from brats.data.cases import CASE_ID
 from brats.data.nifti import MAX_VOXELS
+from brats.data.planes import COUNT_COLUMNS
 from brats.errors import StorageError
 from brats.labels import TISSUES, Labels, count_tissues
 from brats.storage.documents import check_types
@@ -164,7 +165,7 @@ class _Counts:
     """What a description counts of the labels."""
 
     tissues: dict[str, int]
-    tumour_per_slice: list[int]
+    per_slice: dict[str, list[int]]
 
 
 @contextmanager
@@ -190,7 +191,9 @@ def _check_description(value: Description) -> Case:
             raise ValueError(f"the intensities of {name} are {intensity}")
     _check_place(case)
     if value["tissues"] is not None:
-        check_types(_Counts(tissues=value["tissues"], tumour_per_slice=value["tumour_per_slice"]))
+        first, *later = COUNT_COLUMNS  # the later ones not in files of before there were planes
+        counts = {first: value[first], **{column: value[column] for column in later if column in value}}
+        check_types(_Counts(tissues=value["tissues"], per_slice=counts))
     return case
 
 

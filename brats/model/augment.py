@@ -21,6 +21,7 @@ from brats.model.augment_draw import IMAGE_COLUMNS, SLICE_COLUMNS
 
 N_NOISE = 2**20  # numbers in the table; a slice has at most as many pixels
 NOISE_STRIDE = 64  # between the positions from which it is read
+NEIGHBOUR = 4001  # positions between those from which a slice and the next one of its image read their noise
 N_FIELD_WAVES, N_ELASTIC_WAVES = 4, 5  # half waves along an edge; with more, strong displacements fold over
 
 
@@ -44,7 +45,8 @@ def augment(
     if kind == "flips":
         return flip(images, parameters), flip(labels, parameters)
     images, brain, labels = warp(images, labels, parameters[:, : len(SLICE_COLUMNS)], noise)
-    images = change_intensities(images, brain, parameters[:, len(SLICE_COLUMNS) :], noise)
+    of_images = for_neighbours(parameters[:, len(SLICE_COLUMNS) :], images.shape[1])
+    images = change_intensities(images, brain, of_images, noise)
     return images.contiguous(memory_format=torch.channels_last), labels
 
 
@@ -97,6 +99,21 @@ def _displace(noise: Tensor, grid: Tensor, strength: Tensor, position: Tensor) -
     waves[:, 0].mul_(2 / width)
     waves[:, 1].mul_(2 / height)
     return grid + _smooth(waves, height, width)
+
+
+def for_neighbours(parameters: Tensor, n_channels: int) -> Tensor:
+    """IMAGE_COLUMNS of each modality as those of each channel, where a modality has several, one after the other.
+
+    They are slices of one image, and are changed alike; only their noise differs.
+    """
+    of_images: Tensor = parameters.unflatten(1, (-1, len(IMAGE_COLUMNS)))
+    depth = n_channels // of_images.shape[1]
+    if depth == 1:
+        return parameters
+    of_channels = of_images[:, :, None].repeat(1, 1, depth, 1)
+    elsewhere = NEIGHBOUR * torch.arange(depth, device=parameters.device)
+    of_channels[..., IMAGE_COLUMNS.index("noise_at")] += elsewhere
+    return of_channels.flatten(1)
 
 
 def change_intensities(images: Tensor, brain: Tensor, parameters: Tensor, noise: Tensor) -> Tensor:

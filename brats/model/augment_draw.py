@@ -95,8 +95,9 @@ def draw(
 ) -> npt.NDArray[np.float32]:
     """The parameters of each slice (case id, row), (B, P), for `brats.model.augment.augment`.
 
-    "none": no column; "flips": those of FLIPS; "full": SLICE_COLUMNS, then IMAGE_COLUMNS for each channel. With a
-    modality dropout above 0 there follow, for `brats.model.augment.drop_modalities`, 1 or 0 for each channel.
+    "none": no column; "flips": those of FLIPS; "full": SLICE_COLUMNS, then IMAGE_COLUMNS for each channel, which
+    is a modality: neighbours of a slice share them, being parts of one image. With a modality dropout above 0 there
+    follow, for `brats.model.augment.drop_modalities`, 1 or 0 for each channel.
     occurrences: how often each slice came before in the epoch; by default, in this list
     """
     keys = _slice_keys(slices, seed, epoch, _occurrences(slices) if occurrences is None else occurrences)

@@ -30,10 +30,10 @@ class ClassicUnet(nn.Module):
         steps = list(itertools.pairwise(level_channels))
         self.enlarge = nn.ModuleList(nn.ConvTranspose2d(deeper, upper, 2, stride=2) for deeper, upper in steps)
         self.expanding = nn.ModuleList(two_convolutions(2 * upper, upper) for _, upper in steps)
-        self.segmentation_head = nn.Sequential(nn.Conv2d(level_channels[-1], n_outputs, 1))
         for module in self.modules():
             if isinstance(module, nn.Conv2d | nn.ConvTranspose2d):
                 initialise(module)
+        self.segmentation_head = nn.Sequential(nn.Conv2d(level_channels[-1], n_outputs, 1))
 
     def forward(self, images: Tensor) -> Tensor:
         features, skips = images, []
@@ -58,9 +58,14 @@ def two_convolutions(n_in: int, n_out: int) -> nn.Sequential:
 
 
 def initialise(layer: nn.Conv2d | nn.ConvTranspose2d) -> None:
-    """Normal weights of deviation sqrt(2 / N), N the values that one output is a sum of; no bias."""
-    # A transposed convolution of stride 2 and 2 x 2 weights gives each output one of them per channel.
-    n_summed = layer.in_channels * (layer.weight[0, 0].numel() if isinstance(layer, nn.Conv2d) else 1)
-    nn.init.normal_(layer.weight, std=(2 / n_summed) ** 0.5)
+    """Normal weights with which features keep their mean square, as the paper has it, and no bias.
+
+    Their deviation is sqrt(2 / N), N the values that one output is a sum of, for half of which the ReLU makes up.
+    After a transposed convolution, whose outputs each see one weight per channel, there is none: sqrt(1 / N).
+    """
+    if isinstance(layer, nn.Conv2d):
+        nn.init.normal_(layer.weight, std=(2 / layer.weight[0].numel()) ** 0.5)
+    else:
+        nn.init.normal_(layer.weight, std=(1 / layer.in_channels) ** 0.5)
     assert layer.bias is not None
     nn.init.zeros_(layer.bias)

@@ -17,7 +17,7 @@ from torch import Tensor
 from brats.config import TrainConfig
 from brats.data.batches import TrainingSet, WorkerBatch
 from brats.data.epoch import EpochShard
-from brats.data.pool import FLOAT32_BYTES, INT16_BYTES, PoolLayout, TrainingVolume
+from brats.data.pool import FLOAT32_BYTES, INT16_BYTES, TrainingVolume
 from brats.errors import BratsError, ConfigError, TooLargeError
 from brats.model.augment_draw import draw
 from brats.model.distributed import Worker
@@ -47,9 +47,9 @@ class StepInput:
 class RawSlices:
     """Slices as they are stored, on the device, with all that turns them into the network's input.
 
-    images:     (B, C, H, W), raw values
+    images:     (B, C, H, W), raw values, of the channels that are slices of images
     labels:     (B, H, W) uint8
-    numbers:    (B, 4, C), of `brats.data.batches.channel_numbers`
+    numbers:    (B, 4, C), of `brats.data.stacks.channel_numbers`
     parameters: (B, P), of `brats.model.augment_draw.draw`
     """
 
@@ -85,13 +85,13 @@ class Feed(Protocol):
         ...
 
 
-def draw_parameters(shard: EpochShard, config: TrainConfig, n_channels: int) -> npt.NDArray[np.float32]:
+def draw_parameters(shard: EpochShard, config: TrainConfig) -> npt.NDArray[np.float32]:
     """How each slice of an epoch is augmented, (B, P)."""
     return draw(
         shard.slices,
         seed=config.seed,
         epoch=shard.epoch,
-        n_channels=n_channels,
+        n_channels=len(config.modalities),
         kind=config.augmentation,
         modality_dropout=config.modality_dropout,
         occurrences=shard.occurrences,
@@ -143,7 +143,7 @@ def _step_inputs(
     for batch in batches:
         if shard is None or shard.epoch != batch.epoch:
             shard = EpochShard.of(data.plan.epoch(batch.epoch), worker.rank, worker.world_size)
-            parameters = draw_parameters(shard, config, data.inputs.n_channels)
+            parameters = draw_parameters(shard, config)
         slices = batch.slices
         arrays = {
             "images": slices.images,
@@ -194,18 +194,20 @@ class ResidentFeed:
     def _work_out(self, number: int) -> "_Table":
         worker = self._worker
         shard = EpochShard.of(self._data.plan.epoch(number), worker.rank, worker.world_size)
+        numbers = self._pool.numbers[self._pool.layout.cases(shard.slices)]
         arrays: dict[str, npt.NDArray[Any]] = {
             "windows": self._pool.layout.windows(shard.slices),
-            "numbers": self._pool.numbers[self._pool.layout.cases(shard.slices)],
-            "parameters": draw_parameters(shard, self._config, self._data.inputs.n_channels),
+            "numbers": np.repeat(numbers, len(self._data.inputs.steps), axis=2),
+            "parameters": draw_parameters(shard, self._config),
         }
         tensors = {name: pin(torch.from_numpy(array), worker.device) for name, array in arrays.items()}
         return _Table(shard=shard, tensors=tensors)
 
     def slices(self, tensors: Mapping[str, Tensor]) -> RawSlices:
         """See `Feed`."""
-        images, labels = self._pool.gather(tensors["windows"], tensors["numbers"], self._data.size)
-        return RawSlices(images=images, labels=labels, numbers=tensors["numbers"], parameters=tensors["parameters"])
+        data, numbers = self._data, tensors["numbers"]
+        images, labels = self._pool.gather(tensors["windows"], numbers, data.size, data.inputs.context)
+        return RawSlices(images=images, labels=labels, numbers=numbers, parameters=tensors["parameters"])
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -235,10 +237,9 @@ def choose_feed(
     batches:      this rank's shard of every step of every epoch still to come, in order
     say:          told what was chosen, and why
 
-    Raises ConfigError where the slices are to be resident and do not fit.
+    Raises ConfigError where the slices are to be resident, as those of other planes than axial are, and do not fit.
     """
-    case_ids = [case.case_id for case in data.plan.cases]
-    layout = PoolLayout.of(case_ids, data.shapes, data.inputs.n_channels)
+    layout, n_cases = data.pool_layout(), len(data.plan.cases)
     needed, at_most = layout.n_bytes(INT16_BYTES), allowed_bytes(worker.device, n_neighbours)
     if config.feeding != "streamed" and needed <= at_most:
         try:
@@ -248,9 +249,11 @@ def choose_feed(
             if worker.device.type == "cuda":
                 torch.cuda.empty_cache()  # what was taken so far is free for others
         else:
-            say(f"{len(case_ids)} training cases resident in memory: {_gb(pool.n_bytes)}, at most {_gb(at_most)}")
+            say(f"{n_cases} training cases resident in memory: {_gb(pool.n_bytes)}, at most {_gb(at_most)}")
             return ResidentFeed(pool, config, data, worker)
-    too_large = f"{len(case_ids)} cases take {_gb(needed)} of memory, more than the {_gb(at_most)} they may have"
+    too_large = f"{n_cases} cases take {_gb(needed)} of memory, more than the {_gb(at_most)} they may have"
+    if data.inputs.plane != "axial":
+        raise ConfigError(f"--plane: only axial slices can be streamed, and {too_large}; use machines with more")
     if config.feeding == "resident":
         raise ConfigError(f"--feeding: {too_large}; use --feeding streamed")
     say("training slices streamed, read for every step" + (f": {too_large}" if config.feeding == "auto" else ""))

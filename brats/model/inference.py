@@ -17,7 +17,7 @@ from brats.data.case import Case
 from brats.labels import REGIONS, Labels
 from brats.model.bundle import load_bundle
 from brats.model.fusion import for_inference
-from brats.model.inputs import RawCase
+from brats.model.inputs import RawCase, in_crop_axes
 from brats.model.memory import is_out_of_memory
 from brats.model.outputs import REGION_OUTPUTS, OutputSpec
 from brats.model.precision import autocast, choose_precision
@@ -67,7 +67,7 @@ class Segmenter:
 
     @torch.inference_mode()
     def logits(self, raw: RawCase, batch_size: int) -> Iterator[Tensor]:
-        """The logits (B, K, H, W) of a case on the device in float32, slice batch by slice batch."""
+        """The logits (B, K, H, W) of a case on the device in float32, slice batch by slice batch, in its plane."""
         height, width = raw.size
         for slices in raw.batches(batch_size):
             with autocast(self.precision, self.device):
@@ -76,12 +76,14 @@ class Segmenter:
 
     def probabilities(self, case: Case, batch_size: int) -> Tensor:
         """The probability (Z, R, H, W) of each region in each voxel, float32; errors as of `place`."""
-        return torch.cat([self.outputs.probabilities(each) for each in self.logits(self.place(case), batch_size)])
+        each = self.logits(self.place(case), batch_size)
+        return in_crop_axes(torch.cat([self.outputs.probabilities(logits) for logits in each]), self.inputs)
 
     def labels(self, case: Case, batch_size: int) -> Labels:
         """The label map (Z, H, W) of a case; errors as of `place`. It waits for a GPU once, at the end."""
         batches = self.logits(self.place(case), batch_size)
-        labels: Labels = torch.cat([self.threshold(logits) for logits in batches]).cpu().numpy()
+        slices = torch.cat([self.threshold(logits) for logits in batches])
+        labels: Labels = in_crop_axes(slices[:, None], self.inputs)[:, 0].contiguous().cpu().numpy()
         return labels
 
     def threshold(self, logits: Tensor) -> Tensor:

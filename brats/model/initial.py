@@ -79,7 +79,9 @@ def check_fits(card: ModelCard, config: TrainConfig, folder: str) -> None:
 
 
 def _words(value: Any) -> str:
-    return " ".join(map(str, value)) if isinstance(value, Sequence) and not isinstance(value, str) else str(value)
+    if isinstance(value, str) or not isinstance(value, Sequence):
+        return str(value)
+    return " ".join(map(str, value)) or "none"
 
 
 def keep_initial(run: str, initial: Initial) -> None:

@@ -1,6 +1,7 @@
 """From stored slices to the network's input: the arithmetic that training, validation and prediction share.
 
-Axes: `B` slices of a batch, `C` channel, `R` region (WT, TC, ET), `Z H W` slices of a crop.
+Axes: `B` slices of a batch, `M` modality, `D` slices of a modality that are seen at once, `C` channel, `R` region
+(WT, TC, ET), `Z H W` slices of a crop, in the plane of the network.
 """
 
 import dataclasses
@@ -12,38 +13,75 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from brats.config import Augmentation
 from brats.data.batches import InputSpec, case_slices
 from brats.data.case import Array, Case
+from brats.data.planes import AXES, shape_in_plane
 from brats.model.augment import augment, drop_modalities
 from brats.model.feed import RawSlices
 
 
 def training_tensors(
-    slices: RawSlices, noise: Tensor, kind: Augmentation, *, drops: bool = False
+    slices: RawSlices, noise: Tensor, kind: Augmentation, inputs: InputSpec, *, drops: bool = False
 ) -> tuple[Tensor, Tensor]:
     """Network input (B, C, H, W) and labels (B, H, W) of slices to train on, augmented.
 
     noise: of `brats.model.augment.noise_table`
-    drops: whether the last parameters say, one for each channel, which modalities are kept
+    drops: whether the last parameters say, one for each modality, which of them are kept
     """
     images = normalise(slices.images, *slices.numbers.unbind(1))
-    n_drawn = slices.parameters.shape[1] - (images.shape[1] if drops else 0)
+    n_drawn = slices.parameters.shape[1] - (len(inputs.modalities) if drops else 0)
     images, labels = augment(images, slices.labels, slices.parameters[:, :n_drawn], noise, kind)
     if drops:
         images = drop_modalities(images, slices.parameters[:, n_drawn:])
-    return images.contiguous(memory_format=torch.channels_last), labels
+    return with_extra(images, inputs).contiguous(memory_format=torch.channels_last), labels
+
+
+def with_extra(images: Tensor, inputs: InputSpec) -> Tensor:
+    """Network input (B, C, H, W) of its channels that are normalised slices of images: the others, behind them."""
+    if not inputs.extra:
+        return images
+    size = (len(images), inputs.n_channels, *images.shape[2:])
+    complete = torch.empty(size, device=images.device, memory_format=torch.channels_last)
+    n_images = images.shape[1]
+    complete[:, :n_images] = images
+    middle = images[:, inputs.context :: len(inputs.steps)]  # of each modality the slice itself
+    at = dict(zip(inputs.modalities, middle.unbind(1), strict=True))
+    for number, name in enumerate(inputs.extra, n_images):
+        complete[:, number] = (middle != 0).any(1) if name == "foreground" else at["t1ce"] - at["t1"]
+    return complete
+
+
+def with_neighbours(images: Tensor, before: int, after: int, inputs: InputSpec) -> Tensor:
+    """Slices (Z, M, H, W) of a case, each of them with its neighbours, (B, M D, H, W), see `InputSpec`.
+
+    before, after: neighbours that lie beyond the ends of the case, and are background
+    """
+    if not inputs.context:
+        return images
+    if before or after:
+        images = functional.pad(images, (0, 0, 0, 0, 0, 0, before, after))
+    depth = len(inputs.steps)
+    n_slices, n_modalities, height, width = len(images) - (depth - 1), *images.shape[1:]
+    size = (n_slices, n_modalities * depth, height, width)
+    together = torch.empty(size, device=images.device, memory_format=torch.channels_last)
+    for place in range(depth):
+        together[:, place::depth] = images[place : place + n_slices]
+    return together
 
 
 @dataclass(frozen=True, kw_only=True)
 class RawCase:
-    """All slices of a case as they are stored, on a host or a device, to be normalised batch by batch.
+    """All slices of a case in their plane, on a host or a device, to be normalised batch by batch.
 
-    images:  (Z, C, H, W), raw values, padded at the end of H and W to the divisor
-    numbers: offset, scale, background and tolerance, (4, Z, C), see `brats.data.batches.SliceBatch`
+    images:  (Z, M, H, W), raw values, padded at the end of H and W to the divisor
+    numbers: offset, scale, background and tolerance, (4, Z, M), see `brats.data.stacks.SliceBatch`
     size:    (H, W) without the padding
     """
+
+    inputs: InputSpec
 
     images: Tensor
     numbers: Tensor
@@ -57,8 +95,10 @@ class RawCase:
         """
         batch = case_slices(case, inputs, _pinned_array if pinned else np.empty)
         numbers = np.stack([batch.offset, batch.scale, batch.background, batch.tolerance])
-        height, width = case.box.shape[:2]
-        return cls(images=torch.from_numpy(batch.images), numbers=torch.from_numpy(numbers), size=(height, width))
+        x, y, z = case.box.shape
+        _, height, width = shape_in_plane((z, x, y), inputs.plane)
+        images, size = torch.from_numpy(batch.images), (height, width)
+        return cls(inputs=inputs, images=images, numbers=torch.from_numpy(numbers), size=size)
 
     def to(self, device: torch.device) -> Self:
         """The same on a device, without waiting for the copy."""
@@ -67,9 +107,18 @@ class RawCase:
 
     def batches(self, batch_size: int) -> Iterator[Tensor]:
         """Network input (B, C, H, W) of the slices, in order."""
-        for first in range(0, len(self.images), batch_size):
-            rows = slice(first, first + batch_size)
-            yield normalise(self.images[rows], *self.numbers[:, rows])
+        n_slices, context = len(self.images), self.inputs.context
+        for first in range(0, n_slices, batch_size):
+            start, stop = first - context, min(first + batch_size, n_slices) + context
+            rows = slice(max(0, start), min(stop, n_slices))
+            images = normalise(self.images[rows], *self.numbers[:, rows])
+            images = with_neighbours(images, rows.start - start, stop - rows.stop, self.inputs)
+            yield with_extra(images, self.inputs)
+
+
+def in_crop_axes(slices: Tensor, inputs: InputSpec) -> Tensor:
+    """A view of slices (S, R, H, W) of a case, which lie in the plane of the network, as axial ones of its crop."""
+    return slices.movedim(1, 0).movedim(1, 1 + AXES[inputs.plane]).movedim(0, 1)
 
 
 def _pinned_array(shape: tuple[int, ...], dtype: npt.DTypeLike) -> Array:
@@ -81,7 +130,7 @@ def _pinned_array(shape: tuple[int, ...], dtype: npt.DTypeLike) -> Array:
 def normalise(images: Tensor, offset: Tensor, scale: Tensor, background: Tensor, tolerance: Tensor) -> Tensor:
     """Raw values (B, C, H, W) as float32 network input: `(raw - offset) / scale`, 0 in the background.
 
-    offset, scale, background, tolerance: (B, C), see `brats.data.batches.SliceBatch`.
+    offset, scale, background, tolerance: (B, C), see `brats.data.stacks.SliceBatch`.
     """
     normalised = torch.empty(images.shape, device=images.device, memory_format=torch.channels_last)
     # On a CPU one slice at a time, which its cache holds from one step of the arithmetic to the next.

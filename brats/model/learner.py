@@ -147,7 +147,7 @@ class Learner:
         """
         self.gradients.zero()
         drops = self.config.modality_dropout > 0
-        images, labels = training_tensors(slices, self.noise, self.config.augmentation, drops=drops)
+        images, labels = training_tensors(slices, self.noise, self.config.augmentation, self.inputs, drops=drops)
         n_chunks = -(-len(images) // micro_batch_size)
         sums = []
         for some_images, some_labels in zip(images.chunk(n_chunks), labels.chunk(n_chunks), strict=True):

@@ -1,6 +1,7 @@
 """The pool of training slices on a device, filled once; every step gathers its slices from it.
 
-Axes: `B` slices of a batch, `C` channel, `H W` slice axes, `Z` slices of a crop.
+Axes: `B` slices of a batch, `M` modality, `D` slices of a modality that are seen at once, `C` channel (`M D` in
+one), `H W` slice axes.
 """
 
 from collections.abc import Iterable
@@ -24,7 +25,7 @@ class SlicePool:
 
     values:  raw values of all images, int16, or float32 where a case needs it
     labels:  uint8, of the same voxels
-    numbers: (n cases, 4, C), of `brats.data.batches.channel_numbers`
+    numbers: (n cases, 4, M), of `brats.data.stacks.channel_numbers`
     """
 
     layout: PoolLayout
@@ -66,17 +67,24 @@ class SlicePool:
     def n_bytes(self) -> int:
         return self.layout.n_bytes(self.values.element_size())
 
-    def gather(self, windows: Tensor, numbers: Tensor, size: tuple[int, int]) -> tuple[Tensor, Tensor]:
-        """The slices that lie in these windows (B, 7), padded at the end of H and W to this size.
+    def gather(
+        self, windows: Tensor, numbers: Tensor, size: tuple[int, int], context: int = 0
+    ) -> tuple[Tensor, Tensor]:
+        """The slices that lie in these windows (B, 10), padded at the end of H and W to this size.
 
         Returns images (B, C, H, W), padded with each image's background, and labels (B, H, W), padded with 0.
+
+        numbers: (B, 4, C)
+        context: neighbours on either side, which are channels too; beyond the ends of a case, background
         """
         background = numbers[:, NUMBERS_BACKGROUND, :, None, None].to(self.values.dtype)
-        return (self._copy if windows.device.type == "cpu" else self._index)(windows, background, size)
+        return (self._copy if windows.device.type == "cpu" else self._index)(windows, background, size, context)
 
-    def _index(self, windows: Tensor, background: Tensor, size: tuple[int, int]) -> tuple[Tensor, Tensor]:
+    def _index(
+        self, windows: Tensor, background: Tensor, size: tuple[int, int], context: int
+    ) -> tuple[Tensor, Tensor]:
         """Gather all voxels at once, by where they lie: work of the device alone."""
-        image, channel, row, column, label, height, width = (
+        image, channel, row, column, label, height, width, *along = (
             windows[:, number, None, None] for number in range(windows.shape[1])
         )
         down = torch.arange(size[0], device=windows.device)[:, None]
@@ -84,19 +92,34 @@ class SlicePool:
         inside = (down < height) & (across < width)
         at = (down * row + across * column) * inside  # outside, any voxel of the slice: it is overwritten
         labels = self.labels[label + at] * inside
-        channels = torch.arange(self.layout.n_channels, device=windows.device)[:, None, None]
-        images = self.values[(image + at)[:, None] + channels * channel[:, None]]
-        return torch.where(inside[:, None], images, background), labels
+        channels = torch.arange(self.layout.n_channels, device=windows.device)[:, None]
+        distances, inside = channels * channel, inside[:, None]  # (B, M, 1)
+        if context:
+            steps = torch.arange(-context, context + 1, device=windows.device)
+            distance, before, after = along
+            here = (-steps <= before) & (steps <= after)  # (B, 1, D)
+            distances = (distances + steps * distance * here).flatten(1)[..., None]
+            inside = inside & here.repeat(1, self.layout.n_channels, 1).flatten(1)[..., None, None]
+        images = self.values[(image + at)[:, None] + distances[..., None]]
+        return torch.where(inside, images, background), labels
 
-    def _copy(self, windows: Tensor, background: Tensor, size: tuple[int, int]) -> tuple[Tensor, Tensor]:
+    def _copy(
+        self, windows: Tensor, background: Tensor, size: tuple[int, int], context: int
+    ) -> tuple[Tensor, Tensor]:
         """Copy slice by slice, which takes a CPU an eighth of the time."""
-        n_channels = self.layout.n_channels
+        n_modalities = self.layout.n_channels
         images = background.expand(-1, -1, *size).contiguous()
+        by_modality = images.unflatten(1, (n_modalities, -1))
         labels = torch.zeros(len(windows), *size, dtype=torch.uint8)
         for position, window in enumerate(windows.tolist()):
-            image, channel, row, column, label, height, width = window
-            images[position, :, :height, :width] = self.values.as_strided(
-                (n_channels, height, width), (channel, row, column), image
+            image, channel, row, column, label, height, width, along, before, after = window
+            first, last = -min(context, before), min(context, after)
+            by_modality[position, :, context + first : context + last + 1, :height, :width] = (
+                self.values.as_strided(
+                    (n_modalities, last - first + 1, height, width),
+                    (channel, along, row, column),
+                    image + first * along,
+                )
             )
             labels[position, :height, :width] = self.labels.as_strided((height, width), (row, column), label)
         return images, labels

@@ -11,10 +11,12 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from brats.data.batches import InputSpec
+from brats.data.planes import in_plane
 from brats.data.slices import open_slices
 from brats.labels import REGIONS
 from brats.model.distributed import Worker, all_reduce_sum
@@ -30,7 +32,7 @@ VALIDATION_SHARE = 0.1  # of the memory that is free when training starts, for t
 
 @dataclass(frozen=True, kw_only=True)
 class ValidationCase:
-    """A case to validate on: its slices as stored, and its labels (Z, H, W)."""
+    """A case to validate on: its slices as stored, and its labels (Z, H, W), in the plane of the network."""
 
     raw: RawCase
     labels: Tensor
@@ -78,7 +80,8 @@ class ValidationCases:
         case = open_slices(path).read_case(self._inputs.modalities)
         assert case.labels is not None  # only labelled cases are split
         raw = RawCase.of(case, self._inputs, pinned=self._device.type == "cuda")
-        return ValidationCase(raw=raw, labels=torch.from_numpy(case.labels))
+        labels = np.ascontiguousarray(in_plane(case.labels, self._inputs.plane))
+        return ValidationCase(raw=raw, labels=torch.from_numpy(labels))
 
     def _place(self, case: ValidationCase) -> ValidationCase:
         """The same on the device."""

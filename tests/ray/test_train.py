@@ -224,6 +224,29 @@ def test_more_epochs_go_on_where_the_run_ended_and_the_better_model_is_scored_an
     assert (out / "test" / "metrics" / "cases.parquet").exists()
 
 
+def test_a_run_in_another_plane_with_more_channels_resumes_and_scores_what_it_validated(
+    finished: Path, tmp_path: Path
+) -> None:
+    """The Dice of validation is taken in the plane, that of prediction from masks on the source grid."""
+    prepared, out = finished / "prepared", tmp_path / "run"
+    options = {"plane": "coronal", "context": 1, "extra_channels": ("foreground", "t1ce-t1"), "et_ratio": 0.8}
+    for epochs in (2, 4):
+        run(prepared, out, **options, epochs=epochs, workers=1, predict=False)
+    history = pd.read_parquet(out / "history.parquet")
+    assert list(history.epoch) == [1, 2, 3, 4]
+    card = json.loads((out / "model" / "model.json").read_text())
+    assert (card["inputs"]["plane"], card["inputs"]["context"]) == ("coronal", 1)
+    config = PredictConfig(
+        model=str(out), data=str(prepared), out=str(tmp_path / "val"), split="val", precision="fp32", workers=1
+    )
+    predict(config)
+    scores = pd.read_parquet(tmp_path / "val" / "metrics" / "cases.parquet")
+    best = history.iloc[card["epoch"] - 1]
+    assert 0.05 < best.val_dice_wt < 1
+    for region, dice in scores.groupby("region").dice.mean().items():
+        assert best[f"val_dice_{region.lower()}"] == pytest.approx(dice, abs=1e-6)
+
+
 def test_other_configuration_in_the_same_folder_is_refused(finished: Path, cases: Path) -> None:
     with pytest.raises(ConfigError, match=r"holds a different run \(learning_rate 0.003 there, 0.1 here\)"):
         run(cases, finished, learning_rate=0.1)

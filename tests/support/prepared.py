@@ -15,7 +15,6 @@ from brats.data.case import Case
 from brats.data.cases import CaseFiles
 from brats.data.dataset import case_row, slices_path
 from brats.data.epoch import EpochPlan, PlannedBatch
-from brats.data.pool import PoolLayout
 from brats.data.preprocess import crop_case
 from brats.data.slices import encode_case, open_slices
 from brats.data.volume import Grid, Volume
@@ -202,9 +201,9 @@ def resident_feed(
 ) -> ResidentFeed:
     """A feed of one rank's slices from memory."""
     data = training_set(prepared, paths, config)
-    names = [case.case_id for case in data.plan.cases]
-    layout = PoolLayout.of(names, data.shapes, data.inputs.n_channels)
-    pool = SlicePool.fill(layout, map(data.read_volume, names), worker.device, at_most=layout.n_bytes(2 + 4))
+    layout = data.pool_layout()
+    volumes = map(data.read_volume, layout.index)
+    pool = SlicePool.fill(layout, volumes, worker.device, at_most=layout.n_bytes(2 + 4))
     return ResidentFeed(pool, config, data, worker)
 
 

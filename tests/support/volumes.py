@@ -1,5 +1,6 @@
 """Small volumes in memory, stored in any orientation, and the cases cropped from them."""
 
+import dataclasses
 import itertools
 from collections.abc import Iterable
 from typing import Any
@@ -11,6 +12,7 @@ from brats.data.case import Case
 from brats.data.cases import CaseFiles
 from brats.data.preprocess import crop_case
 from brats.data.sources import source_hash
+from brats.data.stacks import SliceBatch
 from brats.data.volume import Grid, Volume, from_ras, to_ras
 from brats.labels import ED, ET, NCR, Labels
 from brats.storage import FileInfo
@@ -124,3 +126,11 @@ def assert_same_case(one: Case, other: Case) -> None:
         assert getattr(other, field) == getattr(one, field)
     assert source_hash(other.sources) == source_hash(one.sources)
     assert dict(other.intensities) == dict(one.intensities)
+
+
+def assert_same_batch(one: SliceBatch, other: SliceBatch) -> None:
+    """Two batches agree bit for bit."""
+    for field in dataclasses.fields(SliceBatch):
+        array, expected = getattr(one, field.name), getattr(other, field.name)
+        assert array.dtype == expected.dtype
+        np.testing.assert_array_equal(array, expected)

@@ -70,6 +70,23 @@ def build(config_class: Any, **values: Any) -> Any:
         (TrainConfig, {"max_failures": -1}, "--max-failures must be at least 0, not -1"),
         (TrainConfig, {"tumour_free_ratio": -0.5}, "--tumour-free-ratio must be between 0 and 100, not -0.5"),
         (TrainConfig, {"tumour_free_ratio": 101}, "--tumour-free-ratio must be between 0 and 100, not 101"),
+        (TrainConfig, {"et_ratio": 0.95}, "--et-ratio must be between 0 and 0.9, not 0.95"),
+        (TrainConfig, {"context": 3}, "--context must be between 0 and 2, not 3"),
+        (
+            TrainConfig,
+            {"extra_channels": ("foreground", "foreground")},
+            "--extra-channels names foreground twice",
+        ),
+        (
+            TrainConfig,
+            {"extra_channels": ("t1ce-t1",), "modalities": ("flair", "t1")},
+            "--extra-channels: t1ce-t1 needs t1ce, which --modalities lacks",
+        ),
+        (
+            TrainConfig,
+            {"plane": "coronal", "feeding": "streamed"},
+            "--plane: coronal slices are cut from whole cases in memory; leave --feeding streamed out",
+        ),
         (TrainConfig, {"weight_decay": math.nan}, "--weight-decay must be at least 0, not nan"),
         (TrainConfig, {"learning_rate": 0.0}, "--learning-rate must be above 0, not 0.0"),
         (TrainConfig, {"clip_norm": math.nan}, "--clip-norm must be above 0, not nan"),

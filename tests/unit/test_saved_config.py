@@ -122,6 +122,16 @@ def test_configuration_of_before_a_field_was_added_goes_on(tmp_path: Path) -> No
         other.claim(str(tmp_path))
 
 
+def test_configuration_of_before_an_option_of_several_values_goes_on_without_any(tmp_path: Path) -> None:
+    now = SavedConfig.of("train", TrainConfig(out="run"))
+    before = {name: value for name, value in now.result.items() if name != "extra_channels"}
+    dataclasses.replace(now, result=before, earlier={}).write(str(tmp_path))
+    now.claim(str(tmp_path))
+    other = SavedConfig.of("train", TrainConfig(out="run", extra_channels=("foreground",)))
+    with pytest.raises(ConfigError, match=r"extra_channels \[\] there, \['foreground'\] here"):
+        other.claim(str(tmp_path))
+
+
 def test_a_run_of_another_recipe_does_not_go_on(tmp_path: Path) -> None:
     now = SavedConfig.of("train", TrainConfig(out="run"))
     before = {name: value for name, value in now.result.items() if name != "recipe"}

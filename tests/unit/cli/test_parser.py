@@ -55,10 +55,12 @@ def test_data_in_the_environment_make_it_the_brats_preset(monkeypatch: pytest.Mo
     assert parse(TrainConfig, []).encoder == LITE0_ENCODER
 
 
-@pytest.mark.parametrize("arguments", [["--preset", "t1"], ["--preset=t1"], ["--preset", "demo", "--preset", "t1"]])
+@pytest.mark.parametrize(
+    "arguments", [["--preset", "t1-slices"], ["--preset=t1-slices"], ["--preset", "demo", "--preset", "t1-slices"]]
+)
 def test_a_preset_sets_the_starting_values(arguments: list[str]) -> None:
     config = parse(TrainConfig, arguments)
-    assert (config.preset, config.modalities, config.encoder) == ("t1", ("t1",), LITE0_ENCODER)
+    assert (config.preset, config.modalities, config.encoder) == ("t1-slices", ("t1",), LITE0_ENCODER)
 
 
 @pytest.mark.parametrize(

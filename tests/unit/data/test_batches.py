@@ -1,6 +1,7 @@
-"""Batches: what the network's channels are, slices put together, a rank's shard read, and its row for Ray."""
+"""Batches: what the network's channels are, a rank's shard read, and its row for Ray."""
 
 import dataclasses
+import itertools
 import json
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -12,23 +13,31 @@ import numpy.typing as npt
 import pyarrow as pa
 import pytest
 
-from brats.config import TrainConfig
-from brats.data.batches import InputSpec, SliceBatch, Stack, TrainingSet, WorkerBatch, common_dtype, stack_slices
-from brats.data.case import Case
+from brats.config import Plane, TrainConfig
+from brats.data.batches import InputSpec, TrainingSet, WorkerBatch
 from brats.data.dataset import slices_path
 from brats.data.epoch import EpochPlan, PlannedBatch
+from brats.data.planes import in_plane
 from brats.data.slices import open_slices
+from brats.data.stacks import SliceBatch
 from brats.errors import StorageError
 from tests.support.prepared import CONFIG, write_prepared
 from tests.support.s3 import FaultyProxy
-from tests.support.volumes import case_of, image, labels_of
+from tests.support.volumes import assert_same_batch, case_of, image, labels_of
 
 DTYPES = ["int16", "uint8", "uint16", "int32", "float32", "float64"]
 PLANNED = PlannedBatch(epoch=3, step=7, slices=(("a", 0), ("b", 1), ("a", 2)))
 
 
-def training_set(prepared: str, modalities: Sequence[str], size: tuple[int, int]) -> TrainingSet:
-    inputs = InputSpec(modalities=tuple(modalities))
+def training_set(
+    prepared: str,
+    modalities: Sequence[str],
+    size: tuple[int, int],
+    *,
+    context: int = 0,
+    plane: Plane = "axial",
+) -> TrainingSet:
+    inputs = InputSpec(modalities=tuple(modalities), context=context, plane=plane)
     return TrainingSet(prepared=prepared, plan=EpochPlan.of(CONFIG, []), inputs=inputs, size=size, shapes=())
 
 
@@ -38,14 +47,6 @@ def read_rows(
     """These slices as one batch of one worker."""
     planned = PlannedBatch(epoch=1, step=0, slices=tuple(rows))
     return training_set(prepared, modalities, size).read_shard(planned, 0, 1)
-
-
-def assert_same_batch(one: SliceBatch, other: SliceBatch) -> None:
-    """Two batches agree bit for bit."""
-    for field in dataclasses.fields(SliceBatch):
-        array, expected = getattr(one, field.name), getattr(other, field.name)
-        assert array.dtype == expected.dtype
-        np.testing.assert_array_equal(array, expected)
 
 
 # What the network sees
@@ -72,43 +73,33 @@ def test_the_padded_size_holds_every_slice_and_is_a_multiple(
 
 
 def test_input_comes_back_from_json_text() -> None:
-    inputs = InputSpec(modalities=("t1ce", "flair"), divisor=16)
-    assert InputSpec.from_json(json.loads(json.dumps(asdict(inputs)))) == inputs
+    plain = InputSpec(modalities=("t1ce", "flair"), divisor=16)
+    rich = InputSpec(modalities=("t1ce", "t1"), plane="coronal", context=2, extra=("t1ce-t1", "foreground"))
+    for inputs in (plain, rich):
+        assert InputSpec.from_json(json.loads(json.dumps(asdict(inputs)))) == inputs
 
 
-# Slices put together
-
-
-def stack_of(case: Case, rows: slice) -> Stack:
-    return Stack(
-        channels=[voxels[rows] for voxels in case.images.values()],
-        intensities=[case.intensities[name] for name in case.images],
+def test_neighbours_and_computed_channels_are_counted_too() -> None:
+    config = TrainConfig(
+        out="run", modalities=("t1", "t1ce"), context=1, extra_channels=("foreground", "t1ce-t1"), plane="sagittal"
     )
-
-
-@pytest.mark.parametrize("dtypes", [("int16", "uint8"), ("int16", "float64"), ("uint16", "float32")])
-def test_stack_of_several_slices_is_as_many_stacks_of_one(dtypes: tuple[str, str]) -> None:
-    flair, t1 = (image(seed, dtype, 10, 99, background=3) for seed, dtype in enumerate(dtypes))
-    case = case_of(flair=flair, t1=t1, slope=0.5, inter=7)
-    together = stack_slices([stack_of(case, slice(None))], (8, 6))
-    one_by_one = stack_slices([stack_of(case, slice(row, row + 1)) for row in range(3)], (8, 6))
-    assert together.images.shape == (3, 2, 8, 6)
-    assert_same_batch(together, one_by_one)
+    inputs = InputSpec.of(config)
+    assert (inputs.context, inputs.extra, inputs.plane) == (1, ("foreground", "t1ce-t1"), "sagittal")
+    assert inputs.n_channels == 2 * 3 + 2
+    assert list(inputs.steps) == [-1, 0, 1]
 
 
 @pytest.mark.parametrize(
-    ("dtypes", "expected"),
+    ("values", "message"),
     [
-        ({"<i2"}, "int16"),
-        ({"|u1", "|i1", "<i2"}, "int16"),
-        ({"<u2"}, "float32"),
-        ({"<i2", "<f4"}, "float32"),
-        ({"<i4"}, "float32"),
-        ({"<f8"}, "float32"),
+        ({"context": 3}, "context 3, where 0 to 2 are expected"),
+        ({"context": -1}, "context -1, where 0 to 2 are expected"),
+        ({"extra": ("t1ce-t1",)}, r"t1ce-t1 of the modalities \('t1', 'flair'\)"),
     ],
 )
-def test_batches_are_int16_where_that_holds_every_number_else_float32(dtypes: set[str], expected: str) -> None:
-    assert common_dtype(dtypes) == np.dtype(expected)
+def test_an_input_that_contradicts_itself_is_refused(values: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        InputSpec(modalities=("t1", "flair"), **values)
 
 
 # Shards
@@ -210,6 +201,53 @@ def test_a_training_set_plans_and_fits_the_training_cases_of_a_split() -> None:
     data = TrainingSet.of(TrainConfig(out="run", modalities=("t1",)), "/prepared", rows)
     assert (data.prepared, data.inputs, data.size) == ("/prepared", InputSpec(modalities=("t1",)), (96, 96))
     assert [case.case_id for case in data.plan.cases] == ["a", "c"]
+
+
+def test_a_training_set_of_another_plane_has_the_shapes_and_counts_of_its_slices() -> None:
+    row = {
+        "case_id": "a",
+        "split": "train",
+        "height": 40,
+        "width": 3,
+        "tumour_per_slice": [1, 1],
+        "tumour_per_coronal_slice": [0, 2, 0],
+    }
+    data = TrainingSet.of(TrainConfig(out="run", modalities=("t1",), plane="coronal"), "/prepared", [row])
+    assert (data.shapes, data.size) == (((3, 2, 40),), (32, 64))
+    assert data.plan.cases[0].tumour_per_slice == (0, 2, 0)
+
+
+@pytest.mark.parametrize("plane", ["axial", "coronal", "sagittal"])
+def test_a_volume_is_read_as_slices_of_the_plane(plane: Plane, tmp_path: Path) -> None:
+    case = case_of("a", labels_of(), flair=image(0, np.int16, 1, 99), t1=image(1, np.int16, 1, 99))
+    write_prepared(str(tmp_path), [case])
+    volume = training_set(str(tmp_path), ["t1", "flair"], (8, 8), plane=plane).read_volume("a")
+    for channel, name in enumerate(("t1", "flair")):
+        np.testing.assert_array_equal(volume.images[channel], in_plane(case.images[name], plane))
+    assert case.labels is not None
+    np.testing.assert_array_equal(volume.labels, in_plane(case.labels, plane))
+
+
+@pytest.mark.parametrize("context", [1, 2])
+def test_neighbours_are_channels_beside_their_slice_and_background_beyond_the_ends(
+    tmp_path: Path, context: int
+) -> None:
+    case = case_of("a", labels_of(), flair=image(0, np.int16, 1, 99), t1=image(1, np.int16, 1, 99, background=-7))
+    write_prepared(str(tmp_path), [case])
+    data = training_set(str(tmp_path), ["t1", "flair"], (8, 6), context=context)
+    planned = PlannedBatch(epoch=1, step=0, slices=(("a", 0), ("a", 2), ("a", 1)))
+    batch = data.read_shard(planned, 0, 1)
+    depth = 2 * context + 1
+    assert batch.slices.images.shape == (3, 2 * depth, 8, 6)
+    assert batch.slices.background.tolist() == [[-7] * depth + [0] * depth] * 3
+    for position, row in enumerate((0, 2, 1)):
+        for channel, (name, step) in enumerate(itertools.product(("t1", "flair"), range(-context, context + 1))):
+            expected = np.full((8, 6), case.intensities[name].background)
+            if 0 <= row + step < 3:
+                expected[:5, :4] = case.images[name][row + step]
+            np.testing.assert_array_equal(batch.slices.images[position, channel], expected)
+        assert case.labels is not None
+        np.testing.assert_array_equal(batch.labels[position, :5, :4], case.labels[row])
 
 
 def test_the_requests_of_a_batch_overlap_and_open_each_case_once(long_cases: str, s3_proxy: FaultyProxy) -> None:

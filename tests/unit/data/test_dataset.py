@@ -9,6 +9,7 @@ import pytest
 
 from brats import storage
 from brats.data.dataset import PREPARED_CASES, case_row, cases_path, is_prepared, read_case_table, slices_path
+from brats.data.planes import COUNT_COLUMNS
 from brats.errors import BratsError, StorageError
 from tests.support.volumes import SHAPE, case_of, grid_of, image, labels_of
 
@@ -23,6 +24,9 @@ def test_the_row_of_a_case_has_its_counts_and_volumes() -> None:
     assert (row["n_voxels_ncr"], row["n_voxels_ed"], row["n_voxels_et"]) == (1, 2, 3)
     assert (row["volume_ml_wt"], row["volume_ml_tc"], row["volume_ml_et"]) == pytest.approx((0.06, 0.04, 0.03))
     assert row["tumour_per_slice"] == [1, 2, 3]
+    assert row["et_per_slice"] == [0, 0, 3]
+    assert (sum(row["tumour_per_coronal_slice"]), len(row["tumour_per_coronal_slice"])) == (6, 4)
+    assert (sum(row["et_per_sagittal_slice"]), len(row["et_per_sagittal_slice"])) == (3, 5)
     assert (row["shape"], row["spacing_mm"]) == ([9, 8, 7], [1, 2, 5])
     assert (row["first_slice"], row["n_slices"], row["height"], row["width"]) == (1, 3, 5, 4)
     assert (row["modalities"], row["source_bytes"]) == (["flair"], 15)
@@ -34,13 +38,21 @@ def test_the_row_of_an_unlabelled_case_has_nulls_where_the_reference_would_count
     assert missing == [
         *("n_voxels_ncr", "n_voxels_ed", "n_voxels_et"),
         *("volume_ml_wt", "volume_ml_tc", "volume_ml_et"),
-        "tumour_per_slice",
+        *COUNT_COLUMNS,
     ]
 
 
 def test_the_row_of_a_case_has_its_warnings() -> None:
     case = dataclasses.replace(case_of(flair=image(0, np.int16, 1, 99)), warnings=("case_flair.nii.gz: odd",))
     assert case_row(json.loads(json.dumps(case.describe())))["warnings"] == ["case_flair.nii.gz: odd"]
+
+
+def test_the_row_of_a_case_of_before_planes_were_counted_has_nulls_there() -> None:
+    described = case_of(labels=labels_of(1, 2, 3), flair=image(0, np.int16, 1, 99)).describe()
+    first, *later = COUNT_COLUMNS
+    row = case_row({name: value for name, value in described.items() if name not in later})
+    assert row[first] == [1, 2, 3]
+    assert [row[name] for name in later] == [None] * 5
 
 
 def test_the_row_of_a_case_without_tumour_has_zeros() -> None:

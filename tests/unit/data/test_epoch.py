@@ -80,6 +80,70 @@ def test_tumour_free_slices_are_drawn_anew_each_epoch_until_all_have_come() -> N
     assert set().union(*drawn) == {*range(20), *range(40, 60)}
 
 
+# Slices with ET
+
+
+def with_et(n_cases: int, n_et: int, n_tumour: int = 20) -> list[TrainingCase]:
+    """Cases of 40 slices: so many with tumour, the first of which show ET, and the others without."""
+    tumour = (50,) * n_tumour + (0,) * (40 - n_tumour)
+    return [TrainingCase(f"c{k}", tumour, (5,) * n_et + (0,) * (40 - n_et)) for k in range(n_cases)]
+
+
+def et_counts(cases: list[TrainingCase], et_ratio: float, epoch: int = 1) -> Counter[tuple[str, int]]:
+    """How often each slice comes in an epoch."""
+    batches = plan_epoch(cases, seed=0, epoch=epoch, batch_size=16, tumour_free_ratio=0.25, et_ratio=et_ratio)
+    return Counter(slices_of(batches))
+
+
+@pytest.mark.parametrize(
+    ("n_et", "et_ratio", "n_times"),
+    [
+        (5, 0.25, 20),  # a quarter shows it: as they come
+        (5, 0.4, 40),  # of 4 x 20 slices with tumour 20 show ET; 20 more make it 40 of 100
+        (5, 0.5, 60),  # 60 of 120
+        (5, 0.9, 80),  # 540 of 600 would be; each comes four times at most
+        (20, 0.9, 80),  # all show it
+        (0, 0.9, 0),
+    ],
+)
+def test_slices_with_et_come_as_often_as_is_asked_for_or_four_times(
+    n_et: int, et_ratio: float, n_times: int
+) -> None:
+    counts = et_counts(with_et(4, n_et), et_ratio)
+    of_et = {entry: count for entry, count in counts.items() if entry[1] < n_et}
+    assert sum(of_et.values()) == n_times
+    if n_et:
+        assert max(of_et.values()) - min(of_et.values()) <= 1
+    assert all(count == 1 for entry, count in counts.items() if entry not in of_et)
+
+
+def test_which_slices_with_et_come_once_more_is_drawn_anew_each_epoch() -> None:
+    cases = with_et(4, 5)
+    again = [
+        {entry for entry, count in et_counts(cases, 0.3, epoch).items() if count > 1} for epoch in range(1, 20)
+    ]
+    assert {len(entries) for entries in again} == {6}  # 26 of 86 are three tenths
+    assert len({frozenset(entries) for entries in again}) > 10
+
+
+def test_all_other_slices_come_as_they_would_without_those_that_come_again() -> None:
+    cases = with_et(20, 5)
+    plain, more = et_counts(cases, 0.0), et_counts(cases, 0.5)
+    assert sum(more.values()) - sum(plain.values()) == 200  # 300 of 600 instead of 100 of 400
+    assert {entry for entry in plain if entry[1] < 20} == {entry for entry in more if entry[1] < 20}
+    assert sum(entry[1] >= 20 for entry in plain) == sum(entry[1] >= 20 for entry in more) == 20 * 5
+
+
+def test_slices_with_et_are_known_to_the_plan_only_where_something_is_asked_of_them() -> None:
+    row = {"case_id": "a", "split": "train", "tumour_per_slice": [2, 0, 1], "et_per_slice": [1, 0, 0]}
+    asked = EpochPlan.of(TrainConfig(out="run", et_ratio=0.6), [row])
+    assert asked.cases == (TrainingCase("a", (2, 0, 1), (1, 0, 0)),)
+    assert sorted(slices_of(asked.epoch(1))) == [("a", 0), ("a", 0), ("a", 1), ("a", 2)]
+    assert (asked.slices_per_epoch, asked.steps_per_epoch) == (4, 1)
+    del row["et_per_slice"]  # as in a split of before it was counted
+    assert EpochPlan.of(TrainConfig(out="run"), [row]).cases == (TrainingCase("a", (2, 0, 1)),)
+
+
 # Batches
 
 

@@ -24,12 +24,16 @@ def test_windows_name_where_each_voxel_of_a_slice_lies() -> None:
     labels = np.concatenate([volume[0].ravel() for volume in volumes().values()])
     slices = [("b", 0), ("a", 1), ("a", 0)]
     for (case_id, row), window in zip(slices, layout().windows(slices), strict=True):
-        start, channel, down, across, label_start, height, width = window
+        start, channel, down, across, label_start, height, width, along, before, after = window
         expected = volumes()[case_id][:, row]
         assert (height, width) == expected.shape[1:]
         for c, h, w in np.ndindex(expected.shape):
             assert pool[start + c * channel + h * down + w * across] == expected[c, h, w]
             assert labels[label_start + h * down + w * across] == expected[0, h, w]
+            for neighbour in range(row - before, row + after + 1):
+                at = start + (neighbour - row) * along + c * channel + h * down + w * across
+                assert pool[at] == volumes()[case_id][c, neighbour, h, w]
+        assert (before, before + after + 1) == (row, volumes()[case_id].shape[1])
 
 
 def test_the_size_of_the_pool_counts_images_and_labels() -> None:

@@ -10,6 +10,7 @@ from brats import storage
 from brats.config import TrainConfig
 from brats.data import run_split
 from brats.data.dataset import PREPARED_CASES, cases_path
+from brats.data.planes import COUNT_COLUMNS
 from brats.data.run_split import (
     SplitRow,
     check_same_cases,
@@ -35,7 +36,7 @@ def case_row(case_id: str, split: str | None, fold: int | None, **changes: Any) 
         "coding": "brats2023",
         "height": 5,
         "width": 4,
-        "tumour_per_slice": [0, 3, 1],
+        **{column: [0, 3, 1] for column in COUNT_COLUMNS},
         "voxel_hash": f"hash of {case_id}",
         "source_hash": f"files of {case_id}",
     }
@@ -166,6 +167,38 @@ def test_dataset_in_which_a_case_was_being_prepared_again_is_unfinished(tmp_path
     unfinished = write_dataset(tmp_path / "prepared", source_hash=None)
     with pytest.raises(ConfigError, match=r"prepared is unfinished, the case a has changed; run prepare.py again"):
         freeze(tmp_path, unfinished)
+
+
+def before_planes(tmp_path: Path) -> str:
+    """A dataset that counts the tumour of axial slices alone."""
+    uncounted: dict[str, Any] = dict.fromkeys(COUNT_COLUMNS[1:])
+    return write_dataset(tmp_path / "prepared", SPLITS, **uncounted)
+
+
+def test_a_dataset_of_before_planes_were_counted_is_split_for_axial_slices(tmp_path: Path) -> None:
+    rows = freeze(tmp_path, before_planes(tmp_path))
+    assert rows[0]["tumour_per_slice"] == [0, 3, 1]
+    assert rows[0]["tumour_per_coronal_slice"] is None
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"plane": "coronal"}, "--plane: .*prepared does not count the tumour voxels of coronal slices"),
+        ({"et_ratio": 0.5}, "--et-ratio: .*prepared does not count the ET voxels of axial slices"),
+    ],
+)
+def test_what_a_dataset_does_not_count_is_named_with_the_remedy_and_freezes_nothing(
+    tmp_path: Path, options: dict[str, Any], message: str
+) -> None:
+    config = TrainConfig(out="run", modalities=CONFIG.modalities, **options)
+    with pytest.raises(
+        ConfigError, match=rf"^{message} \(case a\), .*; prepare the cases again, into a new folder$"
+    ):
+        freeze(tmp_path, before_planes(tmp_path), config)
+    assert not storage.exists(split_path(str(tmp_path / "run")))
+    complete = write_dataset(tmp_path / "complete")
+    assert freeze(tmp_path, complete, config)[0]["et_per_slice"] == [0, 3, 1]
 
 
 # Held against case folders

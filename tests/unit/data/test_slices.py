@@ -16,11 +16,12 @@ from brats.data import slices
 from brats.data.case import Array, Case
 from brats.data.cases import find_cases
 from brats.data.dataset import slices_path
+from brats.data.planes import COUNT_COLUMNS
 from brats.data.preprocess import read_case
 from brats.data.slices import SliceFile, encode_case, from_planes, to_planes
 from brats.data.sources import source_bytes
 from brats.errors import StorageError
-from brats.labels import ED, ET, NCR
+from brats.labels import ED, ET, NCR, Labels
 from brats.storage import FileInfo
 from tests.support.s3 import FaultyProxy
 from tests.support.volumes import SHAPE, assert_same_case, case_of, image, labels_of
@@ -189,6 +190,19 @@ def test_the_footer_says_what_encoding_returned(tmp_path: Path) -> None:
     content, description = encode_case(case)
     (tmp_path / "x.parquet").write_bytes(content)
     assert SliceFile(str(tmp_path / "x.parquet")).description == json.loads(json.dumps(description))
+
+
+@pytest.mark.parametrize("labels", [labels_of(), None])
+def test_a_case_of_before_planes_were_counted_is_read(
+    labels: Labels | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    case = case_of(labels=labels, flair=image(0, np.int16, 1, 99))
+    _, *later = COUNT_COLUMNS
+    before = {name: value for name, value in case.describe().items() if name not in later}
+    monkeypatch.setattr(Case, "describe", lambda _: before)
+    file = SliceFile(write(str(tmp_path), case))
+    assert file.description == json.loads(json.dumps(before))
+    assert_same_case(case, file.read_case())
 
 
 # Files that are not whole prepared cases

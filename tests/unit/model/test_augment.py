@@ -124,6 +124,27 @@ def test_a_slice_is_augmented_alike_alone_and_in_any_batch() -> None:
         assert torch.equal(alone[1], together[1][rows])
 
 
+# Neighbours
+
+
+def test_neighbours_of_a_slice_are_augmented_as_it_is_but_for_their_noise() -> None:
+    """Three equal slices of each of two modalities, as channels."""
+    images, labels = brains()
+    numbers = drawn(8, 2)
+    alone, _ = augment(images, labels, numbers, NOISE, "full")
+    together, _ = augment(images.repeat_interleave(3, dim=1), labels, numbers, NOISE, "full")
+    noisy = numbers[:, len(SLICE_COLUMNS) :].unflatten(1, (2, -1))[..., IMAGE_COLUMNS.index("noise")] != 0
+    assert 0 < noisy.sum() < noisy.numel()
+    for channel in range(6):
+        torch.testing.assert_close(
+            together[:, channel][~noisy[:, channel // 3]], alone[:, channel // 3][~noisy[:, channel // 3]]
+        )
+    first, second, third = (together[:, place::3][noisy] for place in range(3))
+    noise = [first - second, second - third, first - third]
+    assert all(difference[difference != 0].std() > 1e-3 for difference in noise)
+    torch.testing.assert_close(first, alone[noisy])
+
+
 # The warp
 
 

@@ -76,7 +76,8 @@ def test_a_loaded_network_predicts_exactly_as_the_one_saved(bundle: Path) -> Non
 def test_the_card_says_all_that_predicting_needs(bundle: Path) -> None:
     card = json.loads((bundle / "model.json").read_text())
     assert card["format"] == "brats-ray model 2"
-    assert card["inputs"] == {"modalities": list(MODALITIES), "divisor": 32}
+    inputs = {"modalities": list(MODALITIES), "divisor": 32, "plane": "axial", "context": 0, "extra": []}
+    assert card["inputs"] == inputs
     assert card["outputs"] == {
         "kind": "regions",
         "names": ["WT", "TC", "ET"],
@@ -230,6 +231,24 @@ def test_a_card_without_all_of_the_input_names_what_it_lacks(bundle: Path) -> No
 def test_a_card_of_before_a_field_of_the_input_was_added_has_its_default(bundle: Path) -> None:
     edit_card(bundle, inputs={"modalities": ["t1"]})
     assert read_card(str(bundle)).inputs == InputSpec(modalities=("t1",))
+
+
+@pytest.mark.parametrize(
+    ("inputs", "message"),
+    [
+        ({"plane": "oblique"}, "inputs is"),
+        ({"context": 3}, "context 3, where 0 to 2 are expected"),
+        ({"context": 1.5}, "inputs is"),
+        ({"extra": ["t1ce-t1"]}, "t1ce-t1 of the modalities"),
+        ({"extra": ["edges"]}, "edges"),
+    ],
+)
+def test_an_input_that_this_program_cannot_make_is_refused(
+    bundle: Path, inputs: dict[str, Any], message: str
+) -> None:
+    edit_card(bundle, inputs={"modalities": ["t1"], **inputs})
+    with pytest.raises(BundleError, match=rf"model.json: damaged \(.*{message}"):
+        read_card(str(bundle))
 
 
 def test_a_card_that_is_not_json_is_refused(bundle: Path) -> None:

@@ -324,7 +324,7 @@ def test_uneven_shards_and_micro_batches_weigh_as_many_slices_as_they_have(
     prepared = str(folder / "prepared")
     train, _ = own_paths(prepared)
     slices = raw_slices(worker_batch(prepared, first_batch(train, 7), 0, 1))
-    images, labels = training_tensors(slices, torch.zeros(1), "none")
+    images, labels = training_tensors(slices, torch.zeros(1), "none", INPUTS)
     targets = region_targets(labels)
     sizes = [3, 2, 2]  # one micro-batch of the first worker, two of the second
     assert [found["uneven"]["n_slices"] for found in findings] == [3, 4]

@@ -4,13 +4,16 @@ import dataclasses
 from collections.abc import Iterator
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
-from brats.config import TrainConfig
+from brats.config import Plane, TrainConfig
 from brats.data.batches import TrainingSet, WorkerBatch
 from brats.data.epoch import EpochShard, PlannedBatch
+from brats.data.planes import in_plane
 from brats.data.pool import TrainingVolume
+from brats.data.slices import open_slices
 from brats.errors import BratsError, ConfigError
 from brats.model import feed as feed_module
 from brats.model.distributed import Worker
@@ -19,6 +22,7 @@ from tests.support.prepared import (
     ALONE,
     CONFIG,
     CPU,
+    MODALITIES,
     epochs,
     resident_feed,
     stream_feed,
@@ -59,14 +63,37 @@ def seen(feed: Feed, epoch: int) -> list[dict[str, torch.Tensor]]:
 # The same slices
 
 
-@pytest.mark.parametrize(("rank", "world_size"), [(0, 1), (0, 2), (1, 2)])
-def test_resident_slices_are_those_of_the_stream(data: Data, rank: int, world_size: int) -> None:
+@pytest.mark.parametrize(("rank", "world_size", "context"), [(0, 1, 0), (0, 2, 0), (1, 2, 0), (0, 1, 1), (1, 2, 2)])
+def test_resident_slices_are_those_of_the_stream(data: Data, rank: int, world_size: int, context: int) -> None:
     worker = Worker(rank=rank, world_size=world_size, device=CPU, precision="fp32")
-    config = dataclasses.replace(CONFIG, augmentation="full")
+    config = dataclasses.replace(CONFIG, augmentation="full", context=context)
     resident = resident_feed(data.prepared, data.paths, config, worker=worker)  # first: streams read in a thread
-    streamed = stream_feed(data.prepared, data.paths, config, worker=worker)
+    training = training_set(data.prepared, data.paths, config)
+    batches = (
+        training.read_shard(planned, rank, world_size) for epoch in (1, 2) for planned in training.plan.epoch(epoch)
+    )
+    streamed = stream_feed(data.prepared, data.paths, config, worker=worker, batches=batches)
     for epoch in (1, 2):
         torch.testing.assert_close(seen(resident, epoch), seen(streamed, epoch), rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("plane", ["coronal", "sagittal"])
+def test_resident_slices_of_another_plane_are_those_of_its_cases(data: Data, plane: Plane) -> None:
+    config = dataclasses.replace(CONFIG, augmentation="none", plane=plane, context=1)
+    feed = resident_feed(data.prepared, data.paths, config)
+    training = training_set(data.prepared, data.paths, config)
+    cases = {case.case_id: case for case in (open_slices(path).read_case() for path in data.paths)}
+    height, width = training.shapes[0][1:]
+    assert (height, width) == {"coronal": (10, 40), "sagittal": (10, 36)}[plane]
+    for step, planned in zip(feed.epoch(1), training.plan.epoch(1), strict=True):
+        slices = feed.slices(step.tensors)
+        for number, (case_id, row) in enumerate(planned.slices):
+            for modality, name in enumerate(MODALITIES):
+                expected = in_plane(cases[case_id].images[name], plane)[row]
+                found = slices.images[number, 3 * modality + 1, :height, :width]
+                np.testing.assert_array_equal(found.numpy(), expected)
+            labels = in_plane(np.asarray(cases[case_id].labels), plane)
+            np.testing.assert_array_equal(slices.labels[number, :height, :width].numpy(), labels[row])
 
 
 def test_steps_say_which_they_are_and_how_many_slices_all_ranks_take(data: Data) -> None:
@@ -168,6 +195,21 @@ def test_slices_that_are_to_be_resident_and_do_not_fit_are_refused(
 ) -> None:
     with pytest.raises(ConfigError, match=r"--feeding: 3 cases take .* use --feeding streamed"):
         choice(data, monkeypatch, allowed=0, feeding="resident")
+
+
+@pytest.mark.parametrize("feeding", ["auto", "resident"])
+def test_slices_of_another_plane_that_do_not_fit_are_refused(
+    data: Data, monkeypatch: pytest.MonkeyPatch, feeding: str
+) -> None:
+    with pytest.raises(
+        ConfigError, match=r"^--plane: only axial slices .* and 3 cases take .* use machines with more"
+    ):
+        choice(data, monkeypatch, allowed=0, feeding=feeding, plane="coronal")
+
+
+def test_neighbours_take_no_memory_of_their_own(data: Data, monkeypatch: pytest.MonkeyPatch) -> None:
+    feed, _ = choice(data, monkeypatch, allowed=TURNED_INTO_FLOAT32, context=2, extra_channels=("foreground",))
+    assert isinstance(feed, ResidentFeed)
 
 
 def test_ranks_of_one_host_divide_its_memory_and_a_gpu_is_of_one_rank(monkeypatch: pytest.MonkeyPatch) -> None:

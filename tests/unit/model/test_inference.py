@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from brats.config import OutputKind
+from brats.config import OutputKind, Plane
 from brats.data.batches import InputSpec
 from brats.data.case import Case
 from brats.errors import CaseError
@@ -125,6 +125,48 @@ def test_other_outputs_give_region_probabilities_and_labels_by_their_thresholds(
     assert decided.mean() > 0.99
     expected = label_map(probabilities > limits.reshape(1, -1, 1, 1)).numpy()
     np.testing.assert_array_equal(labels[decided], expected[decided])
+
+
+# Planes
+
+
+class Rising(nn.Module):
+    """Finds WT where FLAIR is brighter in the next slice than in the one before, TC and ET where T1ce is bright."""
+
+    def forward(self, images: Tensor) -> Tensor:
+        before, _, after, _, t1ce, _ = images.unbind(1)
+        return torch.stack([after - before, t1ce - 0.2, t1ce - 1.5], dim=1)
+
+
+def seen_by_rising(case: Case, plane: Plane) -> npt.NDArray[np.float64]:
+    """The logits of `Rising` (R, Z, H, W) in the axes of the crop, as plain numpy has them."""
+    flair, t1ce = (
+        np.where(image == intensity.background, 0, (image - intensity.mean) / intensity.std)
+        for image, intensity in ((case.images[name], case.intensities[name]) for name in ("flair", "t1ce"))
+    )
+    along = {"axial": 0, "sagittal": 1, "coronal": 2}[plane]
+    padded = np.pad(flair, [(int(axis == along), int(axis == along)) for axis in range(3)])
+    n_slices = flair.shape[along]
+    after, before = (padded.take(range(first, first + n_slices), axis=along) for first in (2, 0))
+    return np.stack([after - before, t1ce - 0.2, t1ce - 1.5])
+
+
+@pytest.mark.parametrize("plane", ["axial", "coronal", "sagittal"])
+def test_what_is_seen_in_a_plane_comes_back_in_the_axes_of_the_case(plane: Plane) -> None:
+    case = tiny_case()
+    inputs = InputSpec(modalities=("flair", "t1ce"), plane=plane, context=1)
+    segmenter = segmenter_of(Rising(), inputs=inputs)
+    logits = seen_by_rising(case, plane)
+    probabilities = segmenter.probabilities(case, 4)
+    assert probabilities.shape == (10, 3, 40, 36)
+    expected = 1 / (1 + np.exp(-logits.swapaxes(0, 1)))
+    np.testing.assert_allclose(probabilities.numpy(), expected, atol=1e-4)
+    labels = segmenter.labels(case, 7)
+    sure = (np.abs(logits) > 1e-3).all(axis=0)
+    assert sure.mean() > 0.9
+    above = label_map(torch.from_numpy(logits.swapaxes(0, 1) > 0)).numpy()
+    np.testing.assert_array_equal(labels[sure], above[sure])
+    assert labels.flags.c_contiguous
 
 
 def test_segmenter_of_a_bundle_has_its_inputs_and_thresholds_and_the_logits_of_its_network(tmp_path: Path) -> None:

@@ -10,10 +10,11 @@ import pytest
 import torch
 from torch import Tensor
 
-from brats.config import Augmentation
+from brats.config import Augmentation, Modality, Plane
 from brats.data.batches import InputSpec
 from brats.data.case import Case
 from brats.data.epoch import PlannedBatch
+from brats.data.planes import in_plane
 from brats.errors import CaseError
 from brats.model.augment import noise_table
 from brats.model.inputs import RawCase, normalise, training_tensors
@@ -23,6 +24,7 @@ from tests.support.prepared import (
     INPUTS,
     MODALITIES,
     SIZE,
+    plan,
     raw_slices,
     resident_feed,
     step_inputs,
@@ -100,7 +102,7 @@ def test_images_and_labels_of_a_batch_are_flipped_together(data: Data) -> None:
     """T1CE is brightest in ET and in WT flips or not: the two stay on top of each other."""
     feed = resident_feed(data.prepared, data.paths, CONFIG)
     slices = feed.slices(step_inputs(feed)[0].tensors)
-    images, labels = training_tensors(slices, NOISE, "flips")
+    images, labels = training_tensors(slices, NOISE, "flips", INPUTS)
     et = labels == 3
     assert et.any()
     t1ce = images[:, MODALITIES.index("t1ce")]
@@ -113,7 +115,7 @@ def test_images_and_labels_of_a_batch_are_flipped_together(data: Data) -> None:
 @pytest.mark.parametrize("kind", ["none", "flips", "full"])
 def test_input_of_the_network_is_in_its_memory_format(data: Data, kind: Augmentation) -> None:
     feed = resident_feed(data.prepared, data.paths, dataclasses.replace(CONFIG, augmentation=kind))
-    images, labels = training_tensors(feed.slices(step_inputs(feed)[0].tensors), NOISE, kind)
+    images, labels = training_tensors(feed.slices(step_inputs(feed)[0].tensors), NOISE, kind, INPUTS)
     assert images.dtype == torch.float32
     assert images.is_contiguous(memory_format=torch.channels_last)
     assert labels.dtype == torch.uint8
@@ -129,9 +131,9 @@ def test_a_batch_of_either_feed_loses_the_modalities_that_are_drawn_for_it(data:
         kept = slices.parameters[:, -len(MODALITIES) :]
         assert set(kept.unique().tolist()) == {0, 1}
         assert slices.parameters.shape[1] == 2 + len(MODALITIES)
-        images, labels = training_tensors(slices, NOISE, "flips", drops=True)
+        images, labels = training_tensors(slices, NOISE, "flips", INPUTS, drops=True)
         whole = dataclasses.replace(slices, parameters=slices.parameters[:, :2])
-        all_images, all_labels = training_tensors(whole, NOISE, "flips")
+        all_images, all_labels = training_tensors(whole, NOISE, "flips", INPUTS)
         assert torch.equal(images, all_images * kept[:, :, None, None])
         assert torch.equal(labels, all_labels)
         assert images.is_contiguous(memory_format=torch.channels_last)
@@ -196,7 +198,127 @@ def test_a_missing_modality_is_named_and_one_that_is_not_wanted_left_out() -> No
     assert torch.equal(only, tensor_of(tiny_case())[:, 1:])
 
 
+# Planes, neighbours and computed channels
+
+
+THREE: tuple[Modality, ...] = ("flair", "t1ce", "t1")
+RICH = InputSpec(modalities=THREE, context=1, extra=("t1ce-t1", "foreground"))
+
+
+def rich_case(case_id: str = "case", seed: int = 0) -> Case:
+    """A case of three modalities, of another size along each axis."""
+    case = tiny_case(case_id, seed=seed)
+    t1 = np.random.default_rng(seed).normal(300, 50, case.images["flair"].shape).astype(np.int16)
+    t1[:, :4] = 0
+    inside = t1[t1 != 0]
+    intensity = dataclasses.replace(
+        case.intensities["flair"], dtype=t1.dtype.str, mean=float(inside.mean()), std=float(inside.std())
+    )
+    return dataclasses.replace(
+        case, images={**case.images, "t1": t1}, intensities={**case.intensities, "t1": intensity}
+    )
+
+
+@pytest.mark.parametrize("plane", ["axial", "coronal", "sagittal"])
+def test_slices_of_a_plane_are_cut_from_the_whole_case(plane: Plane) -> None:
+    case = tiny_case()
+    seen = tensor_of(case, InputSpec(modalities=MODALITIES, plane=plane)).numpy()
+    for channel, name in enumerate(MODALITIES):
+        expected = in_plane(normalised(case, name), plane)
+        n_slices, height, width = expected.shape
+        assert seen.shape[0] == n_slices
+        np.testing.assert_allclose(seen[:, channel, :height, :width], expected, atol=1e-4)
+
+
+@pytest.mark.parametrize("batch_size", [1, 3, 10, 64])
+@pytest.mark.parametrize("context", [1, 2])
+def test_neighbours_in_a_case_are_the_slices_before_and_after_and_0_beyond_the_ends(
+    context: int, batch_size: int
+) -> None:
+    case = tiny_case()
+    alone = tensor_of(case)
+    depth = 2 * context + 1
+    seen = tensor_of(case, InputSpec(modalities=MODALITIES, context=context), batch_size)
+    assert seen.shape == (10, 2 * depth, 64, 64)
+    for row in range(10):
+        for channel in range(2 * depth):
+            neighbour = row + channel % depth - context
+            expected = alone[neighbour, channel // depth] if 0 <= neighbour < 10 else torch.zeros(64, 64)
+            assert torch.equal(seen[row, channel], expected)
+
+
+def test_computed_channels_are_the_foreground_and_the_difference_of_the_slice_itself() -> None:
+    case = rich_case()
+    seen = tensor_of(case, RICH).numpy()
+    assert seen.shape == (10, 3 * 3 + 2, 64, 64)
+    inside = seen[..., :40, :36]
+    difference = normalised(case, "t1ce") - normalised(case, "t1")
+    np.testing.assert_allclose(inside[:, -2], difference, atol=1e-4)
+    foreground = np.any([image != case.intensities[name].background for name, image in case.images.items()], axis=0)
+    assert 0 < foreground.mean() < 1
+    np.testing.assert_array_equal(inside[:, -1], foreground)
+    assert not seen[:, -1, 40:].any()
+
+
+@pytest.mark.parametrize("kind", ["none", "flips", "full"])
+def test_computed_channels_follow_the_augmented_slice(kind: Augmentation, tmp_path: Path) -> None:
+    config = dataclasses.replace(CONFIG, modalities=THREE, augmentation=kind, context=1, extra_channels=RICH.extra)
+    feed = resident_feed(str(tmp_path), write_prepared(str(tmp_path), [rich_case()]), config)
+    images, _ = training_tensors(feed.slices(step_inputs(feed)[0].tensors), NOISE, kind, RICH)
+    assert images.is_contiguous(memory_format=torch.channels_last)
+    middle = images[:, 1:9:3]
+    assert torch.equal(images[:, -2], middle[:, 1] - middle[:, 2])
+    assert torch.equal(images[:, -1], (middle != 0).any(1).float())
+
+
+def test_a_dropped_modality_is_0_in_all_its_slices_and_for_the_computed_channels(tmp_path: Path) -> None:
+    config = dataclasses.replace(
+        CONFIG,
+        modalities=THREE,
+        augmentation="full",
+        modality_dropout=0.5,
+        context=1,
+        extra_channels=RICH.extra,
+    )
+    feed = resident_feed(str(tmp_path), write_prepared(str(tmp_path), [rich_case()]), config)
+    slices = feed.slices(step_inputs(feed)[0].tensors)
+    images, _ = training_tensors(slices, NOISE, "full", RICH, drops=True)
+    kept = slices.parameters[:, -3:].bool()
+    assert kept.any()
+    assert not kept.all()
+    assert torch.equal(images[:, :9].unflatten(1, (3, 3)).flatten(2).any(2), kept)
+    assert torch.equal(images[:, -2], images[:, 4] - images[:, 7])
+    assert torch.equal(images[:, -1].bool(), (images[:, 1:9:3] != 0).any(1))
+
+
 # Training and prediction
+
+
+@pytest.mark.parametrize("plane", ["axial", "coronal"])
+def test_training_and_prediction_show_the_same_neighbours_and_computed_channels(
+    tmp_path: Path, plane: Plane
+) -> None:
+    cases = {name: rich_case(name, seed) for seed, name in enumerate("ab")}
+    paths = write_prepared(str(tmp_path), list(cases.values()))
+    spec = dataclasses.replace(RICH, plane=plane)
+    config = dataclasses.replace(
+        CONFIG,
+        modalities=THREE,
+        augmentation="none",
+        plane=plane,
+        context=1,
+        extra_channels=RICH.extra,
+        tumour_free_ratio=100,  # all slices, those at the ends too
+    )
+    feed = resident_feed(str(tmp_path), paths, config)
+    whole = {name: tensor_of(case, spec, 3) for name, case in cases.items()}
+    seen = set()
+    for step, planned in zip(feed.epoch(1), plan(paths, config, 1), strict=True):
+        images, _ = training_tensors(feed.slices(step.tensors), NOISE, "none", spec)
+        for image, (name, row) in zip(images, planned.slices, strict=True):
+            assert torch.equal(image, whole[name][row])
+            seen.add(row)
+    assert seen == set(range(len(whole["a"])))
 
 
 @pytest.mark.parametrize("batch_size", [1, 64])
@@ -214,7 +336,7 @@ def test_training_and_prediction_show_the_network_the_same_numbers_for_the_same_
     batch = worker_batch(str(tmp_path), PlannedBatch(epoch=1, step=0, slices=tuple(rows)), 0, 1)
     assert batch.slices.images.dtype == np.float32
     assert SIZE == (64, 64)
-    images, seen = training_tensors(raw_slices(batch), NOISE, "none")
+    images, seen = training_tensors(raw_slices(batch), NOISE, "none", INPUTS)
     whole = {name: tensor_of(case, batch_size=batch_size) for name, case in cases.items()}
     for position, (name, row) in enumerate(rows):
         assert torch.equal(images[position], whole[name][row])

@@ -81,7 +81,7 @@ def test_each_micro_batch_weighs_as_many_slices_as_it_has(
     data: Data, micro_batch_size: int, sizes: list[int]
 ) -> None:
     expected, network = small_network(), small_network()
-    images, labels = training_tensors(data.slices(), NOISE, CONFIG.augmentation)
+    images, labels = training_tensors(data.slices(), NOISE, CONFIG.augmentation, INPUTS)
     loss_sum = 0.0
     for part, target in zip(images.split(sizes), region_targets(labels).split(sizes), strict=True):
         loss = bce_dice_loss(expected(part), target)
@@ -233,7 +233,7 @@ def test_a_step_of_every_kind_of_outputs_minimises_its_loss_of_its_targets(
     learner = Learner.of(config, INPUTS, ALONE)
     slices = data.slices()
     learner.compute(slices, len(slices.labels), len(slices.labels))
-    images, labels = training_tensors(slices, learner.noise, "none")
+    images, labels = training_tensors(slices, learner.noise, "none", INPUTS)
     logits = learner.network(images)
     expected = LOSSES[loss](logits, OutputSpec(outputs).targets(labels)).item()
     assert learner.sums.read().loss_sum / len(labels) == pytest.approx(expected, rel=1e-4)

@@ -34,13 +34,15 @@ def volumes() -> Iterator[TrainingVolume]:
     return iter([volume("b"), volume("a")])  # in another order than the layout
 
 
-def gathered(pool: SlicePool, slices: list[tuple[str, int]], size: tuple[int, int]) -> list[np.ndarray]:
+def gathered(
+    pool: SlicePool, slices: list[tuple[str, int]], size: tuple[int, int], context: int = 0
+) -> list[np.ndarray]:
     """Images and labels, which a CPU copies and a GPU indexes: they are the same."""
     windows = torch.from_numpy(pool.layout.windows(slices))
-    numbers = torch.from_numpy(pool.numbers[pool.layout.cases(slices)])
-    copied = pool.gather(windows, numbers, size)
-    background = numbers[:, NUMBERS_BACKGROUND, :, None, None].to(pool.values.dtype)
-    torch.testing.assert_close(pool._index(windows, background, size), copied, rtol=0, atol=0)
+    numbers = pool.numbers[pool.layout.cases(slices)].repeat(2 * context + 1, axis=2)
+    copied = pool.gather(windows, torch.from_numpy(numbers), size, context)
+    background = torch.from_numpy(numbers)[:, NUMBERS_BACKGROUND, :, None, None].to(pool.values.dtype)
+    torch.testing.assert_close(pool._index(windows, background, size, context), copied, rtol=0, atol=0)
     return [tensor.numpy() for tensor in copied]
 
 
@@ -59,6 +61,26 @@ def test_gathered_slices_are_the_stored_ones_padded_with_background_and_label_0(
         np.testing.assert_array_equal(images[number], expected)
         np.testing.assert_array_equal(labels[number, :height, :width], stored.labels[row])
         assert labels[number].sum() == stored.labels[row].sum()
+
+
+@pytest.mark.parametrize("context", [1, 2])
+def test_neighbours_are_those_of_the_case_and_background_beyond_its_ends(context: int) -> None:
+    pool = SlicePool.fill(LAYOUT, volumes(), CPU, MUCH)
+    slices = [("a", 0), ("a", 1), ("b", 0), ("b", 1), ("b", 2)]
+    images, labels = gathered(pool, slices, (4, 5), context)
+    depth = 2 * context + 1
+    assert images.shape == (5, 2 * depth, 4, 5)
+    for number, (case_id, row) in enumerate(slices):
+        stored = volume(case_id)
+        _, height, width = SHAPES[case_id]
+        for modality, background in enumerate((-7, 9)):
+            for place in range(depth):
+                expected = np.full((4, 5), background)
+                neighbour = row + place - context
+                if 0 <= neighbour < SHAPES[case_id][0]:
+                    expected[:height, :width] = stored.images[modality, neighbour]
+                np.testing.assert_array_equal(images[number, modality * depth + place], expected)
+        np.testing.assert_array_equal(labels[number, :height, :width], stored.labels[row])
 
 
 def test_one_case_of_floating_point_numbers_makes_the_pool_one_without_loss() -> None:

@@ -58,7 +58,7 @@ def test_the_loss_falls_and_the_dice_rises(data: Data, tmp_path: Path) -> None:
     ("changes", "null"),
     [
         ({"outputs": "whole-tumour", "loss": "dice"}, {"tc", "et"}),
-        ({"outputs": "classes", "loss": "cross-entropy", "optimiser": "adam", "dropout": 0.2}, set()),
+        ({"outputs": "classes", "loss": "cross-entropy", "optimiser": "adam", "weight_decay": 0.0}, set()),
     ],
 )
 def test_other_outputs_are_trained_and_the_dice_of_regions_they_lack_is_null(
@@ -78,9 +78,9 @@ def test_other_outputs_are_trained_and_the_dice_of_regions_they_lack_is_null(
 def test_a_run_with_dropout_resumes_as_if_it_had_never_stopped(data: Data, tmp_path: Path) -> None:
     config = dataclasses.replace(CONFIG, dropout=0.5, optimiser="adam")
     straight = run_fit(data, tmp_path / "straight", config)
-    run_fit(data, tmp_path / "resumed", dataclasses.replace(config, epochs=1))
+    assert len(run_fit(data, tmp_path / "resumed", config, ends_early=lambda: True)) == 1
     resumed = run_fit(data, tmp_path / "resumed", config)
-    assert without_times(resumed)[-1]["val_loss"] == straight[-1]["val_loss"]
+    assert without_times(resumed) == without_times(straight)
     expected = weights_of(tmp_path / "straight")
     assert all(torch.equal(tensor, expected[name]) for name, tensor in weights_of(tmp_path / "resumed").items())
 

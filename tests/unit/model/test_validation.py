@@ -9,6 +9,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from brats.config import Plane
+from brats.data.batches import InputSpec
 from brats.data.case import Case
 from brats.data.slices import SliceFile, open_slices
 from brats.errors import StorageError
@@ -71,6 +73,16 @@ def test_the_dice_is_that_of_the_scores_of_the_predicted_label_map(tmp_path: Pat
     assert all(0.05 < value < 0.95 for value in expected)
     _, dice = validated(Thresholds(), case, tmp_path)
     assert dice == pytest.approx(expected, abs=1e-12)
+
+
+@pytest.mark.parametrize("plane", ["coronal", "sagittal"])
+def test_the_figures_are_those_of_the_whole_case_in_every_plane(tmp_path: Path, plane: Plane) -> None:
+    """Of a network that looks at single voxels."""
+    case = tiny_case()
+    inputs = InputSpec(modalities=MODALITIES, plane=plane)
+    (stored,) = ValidationCases(write_prepared(str(tmp_path), [case]), inputs, CPU)
+    found = case_figures(segmenter_of(Thresholds(), inputs=inputs), bce_dice_loss, stored, 16).tolist()
+    assert found == pytest.approx(figures(Thresholds(), case, tmp_path), rel=1e-5)
 
 
 def test_a_region_empty_in_both_masks_has_dice_one(tmp_path: Path) -> None:
@@ -144,7 +156,7 @@ def test_a_network_of_the_whole_tumour_alone_has_the_dice_of_wt_and_none_of_othe
     assert found["val_dice"] == found["val_dice_wt"] == pytest.approx(2 * n_tumour / (n_tumour + n_voxels))
     assert (found["val_dice_tc"], found["val_dice_et"]) == (None, None)
     assert found["val_accuracy"] == pytest.approx(n_tumour / n_voxels)
-    target = torch.from_numpy(np.ascontiguousarray(labels.T > 0)).float()[None]
+    target = torch.from_numpy(np.ascontiguousarray(labels.T > 0)).float()[:, None]
     assert found["val_loss"] == pytest.approx(bce_dice_loss(torch.full_like(target, 10), target).item(), rel=1e-5)
 
 
@@ -166,7 +178,7 @@ class Classes(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         flair, t1ce = images.unbind(1)
-        return 50 * torch.stack([0.5 - flair, t1ce - 0.2, flair - 0.5, t1ce - 0.5 + flair], dim=1)
+        return 5000 * torch.stack([0 * flair, t1ce - 0.2, flair - 0.5, 2 * t1ce - 1.7], dim=1)
 
 
 def mean_logit(logits: Tensor, _: Tensor) -> Tensor:
