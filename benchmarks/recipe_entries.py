@@ -36,6 +36,14 @@ INGREDIENTS = (
         text="exclusive classes by a softmax, cross-entropy",
         changes={"outputs": "classes", "loss": "cross-entropy"},
     ),
+    Entry(name="context-1", text="one neighbouring slice on either side", changes={"context": 1}),
+    Entry(name="context-2", text="two neighbouring slices on either side", changes={"context": 2}),
+    Entry(name="foreground", text="a channel of the foreground", changes={"extra_channels": ("foreground",)}),
+    Entry(name="t1ce-t1", text="a channel of T1ce minus T1", changes={"extra_channels": ("t1ce-t1",)}),
+    Entry(name="coronal", text="coronal slices", changes={"plane": "coronal"}),
+    Entry(name="sagittal", text="sagittal slices", changes={"plane": "sagittal"}),
+    Entry(name="et-half", text="half of the slices with tumour show ET", changes={"et_ratio": 0.5}),
+    Entry(name="modality-dropout", text="a tenth of the modalities left out", changes={"modality_dropout": 0.1}),
 )
 OPPONENTS = (
     Entry(name=USERS_SCRIPT, text="a MONAI user's script", train=users_script),

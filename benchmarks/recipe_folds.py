@@ -40,7 +40,7 @@ def split_of_fold(rows: Sequence[SplitRow], folds: dict[str, int], fold: int) ->
     dealt = _deal(inside, folds=2, val_fraction=VAL_FRACTION)
     splits = {case_id: assignment.split for case_id, assignment in dealt.items()}
     return [
-        {**{name: row[name] for name in COLUMNS}, "split": splits.get(row["case_id"], "test"), "fold": None}
+        {**{name: row.get(name) for name in COLUMNS}, "split": splits.get(row["case_id"], "test"), "fold": None}
         for row in rows
     ]
 

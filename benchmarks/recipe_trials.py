@@ -18,7 +18,7 @@ from brats import storage
 from brats.config import RECIPE, TrainConfig
 from brats.data.case import Case
 from brats.data.dataset import slices_path
-from brats.data.run_split import SplitRow
+from brats.data.run_split import SplitRow, choose_split, freeze_split
 from brats.data.slices import open_slices
 from brats.errors import BratsError
 from brats.labels import Labels
@@ -147,8 +147,10 @@ def config_of(trial: Trial, site: Site) -> TrainConfig:
 
 def run_trial(trial: Trial, site: Site) -> list[dict[str, Any]]:
     """Train and score; return the rows of the table."""
-    split = split_of_fold(site.rows, site.folds, trial.fold)
-    trained = trial.entry.train(config_of(trial, site), split, site.device)
+    config = config_of(trial, site)
+    freeze_split(config.out, split_of_fold(site.rows, site.folds, trial.fold), site.data)
+    split = choose_split(config, config.out, site.data)  # which checks that the dataset has what the entry needs
+    trained = trial.entry.train(config, split, site.device)
     return [
         {
             "entry": trial.entry.name,

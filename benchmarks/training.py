@@ -43,7 +43,7 @@ from brats.model.inputs import normalise
 from brats.model.losses import bce_dice_loss, region_targets
 from brats.model.precision import autocast, choose_precision
 from brats.model.unet import build_unet
-from brats.presets import PRESETS
+from brats.presets import BOUNDS, PRESETS
 
 OF_PLAIN = 0.95
 MAX_WAIT, MAX_AUGMENTATION = 0.03, 0.10  # of the step time
@@ -71,6 +71,7 @@ class Task:
             yield TrainConfig(
                 **{
                     **PRESETS[self.preset].settings,
+                    **dict.fromkeys(BOUNDS),
                     "epochs": self.epochs,
                     "augmentation": self.augmentation,
                     "ema": 0.0,

@@ -47,6 +47,7 @@ DegradationKind = Literal["noise", "bias-field", "gain", "blur", "low-resolution
 DEGRADATION_KINDS: tuple[DegradationKind, ...] = get_args(DegradationKind)
 PresetName = Literal[
     "brats",
+    "best",
     "demo",
     "t1-slices",
     "four-modality",
@@ -128,6 +129,9 @@ class TrainConfig:
     plane: Plane = result("axial", earlier="axial")
     """Plane of the slices that the network sees. Slices of other planes than axial are cut from whole cases, which
     must fit in memory. Masks are written on the grid of the source whatever the plane."""
+    triplanar: bool = result(False, earlier=False)
+    """Train three networks in place of one, which see axial, coronal and sagittal slices, and average their
+    probabilities in the volume."""
     context: int = result(0, Limits(at_least=0, at_most=MAX_CONTEXT), earlier=0)
     """Neighbours of each slice, on either side, that are channels of their own beside it."""
     extra_channels: tuple[ExtraChannel, ...] = result((), Limits(distinct=True, may_be_none=True), earlier=())
@@ -200,6 +204,13 @@ class TrainConfig:
     its highest at most, the last third; without it training goes on to its end."""
     fold: int | None = result(None, Limits(at_least=0))
     """Validate on this cross-validation fold instead of the validation split."""
+    cross_validation: int | None = result(None, Limits(at_least=2))
+    """Train so many models, in OUT/fold_0 and on: all labelled patients, those of the test split too, are dealt
+    into as many folds, and each model is tested on a fold that it has not seen. OUT/metrics has the scores of all
+    patients, OUT/model the average of the models."""
+    seeds: int = result(1, Limits(at_least=1), earlier=1)
+    """Networks to train in place of one, from --seed and the seeds that follow it; their probabilities are
+    averaged."""
     feeding: Feeding = execution("auto")
     """Where training slices lie: resident (read once, kept in the memory of each worker's device) or streamed
     (read for every step); auto is resident where they fit. The batches are the same."""
@@ -229,6 +240,10 @@ class TrainConfig:
     def __post_init__(self) -> None:
         check_options(self)
         _check_length(self)
+        if self.cross_validation is not None and self.fold is not None:
+            raise ConfigError(
+                "--cross-validation and --fold exclude each other; the first deals all patients into its own folds"
+            )
         _check_inputs(self)
         if (self.loss == "cross-entropy") != (self.outputs == "classes"):
             fitting = "cross-entropy" if self.outputs == "classes" else "bce-dice or dice"
@@ -259,6 +274,12 @@ def _check_inputs(config: TrainConfig) -> None:
     for name in config.extra_channels:
         if missing := [needed for needed in EXTRA_CHANNELS[name] if needed not in config.modalities]:
             raise ConfigError(f"--extra-channels: {name} needs {' and '.join(missing)}, which --modalities lacks")
+    if config.plane != "axial" and config.triplanar:
+        raise ConfigError("--plane and --triplanar exclude each other: the latter trains a network for each plane")
+    if config.triplanar and config.feeding == "streamed":
+        raise ConfigError(
+            "--triplanar: slices of two planes are cut from whole cases in memory; leave --feeding streamed out"
+        )
     if config.plane != "axial" and config.feeding == "streamed":
         raise ConfigError(
             f"--plane: {config.plane} slices are cut from whole cases in memory; leave --feeding streamed out"

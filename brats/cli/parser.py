@@ -79,7 +79,7 @@ def _shown_defaults(config_class: type, options: Sequence[Option], given: Mappin
             if each.name in preset.settings:
                 words = each.words(preset.settings[each.name])
                 shown[each.name].append(f"preset{NO_BREAK_SPACE}{name}:{NO_BREAK_SPACE}{words}")
-    return {name: "; ".join(texts) for name, texts in shown.items()}
+    return {name: "; ".join(filter(None, texts)) for name, texts in shown.items()}
 
 
 def _split(options: Sequence[Option], arguments: Sequence[str]) -> dict[str, Any]:

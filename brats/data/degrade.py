@@ -144,7 +144,8 @@ def add_bias_field(scan: Scan, strength: float) -> Floats:
         field = np.tensordot(field, _cosines(field.shape[0], size), (0, 1))
     inside = field[scan.brain]
     factor = np.exp(strength * (field - inside.mean()) / max(float(inside.std()), 1e-12))
-    return scan.values * factor.astype(np.float32)
+    biased: Floats = scan.values * factor.astype(np.float32)
+    return biased
 
 
 def _cosines(n_waves: int, size: int) -> npt.NDArray[np.float64]:

@@ -65,14 +65,24 @@ def choose_split(config: TrainConfig, run: str, prepared: str) -> list[SplitRow]
     else:
         split = [{name: row.get(name) for name in COLUMNS} for row in cases.values() if row["split"]]
         _choose_fold(split, config.fold, prepared)
-    for row in split:
-        _check_case(row, cases.get(row["case_id"]), config, run, prepared)
+    check_cases(split, cases, config, run, prepared)
     if not n_with_tumour(split, "train"):
         raise ConfigError(
             f"{prepared}: no case of the train split has a voxel of tumour in its segmentation; there is nothing "
             "to learn: check the segmentations and their label codes"
         )
     return split
+
+
+def check_cases(
+    split: Sequence[SplitRow], cases: Mapping[str, SplitRow], config: TrainConfig, run: str, prepared: str
+) -> None:
+    """Raise ConfigError where a case of a run is missing, has changed, or lacks a modality.
+
+    cases: those of the dataset today, by case id
+    """
+    for row in split:
+        _check_case(row, cases.get(row["case_id"]), config, run, prepared)
 
 
 def n_with_tumour(split: Sequence[SplitRow], name: str) -> int:

@@ -69,9 +69,7 @@ def split_patients(
               were split apart before they were known to be one person goes to the first of train, val and test
               that has any of them: nobody is tested on who may have been trained on.
     """
-    by_patient: dict[str, list[LabelledCase]] = defaultdict(list)
-    for case in cases:
-        by_patient[case.patient_id].append(case)
+    by_patient = _group(cases)
     assigned: dict[str, Assignment] = {}
     for patient, own in by_patient.items():
         known = {previous[case.case_id] for case in own if previous and case.case_id in previous}
@@ -89,6 +87,31 @@ def split_patients(
         split = splits[patient]
         assigned[patient] = Assignment(split, None if split == "test" else int(fold_of[patient]))
     return {case.case_id: assigned[patient] for patient, own in by_patient.items() for case in own}
+
+
+def deal_folds(cases: Iterable[LabelledCase], folds: int, seed: int) -> dict[str, int]:
+    """The fold, from 0, of every case, by case id. Each fold has its share of each kind of patient."""
+    by_patient = _group(cases)
+    order = _stratified_order(by_patient, list(by_patient), seed, 1 / folds)
+    fold_of = _deal(order, {str(fold): 1 / folds for fold in range(folds)}, {})
+    return {case.case_id: int(fold_of[patient]) for patient, own in by_patient.items() for case in own}
+
+
+def hold_out(cases: Iterable[LabelledCase], fraction: float, seed: int) -> set[str]:
+    """The ids of the cases of this fraction of the patients, but of one patient at least where there are two."""
+    by_patient = _group(cases)
+    fraction = max(fraction, 1 / max(2, len(by_patient)))
+    order = _stratified_order(by_patient, list(by_patient), seed, fraction)
+    pile_of = _deal(order, {"rest": 1 - fraction, "held out": fraction}, {})
+    return {case.case_id for patient in order if pile_of[patient] == "held out" for case in by_patient[patient]}
+
+
+def _group(cases: Iterable[LabelledCase]) -> dict[str, list[LabelledCase]]:
+    """The cases of each patient."""
+    by_patient: dict[str, list[LabelledCase]] = defaultdict(list)
+    for case in cases:
+        by_patient[case.patient_id].append(case)
+    return by_patient
 
 
 def _stratified_order(

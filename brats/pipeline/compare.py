@@ -11,10 +11,12 @@ from brats.cluster.owned import Ownership, owned
 from brats.config import CompareConfig, PresetName, TrainConfig
 from brats.console import duration, say
 from brats.data.dataset import is_prepared, read_case_table, slices_path
-from brats.data.run_split import SplitRow, choose_split, freeze_split, read_split, split_path, test_dir
+from brats.data.run_split import SplitRow, choose_split, freeze_split, test_dir
 from brats.errors import BratsError, ConfigError
+from brats.pipeline.ensemble import freeze_below
+from brats.pipeline.side_by_side import train_all
 from brats.pipeline.timing import Timing, timing_of
-from brats.pipeline.train import TrainedRun, train
+from brats.pipeline.train import TrainedRun
 from brats.presets import PRESETS, train_defaults
 from brats.report.comparison import Claim, Facts, console_summary, page
 from brats.saved_config import SavedConfig
@@ -67,7 +69,7 @@ def _compare(config: CompareConfig, ownership: Ownership) -> Comparison:
     trainings = [training_of(config, preset, seed) for seed in range(config.seeds) for preset in config.presets]
     say("compare", f"{len(trainings)} trainings, each {length(config)}: {', '.join(config.presets)}")
     for training in trainings:
-        share_split(training, split)
+        freeze_below(training, split, config.data)
     trained: dict[tuple[str, int], TrainedRun] = {}
     failures = {}
     for training, outcome in zip(trainings, train_all(trainings), strict=True):
@@ -124,30 +126,6 @@ def training_of(config: CompareConfig, preset: PresetName, seed: int) -> TrainCo
     return TrainConfig(**{**train_defaults(preset, bound), **bound, **common})
 
 
-def share_split(training: TrainConfig, split: Sequence[SplitRow]) -> None:
-    """Give a training the split of the comparison. Raises ConfigError where it was started with another one."""
-    assert training.data is not None  # that of the comparison
-    if storage.exists(split_path(training.out)):
-        found = {row["case_id"]: row["split"] for row in read_split(training.out)}
-        if found != {row["case_id"]: row["split"] for row in split}:
-            raise ConfigError(
-                f"{training.out}: holds a run with another split than that of the comparison; remove it, or choose "
-                "another --out"
-            )
-    freeze_split(training.out, split, training.data)
-
-
-def train_all(configs: Sequence[TrainConfig]) -> list[TrainedRun | BratsError]:
-    """Train every run into its own --out, or what is left of it; for one that fails, why, in its place."""
-    outcomes: list[TrainedRun | BratsError] = []
-    for config in configs:
-        try:
-            outcomes.append(train(config))
-        except BratsError as error:
-            outcomes.append(error)
-    return outcomes
-
-
 def length(config: CompareConfig) -> str:
     """How long each preset is trained, worded to follow "each trained"."""
     if config.minutes is not None:
@@ -175,8 +153,9 @@ def held_out(split: Sequence[SplitRow]) -> list[SplitRow]:
 def scored_run(preset: str, seed: int, run: TrainedRun, timing: Timing) -> ScoredRun:
     """What a run has scored on the test split, and what it took."""
     from brats.model.bundle import bundle_dir, load_bundle
+    from brats.model.ensemble import bundles_of
 
-    network, _ = load_bundle(bundle_dir(run.out))
+    networks = [load_bundle(folder)[0] for folder in bundles_of(bundle_dir(run.out))]
     predictions = test_dir(run.out)
     return ScoredRun(
         preset=preset,
@@ -184,7 +163,7 @@ def scored_run(preset: str, seed: int, run: TrainedRun, timing: Timing) -> Score
         cases=read_case_metrics(predictions),
         notebook=storage.read_table(metrics_path(predictions, "notebook"), NOTEBOOK).to_pandas(),
         cost=Cost(
-            n_parameters=sum(parameter.numel() for parameter in network.parameters()),
+            n_parameters=sum(weights.numel() for network in networks for weights in network.parameters()),
             training_minutes=sum(row["elapsed_s"] for row in run.history) / 60,
             seconds_per_case=timing.seconds[preset],
             peak_memory_mb=max(row["peak_memory_mb"] for row in run.history),

@@ -2,7 +2,6 @@
 
 import dataclasses
 import functools
-import hashlib
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
@@ -48,19 +47,17 @@ def predict(config: PredictConfig, degradation: Degradation | None = None) -> Re
 
 
 def _predict(config: PredictConfig, ownership: Ownership, degradation: Degradation | None) -> Results:
-    from brats.model.bundle import find_bundle, load_bundle, weights_path
+    from brats.model.bundle import find_bundle
+    from brats.model.ensemble import read_model
 
     data, out = config.data, config.out
     bundle = find_bundle(config.model)
-    _, card = load_bundle(bundle)  # here too, to refuse a broken bundle before anything is read
-    items, found_rejects, notes = find_items(
-        data, config.model, card.inputs.modalities, config.split, config.coding
-    )
-    weights = hashlib.sha256(storage.read_bytes(weights_path(bundle))).hexdigest()[:16]
+    model = read_model(bundle)  # here too, to refuse a broken bundle before anything is read
+    items, found_rejects, notes = find_items(data, config.model, model.modalities, config.split, config.coding)
     config = dataclasses.replace(config, model=bundle)
     parts = read_parts(out)
     applied = {"degradation": asdict(degradation)} if degradation else {}
-    SavedConfig.of("predict", config, weights=weights, **applied).claim(out)
+    SavedConfig.of("predict", config, weights=model.fingerprint, **applied).claim(out)
     items = settle_items(items, parts, out)
     todo = [
         item for item in items if not is_done(parts.get(item.case_id)) or _lacks_nifti(parts[item.case_id], config)
@@ -68,12 +65,12 @@ def _predict(config: PredictConfig, ownership: Ownership, degradation: Degradati
     say("predict", f"{len(items)} cases of {data}; {len(items) - len(todo)} done before")
     for note in notes:
         say("predict", note)
-    warn_of_training_cases(items, card.trained_on)
+    warn_of_training_cases(items, model.trained_on)
     _name_left_over(parts, [*items, *found_rejects], data, out)
     if todo:
         placement = place_workers(config.device, config.workers, cpu_workers=0, wait_minutes=config.wait_minutes)
-        reading = functools.partial(read_item, modalities=card.inputs.modalities, degradation=degradation)
-        _predict_items(todo, config, reading, card.regions, placement)
+        reading = functools.partial(read_item, modalities=model.modalities, degradation=degradation)
+        _predict_items(todo, config, reading, model.regions, placement)
     ownership.check()
     for folder in (parts_dir(out), masks_dir(out), nifti_dir(out)):
         storage.remove_unfinished(folder)

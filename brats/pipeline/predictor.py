@@ -25,13 +25,14 @@ class Predictor:
     def __init__(self, config: PredictConfig, placement: Placement, counter: Any) -> None:
         import torch
 
-        from brats.model.inference import BATCH_SIZES, Segmenter
+        from brats.model.ensemble import load_segmenter
+        from brats.model.inference import BATCH_SIZES
 
         if placement.threads:
             torch.set_num_threads(placement.threads)
         self._counter = counter
         device = torch.device("cuda" if placement.use_gpu else "cpu")
-        self._segmenter = Segmenter.load(config.model, device, config.precision)
+        self._segmenter = load_segmenter(config.model, device, config.precision)
         self._batch_size = config.batch_size or BATCH_SIZES[device.type]
 
     def __call__(self, row: CaseRow) -> CaseRow:

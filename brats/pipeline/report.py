@@ -13,15 +13,22 @@ def report(config: ReportConfig) -> list[str]:
 
     Returns the paths of the pictures. Raises ConfigError for a folder that is not a run.
     """
+    from brats.model.bundle import bundle_dir
+    from brats.model.ensemble import is_ensemble
     from brats.report.figures import draw_cases, draw_distributions, draw_learning_curves, figures_dir
 
     run = config.run
     figures = config.out or figures_dir(run)
-    if not storage.exists(history_path(run)):
+    pictures = []
+    if storage.exists(history_path(run)):
+        pictures.append(draw_learning_curves(run, figures))
+    elif not is_ensemble(bundle_dir(run)):  # whose runs have the curves
         raise ConfigError(f"--run: {run} has no history.parquet; give the --out of a finished train.py")
-    pictures = [draw_learning_curves(run, figures)]
     predictions = test_dir(run)
-    if storage.exists(metrics_path(predictions, "cases")):
+    if storage.exists(metrics_path(run, "cases")):  # a cross-validation, whose folds have the masks
+        distributions = draw_distributions(run, figures)
+        pictures += [distributions] if distributions else []
+    elif storage.exists(metrics_path(predictions, "cases")):
         prepared = read_prepared(run)
         try:
             pictures += draw_cases(predictions, figures, prepared)

@@ -47,9 +47,10 @@ def robustness(config: RobustnessConfig) -> Robustness:
 
 def read_modalities(model: str) -> tuple[str, ...]:
     """What the model takes, and so what of a case can be missing."""
-    from brats.model.bundle import find_bundle, read_card
+    from brats.model.bundle import find_bundle
+    from brats.model.ensemble import read_model
 
-    return read_card(find_bundle(model)).inputs.modalities
+    return read_model(find_bundle(model)).modalities
 
 
 def score_all(config: RobustnessConfig, wanted: Sequence[Degradation]) -> dict[str, pd.DataFrame]:

@@ -17,7 +17,10 @@ from brats.console import say
 from brats.data.slices import SliceFile
 from brats.errors import ClusterError
 
-N_TIMED = 5  # cases: their median leaves out a moment in which the machine was busy
+N_TIMED = 5  # cases
+# Each case is taken so often, as long as that takes less than so many seconds: the median over many passes leaves out
+# the moments in which the machine was busy. A network on a CPU takes each case once.
+ROUNDS, LONGEST_S = 5, 30.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,28 +61,37 @@ def timing_of(config: CompareConfig, models: Mapping[str, str], case_paths: Sequ
 def time_in_turns(
     placement: Placement, precision: Precision, models: Mapping[str, str], case_paths: Sequence[str]
 ) -> tuple[str, dict[str, float]]:
-    """Ray task: what computed, and the median seconds per case of each model, which take each case in turns.
+    """Ray task: what computed, and the median seconds per case of each model; all of them take each case in turns.
 
-    The first case is taken once more before: what is set up at the first is not counted.
+    The first case is taken once before: what is set up then is not counted.
     """
     import torch
 
-    from brats.model.inference import BATCH_SIZES, Segmenter, halving
+    from brats.model.ensemble import load_segmenter
+    from brats.model.inference import BATCH_SIZES, halving
 
     if placement.threads:
         torch.set_num_threads(placement.threads)
     device = torch.device(placement.device)
-    segmenters = {name: Segmenter.load(folder, device, precision) for name, folder in models.items()}
-    seconds: dict[str, list[float]] = {name: [] for name in models}
+    segmenters = {name: load_segmenter(folder, device, precision) for name, folder in models.items()}
     batch_sizes = dict.fromkeys(models, BATCH_SIZES[device.type])
-    for path in [case_paths[0], *case_paths]:
-        case = SliceFile(path).read_case()
+
+    def take(path: str) -> dict[str, float]:
+        """Seconds that each model takes for a case."""
+        case, seconds = SliceFile(path).read_case(), {}
         for name, segmenter in segmenters.items():
             started = time.perf_counter()
             _, batch_sizes[name] = halving(functools.partial(segmenter.labels, case), batch_sizes[name])
-            seconds[name].append(time.perf_counter() - started)
+            seconds[name] = time.perf_counter() - started
+        return seconds
+
+    take(case_paths[0])
+    began, passes = time.perf_counter(), []
+    for number in range(ROUNDS):
+        if number == 0 or time.perf_counter() - began < LONGEST_S:
+            passes += [take(path) for path in case_paths]
     machine = torch.cuda.get_device_name() if placement.use_gpu else f"{torch.get_num_threads()} threads of a CPU"
-    return machine, {name: float(np.median(values[1:])) for name, values in seconds.items()}
+    return machine, {name: float(np.median([seconds[name] for seconds in passes])) for name in models}
 
 
 def _on_worker(placement: Placement, *arguments: Any) -> tuple[str, dict[str, float]]:

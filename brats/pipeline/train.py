@@ -34,12 +34,29 @@ from brats.score.results import Results
 
 @dataclass(frozen=True)
 class TrainedRun:
-    """A finished run: where it is, its epochs and, unless left out, the scores of its test split."""
+    """A finished run: where it is, its epochs and, unless left out, the scores of its test split.
+
+    runs: those that a run of several networks consists of; its epochs are theirs
+    """
 
     out: str
     history: list[dict[str, Any]]
     scores: Results | None
     figures: list[str]
+    runs: Sequence["TrainedRun"] = ()
+
+    @property
+    def networks(self) -> "list[TrainedRun]":
+        """The runs of one network each: of a run of several networks those it consists of, else itself."""
+        return [network for run in self.runs for network in run.networks] or [self]
+
+    @property
+    def masks(self) -> list[str]:
+        """The folders of the masks that were scored: those of its own, or of the folds of a cross-validation."""
+        if not self.scores:
+            return []
+        folders = [self.scores.out] if self.scores.out != self.out else [test_dir(run.out) for run in self.runs]
+        return [masks_dir(folder) for folder in folders]
 
     def summary(self) -> str:
         """Scores and where everything is, for the console."""
@@ -49,8 +66,9 @@ class TrainedRun:
 
         lines = [self.scores.summary()] if self.scores else []
         lines.append(f"model    {bundle_dir(self.out)}")
-        lines += [f"masks    {masks_dir(test_dir(self.out))}"] if self.scores else []
-        lines.append(f"history  {history_path(self.out)}")
+        lines += [f"masks    {some(self.masks, at_most=1)}"] if self.scores else []
+        histories = [history_path(run.out) for run in self.networks]
+        lines.append(f"history  {some(histories, at_most=1)}")
         lines.append(f"figures  {figures_dir(self.out)}")
         return "\n".join(lines)
 
@@ -65,6 +83,25 @@ def train(config: TrainConfig) -> TrainedRun:
 
 
 def _train(config: TrainConfig, ownership: Ownership) -> TrainedRun:
+    prepared, split, history = _fit(config)
+    ownership.check()
+    choose_split(config, config.out, prepared)  # again: the dataset may have been prepared anew meanwhile
+    export_model(config, split)
+    scores = predict_test_split(config, prepared, split) if config.predict else None
+    return TrainedRun(config.out, history, scores, report(ReportConfig(run=config.out)))
+
+
+def fit_network(config: TrainConfig) -> None:
+    """Train the network of a run, or what is left of it, and leave to `train` what comes after.
+
+    Raises ConfigError where another job is at work in `config.out`.
+    """
+    with owned(config.out, "train"):
+        _fit(config)
+
+
+def _fit(config: TrainConfig) -> tuple[str, list[SplitRow], list[dict[str, Any]]]:
+    """Claim the folder of a run, freeze its split and fit its network; return its dataset, split and history."""
     from brats.model.initial import find_initial, keep_initial
 
     initial = find_initial(config)
@@ -83,12 +120,7 @@ def _train(config: TrainConfig, ownership: Ownership) -> TrainedRun:
     if initial:
         warn_of_known_patients(split, initial.card.trained_on)
         keep_initial(config.out, initial)
-    history = fit_on_cluster(config, prepared, split)
-    ownership.check()
-    choose_split(config, config.out, prepared)  # again: the dataset may have been prepared anew meanwhile
-    export_model(config, split)
-    scores = predict_test_split(config, prepared, split) if config.predict else None
-    return TrainedRun(config.out, history, scores, report(ReportConfig(run=config.out)))
+    return prepared, split, fit_on_cluster(config, prepared, split)
 
 
 def prepare_data(config: TrainConfig) -> str:

@@ -161,7 +161,7 @@ def _draw_distribution(axes: Axes, metrics: pd.DataFrame, column: str, n_decimal
         axes.bar(position, high - low, 0.7, bottom=low, color="#EEEEEE", edgecolor="#999999")
         axes.plot([position - 0.35, position + 0.35], [median, median], color=EDGE_COLOUR)
         axes.plot(position + places, values[name], region.marker, color=region.colour, mec=EDGE_COLOUR)
-        ticks.append(f"{name}\nmedian {format_score(median, n_decimals)}{unit}")
+        ticks.append(f"{name}\nmedian {format_score(median, n_decimals)}{unit if pd.notna(median) else ''}")
     axes.set_xticks(range(len(REGIONS)), ticks)
     axes.set_xlim(-0.5, len(REGIONS) - 0.5)
     axes.grid(axis="y", alpha=0.3)

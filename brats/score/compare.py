@@ -61,7 +61,8 @@ COMPARISON = storage.TableKind(
         f"reason in why_no_p, below {LEAST_DIFFERENCES} of them",
         "p_holm": "p_wilcoxon corrected by Holm's method for all presets tested in that region and metric",
         "n_parameters": "trained weights of the network, or of all networks of an ensemble",
-        "training_minutes": "of all epochs, validation included; mean over the seeds where seed is null",
+        "training_minutes": "of all epochs of all its networks, validation included; mean over the seeds where "
+        "seed is null",
         "seconds_per_case": "from a case in memory to its label map, median over cases; of the first seed; all "
         "presets in turns on one machine",
         "peak_memory_mb": "MiB of the GPU, or of the process on CPUs, while training; highest over the seeds",

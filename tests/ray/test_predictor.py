@@ -13,6 +13,7 @@ from brats.cluster.per_case import CaseRow, pack, unpack
 from brats.cluster.placement import Placement
 from brats.config import PredictConfig
 from brats.data.rejects import Reject
+from brats.model.inference import Segmenter
 from brats.pipeline.predictor import Predictor
 from tests.support.bundles import save_undecided_bundle
 from tests.support.prepared import tiny_case
@@ -41,6 +42,7 @@ def predictor(folder: Path, batch_size: int, most: int) -> tuple[Predictor, Memo
     config = PredictConfig(model=str(folder), data="data", out="out", batch_size=batch_size, precision="fp32")
     placement = Placement(workers=1, use_gpu=False, cpus=1, threads=0)
     made = Predictor(config, placement, start_counter())
+    assert isinstance(made._segmenter, Segmenter)
     memory = Memory(made._segmenter.network, most)
     made._segmenter = dataclasses.replace(made._segmenter, network=memory)
     return made, memory

@@ -207,6 +207,7 @@ def test_steps_and_minutes_bound_a_run_and_more_of_either_go_on(
     assert "min are done" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_more_epochs_go_on_where_the_run_ended_and_the_better_model_is_scored_anew(
     finished: Path, folded: Path, tmp_path: Path
 ) -> None:

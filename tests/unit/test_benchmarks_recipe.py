@@ -22,8 +22,10 @@ from benchmarks.recipe import finalists, main, parsed, report, site_of, trials_o
 from benchmarks.recipe_entries import DEFAULT, INGREDIENTS, KNOWN, OPPONENTS, entry_of
 from benchmarks.recipe_folds import deal_folds, split_of_fold
 from benchmarks.recipe_trials import Entry, Site, Trained, Trial, run_trials
+from brats import storage
 from brats.config import TrainConfig
 from brats.data.case import Case
+from brats.data.dataset import PREPARED_CASES, cases_path
 from brats.data.run_split import SplitRow
 from brats.errors import BratsError
 from brats.labels import Labels
@@ -264,6 +266,16 @@ def test_failed_trial_is_named_and_tried_again_and_the_others_are_kept(data: str
     said: list[str] = []
     assert run_trials(trials, site(data, tmp_path), said.append) == []
     assert [line.partition(":")[0] for line in said] == ["1/2 bad, fold 0, seed 0"]
+
+
+def test_entry_that_the_dataset_is_too_old_for_is_one_line(tmp_path: Path) -> None:
+    prepared = generate_dataset(tmp_path / "prepared", 6, SHAPE)
+    table = storage.read_table(cases_path(prepared), PREPARED_CASES).to_pylist()
+    older = PREPARED_CASES.table([{**row, "et_per_slice": None} for row in table])
+    storage.write_table(cases_path(prepared), PREPARED_CASES, older)
+    trial = Trial(dataclasses.replace(entry_of("et-half"), train=all_background), 0, 0)
+    (failed,) = run_trials([trial], site(prepared, tmp_path), print)
+    assert failed.startswith(f"et-half, fold 0, seed 0: --et-ratio: {prepared} does not count the ET voxels")
 
 
 def test_trials_with_other_settings_are_not_mixed(data: str, tmp_path: Path) -> None:

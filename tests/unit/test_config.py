@@ -249,3 +249,17 @@ def test_the_recipe_is_no_option_and_cannot_be_given() -> None:
     assert "recipe" not in {option.name for option in read_options(TrainConfig)}
     with pytest.raises(TypeError, match="recipe"):
         TrainConfig(out="run", recipe=1)
+
+
+def test_a_cross_validation_deals_its_own_folds() -> None:
+    with pytest.raises(ConfigError, match=r"^--cross-validation and --fold exclude each other"):
+        TrainConfig(out="run", cross_validation=3, fold=0)
+    with pytest.raises(ConfigError, match=r"^--cross-validation must be at least 2, not 1$"):
+        TrainConfig(out="run", cross_validation=1)
+
+
+def test_a_triplanar_run_has_no_plane_of_its_own_and_keeps_cases_in_memory() -> None:
+    with pytest.raises(ConfigError, match=r"^--plane and --triplanar exclude each other"):
+        TrainConfig(out="run", triplanar=True, plane="coronal")
+    with pytest.raises(ConfigError, match=r"^--triplanar: .*leave --feeding streamed out$"):
+        TrainConfig(out="run", triplanar=True, feeding="streamed")

@@ -7,7 +7,7 @@ import pytest
 
 from brats import config
 from brats.config import Preset, TrainConfig
-from brats.presets import PRESETS, choose_preset, train_defaults
+from brats.presets import BOUNDS, PRESETS, choose_preset, train_defaults
 
 
 @pytest.fixture(autouse=True)
@@ -49,6 +49,7 @@ def test_the_presets_of_published_experiments_have_their_modalities_and_outputs(
     every = ("flair", "t1", "t1ce", "t2")
     assert found == {
         "brats": (every, "regions"),
+        "best": (every, "regions"),
         "demo": (every, "regions"),
         "t1-slices": (("t1",), "whole-tumour"),
         "four-modality": (every, "regions"),
@@ -102,8 +103,9 @@ def test_empty_variables_count_as_none(monkeypatch: pytest.MonkeyPatch) -> None:
     }
 
 
-@pytest.mark.parametrize("given", [{"steps": 5}, {"minutes": 0.5}])
-def test_steps_and_minutes_take_the_place_of_the_epochs_of_a_preset(given: dict[str, float]) -> None:
+@pytest.mark.parametrize("given", [{"epochs": 3}, {"steps": 5}, {"minutes": 0.5}])
+def test_any_bound_takes_the_place_of_that_of_a_preset(given: dict[str, float]) -> None:
     settings = train_defaults("demo", given)
-    assert settings == {name: value for name, value in train_defaults("demo", {}).items() if name != "epochs"}
-    assert TrainConfig(**settings, **given).epochs is None  # type: ignore[arg-type]
+    assert settings == {name: value for name, value in train_defaults("demo", {}).items() if name != "minutes"}
+    bounded = TrainConfig(**settings, **given)  # type: ignore[arg-type]
+    assert {name: getattr(bounded, name) for name in BOUNDS if getattr(bounded, name)} == given

@@ -12,6 +12,7 @@ import pytest
 from brats.cli.options import read_options
 from brats.cli.parser import DONE, parse
 from brats.config import (
+    CLASSIC_UNET,
     LITE0_ENCODER,
     CompareConfig,
     EvaluateConfig,
@@ -37,7 +38,7 @@ def message_of(*arguments: str, config_class: type = TrainConfig) -> str:
 
 def test_without_options_training_is_the_demo() -> None:
     config: TrainConfig = parse(TrainConfig, [])
-    assert (config.preset, config.encoder, config.epochs) == ("demo", "resnet18", 4)
+    assert (config.preset, config.encoder, config.minutes) == ("demo", LITE0_ENCODER, 4)
 
 
 @pytest.mark.parametrize("arguments", [["--data", "/cases"], ["--data=/cases"], ["--preset", "brats"]])
@@ -68,7 +69,7 @@ def test_a_preset_sets_the_starting_values(arguments: list[str]) -> None:
 )
 def test_an_option_overrides_the_preset_wherever_it_stands(arguments: list[str]) -> None:
     config = parse(TrainConfig, arguments)
-    assert (config.epochs, config.encoder) == (2, "resnet18")
+    assert (config.epochs, config.minutes, config.learning_rate) == (2, None, 2e-3)
 
 
 def test_options_with_several_values_end_at_the_next_option() -> None:
@@ -335,7 +336,7 @@ def help_of(config_class: type, *arguments: str) -> str:
 
 
 def test_help_shows_the_values_of_the_preset_that_is_named() -> None:
-    assert "(default: resnet18)" in help_of(TrainConfig, "--preset", "demo")
+    assert f"(default: {CLASSIC_UNET})" in help_of(TrainConfig, "--preset", "classic-unet")
     assert f"(default: {LITE0_ENCODER})" in help_of(TrainConfig, "--preset", "brats")
     assert "(default: t1)" in help_of(TrainConfig, "--preset=t1-slices")
 
@@ -343,8 +344,9 @@ def test_help_shows_the_values_of_the_preset_that_is_named() -> None:
 @pytest.mark.parametrize("line", ["", "--preset auto", "--data d"])
 def test_help_without_a_preset_shows_the_values_of_each_that_has_its_own(line: str) -> None:
     shown = " ".join(help_of(TrainConfig, *line.split()).split())
-    assert f"(default: {LITE0_ENCODER}; preset demo: resnet18; preset classic-unet: classic-unet)" in shown
-    assert "(default: 30, or 4500 steps if those are more; preset demo: 4)" in shown
+    assert f"(default: {LITE0_ENCODER}; preset classic-unet: classic-unet)" in shown
+    assert "(default: 30, or 4500 steps if those are more)" in shown
+    assert "prediction of the test split. (default: preset demo: 4)" in shown
     assert "(default: flair t1 t1ce t2; preset t1-slices: t1; preset four-modality: flair t1 t1ce t2; " in shown
     assert "else brats. (default: auto)" in shown
 

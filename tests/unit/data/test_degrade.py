@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -30,7 +31,7 @@ def strongest(kind: DegradationKind) -> Degradation:
 
 def brain_case(case_id: str = "case", *, background: float = 0, dtype: type = np.float32, low: float = 400) -> Case:
     """A case of one image, a block of brain within background, of values from low to low + 400."""
-    voxels = np.full(SHAPE, background, dtype)
+    voxels: npt.NDArray[Any] = np.full(SHAPE, background, dtype)
     inner = np.random.default_rng(0).uniform(low, low + 400, (16, 14, 12))
     voxels[4:20, 3:17, 3:15] = inner.astype(dtype)
     labels = np.zeros(SHAPE, np.uint8)

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 import numpy as np
 import pytest
 
-from brats.data.split import Assignment, LabelledCase, join_patients, split_patients
+from brats.data.split import Assignment, LabelledCase, deal_folds, hold_out, join_patients, split_patients
 
 
 def patients(n: int, *, with_et: int = 0, start: int = 0) -> list[LabelledCase]:
@@ -252,3 +252,48 @@ def test_two_patients_found_to_be_one_end_on_the_same_side_never_tested(
 def test_places_of_cases_that_are_gone_do_not_count() -> None:
     gone = {f"gone_{k}": Assignment("test", None) for k in range(50)}
     assert split(patients(10), previous=gone) == split(patients(10))
+
+
+# Folds of a cross-validation, and what is held out to validate on
+
+
+def visits(n: int) -> list[LabelledCase]:
+    """Two cases of each of n patients, one with and one without enhancing tumour."""
+    return [
+        LabelledCase(case_id=f"{visit}_{k}", patient_id=str(k), volume_ml=k, has_et=visit == "second")
+        for k in range(n)
+        for visit in ("first", "second")
+    ]
+
+
+def test_folds_have_equally_many_patients_of_each_kind() -> None:
+    fold_of = deal_folds(patients(20, with_et=10), 5, seed=0)
+    assert Counter(fold_of.values()) == dict.fromkeys(range(5), 4)
+    assert Counter(fold_of[f"case_{k:04}"] for k in range(10)) == dict.fromkeys(range(5), 2)
+    largest = Counter(fold_of[f"case_{k:04}"] for k in (*range(5, 10), *range(15, 20)))
+    assert largest == dict.fromkeys(range(5), 2)
+
+
+def test_all_cases_of_a_patient_are_in_one_fold() -> None:
+    fold_of = deal_folds(visits(7), 3, seed=1)
+    assert len(fold_of) == 14
+    assert all(fold_of[f"first_{k}"] == fold_of[f"second_{k}"] for k in range(7))
+
+
+def test_folds_are_those_of_their_seed() -> None:
+    cases = patients(30)
+    assert deal_folds(cases, 5, seed=3) == deal_folds(cases[::-1], 5, seed=3)
+    assert deal_folds(cases, 5, seed=3) != deal_folds(cases, 5, seed=4)
+
+
+@pytest.mark.parametrize(("n_patients", "n_held_out"), [(1, 0), (2, 1), (3, 1), (5, 1), (20, 3), (40, 6)])
+def test_held_out_is_the_fraction_of_the_patients_but_one_at_least(n_patients: int, n_held_out: int) -> None:
+    assert len(hold_out(patients(n_patients), 0.15, seed=0)) == n_held_out
+
+
+def test_a_patient_is_held_out_with_all_its_cases() -> None:
+    held_out = hold_out(visits(6), 0.3, seed=2)
+    assert len(held_out) == 4
+    assert {name.partition("_")[2] for name in held_out if name.startswith("first")} == {
+        name.partition("_")[2] for name in held_out if name.startswith("second")
+    }

@@ -20,9 +20,9 @@ from brats.pipeline.compare import (
     facts_of,
     held_out,
     length,
-    share_split,
     training_of,
 )
+from brats.pipeline.ensemble import freeze_below
 from brats.pipeline.timing import Timing
 from brats.presets import train_defaults
 from tests.support.comparison import FACTS
@@ -105,19 +105,22 @@ def test_every_seed_and_preset_is_trained_on_one_split(config: CompareConfig, as
 
 def test_cases_that_join_the_dataset_change_no_comparison(config: CompareConfig, tmp_path: Path) -> None:
     before = common_split(config)
-    share_split(training_of(config, "brats", 0), before)
+    freeze_below(training_of(config, "brats", 0), before, config.data)
     write_dataset(tmp_path / "data", a="train", b="val", c1="test", c2="test", d="test", e="test")
     later = training_of(config, "demo", 0)
-    share_split(later, before)
+    freeze_below(later, before, config.data)
     assert len(read_split(later.out)) == 5
 
 
-def test_a_folder_with_a_run_on_another_split_is_refused(config: CompareConfig, tmp_path: Path) -> None:
-    training = training_of(config, "brats", 0)
-    share_split(training, common_split(config))
+def test_a_folder_with_a_run_on_another_split_is_refused(
+    config: CompareConfig, asked: list[TrainConfig], tmp_path: Path
+) -> None:
     write_dataset(tmp_path / "data", a="test", b="val", c1="train", c2="train", d="test")
-    with pytest.raises(ConfigError, match=r"brats/seed_0: holds a run with another split .*; remove it, or choose"):
-        share_split(training, common_split(config))
+    freeze_below(training_of(config, "demo", 0), common_split(config), config.data)
+    write_dataset(tmp_path / "data", a="train", b="val", c1="test", c2="test", d="test")
+    with pytest.raises(ConfigError, match=r"demo/seed_0: holds a run with another split .*; remove it, or choose"):
+        compare(config)
+    assert not asked
 
 
 def test_a_test_split_of_one_patient_is_refused(config: CompareConfig, tmp_path: Path) -> None:

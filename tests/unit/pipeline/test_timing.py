@@ -11,26 +11,44 @@ import pytest
 from brats.cluster.placement import Placement
 from brats.config import CompareConfig
 from brats.pipeline import timing
-from brats.pipeline.timing import Timing, time_in_turns, timing_of
+from brats.pipeline.timing import ROUNDS, Timing, time_in_turns, timing_of
 from tests.support.bundles import save_undecided_bundle
 from tests.support.prepared import tiny_case, write_prepared
 
 ON_CPU = Placement(workers=1, use_gpu=False, cpus=1.0, threads=1)
 
 
-def test_every_model_takes_every_case_in_turns_and_the_first_pass_is_not_counted(
+def test_models_take_every_case_in_turns_and_neither_the_first_pass_nor_a_slow_one_counts(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, one_thread: None
 ) -> None:
     del one_thread
     models = {name: str(save_undecided_bundle(tmp_path / name)) for name in ("a", "b")}
     paths = write_prepared(str(tmp_path), [tiny_case(name) for name in ("first", "second", "third")])
-    # Each pass of a model in the order they are made: once more over the first case, then over the three.
-    taken = {"a": [99.0, 1.0, 5.0, 3.0], "b": [99.0, 2.0, 2.0, 8.0]}
-    passes = [taken[name][turn] for turn in range(4) for name in models]
-    ends = list(itertools.accumulate(passes))
-    clock = iter([moment for end, seconds in zip(ends, passes, strict=True) for moment in (end - seconds, end)])
+    # Once the first case, then one round over all three, after which the time is over.
+    passes = [("a", 99.0), ("b", 99.0), ("a", 1.0), ("b", 2.0), ("a", 5.0), ("b", 2.0), ("a", 3.0), ("b", 50.0)]
+    ends = list(itertools.accumulate(seconds for _, seconds in passes))
+    moments = [moment for end, (_, seconds) in zip(ends, passes, strict=True) for moment in (end - seconds, end)]
+    clock = iter([*moments[:4], ends[1], *moments[4:], *[ends[-1]] * ROUNDS])
     monkeypatch.setattr(timing, "time", SimpleNamespace(perf_counter=lambda: next(clock)))
     assert time_in_turns(ON_CPU, "fp32", models, paths) == ("1 threads of a CPU", {"a": 3.0, "b": 2.0})
+
+
+def test_quick_models_take_each_case_several_times(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, one_thread: None
+) -> None:
+    del one_thread
+    bundle = str(save_undecided_bundle(tmp_path / "a"))
+    (path,) = write_prepared(str(tmp_path), [tiny_case("first")])
+    seconds = iter([9.0, *[1.0, 2.0, 3.0, 4.0, 5.0]])  # of the first pass and of each round
+    now = [0.0]
+
+    def labels(*_: object) -> None:
+        now.append(now[-1] + next(seconds))
+
+    monkeypatch.setattr(timing, "time", SimpleNamespace(perf_counter=lambda: now[-1]))
+    monkeypatch.setattr("brats.model.inference.Segmenter.labels", labels)
+    assert time_in_turns(ON_CPU, "fp32", {"a": bundle}, [path])[1] == {"a": 3.0}
+    assert next(seconds, None) is None
 
 
 @pytest.fixture

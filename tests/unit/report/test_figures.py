@@ -181,6 +181,12 @@ def test_distributions_say_the_median_of_each_region() -> None:
     assert labels[:4] == ["WT\nmedian 0.700", "TC\nmedian 0.600", "ET\nmedian n/a", "WT\nmedian 2.5 mm"]
 
 
+def test_regions_without_scores_have_no_unit_either() -> None:
+    metrics = metrics_of({"a": (0.9, None, None)}).assign(hd95_mm=[2.5, NAN, NAN])
+    _, hd95 = plot_distributions(metrics).axes
+    assert [text.get_text() for text in hd95.get_xticklabels()][1:] == ["TC\nmedian n/a", "ET\nmedian n/a"]
+
+
 # The files
 
 
