@@ -18,8 +18,8 @@ from brats.data.slices import SliceFile
 from brats.errors import ClusterError
 
 N_TIMED = 5  # cases
-# Each case is taken so often, as long as that takes less than so many seconds: the median over many passes leaves out
-# the moments in which the machine was busy. A network on a CPU takes each case once.
+# Each case is taken so often, as long as that takes less than so many seconds: the median over many passes leaves
+# out the moments in which the machine was busy. A large network on a CPU takes each case once.
 ROUNDS, LONGEST_S = 5, 30.0
 
 

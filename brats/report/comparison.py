@@ -152,8 +152,8 @@ def _costs(scores: Scores, timed_on: str) -> Iterator[str]:
     yield "## What they take"
     yield (
         "Trained weights; minutes of all epochs with their validation; seconds from a case in memory to its label "
-        f"map, median over cases, all presets in turns on {timed_on}; the most memory of a training, of the GPU "
-        "or, on CPUs, of the process."
+        f"map, median over passes, all presets in turns on {timed_on} (presets of one network differ by the noise "
+        "of that machine alone); the most memory of a training, of the GPU or, on CPUs, of the process."
     )
     rows = []
     for preset in _presets(scores):

@@ -63,7 +63,7 @@ COMPARISON = storage.TableKind(
         "n_parameters": "trained weights of the network, or of all networks of an ensemble",
         "training_minutes": "of all epochs of all its networks, validation included; mean over the seeds where "
         "seed is null",
-        "seconds_per_case": "from a case in memory to its label map, median over cases; of the first seed; all "
+        "seconds_per_case": "from a case in memory to its label map, median over passes; of the first seed; all "
         "presets in turns on one machine",
         "peak_memory_mb": "MiB of the GPU, or of the process on CPUs, while training; highest over the seeds",
     },
