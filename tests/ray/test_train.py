@@ -17,13 +17,13 @@ import pytest
 import ray
 from safetensors.numpy import load_file
 
-from brats.cli.presets import PRESETS
 from brats.config import PredictConfig
 from brats.errors import ConfigError
 from brats.model.bundle import bundle_dir, exported_epoch
 from brats.model.checkpoint import load_checkpoint
 from brats.pipeline.fit import read_progress
 from brats.pipeline.predict import predict
+from brats.presets import PRESETS
 from tests.support import BUSY_MACHINE, ROOT
 from tests.support.fault_cluster import Job
 from tests.support.synthetic import write_case, write_cases
