@@ -215,6 +215,9 @@ class TrainConfig:
     """Where to train; auto is cuda where Ray sees GPUs."""
     precision: Precision = execution("auto")
     """Arithmetic of the network; auto is bf16 where the device is good at it, fp16 on other GPUs, else fp32."""
+    tune: bool = result(True, earlier=False)
+    """Thresholds and rules for small regions are chosen on the validation cases at the end; the option leaves that
+    out."""
     predict: bool = execution(True)
     """The test split is predicted and scored into OUT/test at the end; the option leaves that out."""
     nifti: bool = execution(False)
@@ -297,8 +300,12 @@ class PredictConfig:
     coding: CodingName = result("auto", earlier="auto")
     """For case folders, how segmentations are coded where names leave it open: brats2018, brats2023, brats2023-ped,
     brats2024-ped, brats2024-gli or brats2025-met; auto refuses BraTS-PED, which has had two."""
+    flips: bool = result(False, earlier=False)
+    """Average the probabilities over the four ways to flip the slices, which takes four times as long."""
     nifti: bool = execution(False)
     """Write the masks as .nii.gz too, on the grid of the source images."""
+    probabilities: bool = execution(False)
+    """Write the probability of each region in each voxel too, in 256 levels."""
     batch_size: int = execution(0, Limits(at_least=0))
     """Slices per forward pass; 0 means 64 on a GPU, 16 on CPUs. What does not fit a GPU is halved."""
     workers: int = execution(0, Limits(at_least=0))

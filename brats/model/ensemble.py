@@ -10,7 +10,7 @@ import dataclasses
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from statistics import fmean
+from statistics import fmean, median
 
 import torch
 from torch import Tensor
@@ -21,7 +21,8 @@ from brats.data.case import Case
 from brats.errors import BundleError
 from brats.labels import Labels
 from brats.model.bundle import CARD, WEIGHTS, ModelCard, load_bundle, read_card, weights_path
-from brats.model.inference import Segmenter, label_map
+from brats.model.decoding import Decoding, decode
+from brats.model.inference import Segmenter
 from brats.storage.documents import check_types
 
 FORMAT = "brats-ray ensemble 1"
@@ -70,6 +71,10 @@ class Model:
         return self.cards[0].regions
 
     @property
+    def decoding(self) -> Decoding:
+        return mean_decoding([card.decoding for card in self.cards])
+
+    @property
     def trained_on(self) -> dict[str, dict[str, str]]:
         """Patient id and voxel hash of every case that any of the networks was trained or chosen on."""
         return {case_id: case for card in self.cards for case_id, case in card.trained_on.items()}
@@ -79,11 +84,16 @@ class Model:
 class EnsembleSegmenter:
     """Segmenters whose probabilities are averaged: used as a single one is.
 
-    thresholds: the mean probability that a voxel of each region exceeds
+    decoding: how the mean probabilities become a label map
     """
 
     members: Sequence[Segmenter]
-    thresholds: Sequence[float]
+    decoding: Decoding
+
+    @property
+    def modalities(self) -> tuple[str, ...]:
+        """What a case must have."""
+        return tuple(dict.fromkeys(name for member in self.members for name in member.modalities))
 
     @property
     def regions(self) -> tuple[str, ...]:
@@ -101,10 +111,23 @@ class EnsembleSegmenter:
     @torch.inference_mode()
     def labels(self, case: Case, batch_size: int) -> Labels:
         """The label map (Z, H, W) of a case; errors as of its members."""
-        probabilities = self.probabilities(case, batch_size)
-        limits = torch.tensor(self.thresholds, device=probabilities.device).reshape(1, -1, 1, 1)
-        labels: Labels = label_map(probabilities > limits).cpu().numpy()
+        labels: Labels = decode(self.probabilities(case, batch_size), self.decoding, case.voxel_mm3).cpu().numpy()
         return labels
+
+
+def mean_decoding(decodings: Sequence[Decoding]) -> Decoding:
+    """The decoding of a mean of probabilities: the means of the thresholds, and the medians of the volumes.
+
+    n_tuned_on: the fewest cases that those of a member were chosen on
+    """
+    return Decoding(
+        thresholds=tuple(
+            round(fmean(values), 6) for values in zip(*(each.thresholds for each in decodings), strict=True)
+        ),
+        smallest_et_mm3=median(each.smallest_et_mm3 for each in decodings),
+        smallest_wt_mm3=median(each.smallest_wt_mm3 for each in decodings),
+        n_tuned_on=min(each.n_tuned_on for each in decodings),
+    )
 
 
 def save_ensemble(folder: str, bundles: Mapping[str, str]) -> bool:
@@ -188,10 +211,11 @@ def read_model(bundle: str) -> Model:
     return Model(cards=cards, fingerprint=together[:16])
 
 
-def load_segmenter(bundle: str, device: torch.device, precision: Precision) -> Segmenter | EnsembleSegmenter:
-    """The segmenter of a bundle of either kind. Raises BundleError and ConfigError."""
-    segmenters = [Segmenter.load(folder, device, precision) for folder in bundles_of(bundle)]
+def load_segmenter(
+    bundle: str, device: torch.device, precision: Precision, *, flips: bool = False
+) -> Segmenter | EnsembleSegmenter:
+    """The segmenter of a bundle of either kind; see `Segmenter`. Raises BundleError and ConfigError."""
+    segmenters = [Segmenter.load(folder, device, precision, flips=flips) for folder in bundles_of(bundle)]
     if len(segmenters) == 1:
         return segmenters[0]
-    thresholds = [fmean(values) for values in zip(*(each.thresholds for each in segmenters), strict=True)]
-    return EnsembleSegmenter(members=segmenters, thresholds=thresholds)
+    return EnsembleSegmenter(members=segmenters, decoding=mean_decoding([each.decoding for each in segmenters]))

@@ -145,6 +145,14 @@ def test_model_card_names_the_cases_it_saw(finished: Path) -> None:
     assert card["inputs"]["modalities"] == ["flair", "t1", "t1ce", "t2"]
 
 
+def test_the_model_is_tuned_on_the_validation_cases(finished: Path) -> None:
+    split = pd.read_parquet(finished / "split.parquet")
+    decoding = json.loads((finished / "model" / "model.json").read_text())["decoding"]
+    assert decoding["n_tuned_on"] == (split.split == "val").sum() > 0
+    assert decoding["thresholds"] == [0.5] * 3  # they are few
+    assert not (finished / "tuning").exists()
+
+
 def test_second_run_trains_and_predicts_nothing(
     finished: Path, cases: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -152,6 +160,7 @@ def test_second_run_trains_and_predicts_nothing(
     run(cases, finished, nifti=True)
     said = capsys.readouterr().out
     assert "nothing to do: 3 epochs are done" in said
+    assert "tune " not in said
     assert (finished / "model" / "model.safetensors").stat().st_mtime_ns == model
 
 

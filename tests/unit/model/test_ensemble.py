@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from brats.data.batches import InputSpec
 from brats.errors import BundleError
 from brats.model.bundle import card_outputs, load_bundle, save_bundle
+from brats.model.decoding import Decoding
 from brats.model.ensemble import (
     EnsembleSegmenter,
     bundles_of,
@@ -26,6 +27,7 @@ from brats.model.ensemble import (
     save_ensemble,
 )
 from brats.model.inference import Segmenter
+from brats.model.levels import segment
 from brats.model.outputs import OutputSpec
 from tests.support.bundles import MODEL_CARD
 from tests.support.prepared import CPU, MODALITIES, segmenter_of, tiny_case, undecided_network
@@ -45,10 +47,10 @@ class Constant(nn.Module):
 
 
 def ensemble_of(
-    *probabilities: Sequence[float], thresholds: Sequence[float] = (0.5, 0.5, 0.5)
+    *probabilities: Sequence[float], thresholds: tuple[float, ...] = (0.5, 0.5, 0.5)
 ) -> EnsembleSegmenter:
     members = [segmenter_of(Constant(values)) for values in probabilities]
-    return EnsembleSegmenter(members=members, thresholds=thresholds)
+    return EnsembleSegmenter(members=members, decoding=Decoding(thresholds=thresholds))
 
 
 def save_member(folder: Path, seed: int, **changes: Any) -> str:
@@ -107,7 +109,7 @@ def test_thresholds_are_compared_with_the_mean() -> None:
 
 def test_an_ensemble_of_one_network_twice_labels_as_that_network_does() -> None:
     segmenter = segmenter_of(undecided_network().eval())
-    twice = EnsembleSegmenter(members=[segmenter, segmenter], thresholds=segmenter.thresholds)
+    twice = EnsembleSegmenter(members=[segmenter, segmenter], decoding=segmenter.decoding)
     alone = segmenter.labels(tiny_case(), 4)
     assert len(np.unique(alone)) == 4
     assert (twice.labels(tiny_case(), 4) != alone).mean() < 1e-3  # a voxel at the threshold may be turned
@@ -151,15 +153,34 @@ def test_an_ensemble_knows_the_cases_of_all_its_members(bundle: Path) -> None:
     }
 
 
-def test_thresholds_of_an_ensemble_are_the_means_of_those_of_its_members(tmp_path: Path) -> None:
-    outputs = {
-        name: {**MODEL_CARD.outputs, "thresholds": values}
-        for name, values in (("a", [0.4, 0.5, 0.6]), ("b", [0.6, 0.5, 0.2]))
+def test_an_ensemble_is_decoded_by_the_mean_thresholds_and_the_median_rules_of_its_members(tmp_path: Path) -> None:
+    decodings = [
+        Decoding(thresholds=(0.4, 0.5, 0.6), smallest_et_mm3=73, n_tuned_on=9),
+        Decoding(thresholds=(0.6, 0.5, 0.2), smallest_et_mm3=20, smallest_wt_mm3=5, n_tuned_on=6),
+        Decoding(thresholds=(0.5, 0.5, 0.4), smallest_et_mm3=40, smallest_wt_mm3=7, n_tuned_on=8),
+    ]
+    members = {
+        str(number): save_member(tmp_path / str(number), 1, decoding=decoding)
+        for number, decoding in enumerate(decodings)
     }
-    members = {name: save_member(tmp_path / name, 1, outputs=value) for name, value in outputs.items()}
     save_ensemble(str(tmp_path / "model"), members)
-    loaded = load_segmenter(str(tmp_path / "model"), CPU, "fp32")
-    assert list(loaded.thresholds) == pytest.approx([0.5, 0.5, 0.4])
+    expected = Decoding(thresholds=(0.5, 0.5, 0.4), smallest_et_mm3=40, smallest_wt_mm3=5, n_tuned_on=6)
+    assert load_segmenter(str(tmp_path / "model"), CPU, "fp32").decoding == expected
+    assert read_model(str(tmp_path / "model")).decoding == expected
+
+
+def test_the_rules_of_a_decoding_are_applied_to_the_mean() -> None:
+    pair = [(0.9, 0.9, 0.8), (0.9, 0.9, 0.6)]
+    members = [segmenter_of(Constant(values)) for values in pair]
+    doubtful = EnsembleSegmenter(members=members, decoding=Decoding(smallest_et_mm3=1e9))
+    assert (doubtful.labels(tiny_case(), 4) == 1).all()
+    assert (ensemble_of(*pair).labels(tiny_case(), 4) == 3).all()
+
+
+def test_a_case_is_segmented_by_an_ensemble_as_by_a_model() -> None:
+    found = segment(ensemble_of((0.9, 0.9, 0.9), (0.9, 0.5, 0.1)), tiny_case(), 4)
+    assert found.regions == ("WT", "TC", "ET")
+    assert (found.labels == 1).all()
 
 
 def test_a_bundle_of_one_model_is_that_model(members: dict[str, str]) -> None:
