@@ -152,7 +152,7 @@ def _add_presets(parser: argparse.ArgumentParser) -> None:
         published = f" Published: {preset.published}." if preset.published else ""
         text = f"{name}: {preset.text}{published}"
         lines.append(textwrap.fill(text, width - 2, subsequent_indent="    ", break_on_hyphens=False))
-    parser.add_argument_group("presets (docs/presets.md has their figures beside ours)", "\n".join(lines))
+    parser.add_argument_group("presets (more in docs/presets.md)", "\n".join(lines))
 
 
 def _add(group: Any, option: Option, default: str) -> None:

@@ -54,12 +54,12 @@ PRESETS: dict[Preset, NamedPreset] = {
     ),
     "t1-slices": NamedPreset(
         text="T1 alone, tumour against background, soft Dice loss; TC and ET are null in its tables.",
-        published="Dice, accuracy, losses and memory of single slices",
+        published="Dice, accuracy, losses and memory",
         settings={"modalities": ("t1",), "outputs": "whole-tumour", "loss": "dice"},
     ),
     "four-modality": NamedPreset(
         text="all four modalities, named here so that they stay; otherwise as brats.",
-        published="Dice, accuracy, sensitivity, specificity and precision over all classes, background included",
+        published="Dice, accuracy, sensitivity, specificity and precision",
         settings={"modalities": MODALITIES},
     ),
     "augmented-dropout": NamedPreset(

@@ -1,6 +1,5 @@
 """The weights of another model that a training starts from: found, checked to fit, and kept in the run."""
 
-import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, NamedTuple
@@ -13,7 +12,8 @@ from brats.data.batches import InputSpec
 from brats.data.case import HASH_VERSION
 from brats.data.run_split import SplitRow
 from brats.errors import BundleError, ConfigError
-from brats.model.bundle import CARD, ModelCard, find_bundle, load_bundle, read_tensors, weights_path
+from brats.model.bundle import CARD, ModelCard, find_bundle, read_tensors, weights_path
+from brats.model.ensemble import bundles_of, is_ensemble, read_model
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,12 +39,15 @@ def find_initial(config: TrainConfig) -> Initial | None:
         return None
     try:
         folder = _locate(config.init, initial_dir(config.out))
-        _, card = load_bundle(folder)  # which checks its tensors
+        model = read_model(folder)  # which checks its tensors
     except BundleError as error:
         raise ConfigError(f"--init: {error}") from error
-    check_fits(card, config, folder)
-    content = storage.read_bytes(weights_path(folder))
-    return Initial(folder=folder, card=card, hash=hashlib.sha256(content).hexdigest()[:16])
+    if is_ensemble(folder):
+        raise ConfigError(
+            f"--init: {folder} is an ensemble; name one of its models, such as {bundles_of(folder)[0]}"
+        )
+    check_fits(model.cards[0], config, folder)
+    return Initial(folder=folder, card=model.cards[0], hash=model.fingerprint)
 
 
 def _locate(path: str, kept: str) -> str:
@@ -57,7 +60,7 @@ def _locate(path: str, kept: str) -> str:
 
 
 def check_fits(card: ModelCard, config: TrainConfig, folder: str) -> None:
-    """Raise ConfigError that names what of a model differs from the network of a run."""
+    """Raise ConfigError that names what of a model differs from the network of a run. Its plane may."""
     theirs = {
         "encoder": card.encoder,
         "decoder channels": card.decoder_channels,
@@ -71,7 +74,7 @@ def check_fits(card: ModelCard, config: TrainConfig, folder: str) -> None:
         **asdict(InputSpec.of(config)),
     }
     for name, value in ours.items():
-        if theirs[name] != value:
+        if theirs[name] != value and name != "plane":
             raise ConfigError(
                 f"--init: the model {folder} has {name} {_words(theirs[name])}, this run {_words(value)}; give the "
                 "options that the model was trained with, or another model"

@@ -194,7 +194,7 @@ def test_a_wrong_command_line_is_one_line_that_points_to_the_help() -> None:
 
 
 CHOICES = (
-    "one of auto, brats, demo, t1-slices, four-modality, augmented-dropout, augmented-dropout-baseline, "
+    "one of auto, brats, best, demo, t1-slices, four-modality, augmented-dropout, augmented-dropout-baseline, "
     "classic-unet, three-modality"
 )
 

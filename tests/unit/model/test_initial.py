@@ -11,6 +11,7 @@ from brats.config import TrainConfig
 from brats.data.batches import InputSpec
 from brats.errors import BundleError, ConfigError
 from brats.model.bundle import ModelCard, save_bundle
+from brats.model.ensemble import save_ensemble
 from brats.model.initial import find_initial, initial_dir, keep_initial, known_patients, read_initial
 from brats.model.learner import Learner
 from tests.support.bundles import MODEL_CARD
@@ -84,6 +85,19 @@ def test_a_folder_without_a_model_or_with_a_damaged_one_is_named_with_the_option
     (tmp_path / "model" / "model.safetensors").write_bytes(b"")
     with pytest.raises(ConfigError, match=r"^--init: .*: not a whole safetensors file"):
         find_initial(config_of(tmp_path, tmp_path / "model"))
+
+
+def test_a_model_of_another_plane_fits(tmp_path: Path) -> None:
+    model = write_model(tmp_path / "model")
+    assert find_initial(config_of(tmp_path, model, plane="coronal")) is not None
+
+
+def test_of_an_ensemble_one_model_has_to_be_named(tmp_path: Path) -> None:
+    write_model(tmp_path / "model")
+    save_ensemble(str(tmp_path / "both"), dict.fromkeys(("a", "b"), str(tmp_path / "model")))
+    with pytest.raises(ConfigError, match=r"both is an ensemble; name one of its models, such as .*both/member_0$"):
+        find_initial(config_of(tmp_path, tmp_path / "both"))
+    assert find_initial(config_of(tmp_path, tmp_path / "both" / "member_1")) is not None
 
 
 # What a run keeps
