@@ -19,7 +19,9 @@ from brats.model.inference import Segmenter
 
 
 @torch.inference_mode()
-def segment(segmenter: Segmenter | EnsembleSegmenter, case: Case, batch_size: int, *, keep_levels: bool = False) -> Segmentation:
+def segment(
+    segmenter: Segmenter | EnsembleSegmenter, case: Case, batch_size: int, *, keep_levels: bool = False
+) -> Segmentation:
     """Segment a case. Raises CaseError naming the modality that the case lacks."""
     probabilities = segmenter.probabilities(case, batch_size)
     device = probabilities.device
