@@ -30,7 +30,7 @@ from brats.model.inference import Segmenter
 from brats.model.levels import segment
 from brats.model.outputs import OutputSpec
 from tests.support.bundles import MODEL_CARD
-from tests.support.prepared import CPU, MODALITIES, segmenter_of, tiny_case, undecided_network
+from tests.support.prepared import CPU, INPUTS, MODALITIES, segmenter_of, tiny_case, undecided_network
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -44,6 +44,13 @@ class Constant(nn.Module):
 
     def forward(self, slices: Tensor) -> Tensor:
         return self._logits.reshape(1, -1, 1, 1).expand(len(slices), -1, *slices.shape[2:])
+
+
+class PerVoxel(nn.Module):
+    """A network whose probability of each region in a voxel follows from the intensity there alone."""
+
+    def forward(self, slices: Tensor) -> Tensor:
+        return slices[:, :1] - torch.tensor([0.0, 0.5, 1.0]).reshape(1, -1, 1, 1)
 
 
 def ensemble_of(
@@ -88,6 +95,16 @@ def test_probabilities_are_the_mean_of_those_of_the_members() -> None:
     assert mean.shape == (10, 3, 40, 36)
     torch.testing.assert_close(mean.amin((0, 2, 3)), torch.tensor([0.5, 0.4, 0.3]))
     torch.testing.assert_close(mean.amax((0, 2, 3)), torch.tensor([0.5, 0.4, 0.3]))
+
+
+def test_networks_of_three_planes_are_averaged_voxel_by_voxel() -> None:
+    members = [
+        segmenter_of(PerVoxel(), inputs=replace(INPUTS, plane=plane)) for plane in ("axial", "coronal", "sagittal")
+    ]
+    case = tiny_case()
+    found = EnsembleSegmenter(members=members, decoding=Decoding()).probabilities(case, 4)
+    assert found.std() > 0.1
+    torch.testing.assert_close(found, members[0].probabilities(case, 4))
 
 
 @pytest.mark.parametrize(
