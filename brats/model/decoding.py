@@ -4,8 +4,9 @@ Axes: `Z H W` slices of a crop, `B` slices of a batch, `R` region (WT, TC, ET; o
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from statistics import fmean
 from typing import Any, Self
 
 import numpy as np
@@ -50,6 +51,12 @@ class Decoding:
         return decoding
 
     def __str__(self) -> str:
+        origin = f"chosen on {self.n_tuned_on} validation cases" if self.n_tuned_on else "defaults"
+        return f"{self.rules} ({origin})"
+
+    @property
+    def rules(self) -> str:
+        """What is applied, in words."""
         named = zip(REGIONS, self.thresholds, strict=True)
         rules = [f"thresholds {', '.join(f'{region} {threshold:g}' for region, threshold in named)}"]
         if self.smallest_et_mm3:
@@ -58,10 +65,17 @@ class Decoding:
             rules.append(f"components of WT below {self.smallest_wt_mm3:g} mm3 are removed")
         return "; ".join(rules)
 
-    @property
-    def origin(self) -> str:
-        """What the numbers were chosen on."""
-        return f"chosen on {self.n_tuned_on} validation cases" if self.n_tuned_on else "defaults"
+
+def mean_decoding(each: Sequence[Decoding]) -> Decoding:
+    """The decoding for the mean of the probabilities of several models: their mean thresholds, and of each rule the
+    smallest volume, so that no model's tumour is removed which its own rule would leave.
+    """
+    return Decoding(
+        thresholds=tuple(map(fmean, zip(*(one.thresholds for one in each), strict=True))),
+        smallest_et_mm3=min(one.smallest_et_mm3 for one in each),
+        smallest_wt_mm3=min(one.smallest_wt_mm3 for one in each),
+        n_tuned_on=min(one.n_tuned_on for one in each),
+    )
 
 
 def decode(probabilities: Tensor, decoding: Decoding, voxel_mm3: float) -> Tensor:

@@ -10,7 +10,6 @@ import dataclasses
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from statistics import fmean, median
 
 import torch
 from torch import Tensor
@@ -21,7 +20,7 @@ from brats.data.case import Case
 from brats.errors import BundleError
 from brats.labels import Labels
 from brats.model.bundle import CARD, WEIGHTS, ModelCard, load_bundle, read_card, weights_path
-from brats.model.decoding import Decoding, decode
+from brats.model.decoding import Decoding, decode, mean_decoding
 from brats.model.inference import Segmenter
 from brats.storage.documents import check_types
 
@@ -72,6 +71,7 @@ class Model:
 
     @property
     def decoding(self) -> Decoding:
+        """How the mean of their probabilities becomes a label map."""
         return mean_decoding([card.decoding for card in self.cards])
 
     @property
@@ -84,7 +84,7 @@ class Model:
 class EnsembleSegmenter:
     """Segmenters whose probabilities are averaged: used as a single one is.
 
-    decoding: how the mean probabilities become a label map
+    decoding: how their mean probabilities become a label map
     """
 
     members: Sequence[Segmenter]
@@ -111,23 +111,9 @@ class EnsembleSegmenter:
     @torch.inference_mode()
     def labels(self, case: Case, batch_size: int) -> Labels:
         """The label map (Z, H, W) of a case; errors as of its members."""
-        labels: Labels = decode(self.probabilities(case, batch_size), self.decoding, case.voxel_mm3).cpu().numpy()
+        probabilities = self.probabilities(case, batch_size)
+        labels: Labels = decode(probabilities, self.decoding, case.voxel_mm3).cpu().numpy()
         return labels
-
-
-def mean_decoding(decodings: Sequence[Decoding]) -> Decoding:
-    """The decoding of a mean of probabilities: the means of the thresholds, and the medians of the volumes.
-
-    n_tuned_on: the fewest cases that those of a member were chosen on
-    """
-    return Decoding(
-        thresholds=tuple(
-            round(fmean(values), 6) for values in zip(*(each.thresholds for each in decodings), strict=True)
-        ),
-        smallest_et_mm3=median(each.smallest_et_mm3 for each in decodings),
-        smallest_wt_mm3=median(each.smallest_wt_mm3 for each in decodings),
-        n_tuned_on=min(each.n_tuned_on for each in decodings),
-    )
 
 
 def save_ensemble(folder: str, bundles: Mapping[str, str]) -> bool:
@@ -214,7 +200,7 @@ def read_model(bundle: str) -> Model:
 def load_segmenter(
     bundle: str, device: torch.device, precision: Precision, *, flips: bool = False
 ) -> Segmenter | EnsembleSegmenter:
-    """The segmenter of a bundle of either kind; see `Segmenter`. Raises BundleError and ConfigError."""
+    """The segmenter of a bundle of either kind. Raises BundleError and ConfigError."""
     segmenters = [Segmenter.load(folder, device, precision, flips=flips) for folder in bundles_of(bundle)]
     if len(segmenters) == 1:
         return segmenters[0]

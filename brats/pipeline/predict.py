@@ -68,18 +68,19 @@ def _predict(config: PredictConfig, ownership: Ownership, degradation: Degradati
     data, out = config.data, config.out
     bundle = find_bundle(config.model)
     model = read_model(bundle)  # here too, to refuse a broken bundle before anything is read
-    decoding = {} if model.decoding == Decoding() else {"decoding": f"{model.decoding}"}
     items, found_rejects, notes = find_items(data, config.model, model.modalities, config.split, config.coding)
     config = dataclasses.replace(config, model=bundle)
     parts = read_parts(out)
-    applied = {"degradation": asdict(degradation)} if degradation else {}
-    SavedConfig.of("predict", config, weights=model.fingerprint, **decoding, **applied).claim(out)
+    applied: dict[str, Any] = {"degradation": asdict(degradation)} if degradation else {}
+    if model.decoding.rules != Decoding().rules:
+        applied["decoding"] = model.decoding.rules
+    SavedConfig.of("predict", config, weights=model.fingerprint, **applied).claim(out)
     items = settle_items(items, parts, out)
     todo = [
         item for item in items if not is_done(parts.get(item.case_id)) or _lacks_files(parts[item.case_id], config)
     ]
     say("predict", f"{len(items)} cases of {data}; {len(items) - len(todo)} done before")
-    say("predict", f"{model.decoding} ({model.decoding.origin})")
+    say("predict", str(model.decoding))
     for note in notes:
         say("predict", note)
     warn_of_training_cases(items, model.trained_on)

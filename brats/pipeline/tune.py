@@ -45,7 +45,7 @@ def tune(
     cases = segment_cases([item for item in items if item.case_id in validated], config, folder, card)
     decoding = choose_decoding(cases, card.regions)
     storage.remove(folder)
-    say("tune", f"{decoding} ({decoding.origin})")
+    say("tune", str(decoding))
     return decoding
 
 

@@ -467,7 +467,7 @@ def test_rerun_of_a_prepared_dataset_does_what_was_unreadable_before_and_what_wa
 
     prepare(PrepareConfig(data=str(data), out=str(prepared)))
     run(bundle, prepared, out)
-    assert "5 done before" in capsys.readouterr().out
+    assert f"5 cases of {prepared}; 5 done before" in capsys.readouterr().out
     uncompress(write_case(str(data), "case_2", seed=11))
     prepare(PrepareConfig(data=str(data), out=str(prepared)))
     run(bundle, prepared, out)

@@ -86,7 +86,7 @@ def model_card(folder: Path) -> Check:
 
 def _valid_card(card: ModelCard) -> None:
     assert all(0 < threshold < 1 for threshold in card.decoding.thresholds)
-    assert f"{card.decoding}; {card.decoding.origin}"
+    assert f"{card.decoding}"
     assert all(isinstance(name, str) for name in card.inputs.modalities)
     assert card.inputs.padded_size([(3, 5)]) >= (3, 5)
     assert all(0 < channels <= 2**14 for channels in card.decoder_channels)
@@ -242,7 +242,7 @@ def test_a_mutated_file_gives_a_valid_result_or_one_line(kind: str, tmp_path: Pa
 
 
 @pytest.mark.slow
-@pytest.mark.no_cover  # measured, they take half as long again
+@pytest.mark.no_cover  # measured, they take 1.7 times as long
 @pytest.mark.parametrize("kind", KINDS)
 def test_thousands_of_mutated_files_give_a_valid_result_or_one_line(kind: str, tmp_path: Path) -> None:
     prepare, _, n = KINDS[kind]

@@ -15,6 +15,7 @@ from brats.model.decoding import (
     Decoding,
     decode,
     label_map,
+    mean_decoding,
     without_small_components,
 )
 
@@ -111,7 +112,15 @@ def test_a_decoding_survives_json_and_states_its_rules() -> None:
     assert Decoding.from_json(json.loads(json.dumps(asdict(rules)))) == rules
     assert str(rules) == (
         "thresholds WT 0.45, TC 0.4, ET 0.4; ET below 73 mm3 and a mean probability of 0.9 is NCR; "
-        "components of WT below 50 mm3 are removed"
+        "components of WT below 50 mm3 are removed (chosen on 12 validation cases)"
     )
-    assert rules.origin == "chosen on 12 validation cases"
-    assert (str(Decoding()), Decoding().origin) == ("thresholds WT 0.5, TC 0.5, ET 0.5", "defaults")
+    assert str(Decoding()) == "thresholds WT 0.5, TC 0.5, ET 0.5 (defaults)"
+
+
+def test_an_ensemble_has_the_mean_thresholds_and_the_smallest_volumes_of_its_members() -> None:
+    one = Decoding(thresholds=(0.4, 0.5, 0.6), smallest_et_mm3=73.0, smallest_wt_mm3=50.0, n_tuned_on=12)
+    other = Decoding(thresholds=(0.5, 0.5, 0.5), smallest_et_mm3=200.0, n_tuned_on=10)
+    found = mean_decoding([one, other])
+    assert found.thresholds == pytest.approx((0.45, 0.5, 0.55))
+    assert (found.smallest_et_mm3, found.smallest_wt_mm3, found.n_tuned_on) == (73.0, 0.0, 10)
+    assert mean_decoding([one]) == one

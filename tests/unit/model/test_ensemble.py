@@ -170,22 +170,6 @@ def test_an_ensemble_knows_the_cases_of_all_its_members(bundle: Path) -> None:
     }
 
 
-def test_an_ensemble_is_decoded_by_the_mean_thresholds_and_the_median_rules_of_its_members(tmp_path: Path) -> None:
-    decodings = [
-        Decoding(thresholds=(0.4, 0.5, 0.6), smallest_et_mm3=73, n_tuned_on=9),
-        Decoding(thresholds=(0.6, 0.5, 0.2), smallest_et_mm3=20, smallest_wt_mm3=5, n_tuned_on=6),
-        Decoding(thresholds=(0.5, 0.5, 0.4), smallest_et_mm3=40, smallest_wt_mm3=7, n_tuned_on=8),
-    ]
-    members = {
-        str(number): save_member(tmp_path / str(number), 1, decoding=decoding)
-        for number, decoding in enumerate(decodings)
-    }
-    save_ensemble(str(tmp_path / "model"), members)
-    expected = Decoding(thresholds=(0.5, 0.5, 0.4), smallest_et_mm3=40, smallest_wt_mm3=5, n_tuned_on=6)
-    assert load_segmenter(str(tmp_path / "model"), CPU, "fp32").decoding == expected
-    assert read_model(str(tmp_path / "model")).decoding == expected
-
-
 def test_the_rules_of_a_decoding_are_applied_to_the_mean() -> None:
     pair = [(0.9, 0.9, 0.8), (0.9, 0.9, 0.6)]
     members = [segmenter_of(Constant(values)) for values in pair]
@@ -198,6 +182,19 @@ def test_a_case_is_segmented_by_an_ensemble_as_by_a_model() -> None:
     found = segment(ensemble_of((0.9, 0.9, 0.9), (0.9, 0.5, 0.1)), tiny_case(), 4)
     assert found.regions == ("WT", "TC", "ET")
     assert (found.labels == 1).all()
+
+
+def test_thresholds_of_an_ensemble_are_the_means_of_those_of_its_members(tmp_path: Path) -> None:
+    decodings = {
+        name: Decoding(thresholds=values) for name, values in (("a", (0.4, 0.5, 0.6)), ("b", (0.6, 0.5, 0.2)))
+    }
+    members = {name: save_member(tmp_path / name, 1, decoding=each) for name, each in decodings.items()}
+    save_ensemble(str(tmp_path / "model"), members)
+    loaded = load_segmenter(str(tmp_path / "model"), CPU, "fp32", flips=True)
+    assert isinstance(loaded, EnsembleSegmenter)
+    assert all(member.flips for member in loaded.members)
+    assert loaded.decoding.thresholds == pytest.approx((0.5, 0.5, 0.4))
+    assert read_model(str(tmp_path / "model")).decoding == loaded.decoding
 
 
 def test_a_bundle_of_one_model_is_that_model(members: dict[str, str]) -> None:
