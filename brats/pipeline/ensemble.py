@@ -86,7 +86,7 @@ def lay_out(config: TrainConfig) -> list[TrainConfig]:
 
 def begin(config: TrainConfig, choose: ChooseSplit) -> tuple[str, list[SplitRow]]:
     """Claim the folder of a run of several networks for its configuration; return its dataset and split."""
-    from brats.model.initial import check_fits, find_initial, keep_initial
+    from brats.model.initial import find_initial, keep_initial
 
     initial = find_initial(config)
     saved = SavedConfig.of("train", config, **({"init_weights": initial.hash} if initial else {}))
@@ -100,8 +100,6 @@ def begin(config: TrainConfig, choose: ChooseSplit) -> tuple[str, list[SplitRow]
     cases = {row["case_id"]: row for row in read_case_table(prepared)}
     for member in members_of(config, prepared):  # refused now, not after the others are trained
         check_cases(split, cases, member, config.out, prepared)
-        if initial:
-            check_fits(initial.card, member, initial.folder)
     saved.write(config.out)
     freeze_split(config.out, split, prepared)
     if initial:

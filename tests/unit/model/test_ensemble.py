@@ -27,9 +27,10 @@ from brats.model.ensemble import (
     save_ensemble,
 )
 from brats.model.inference import Segmenter
+from brats.model.levels import segment
 from brats.model.outputs import OutputSpec
 from tests.support.bundles import MODEL_CARD
-from tests.support.prepared import CPU, MODALITIES, segmenter_of, tiny_case, undecided_network
+from tests.support.prepared import CPU, INPUTS, MODALITIES, segmenter_of, tiny_case, undecided_network
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -43,6 +44,13 @@ class Constant(nn.Module):
 
     def forward(self, slices: Tensor) -> Tensor:
         return self._logits.reshape(1, -1, 1, 1).expand(len(slices), -1, *slices.shape[2:])
+
+
+class PerVoxel(nn.Module):
+    """A network whose probability of each region in a voxel follows from the intensity there alone."""
+
+    def forward(self, slices: Tensor) -> Tensor:
+        return slices[:, :1] - torch.tensor([0.0, 0.5, 1.0]).reshape(1, -1, 1, 1)
 
 
 def ensemble_of(
@@ -87,6 +95,16 @@ def test_probabilities_are_the_mean_of_those_of_the_members() -> None:
     assert mean.shape == (10, 3, 40, 36)
     torch.testing.assert_close(mean.amin((0, 2, 3)), torch.tensor([0.5, 0.4, 0.3]))
     torch.testing.assert_close(mean.amax((0, 2, 3)), torch.tensor([0.5, 0.4, 0.3]))
+
+
+def test_networks_of_three_planes_are_averaged_voxel_by_voxel() -> None:
+    members = [
+        segmenter_of(PerVoxel(), inputs=replace(INPUTS, plane=plane)) for plane in ("axial", "coronal", "sagittal")
+    ]
+    case = tiny_case()
+    found = EnsembleSegmenter(members=members, decoding=Decoding()).probabilities(case, 4)
+    assert found.std() > 0.1
+    torch.testing.assert_close(found, members[0].probabilities(case, 4))
 
 
 @pytest.mark.parametrize(
@@ -150,6 +168,20 @@ def test_an_ensemble_knows_the_cases_of_all_its_members(bundle: Path) -> None:
         "x": {"patient_id": "p", "voxel_hash": "h"},
         "y": {"patient_id": "q", "voxel_hash": "i"},
     }
+
+
+def test_the_rules_of_a_decoding_are_applied_to_the_mean() -> None:
+    pair = [(0.9, 0.9, 0.8), (0.9, 0.9, 0.6)]
+    members = [segmenter_of(Constant(values)) for values in pair]
+    doubtful = EnsembleSegmenter(members=members, decoding=Decoding(smallest_et_mm3=1e9))
+    assert (doubtful.labels(tiny_case(), 4) == 1).all()
+    assert (ensemble_of(*pair).labels(tiny_case(), 4) == 3).all()
+
+
+def test_a_case_is_segmented_by_an_ensemble_as_by_a_model() -> None:
+    found = segment(ensemble_of((0.9, 0.9, 0.9), (0.9, 0.5, 0.1)), tiny_case(), 4)
+    assert found.regions == ("WT", "TC", "ET")
+    assert (found.labels == 1).all()
 
 
 def test_thresholds_of_an_ensemble_are_the_means_of_those_of_its_members(tmp_path: Path) -> None:

@@ -91,6 +91,13 @@ def test_a_child_that_cannot_start_says_why(tmp_path: Path) -> None:
     assert "No module named 'no'" in str(error)
 
 
+def test_a_child_looks_for_the_cluster_that_it_is_told(tmp_path: Path) -> None:
+    (config,) = configs(tmp_path, "fold_0")
+    failed = run_children([config], 1, "127.0.0.1:1")
+    assert isinstance(failed[config.out], ConfigError)
+    assert str(failed[config.out]).startswith("RAY_ADDRESS=127.0.0.1:1: no Ray answers there")
+
+
 @pytest.mark.parametrize(
     ("folders", "names"),
     [
