@@ -14,7 +14,7 @@ define check_floors
 done; exit $${failed:-0}
 endef
 
-.PHONY: install demo lint check test test-slow unit clusters coverage bench bench-gpu
+.PHONY: install demo lint check test test-slow unit clusters faults coverage bench bench-gpu
 
 install: $(VENV)/.installed
 
@@ -47,10 +47,14 @@ unit: install
 	$(RUN)/pytest $(TOGETHER) --cov --cov-report=term tests/unit
 	$(check_floors)
 
-# The tests on Ray: embedded, with machines, workers and drivers killed, by `ray up` and `ray job submit`; and what the
-# documents say. Not measured, which would take a third of their time again.
+# The tests on an embedded Ray, by `ray up` and `ray job submit`, and of what the documents say. Not measured, which
+# would take half their time again.
 clusters: install
-	$(RUN)/pytest $(TOGETHER) tests/faults tests/deploy tests/ray
+	$(RUN)/pytest $(TOGETHER) tests/deploy tests/ray
+
+# Machines, workers and drivers killed. One module at a time: a busy machine may let the moment of a strike pass.
+faults: install
+	$(RUN)/pytest -r s --durations=25 tests/faults
 
 # The lines of brats/ and jobs/ that neither the unit tests nor those on an embedded Ray reach, in any process.
 coverage: install

@@ -21,6 +21,7 @@ from brats.data.cases import CaseFiles
 from brats.data.preprocess import read_case
 from brats.model.bundle import find_bundle
 from brats.model.inference import BATCH_SIZES, Segmenter
+from brats.model.levels import segment
 
 MAX_WAIT = 0.01  # of the time that training takes
 MAX_BETWEEN = 0.05  # of a run's time: validation, checkpoints and all else between the epochs
@@ -98,7 +99,7 @@ def stage_costs(run: Path, cases: Sequence[CaseFiles], device: torch.device) -> 
         started = time.perf_counter()
         case = read_case(found, MODALITIES)
         read_s = (time.perf_counter() - started) / n_cores
-        network_s = timed(functools.partial(segmenter.labels, case, BATCH_SIZES[device.type]), device)
+        network_s = timed(functools.partial(segment, segmenter, case, BATCH_SIZES[device.type]), device)
         pair = make_pair(found, SHIFTS[0])
         started = time.perf_counter()
         whole_case(pair)

@@ -40,8 +40,10 @@ from brats.data.preprocess import read_case
 from brats.data.volume import nifti_bytes, read_labels
 from brats.labels import REGIONS
 from brats.model.bundle import find_bundle, load_bundle
+from brats.model.decoding import label_map
 from brats.model.fusion import for_inference
-from brats.model.inference import Segmenter, label_map
+from brats.model.inference import Segmenter
+from brats.model.levels import segment
 from brats.model.precision import autocast, choose_precision
 from brats.score.metrics import case_metrics, count_overlap
 from brats.storage import FileInfo
@@ -65,7 +67,7 @@ def our_way(network: nn.Module, inputs: InputSpec, precision: Precision) -> Side
 
     def run(files: CaseFiles, path: Path) -> None:
         case = read_case(files, inputs.modalities)
-        volume = case.on_source_grid(segmenter.labels(case, BATCH_SIZE))
+        volume = case.on_source_grid(segment(segmenter, case, BATCH_SIZE).labels)
         storage.write_bytes(str(path), nifti_bytes(volume, case.grid, case.coding))
 
     return run

@@ -26,10 +26,10 @@ from benchmarks.recipe_entries import DEFAULT, INGREDIENTS, OPPONENTS, SAME_RECI
 from benchmarks.recipe_folds import deal_folds, labelled
 from benchmarks.recipe_trials import Entry, Site, Trial, read_trials, run_trials
 from benchmarks.results import aligned
-from brats.cli.presets import PRESETS
 from brats.config import TrainConfig
 from brats.errors import BratsError
 from brats.labels import REGIONS
+from brats.presets import PRESETS
 
 N_FOLDS, SCREENED_FOLDS = 4, 2
 SCREENING_SEED = 0

@@ -45,8 +45,7 @@ LITE0_ENCODER = "tu-tf_efficientnet_lite0"
 LITE0_WEIGHTS = "efficientnet-lite0"  # installed with the extra `pretrained`
 DegradationKind = Literal["noise", "bias-field", "gain", "blur", "low-resolution", "missing"]
 DEGRADATION_KINDS: tuple[DegradationKind, ...] = get_args(DegradationKind)
-Preset = Literal[
-    "auto",
+PresetName = Literal[
     "brats",
     "best",
     "demo",
@@ -57,6 +56,16 @@ Preset = Literal[
     "classic-unet",
     "three-modality",
 ]
+Preset = Literal["auto", PresetName]
+COMPARED_PRESETS: tuple[PresetName, ...] = (
+    "brats",
+    "t1-slices",
+    "four-modality",
+    "augmented-dropout",
+    "augmented-dropout-baseline",
+    "classic-unet",
+    "three-modality",
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -215,6 +224,9 @@ class TrainConfig:
     """Where to train; auto is cuda where Ray sees GPUs."""
     precision: Precision = execution("auto")
     """Arithmetic of the network; auto is bf16 where the device is good at it, fp16 on other GPUs, else fp32."""
+    tune: bool = result(True, earlier=False)
+    """Thresholds and rules for small regions are chosen on the validation cases at the end; the option leaves that
+    out."""
     predict: bool = execution(True)
     """The test split is predicted and scored into OUT/test at the end; the option leaves that out."""
     nifti: bool = execution(False)
@@ -230,9 +242,7 @@ class TrainConfig:
 
     def __post_init__(self) -> None:
         check_options(self)
-        given = [name for name in ("epochs", "steps", "minutes") if getattr(self, name) is not None]
-        if len(given) > 1:
-            raise ConfigError(f"{' and '.join(map(option_name, given))} exclude each other; give one of them")
+        _check_length(self)
         if self.cross_validation is not None and self.fold is not None:
             raise ConfigError(
                 "--cross-validation and --fold exclude each other; the first deals all patients into its own folds"
@@ -297,8 +307,12 @@ class PredictConfig:
     coding: CodingName = result("auto", earlier="auto")
     """For case folders, how segmentations are coded where names leave it open: brats2018, brats2023, brats2023-ped,
     brats2024-ped, brats2024-gli or brats2025-met; auto refuses BraTS-PED, which has had two."""
+    flips: bool = result(False, earlier=False)
+    """Average the probabilities over the four ways to flip the slices, which takes four times as long."""
     nifti: bool = execution(False)
     """Write the masks as .nii.gz too, on the grid of the source images."""
+    probabilities: bool = execution(False)
+    """Write the probability of each region in each voxel too, in 256 levels."""
     batch_size: int = execution(0, Limits(at_least=0))
     """Slices per forward pass; 0 means 64 on a GPU, 16 on CPUs. What does not fit a GPU is halved."""
     workers: int = execution(0, Limits(at_least=0))
@@ -399,3 +413,51 @@ class ReportConfig:
 
     def __post_init__(self) -> None:
         check_options(self)
+
+
+@dataclass(frozen=True, kw_only=True)
+class CompareConfig:
+    """Train presets on the same cases, split and seeds, and compare them on the test split.
+
+    Each preset is a run of train.py in OUT/PRESET/seed_0 and on. Run again with the same --out, it trains what is
+    missing, also presets and seeds named since, and compares anew. A preset whose training fails is named at the
+    end, and the others are compared.
+    """
+
+    data: str = path()
+    """A prepared dataset with two patients or more in its test split."""
+    out: str = path()
+    """Folder or s3:// prefix of the comparison."""
+    presets: tuple[PresetName, ...] = execution(COMPARED_PRESETS, Limits(distinct=True))
+    """Presets of train.py; the others are tested against brats or, where that is not among them, the first."""
+    seeds: int = execution(1, Limits(at_least=1))
+    """Trainings of each preset, with the seeds 0, 1, and on; scores are averaged over them, patient by patient."""
+    epochs: int | None = result(None, Limits(at_least=1))
+    """Epochs of each training; without --epochs, --steps and --minutes those of its preset."""
+    steps: int | None = result(None, Limits(at_least=1))
+    """Optimiser steps of each training, in place of --epochs."""
+    minutes: float | None = result(None, Limits(at_least=0.01, at_most=100_000))
+    """Minutes of each training, in place of --epochs."""
+    workers: int = execution(0, Limits(at_least=0))
+    """Workers of each training; 0 means one per GPU; on CPUs one per machine, two at most."""
+    device: Device = execution("auto")
+    """Where to train and predict; auto is cuda where Ray sees GPUs."""
+    precision: Precision = execution("auto")
+    """Arithmetic of the networks; auto is bf16 where the device is good at it, fp16 on other GPUs, else fp32."""
+    wait_minutes: float = execution(15.0, Limits(at_least=0))
+    """Minutes to wait for machines that an autoscaler can bring and for other jobs to make room."""
+    debug: bool = execution(False)
+    """Show tracebacks instead of one-line errors."""
+
+    def __post_init__(self) -> None:
+        check_options(self)
+        _check_length(self)
+        if len(self.presets) < 2:
+            raise ConfigError(f"--presets names {self.presets[0]} alone; name two presets or more")
+
+
+def _check_length(config: TrainConfig | CompareConfig) -> None:
+    """Raise ConfigError where more than one option says how long to train."""
+    given = [name for name in ("epochs", "steps", "minutes") if getattr(config, name) is not None]
+    if len(given) > 1:
+        raise ConfigError(f"{' and '.join(map(option_name, given))} exclude each other; give one of them")

@@ -11,9 +11,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any, TypeVar
 
 from brats.cli.options import NO_BREAK_SPACE, Option, read_options
-from brats.cli.presets import PRESETS, choose_preset, train_defaults
 from brats.config import TrainConfig
 from brats.errors import ConfigError
+from brats.presets import PRESETS, choose_preset, train_defaults
 
 DONE = 0
 HELP_WIDTH = 100  # at most: longer lines are hard to read

@@ -134,6 +134,17 @@ class Case:
         return z, x, y
 
     @property
+    def voxel_mm3(self) -> float:
+        """Volume of a voxel."""
+        return math.prod(self.grid.spacing_xyz_mm)
+
+    @property
+    def slice_axis(self) -> tuple[int, bool]:
+        """The axis of a crop (Z, H, W) along which the source file has its slices, and whether in its order."""
+        axis, direction = self.grid.orientation.astype(int)[2]
+        return (int(axis) + 1) % 3, bool(direction > 0)
+
+    @property
     def n_outside(self) -> int:
         """Voxels of the full volume that lie outside the crop."""
         return math.prod(self.grid.shape) - math.prod(self.box.shape)

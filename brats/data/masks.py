@@ -1,13 +1,16 @@
-"""Predicted masks in Parquet: one row per slice of the source volume, in the source file's own axes.
+"""Predicted masks and probabilities in Parquet: one row per slice of the source volume, in its file's own axes.
 
 The decoded mask of `slice_index` k equals `nifti[:, :, k]` of the same prediction written as NIfTI.
 """
 
+from collections.abc import Mapping
+
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 
 from brats import storage
-from brats.labels import TISSUES, Labels
+from brats.labels import REGIONS, TISSUES, Labels
 
 MASK = storage.TableKind(
     name="mask",
@@ -24,6 +27,23 @@ MASK = storage.TableKind(
         "mask": "np.frombuffer(mask, 'uint8').reshape(height, width) is slice [:, :, slice_index] of the "
         "source volume; "
         f"labels {', '.join(f'{label} {tissue.upper()}' for tissue, label in TISSUES.items())}"
+    },
+)
+PROBABILITIES = storage.TableKind(
+    name="probabilities",
+    schema=pa.schema(
+        [
+            ("case_id", pa.string()),
+            ("slice_index", pa.int16()),
+            ("height", pa.int16()),
+            ("width", pa.int16()),
+            *((region.lower(), pa.binary()) for region in REGIONS),
+        ]
+    ),
+    conventions={
+        "wt, tc, et": "np.frombuffer(wt, 'uint8').reshape(height, width) / 255 is the probability that a voxel of "
+        "slice [:, :, slice_index] of the source volume is in WT, rounded to 1/255; null where the model does not "
+        "tell the region; before thresholds and rules",
     },
 )
 
@@ -59,6 +79,31 @@ def write_masks(out: str, case_id: str, volume: Labels) -> None:
         schema=MASK.schema,
     )
     storage.write_table(masks_path(out, case_id), MASK, table)
+
+
+def probabilities_dir(out: str) -> str:
+    return storage.join(out, "probabilities")
+
+
+def probabilities_path(out: str, case_id: str) -> str:
+    """Where the probabilities of a case lie, where they were asked for."""
+    return storage.join(probabilities_dir(out), f"{case_id}.parquet")
+
+
+def write_probabilities(out: str, case_id: str, volumes: Mapping[str, npt.NDArray[np.uint8]]) -> None:
+    """Write the probabilities x 255 of a case by region, (X, Y, Z) on its full source grid in source axes."""
+    height, width, n_slices = next(iter(volumes.values())).shape
+    rows = [
+        {
+            "case_id": case_id,
+            "slice_index": k,
+            "height": height,
+            "width": width,
+            **{region.lower(): volume[:, :, k].tobytes() for region, volume in volumes.items()},
+        }
+        for k in range(n_slices)
+    ]
+    storage.write_table(probabilities_path(out, case_id), PROBABILITIES, PROBABILITIES.table(rows))
 
 
 def read_masks(path: str) -> Labels:

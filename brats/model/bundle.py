@@ -17,12 +17,14 @@ from brats import __version__, storage
 from brats.config import MODALITIES, OutputKind
 from brats.data.batches import InputSpec
 from brats.errors import BundleError, ConfigError
+from brats.model.decoding import Decoding
 from brats.model.outputs import CHANNELS, REGION_OUTPUTS, OutputSpec
 from brats.model.unet import build_unet
 from brats.storage.documents import check_types
 
-FORMAT = "brats-ray model 2"
-FORMAT_WITHOUT_INPUTS = "brats-ray model 1"  # had modalities and divisor in their place
+FORMAT = "brats-ray model 3"
+FORMAT_WITHOUT_DECODING = "brats-ray model 2"  # had thresholds among its outputs
+FORMAT_WITHOUT_INPUTS = "brats-ray model 1"  # moreover had modalities and divisor in place of inputs
 WEIGHTS, CARD = "model.safetensors", "model.json"
 PACKAGES = ("torch", "segmentation-models-pytorch")  # that the network is made with
 MAX_CHANNELS = 2**12  # of a layer; a damaged card must not take all memory
@@ -37,7 +39,8 @@ class ModelCard:
     """Content of `model.json`.
 
     inputs:     what the network sees: its channels, and the divisor of its slices
-    outputs:    of `card_outputs`: kind and names of the output channels, thresholds of the regions
+    outputs:    of `card_outputs`: kind and names of the output channels
+    decoding:   how probabilities become a label map
     trained_on: patient id and voxel hash, by case id, of every case of the train and val splits
     versions:   of the packages that the network was trained with
     """
@@ -48,6 +51,7 @@ class ModelCard:
     inputs: InputSpec
     normalisation: str = NORMALISATION
     outputs: dict[str, Any] = field(default_factory=lambda: card_outputs(REGION_OUTPUTS))
+    decoding: Decoding = Decoding()
     epoch: int
     val_dice: float
     trained_on: dict[str, dict[str, str]]
@@ -64,14 +68,10 @@ class ModelCard:
         """The regions that the network predicts."""
         return self.output_spec.regions
 
-    @property
-    def thresholds(self) -> tuple[float, ...]:
-        return tuple(self.outputs["thresholds"])
-
 
 def card_outputs(outputs: OutputSpec) -> dict[str, Any]:
     """The outputs of a network as its card has them."""
-    return {"kind": outputs.kind, "names": list(outputs.channels), "thresholds": list(outputs.thresholds)}
+    return {"kind": outputs.kind, "names": list(outputs.channels)}
 
 
 def save_bundle(folder: str, weights: Mapping[str, Tensor], card: ModelCard) -> None:
@@ -113,7 +113,7 @@ def read_card(folder: str) -> ModelCard:
         raise BundleError(f"{path}: no such file; the bundle is not whole") from None
     if content.get("format") == FORMAT_WITHOUT_INPUTS:
         content = _with_inputs(content)
-    if content.get("format") != FORMAT:
+    if content.get("format") not in (FORMAT, FORMAT_WITHOUT_DECODING):
         raise BundleError(f"{path}: format {content.get('format')!r}, this program reads {FORMAT!r}")
     try:
         return _to_card(path, content)
@@ -122,12 +122,16 @@ def read_card(folder: str) -> ModelCard:
 
 
 def _to_card(path: str, content: dict[str, Any]) -> ModelCard:
+    if content["format"] == FORMAT_WITHOUT_DECODING:
+        content = _with_decoding(content)
     missing = [item.name for item in fields(ModelCard) if item.name not in content]
     missing += [name for name in InputSpec.required_fields() if name not in content.get("inputs", {})]
     if missing:
         raise BundleError(f"{path}: lacks {', '.join(missing)}")
     values = {item.name: _tuple(content[item.name]) for item in fields(ModelCard)}
-    card = ModelCard(**{**values, "inputs": InputSpec.from_json(content["inputs"])})
+    inputs, decoding = InputSpec.from_json(content["inputs"]), Decoding.from_json(content["decoding"])
+    card = ModelCard(**{**values, "inputs": inputs, "decoding": decoding})
+    check_types(decoding)
     check_types(card)
     for case_id, case in card.trained_on.items():
         if not {"patient_id", "voxel_hash"} <= case.keys():
@@ -145,23 +149,26 @@ def _to_card(path: str, content: dict[str, Any]) -> ModelCard:
 
 
 def _check_outputs(path: str, outputs: Mapping[str, Any]) -> None:
-    """Raise BundleError unless the outputs are of a known kind, with its channels and a threshold per region."""
+    """Raise BundleError unless the outputs are of a known kind, with its channels."""
     kind: Any = outputs.get("kind")
-    thresholds = outputs.get("thresholds", [])
     if kind not in get_args(OutputKind):
         raise BundleError(f"{path}: outputs of the kind {kind!r}, this program knows {', '.join(CHANNELS)}")
     spec = OutputSpec(kind)
     if outputs.get("names") != list(spec.channels):
         raise BundleError(f"{path}: outputs {json.dumps(outputs)} are not the {kind} {', '.join(spec.channels)}")
-    n_regions = len(spec.regions)
-    if len(thresholds) != n_regions or not all(0 < threshold < 1 for threshold in thresholds):
-        raise BundleError(f"{path}: thresholds {thresholds} are not {n_regions} numbers between 0 and 1")
 
 
 def _with_inputs(content: dict[str, Any]) -> dict[str, Any]:
     """A card of `FORMAT_WITHOUT_INPUTS` in today's form."""
     inputs = {name: content[name] for name in ("modalities", "divisor") if name in content}
-    return {**content, "format": FORMAT, "inputs": inputs}
+    return {**content, "format": FORMAT_WITHOUT_DECODING, "inputs": inputs}
+
+
+def _with_decoding(content: dict[str, Any]) -> dict[str, Any]:
+    """A card of `FORMAT_WITHOUT_DECODING` in today's form: with its thresholds, and without rules."""
+    outputs = dict(content.get("outputs", {}))
+    decoding = {**asdict(Decoding()), "thresholds": outputs.pop("thresholds", [])}
+    return {**content, "format": FORMAT, "outputs": outputs, "decoding": decoding}
 
 
 def _tuple(value: Any) -> Any:

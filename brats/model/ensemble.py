@@ -10,7 +10,6 @@ import dataclasses
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from statistics import fmean
 
 import torch
 from torch import Tensor
@@ -21,7 +20,8 @@ from brats.data.case import Case
 from brats.errors import BundleError
 from brats.labels import Labels
 from brats.model.bundle import CARD, WEIGHTS, ModelCard, load_bundle, read_card, weights_path
-from brats.model.inference import Segmenter, label_map
+from brats.model.decoding import Decoding, decode, mean_decoding
+from brats.model.inference import Segmenter
 from brats.storage.documents import check_types
 
 FORMAT = "brats-ray ensemble 1"
@@ -70,6 +70,11 @@ class Model:
         return self.cards[0].regions
 
     @property
+    def decoding(self) -> Decoding:
+        """How the mean of their probabilities becomes a label map."""
+        return mean_decoding([card.decoding for card in self.cards])
+
+    @property
     def trained_on(self) -> dict[str, dict[str, str]]:
         """Patient id and voxel hash of every case that any of the networks was trained or chosen on."""
         return {case_id: case for card in self.cards for case_id, case in card.trained_on.items()}
@@ -79,11 +84,16 @@ class Model:
 class EnsembleSegmenter:
     """Segmenters whose probabilities are averaged: used as a single one is.
 
-    thresholds: the mean probability that a voxel of each region exceeds
+    decoding: how their mean probabilities become a label map
     """
 
     members: Sequence[Segmenter]
-    thresholds: Sequence[float]
+    decoding: Decoding
+
+    @property
+    def modalities(self) -> tuple[str, ...]:
+        """What a case must have."""
+        return tuple(dict.fromkeys(name for member in self.members for name in member.modalities))
 
     @property
     def regions(self) -> tuple[str, ...]:
@@ -102,8 +112,7 @@ class EnsembleSegmenter:
     def labels(self, case: Case, batch_size: int) -> Labels:
         """The label map (Z, H, W) of a case; errors as of its members."""
         probabilities = self.probabilities(case, batch_size)
-        limits = torch.tensor(self.thresholds, device=probabilities.device).reshape(1, -1, 1, 1)
-        labels: Labels = label_map(probabilities > limits).cpu().numpy()
+        labels: Labels = decode(probabilities, self.decoding, case.voxel_mm3).cpu().numpy()
         return labels
 
 
@@ -188,10 +197,11 @@ def read_model(bundle: str) -> Model:
     return Model(cards=cards, fingerprint=together[:16])
 
 
-def load_segmenter(bundle: str, device: torch.device, precision: Precision) -> Segmenter | EnsembleSegmenter:
+def load_segmenter(
+    bundle: str, device: torch.device, precision: Precision, *, flips: bool = False
+) -> Segmenter | EnsembleSegmenter:
     """The segmenter of a bundle of either kind. Raises BundleError and ConfigError."""
-    segmenters = [Segmenter.load(folder, device, precision) for folder in bundles_of(bundle)]
+    segmenters = [Segmenter.load(folder, device, precision, flips=flips) for folder in bundles_of(bundle)]
     if len(segmenters) == 1:
         return segmenters[0]
-    thresholds = [fmean(values) for values in zip(*(each.thresholds for each in segmenters), strict=True)]
-    return EnsembleSegmenter(members=segmenters, thresholds=thresholds)
+    return EnsembleSegmenter(members=segmenters, decoding=mean_decoding([each.decoding for each in segmenters]))

@@ -190,7 +190,6 @@ class Learner:
             device=self.worker.device,
             precision=self.worker.precision,
             outputs=self.outputs,
-            thresholds=self.outputs.thresholds,
         )
 
     def checkpoint(self, history: Sequence[HistoryRow]) -> Checkpoint:

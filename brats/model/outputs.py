@@ -42,11 +42,6 @@ class OutputSpec:
         """The regions that it predicts, the first of `REGIONS`."""
         return ("WT",) if self.kind == "whole-tumour" else tuple(REGIONS)
 
-    @property
-    def thresholds(self) -> tuple[float, ...]:
-        """Of its regions, where none have been chosen."""
-        return (EQUAL_ODDS,) * len(self.regions)
-
     def targets(self, labels: Tensor) -> Tensor:
         """What the loss compares logits with: the mask (B, K, H, W) float32 of each channel in labels (B, H, W)."""
         if self.kind == "classes":

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from brats.labels import REGIONS
-from brats.model.inference import label_map
+from brats.model.decoding import label_map
 from brats.model.losses import region_targets
 from brats.model.outputs import OutputSpec
 

@@ -19,6 +19,7 @@ from brats.data.batches import InputSpec
 from brats.data.planes import in_plane
 from brats.data.slices import open_slices
 from brats.labels import REGIONS
+from brats.model.decoding import label_map
 from brats.model.distributed import Worker, all_reduce_sum
 from brats.model.history import HistoryRow, dice_column
 from brats.model.inference import BATCH_SIZES, Segmenter, halving
@@ -125,7 +126,7 @@ def case_figures(segmenter: Segmenter, loss: Loss, case: ValidationCase, batch_s
     network would predict. Expects the network in evaluation mode.
     """
     logits = torch.cat(list(segmenter.logits(case.raw, batch_size)))
-    labels = segmenter.threshold(logits)
+    labels = label_map(segmenter.outputs.masks(logits))
     predicted, targets = region_targets(labels), region_targets(case.labels)
     overlap = (predicted * targets).sum((0, 2, 3), dtype=torch.float64)
     total = (predicted + targets).sum((0, 2, 3), dtype=torch.float64)

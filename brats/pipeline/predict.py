@@ -6,6 +6,8 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
+import numpy as np
+
 from brats import storage
 from brats.cluster import attempts
 from brats.cluster.capacity import Machine, cluster_capacity
@@ -20,16 +22,28 @@ from brats.console import say, some
 from brats.data.case import HASH_VERSION, Case
 from brats.data.degrade import Degradation, degrade
 from brats.data.items import Item, PreparedCase, find_items, read_source
-from brats.data.masks import masks_dir, masks_path, nifti_dir, nifti_path, write_masks
+from brats.data.masks import (
+    masks_dir,
+    masks_path,
+    nifti_dir,
+    nifti_path,
+    probabilities_dir,
+    probabilities_path,
+    write_masks,
+    write_probabilities,
+)
 from brats.data.rejects import Reject, check_rejects
+from brats.data.segmentation import Segmentation
 from brats.data.sources import same_sources
 from brats.data.volume import nifti_bytes
 from brats.labels import REGIONS, Labels
-from brats.pipeline.predictor import Predictor
+from brats.pipeline.predictor import Predictor, Work
 from brats.saved_config import SavedConfig
 from brats.score import tables
 from brats.score.parts import Part, is_done, part_path, parts_dir, read_parts, write_part
 from brats.score.results import Results, write_results
+from brats.score.uncertainty import Floats, region_uncertainties
+from brats.score.uncertainty_tables import uncertainty_rows
 
 BESIDE_NETWORK_CPUS = 0.25  # of the steps beside the network, so that they find room on a small machine
 
@@ -48,6 +62,7 @@ def predict(config: PredictConfig, degradation: Degradation | None = None) -> Re
 
 def _predict(config: PredictConfig, ownership: Ownership, degradation: Degradation | None) -> Results:
     from brats.model.bundle import find_bundle
+    from brats.model.decoding import Decoding
     from brats.model.ensemble import read_model
 
     data, out = config.data, config.out
@@ -56,13 +71,16 @@ def _predict(config: PredictConfig, ownership: Ownership, degradation: Degradati
     items, found_rejects, notes = find_items(data, config.model, model.modalities, config.split, config.coding)
     config = dataclasses.replace(config, model=bundle)
     parts = read_parts(out)
-    applied = {"degradation": asdict(degradation)} if degradation else {}
+    applied: dict[str, Any] = {"degradation": asdict(degradation)} if degradation else {}
+    if model.decoding.rules != Decoding().rules:
+        applied["decoding"] = model.decoding.rules
     SavedConfig.of("predict", config, weights=model.fingerprint, **applied).claim(out)
     items = settle_items(items, parts, out)
     todo = [
-        item for item in items if not is_done(parts.get(item.case_id)) or _lacks_nifti(parts[item.case_id], config)
+        item for item in items if not is_done(parts.get(item.case_id)) or _lacks_files(parts[item.case_id], config)
     ]
     say("predict", f"{len(items)} cases of {data}; {len(items) - len(todo)} done before")
+    say("predict", str(model.decoding))
     for note in notes:
         say("predict", note)
     warn_of_training_cases(items, model.trained_on)
@@ -70,12 +88,14 @@ def _predict(config: PredictConfig, ownership: Ownership, degradation: Degradati
     if todo:
         placement = place_workers(config.device, config.workers, cpu_workers=0, wait_minutes=config.wait_minutes)
         reading = functools.partial(read_item, modalities=model.modalities, degradation=degradation)
-        _predict_items(todo, config, reading, model.regions, placement)
+        _predict_items(todo, config, reading, placement)
     ownership.check()
-    for folder in (parts_dir(out), masks_dir(out), nifti_dir(out)):
+    for folder in (parts_dir(out), masks_dir(out), nifti_dir(out), probabilities_dir(out)):
         storage.remove_unfinished(folder)
     case_ids = {item.case_id for item in items}
-    results = write_results(out, case_ids, found_rejects, config=asdict(config))
+    results = write_results(
+        out, case_ids, found_rejects, config={**asdict(config), "decoding": asdict(model.decoding)}
+    )
     check_rejects(results, strict=config.strict)
     return results
 
@@ -97,7 +117,7 @@ def settle_items(items: Sequence[Item], parts: dict[str, Part], out: str) -> lis
         if part.coding != item.coding or not same_sources(part.sources, item.sources):
             changed.append(item.case_id)
             del parts[item.case_id]
-            for path_of in (part_path, masks_path, nifti_path):
+            for path_of in (part_path, masks_path, nifti_path, probabilities_path):
                 storage.remove(path_of(out, item.case_id))
         elif part.sources != item.sources:  # touched or moved: the next start need not read it
             parts[item.case_id] = dataclasses.replace(part, sources=item.sources)
@@ -113,10 +133,11 @@ def _name_left_over(parts: Mapping[str, Part], here: Collection[Item | Reject], 
         say("predict", f"not in {data}, left out of the tables, though their masks stay in {out}: {some(left)}")
 
 
-def _lacks_nifti(part: Part, config: PredictConfig) -> bool:
-    """Whether a case that is done still lacks the NIfTI mask that is asked for now."""
-    path = nifti_path(config.out, part.case_id)
-    return config.nifti and part.reject is None and not storage.exists(path)
+def _lacks_files(part: Part, config: PredictConfig) -> bool:
+    """Whether a case that is done still lacks a file that is asked for now."""
+    asked = {nifti_path: config.nifti, probabilities_path: config.probabilities}
+    paths = [path_of(config.out, part.case_id) for path_of, wanted in asked.items() if wanted]
+    return part.reject is None and not all(map(storage.exists, paths))
 
 
 def warn_of_training_cases(items: Collection[Item], trained_on: Mapping[str, Mapping[str, str]]) -> None:
@@ -148,17 +169,15 @@ def _predict_items(
     todo: Sequence[Item],
     config: PredictConfig,
     reading: Callable[[Item], tuple[Item, Case]],
-    regions: Collection[str],
     placement: Placement,
 ) -> None:
     """Stream the cases through reading, the network, and scoring and writing.
 
     Raises StorageError, after the others are done, when a case could not be written.
     """
-    import ray.data
+    from brats.model.levels import segment
 
     say("predict", f"{placement}")
-    check_gpus(placement)
     by_id = {item.case_id: item for item in todo}
 
     def take(case_id: str, outcome: Any) -> None:
@@ -168,9 +187,28 @@ def _predict_items(
             write_part(config.out, part)
 
     counter = attempts.start_counter()
-    scoring = functools.partial(score_and_write, out=config.out, nifti=config.nifti, regions=regions)
-    dataset = (
-        from_cases(by_id)
+    work = functools.partial(segment, keep_levels=config.probabilities)
+    scoring = functools.partial(score_and_write, out=config.out, nifti=config.nifti)
+    dataset = through_network(by_id, config, reading, work, placement, counter).map(
+        ray_step(scoring, counter=counter, doing="scoring", stage="predict"), num_cpus=BESIDE_NETWORK_CPUS
+    )
+    run_cases(dataset, "predict", len(todo), take)
+
+
+def through_network(
+    items: Mapping[str, Item],
+    config: PredictConfig,
+    reading: Callable[[Item], tuple[Item, Case]],
+    work: Work,
+    placement: Placement,
+    counter: Any,
+) -> Any:
+    """The dataset of cases by id that are read and then given to the network of `config.model`; see `Predictor`."""
+    import ray.data
+
+    check_gpus(placement)
+    return (
+        from_cases(items)
         .map(
             ray_step(reading, counter=counter, doing="reading", stage="read"),
             num_cpus=BESIDE_NETWORK_CPUS,
@@ -178,15 +216,13 @@ def _predict_items(
         )
         .map(
             Predictor,
-            fn_constructor_kwargs={"config": config, "placement": placement, "counter": counter},
-            compute=ray.data.ActorPoolStrategy(size=min(placement.workers, len(todo))),
+            fn_constructor_kwargs={"config": config, "work": work, "placement": placement, "counter": counter},
+            compute=ray.data.ActorPoolStrategy(size=min(placement.workers, len(items))),
             num_cpus=predictor_cpus(placement, cluster_capacity().machines),
             num_gpus=1 if placement.use_gpu else 0,
             accelerator_type=placement.accelerator,
         )
-        .map(ray_step(scoring, counter=counter, doing="scoring", stage="predict"), num_cpus=BESIDE_NETWORK_CPUS)
     )
-    run_cases(dataset, "predict", len(todo), take)
 
 
 def predictor_cpus(placement: Placement, machines: Sequence[Machine]) -> float:
@@ -207,15 +243,17 @@ def read_item(item: Item, modalities: Sequence[str], degradation: Degradation | 
     return item, degrade(case, degradation) if degradation else case
 
 
-def score_and_write(
-    predicted: tuple[Item, Case, Labels], out: str, nifti: bool, regions: Collection[str] = REGIONS
-) -> None:
+def score_and_write(predicted: tuple[Item, Case, Segmentation], out: str, nifti: bool) -> None:
     """Step: write the mask of a case, score it against its reference, and write its part last."""
-    write_case(out, *predicted, nifti=nifti, regions=regions)
+    item, case, found = predicted
+    if found.levels is not None:
+        crops = zip(found.regions, np.moveaxis(found.levels, 1, 0), strict=True)
+        write_probabilities(out, case.case_id, {region: case.on_source_grid(levels) for region, levels in crops})
+    write_case(out, item, case, found.labels, nifti=nifti, found=found)
 
 
 def write_case(
-    out: str, item: Item, case: Case, predicted: Labels, *, nifti: bool, regions: Collection[str] = REGIONS
+    out: str, item: Item, case: Case, predicted: Labels, *, nifti: bool, found: Segmentation | None = None
 ) -> None:
     """Write the mask of a case, as NIfTI too where asked, and its part with the scores."""
     volume = case.on_source_grid(predicted)
@@ -223,17 +261,23 @@ def write_case(
     if nifti:
         content = nifti_bytes(volume, case.grid, case.coding)
         storage.write_bytes(nifti_path(out, case.case_id), content)
-    write_part(out, score_case(item, case, predicted, regions))
+    write_part(out, score_case(item, case, predicted, found))
 
 
-def score_case(item: Item, case: Case, predicted: Labels, regions: Collection[str] = REGIONS) -> Part:
-    """The metric rows of a case; none where it has no reference.
+def score_case(item: Item, case: Case, predicted: Labels, found: Segmentation | None = None) -> Part:
+    """The metric rows of a case, without scores where it has no reference.
 
-    regions: those that the model predicts
+    found: the prediction with its probabilities, where they are known
     """
     rows: dict[str, Any] = {}
+    entropy_bits: dict[str, Floats] = {}
+    if found is not None:
+        is_scored = case.labels is not None
+        uncertainty = region_uncertainties(found, is_scored=is_scored)
+        entropy_bits = {region: each.slice_entropy_bits for region, each in uncertainty.items()}
+        rows |= uncertainty_rows(case.case_id, item.patient_id, uncertainty)
     if case.labels is not None:
-        rows = tables.score_rows(
+        rows |= tables.score_rows(
             case_id=case.case_id,
             patient_id=item.patient_id,
             split=item.split,
@@ -242,6 +286,7 @@ def score_case(item: Item, case: Case, predicted: Labels, regions: Collection[st
             spacing_mm=case.grid.spacing_shw_mm,
             n_outside=case.n_outside,
             first_slice=case.source_box.start[2],
-            regions=regions,
+            entropy_bits=entropy_bits,
+            regions=REGIONS if found is None else found.regions,
         )
     return Part(case_id=item.case_id, sources=case.sources, coding=case.coding, warnings=case.warnings, **rows)

@@ -1,7 +1,8 @@
-"""The network in a Ray actor: loaded once, it turns case after case into label maps."""
+"""The network in a Ray actor: loaded once, it segments case after case."""
 
 import dataclasses
 import functools
+from collections.abc import Callable
 from typing import Any, TypeVar
 
 from brats.cluster.per_case import CaseRow, per_case
@@ -9,20 +10,23 @@ from brats.cluster.placement import Placement
 from brats.config import PredictConfig
 from brats.data.case import Case
 from brats.errors import CaseError
-from brats.labels import Labels
 
 T = TypeVar("T")  # what travels beside a case
 
 REMEDY = "use machines with more memory, or a smaller --batch-size"
 
+Work = Callable[[Any, Case, int], Any]
+"""What a segmenter makes of a case, in batches of this many slices."""
+
 
 class Predictor:
-    """Ray step: from a case to its label map.
+    """Ray step: from a case to what the network makes of it.
 
+    work:    such as `brats.model.levels.segment`
     counter: the job's count of the attempts at each case, of `attempts.start_counter`
     """
 
-    def __init__(self, config: PredictConfig, placement: Placement, counter: Any) -> None:
+    def __init__(self, config: PredictConfig, work: Work, placement: Placement, counter: Any) -> None:
         import torch
 
         from brats.model.ensemble import load_segmenter
@@ -31,8 +35,9 @@ class Predictor:
         if placement.threads:
             torch.set_num_threads(placement.threads)
         self._counter = counter
+        self._work = work
         device = torch.device("cuda" if placement.use_gpu else "cpu")
-        self._segmenter = load_segmenter(config.model, device, config.precision)
+        self._segmenter = load_segmenter(config.model, device, config.precision, flips=config.flips)
         self._batch_size = config.batch_size or BATCH_SIZES[device.type]
 
     def __call__(self, row: CaseRow) -> CaseRow:
@@ -40,13 +45,13 @@ class Predictor:
             row, self.predict, counter=self._counter, doing="predicting", stage="predict", remedy=REMEDY
         )
 
-    def predict(self, read: tuple[T, Case]) -> tuple[T, Case, Labels]:
-        """Add the label map (Z, H, W) of a case and drop its images, which no later step needs."""
+    def predict(self, read: tuple[T, Case]) -> tuple[T, Case, Any]:
+        """Add what the network makes of a case, and drop its images, which no later step needs."""
         item, case = read
-        return item, dataclasses.replace(case, images={}), self.labels(case)
+        return item, dataclasses.replace(case, images={}), self.segment(case)
 
-    def labels(self, case: Case) -> Labels:
-        """The label map, in batches as large as the memory of the GPU allows.
+    def segment(self, case: Case) -> Any:
+        """What the network makes of a case, in batches as large as the memory of the GPU allows.
 
         A batch that does not fit is halved, for this case and those after it. Raises CaseError when a single slice
         does not fit; the cases after it begin with the full batch again.
@@ -55,10 +60,11 @@ class Predictor:
         from brats.model.memory import is_out_of_memory
 
         try:
-            labels, self._batch_size = halving(functools.partial(self._segmenter.labels, case), self._batch_size)
+            work = functools.partial(self._work, self._segmenter, case)
+            made, self._batch_size = halving(work, self._batch_size)
         except RuntimeError as error:
             if not is_out_of_memory(error):
                 raise
             reason = "one slice of it does not fit into the memory of the GPU; use one with more"
             raise CaseError("", reason, transient=True) from error
-        return labels
+        return made

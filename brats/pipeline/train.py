@@ -1,9 +1,10 @@
 """From a dataset to a run: freeze the split, fit the network, export the best epoch, score the test split."""
 
+import dataclasses
 import functools
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from brats import storage
 from brats.cluster.owned import Ownership, check_free, owned
@@ -27,9 +28,16 @@ from brats.pipeline.phantoms import make_phantoms
 from brats.pipeline.predict import predict
 from brats.pipeline.prepare import prepare
 from brats.pipeline.report import report
+from brats.pipeline.tune import tune
 from brats.saved_config import SavedConfig
 from brats.score.parts import check_parts
 from brats.score.results import Results
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from brats.model.bundle import ModelCard
+    from brats.model.decoding import Decoding
 
 
 @dataclass(frozen=True)
@@ -86,7 +94,7 @@ def _train(config: TrainConfig, ownership: Ownership) -> TrainedRun:
     prepared, split, history = _fit(config)
     ownership.check()
     choose_split(config, config.out, prepared)  # again: the dataset may have been prepared anew meanwhile
-    export_model(config, split)
+    export_model(config, split, functools.partial(tune, config, prepared, split) if config.tune else None)
     scores = predict_test_split(config, prepared, split) if config.predict else None
     return TrainedRun(config.out, history, scores, report(ReportConfig(run=config.out)))
 
@@ -185,8 +193,15 @@ def check_network(config: TrainConfig) -> None:
     )
 
 
-def export_model(config: TrainConfig, split: Sequence[SplitRow]) -> None:
-    """Write the bundle of the best epoch to RUN/model, unless it is there."""
+def export_model(
+    config: TrainConfig,
+    split: Sequence[SplitRow],
+    choose: Callable[[Mapping[str, "Tensor"], "ModelCard"], "Decoding"] | None = None,
+) -> None:
+    """Write the bundle of the best epoch to RUN/model, unless it is there.
+
+    choose: from weights and card to how probabilities become a label map; without it by .5 and no rule
+    """
     from brats.model.bundle import ModelCard, bundle_dir, card_outputs, exported_epoch, read_card, save_bundle
     from brats.model.checkpoint import best_epoch, load_checkpoint
     from brats.model.initial import initial_dir
@@ -211,16 +226,22 @@ def export_model(config: TrainConfig, split: Sequence[SplitRow]) -> None:
         val_dice=best.history[-1]["val_dice"],
         trained_on={
             **(read_card(initial_dir(config.out)).trained_on if config.init else {}),
-            **{
-                row["case_id"]: {"patient_id": row["patient_id"], "voxel_hash": row["voxel_hash"]}
-                for row in split
-                if row["split"] != "test"
-            },
+            **_trained_on(split),
         },
     )
+    say("train", f"best epoch {epoch} of {len(last.history)}, validation Dice {card.val_dice:.3f}")
+    if choose:
+        card = dataclasses.replace(card, decoding=choose(best.validated, card))
     storage.remove(test_dir(config.out))  # of an earlier best epoch
     save_bundle(folder, best.validated, card)
-    say("train", f"best epoch {epoch} of {len(last.history)}, validation Dice {card.val_dice:.3f}")
+
+
+def _trained_on(split: Sequence[SplitRow]) -> dict[str, dict[str, str]]:
+    return {
+        row["case_id"]: {"patient_id": row["patient_id"], "voxel_hash": row["voxel_hash"]}
+        for row in split
+        if row["split"] != "test"
+    }
 
 
 def predict_test_split(config: TrainConfig, prepared: str, split: Sequence[SplitRow]) -> Results | None:

@@ -17,11 +17,21 @@ from brats.data.sources import Sources, from_rows, to_rows
 from brats.errors import StorageError
 from brats.score.label_orders import CodeCounts
 from brats.score.metrics import METRICS
-from brats.score.tables import CASE_METRICS, NOTEBOOK, SLICES, MetricRow, check_rows
+from brats.score.tables import CASE_METRICS, NOTEBOOK, SLICES, MetricRow, TableName, check_rows
+from brats.score.uncertainty_tables import CURVES, UNCERTAINTY
 from brats.storage.documents import check_types
 
-FORMAT = "brats-ray part 3"
+FORMAT = "brats-ray part 4"
+FORMAT_WITHOUT_UNCERTAINTY = "brats-ray part 3"
 EARLIER_FORMATS = ("brats-ray part 2",)  # those of format 1 were Parquet files
+ROWS: dict[TableName, storage.TableKind] = {
+    "cases": CASE_METRICS,
+    "slices": SLICES,
+    "notebook": NOTEBOOK,
+    "uncertainty": UNCERTAINTY,
+    "uncertainty_curves": CURVES,
+}
+"""The kinds of the rows of a part, by field and by table."""
 READERS = 8  # parts read at a time; on S3 their latencies overlap
 
 
@@ -40,6 +50,8 @@ class Part:
     cases: Sequence[MetricRow] = ()
     slices: Sequence[MetricRow] = ()
     notebook: Sequence[MetricRow] = ()
+    uncertainty: Sequence[MetricRow] = ()
+    uncertainty_curves: Sequence[MetricRow] = ()
     code_counts: CodeCounts = ()
     """Of the prediction, where its codes are those of another program."""
     warnings: Sequence[str] = ()
@@ -80,6 +92,8 @@ def write_part(out: str, part: Part) -> None:
         "cases": list(part.cases),
         "slices": list(part.slices),
         "notebook": list(part.notebook),
+        "uncertainty": list(part.uncertainty),
+        "uncertainty_curves": list(part.uncertainty_curves),
         "code_counts": list(part.code_counts),
         "warnings": list(part.warnings),
     }
@@ -129,7 +143,9 @@ def _read_part(path: str) -> Part:
     try:
         document = json.loads(content)
         _check_fields(document, {"format"})
-        if (found := document.pop("format")) == FORMAT:
+        if (found := document.pop("format")) == FORMAT_WITHOUT_UNCERTAINTY:
+            found, document = FORMAT, {**document, "uncertainty": [], "uncertainty_curves": []}
+        if found == FORMAT:
             part = _to_part(document)
             if part_name(part.case_id) == path.rpartition("/")[2]:
                 return part
@@ -150,10 +166,9 @@ def _to_part(document: dict[str, Any]) -> Part:
     _check_fields(document, {item.name for item in dataclasses.fields(Part)})
     reject, sources = document.pop("reject"), from_rows(document.pop("sources"))
     part = Part(reject=Reject(**reject) if reject else None, sources=sources, **document)
-    check_types(dataclasses.replace(part, cases=(), slices=(), notebook=()))
-    check_rows(CASE_METRICS, part.cases)
-    check_rows(SLICES, part.slices)
-    check_rows(NOTEBOOK, part.notebook)
+    check_types(dataclasses.replace(part, cases=(), slices=(), notebook=(), uncertainty=(), uncertainty_curves=()))
+    for name, kind in ROWS.items():
+        check_rows(kind, getattr(part, name))
     return part
 
 

@@ -11,9 +11,10 @@ from brats.data.plausibility import Warned, warning_lines
 from brats.data.rejects import Reject, write_rejects
 from brats.errors import BratsError
 from brats.score.label_orders import CodeCounts
-from brats.score.parts import parts_dir, read_parts
+from brats.score.parts import ROWS, parts_dir, read_parts
 from brats.score.summary import SUMMARY, format_summary, summarise
-from brats.score.tables import CASE_METRICS, NOTEBOOK, SLICES, MetricRow, TableName, metrics_dir, metrics_path
+from brats.score.tables import MetricRow, TableName, metrics_dir, metrics_path
+from brats.score.uncertainty_tables import RANKING, UNCERTAINTY, look_first, ranking, with_ranks
 
 
 @dataclass(frozen=True)
@@ -22,6 +23,7 @@ class Results:
 
     code_counts: of the predictions, by case, where they are those of another program
     doubts:      what makes the scores doubtful, a line each
+    look_first:  the line that names the most uncertain cases; "" where that is not known
     """
 
     out: str
@@ -31,10 +33,12 @@ class Results:
     warnings: list[Warned] = field(default_factory=list)
     code_counts: Mapping[str, CodeCounts] = field(default_factory=dict)
     doubts: Sequence[str] = ()
+    look_first: str = ""
 
     def summary(self) -> str:
         """The scores as a small table, for the console."""
         lines = [format_summary(self.statistics)]
+        lines += [self.look_first] if self.look_first else []
         lines += warning_lines(self.warnings, parts_dir(self.out))
         lines += [f"  rejected {reject}" for reject in self.rejects]
         lines += [f"WARNING: {doubt}" for doubt in self.doubts]
@@ -58,35 +62,35 @@ def write_results(
     usable = [part for part in parts if not part.reject]
     if not usable:
         raise BratsError(f"{out}: no usable case; the first of {len(rejects)} rejected: {rejects[0]}")
-    statistics = write_metric_tables(
-        out,
-        cases=[row for part in usable for row in part.cases],
-        slices=[row for part in usable for row in part.slices],
-        notebook=[row for part in usable for row in part.notebook],
-        config=config,
-    )
+    rows = {name: [row for part in usable for row in getattr(part, name)] for name in ROWS}
+    statistics, look_first = write_metric_tables(out, rows, config=config)
     code_counts = {part.case_id: part.code_counts for part in usable if part.code_counts}
     warnings = [Warned(part.case_id, text) for part in usable for text in part.warnings]
-    return Results(out, len(usable), statistics, rejects, warnings, code_counts)
+    return Results(out, len(usable), statistics, rejects, warnings, code_counts, look_first=look_first)
 
 
 def write_metric_tables(
-    out: str,
-    *,
-    cases: Sequence[MetricRow],
-    slices: Sequence[MetricRow],
-    notebook: Sequence[MetricRow],
-    config: Mapping[str, Any],
-) -> pa.Table:
-    """Write the four tables of `out`/metrics from the rows of all cases. Returns the summary."""
-    cases_table, notebook_table = CASE_METRICS.table(cases), NOTEBOOK.table(notebook)
-    summary = summarise(cases_table, notebook_table)
+    out: str, rows: Mapping[TableName, Sequence[MetricRow]], *, config: Mapping[str, Any]
+) -> tuple[pa.Table, str]:
+    """Write the tables of `out`/metrics from the rows of all cases, by field of `Part`.
+
+    The tables of uncertainty are written where there are such rows; masks without probabilities have none.
+
+    Returns the summary, and the line that names the cases to look at first.
+    """
     tables: dict[TableName, tuple[storage.TableKind, pa.Table]] = {
-        "cases": (CASE_METRICS, cases_table),
-        "slices": (SLICES, SLICES.table(slices)),
-        "notebook": (NOTEBOOK, notebook_table),
-        "summary": (SUMMARY, summary),
+        name: (kind, kind.table(rows.get(name, ()))) for name, kind in ROWS.items()
     }
+    cases, notebook, uncertainty = (tables[name][1] for name in ("cases", "notebook", "uncertainty"))
+    summary = summarise(cases, notebook, uncertainty)
+    tables["summary"] = (SUMMARY, summary)
+    line = ""
+    if len(uncertainty):
+        ranked, quality = with_ranks(uncertainty), ranking(uncertainty, cases)
+        tables |= {"uncertainty": (UNCERTAINTY, ranked), "ranking": (RANKING, quality)}
+        line = look_first(ranked, quality)
+    else:
+        del tables["uncertainty"], tables["uncertainty_curves"]
     for name, (kind, table) in tables.items():
         storage.write_table(metrics_path(out, name), kind, table, config=dict(config))
-    return summary
+    return summary, line

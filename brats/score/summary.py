@@ -10,6 +10,7 @@ import pyarrow as pa
 from brats import storage
 from brats.labels import REGIONS
 from brats.score.metrics import METRICS
+from brats.score.uncertainty_tables import QU_BRATS
 
 Floats = npt.NDArray[np.float64]
 
@@ -36,7 +37,8 @@ SUMMARY = storage.TableKind(
         ]
     ),
     conventions={
-        "convention": "brats: metrics/cases.parquet; notebook: metrics/notebook.parquet",
+        "convention": "brats: metrics/cases.parquet; notebook: metrics/notebook.parquet; qu-brats: "
+        "metrics/uncertainty.parquet",
         "subset": "all cases; present: the reference has the region; tiny, not_tiny: the reference has a WT below, "
         f"or of at least, {TINY_WT_ML:g} ml",
         "n": "cases whose value is not null; the others are left out",
@@ -47,10 +49,11 @@ SUMMARY = storage.TableKind(
 )
 
 
-def summarise(cases: pa.Table, notebook: pa.Table) -> pa.Table:
-    """Statistics over cases, from tables of the kinds CASES and NOTEBOOK; no rows where no case was scored.
+def summarise(cases: pa.Table, notebook: pa.Table, uncertainty: pa.Table) -> pa.Table:
+    """Statistics over cases, from tables of these kinds; no rows where no case was scored.
 
-    By region, metric and subset with convention "brats"; by metric with convention "notebook".
+    By region, metric and subset with convention "brats"; by metric with convention "notebook"; by region and metric
+    with convention "qu-brats".
     """
     scored: pd.DataFrame = cases.to_pandas()
     rows = []
@@ -72,7 +75,18 @@ def summarise(cases: pa.Table, notebook: pa.Table) -> pa.Table:
         names = {"region": "all labels", "metric": metric, "convention": "notebook", "subset": "all"}
         patients = group["case_id"].map(of_case["patient_id"]).to_numpy()
         rows.append(names | describe(group["value"].to_numpy(), patients))
+    if len(scored):
+        rows += _summarise_uncertainty(uncertainty.to_pandas())
     return SUMMARY.table(rows)
+
+
+def _summarise_uncertainty(uncertainty: pd.DataFrame) -> list[dict[str, Any]]:
+    return [
+        {"region": region, "metric": metric, "convention": "qu-brats", "subset": "all"}
+        | describe(group[metric].to_numpy(), group["patient_id"].to_numpy())
+        for region, group in uncertainty.groupby("region", sort=False)
+        for metric in QU_BRATS
+    ]
 
 
 def describe(values: Floats, patients: npt.NDArray[Any]) -> dict[str, float | None]:

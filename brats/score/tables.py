@@ -1,8 +1,11 @@
 """The metric tables of a set of predictions: their files and kinds, and the rows of one case."""
 
 from collections.abc import Collection, Mapping
+from types import MappingProxyType
 from typing import Any, Literal
 
+import numpy as np
+import numpy.typing as npt
 import pandas as pd
 import pyarrow as pa
 
@@ -15,7 +18,7 @@ from brats.storage.documents import is_text
 MetricRow = Mapping[str, Any]
 """A row of a metric table, by column; its values fit JSON."""
 
-TableName = Literal["cases", "slices", "notebook", "summary"]
+TableName = Literal["cases", "slices", "notebook", "summary", "uncertainty", "uncertainty_curves", "ranking"]
 CHANNELS = ", ".join(["background", *map(str.upper, TISSUES)])
 NOT_PREDICTED = "null for a region that the model does not predict, such as TC of --outputs whole-tumour"
 
@@ -30,6 +33,10 @@ def _definition(region: str) -> str:
     return region if union == region else f"{region} = {union}"
 
 
+ENTROPY = (
+    "binary entropy of the probability of the region, in bits, summed over the voxels: a voxel that may as well be "
+    "inside as outside counts 1; null for masks without probabilities"
+)
 CASE_METRICS = storage.TableKind(
     name="case metrics",
     schema=pa.schema(
@@ -43,12 +50,14 @@ CASE_METRICS = storage.TableKind(
             ("predicted_ml", pa.float64()),
             ("n_reference_voxels", pa.int64()),
             ("n_predicted_voxels", pa.int64()),
+            ("entropy_bits", pa.float64()),
         ]
     ),
     conventions={
         "region": f"{', '.join(_definition(name) for name in REGIONS)}; 3-D, on the full volume",
         **{metric.name: metric.convention for metric in METRICS},
         "reference_ml, predicted_ml": "voxels x voxel volume",
+        "entropy_bits": ENTROPY,
         ", ".join([*(metric.name for metric in METRICS), "predicted_ml", "n_predicted_voxels"]): NOT_PREDICTED,
     },
 )
@@ -62,11 +71,13 @@ SLICES = storage.TableKind(
             ("dice", pa.float64()),
             ("n_reference_voxels", pa.int64()),
             ("n_predicted_voxels", pa.int64()),
+            ("entropy_bits", pa.float64()),
         ]
     ),
     conventions={
         "slice_index": "slice of the source volume along its third axis",
         "dice": "of that slice alone; both masks empty 1, one empty 0",
+        "entropy_bits": f"{ENTROPY}; of that slice alone",
         "dice, n_predicted_voxels": NOT_PREDICTED,
     },
 )
@@ -126,6 +137,7 @@ def score_rows(
     n_outside: int,
     first_slice: int,
     regions: Collection[str] = REGIONS,
+    entropy_bits: Mapping[str, npt.NDArray[np.float64]] = MappingProxyType({}),
 ) -> dict[str, list[dict[str, Any]]]:
     """The rows of a case for each table but the summary, keys cases, slices and notebook; values fit JSON.
 
@@ -134,16 +146,31 @@ def score_rows(
     n_outside: number of voxels of the volume outside the crops
     first_slice: index of the crops' first slice in the volume
     regions: those that the model predicts; the scores of others are None
+    entropy_bits: of each slice (S,) of the crops, by region; without a region where it is not known
     """
     overlap = count_overlap(reference, predicted, spacing_mm, n_outside)
     case = {"case_id": case_id, "patient_id": patient_id, "split": split}
     return {
         "cases": [
-            {**case, "region": region, **metrics} for region, metrics in case_metrics(overlap, regions).items()
+            {**case, "region": region, **metrics, "entropy_bits": _total(entropy_bits.get(region))}
+            for region, metrics in case_metrics(overlap, regions).items()
         ],
         "slices": [
-            {"case_id": case_id, **row, "slice_index": first_slice + row["slice_index"]}
+            {
+                "case_id": case_id,
+                **row,
+                "slice_index": first_slice + row["slice_index"],
+                "entropy_bits": _value(entropy_bits.get(row["region"]), row["slice_index"]),
+            }
             for row in slice_metrics(overlap, regions)
         ],
         "notebook": [{"case_id": case_id, **row} for row in notebook_metrics(overlap, regions)],
     }
+
+
+def _total(values: npt.NDArray[np.float64] | None) -> float | None:
+    return None if values is None else float(values.sum())
+
+
+def _value(values: npt.NDArray[np.float64] | None, index: int) -> float | None:
+    return None if values is None else float(values[index])

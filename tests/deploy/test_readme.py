@@ -64,6 +64,7 @@ def test_every_option_in_a_document_exists(document: Path) -> None:
             "RobustnessConfig",
             "EvaluateConfig",
             "ReportConfig",
+            "CompareConfig",
         )
         for field in dataclasses.fields(getattr(config, name))
     }

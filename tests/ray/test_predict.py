@@ -75,7 +75,7 @@ def cases(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def predicted(bundle: Path, cases: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("predicted")
-    run(bundle, cases, out, nifti=True, workers=2, batch_size=16)
+    run(bundle, cases, out, nifti=True, probabilities=True, workers=2, batch_size=16)
     return out
 
 
@@ -113,6 +113,44 @@ def test_mask_slice_k_is_slice_k_of_the_nifti_and_of_the_source_grid(predicted: 
             mask = np.frombuffer(row.mask, np.uint8).reshape(row.height, row.width)
             codes = np.array([0, 1, 2, 4], np.uint8)[mask]
             np.testing.assert_array_equal(codes, voxels[:, :, row.slice_index])
+
+
+def test_probabilities_lie_on_the_source_grid_and_give_the_mask_and_the_entropy(predicted: Path) -> None:
+    """With the thresholds of .5 and no rules of this model."""
+    slices = tables(predicted)["slices"].set_index(["case_id", "slice_index", "region"])
+    for case_id in ("case_1", "unlabelled"):
+        rows = pd.read_parquet(predicted / "probabilities" / f"{case_id}.parquet")
+        masks = pd.read_parquet(predicted / "masks" / f"{case_id}.parquet")
+        assert len(rows) == len(masks)
+        n_sure = 0
+        for row, mask in zip(rows.itertuples(), masks["mask"], strict=True):
+            levels = [np.frombuffer(values, np.uint8).astype(int) for values in (row.wt, row.tc, row.et)]
+            expected = np.select([level > 128 for level in reversed(levels)], [3, 1, 2])
+            sure = np.all([abs(level - 127.5) > 1 for level in levels], axis=0)
+            np.testing.assert_array_equal(np.frombuffer(mask, np.uint8)[sure], expected[sure])
+            n_sure += int(sure.sum())
+            if (case_id, row.slice_index, "TC") in slices.index:
+                share = levels[1] / 255
+                share = share[(share > 0) & (share < 1)]
+                bits = -(share * np.log2(share) + (1 - share) * np.log2(1 - share)).sum()
+                assert slices.loc[(case_id, row.slice_index, "TC")].entropy_bits == pytest.approx(bits)
+        assert n_sure > 1000
+
+
+def test_every_case_has_its_uncertainty_and_those_with_a_reference_their_figures(predicted: Path) -> None:
+    metrics = predicted / "metrics"
+    found = pd.read_parquet(metrics / "uncertainty.parquet").set_index(["case_id", "region"])
+    cases = tables(predicted)["cases"].set_index(["case_id", "region"])
+    assert {*found.index} == {*cases.index, *(("unlabelled", region) for region in ("WT", "TC", "ET"))}
+    assert found.entropy_bits.notna().all()
+    np.testing.assert_allclose(found.entropy_bits[cases.index], cases.entropy_bits)
+    assert {*found.xs("WT", level="region")["rank"]} == {1, 2, 3, 4, 5}
+    assert found.loc["unlabelled"].score.isna().all()
+    curves = pd.read_parquet(metrics / "uncertainty_curves.parquet").set_index(["case_id", "region", "threshold"])
+    for case_id, region in cases.index:
+        last = curves.loc[(case_id, region, 100.0)]
+        assert last.dice == pytest.approx(cases.loc[(case_id, region)].dice)  # nothing is set aside
+        assert (last.ftp, last.ftn) == (0, 0)
 
 
 def test_scores_are_those_of_the_written_masks(predicted: Path, cases: Path) -> None:
@@ -352,13 +390,29 @@ def test_prepared_cases_keep_their_patient_in_the_scores_and_other_visits_of_a_t
     assert "on the patients of 2 of these cases (BraTS-GLI-00001-001, ...)" in capsys.readouterr().out
 
 
-def test_nifti_asked_for_later_is_written_for_the_cases_that_are_done(
+def test_files_asked_for_later_are_written_for_the_cases_that_are_done(
     bundle: Path, cases: Path, with_one_worker: Path, tmp_path: Path
 ) -> None:
     assert not (with_one_worker / "nifti").exists()
+    assert not (with_one_worker / "probabilities").exists()
     shutil.copytree(with_one_worker, tmp_path / "out")
-    run(bundle, cases, tmp_path / "out", nifti=True)
+    run(bundle, cases, tmp_path / "out", nifti=True, probabilities=True)
     assert len(list((tmp_path / "out" / "nifti").iterdir())) == 5
+    assert len(list((tmp_path / "out" / "probabilities").iterdir())) == 5
+
+
+def test_other_rules_or_flips_in_the_same_folder_are_refused(
+    predicted: Path, bundle: Path, cases: Path, tmp_path: Path
+) -> None:
+    tuned = tmp_path / "tuned"
+    shutil.copytree(bundle, tuned)
+    card = storage.read_json(str(tuned / "model.json"))
+    card["decoding"] |= {"smallest_et_mm3": 73.0, "n_tuned_on": 12}
+    storage.write_json(str(tuned / "model.json"), card)
+    with pytest.raises(ConfigError, match=r"decoding None there, 'thresholds .* ET below 73 mm3"):
+        run(tuned, cases, predicted)
+    with pytest.raises(ConfigError, match="flips False there, True here"):
+        run(bundle, cases, predicted, flips=True)
 
 
 @pytest.fixture(scope="module")
@@ -413,7 +467,7 @@ def test_rerun_of_a_prepared_dataset_does_what_was_unreadable_before_and_what_wa
 
     prepare(PrepareConfig(data=str(data), out=str(prepared)))
     run(bundle, prepared, out)
-    assert "5 done before" in capsys.readouterr().out
+    assert f"5 cases of {prepared}; 5 done before" in capsys.readouterr().out
     uncompress(write_case(str(data), "case_2", seed=11))
     prepare(PrepareConfig(data=str(data), out=str(prepared)))
     run(bundle, prepared, out)

@@ -17,13 +17,13 @@ import pytest
 import ray
 from safetensors.numpy import load_file
 
-from brats.cli.presets import PRESETS
 from brats.config import PredictConfig
 from brats.errors import ConfigError
 from brats.model.bundle import bundle_dir, exported_epoch
 from brats.model.checkpoint import load_checkpoint
 from brats.pipeline.fit import read_progress
 from brats.pipeline.predict import predict
+from brats.presets import PRESETS
 from tests.support import BUSY_MACHINE, ROOT
 from tests.support.fault_cluster import Job
 from tests.support.synthetic import write_case, write_cases
@@ -32,7 +32,7 @@ from tests.support.training import run_tiny as run
 
 pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("embedded_ray")]
 
-FEW = 3  # steps, of the five or so of an epoch
+FEW = 8  # steps, of the dozen or so of an epoch
 
 
 @pytest.fixture(scope="module")
@@ -145,6 +145,14 @@ def test_model_card_names_the_cases_it_saw(finished: Path) -> None:
     assert card["inputs"]["modalities"] == ["flair", "t1", "t1ce", "t2"]
 
 
+def test_the_model_is_tuned_on_the_validation_cases(finished: Path) -> None:
+    split = pd.read_parquet(finished / "split.parquet")
+    decoding = json.loads((finished / "model" / "model.json").read_text())["decoding"]
+    assert decoding["n_tuned_on"] == (split.split == "val").sum() > 0
+    assert decoding["thresholds"] == [0.5] * 3  # they are few
+    assert not (finished / "tuning").exists()
+
+
 def test_second_run_trains_and_predicts_nothing(
     finished: Path, cases: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -152,14 +160,15 @@ def test_second_run_trains_and_predicts_nothing(
     run(cases, finished, nifti=True)
     said = capsys.readouterr().out
     assert "nothing to do: 3 epochs are done" in said
+    assert "tune " not in said
     assert (finished / "model" / "model.safetensors").stat().st_mtime_ns == model
 
 
 @pytest.fixture(scope="module")
 def folded(finished: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A few steps of a run that validates on fold 2, its test split predicted."""
+    """A few steps of a run that validates on fold 2, its test split predicted by thresholds of .5 as well."""
     out = tmp_path_factory.mktemp("folded")
-    run(finished / "prepared", out, fold=2, epochs=None, steps=FEW, workers=1)
+    run(finished / "prepared", out, fold=2, epochs=None, steps=FEW, workers=1, tune=False)
     return out
 
 
@@ -191,14 +200,14 @@ def test_fold_is_what_is_validated_on_and_the_rest_but_the_test_split_is_trained
 def test_steps_and_minutes_bound_a_run_and_more_of_either_go_on(
     finished: Path, folded: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    out, options = tmp_path / "run", {"fold": 2, "epochs": None, "workers": 1, "predict": False}
+    out, options = tmp_path / "run", {"fold": 2, "epochs": None, "workers": 1, "predict": False, "tune": False}
     shutil.copytree(folded, out)
     (row,) = read_progress(str(out))
     assert row["n_steps"] == FEW
     assert row["n_slices"] < n_planned(out, 1)
     run(finished / "prepared", out, **options, steps=FEW)
     assert f"nothing to do: {FEW} steps are done" in capsys.readouterr().out
-    minutes = (row["elapsed_s"] + 4) / 60
+    minutes = (row["elapsed_s"] + 8) / 60
     history = run(finished / "prepared", out, **options, minutes=minutes).history
     assert len(history) > 1
     assert [each["epoch"] for each in history] == list(range(1, len(history) + 1))
@@ -215,7 +224,7 @@ def test_more_epochs_go_on_where_the_run_ended_and_the_better_model_is_scored_an
     shutil.copytree(folded, out)
     (earlier,) = pd.read_parquet(out / "history.parquet").val_dice
     (out / "test" / "left_over").touch()
-    run(finished / "prepared", out, fold=2, epochs=5, workers=1)
+    run(finished / "prepared", out, fold=2, epochs=5, workers=1, tune=False)
     history = pd.read_parquet(out / "history.parquet")
     assert list(history.epoch) == [1, 2, 3, 4, 5]
     assert history.val_dice[0] == earlier < history.val_dice.max()
@@ -230,7 +239,13 @@ def test_a_run_in_another_plane_with_more_channels_resumes_and_scores_what_it_va
 ) -> None:
     """The Dice of validation is taken in the plane, that of prediction from masks on the source grid."""
     prepared, out = finished / "prepared", tmp_path / "run"
-    options = {"plane": "coronal", "context": 1, "extra_channels": ("foreground", "t1ce-t1"), "et_ratio": 0.8}
+    options = {
+        "plane": "coronal",
+        "context": 1,
+        "extra_channels": ("foreground", "t1ce-t1"),
+        "et_ratio": 0.8,
+        "tune": False,
+    }
     for epochs in (2, 4):
         run(prepared, out, **options, epochs=epochs, workers=1, predict=False)
     history = pd.read_parquet(out / "history.parquet")
@@ -306,7 +321,7 @@ def test_a_run_of_the_whole_tumour_alone_has_null_and_not_0_where_other_regions_
     assert epoch["val_dice"] == epoch["val_dice_wt"]
     assert np.isnan([epoch["val_dice_tc"], epoch["train_dice_et"]]).all()
     card = json.loads((tmp_path / "model" / "model.json").read_text())
-    assert card["outputs"] == {"kind": "whole-tumour", "names": ["WT"], "thresholds": [0.5]}
+    assert card["outputs"] == {"kind": "whole-tumour", "names": ["WT"]}
     metrics = tmp_path / "test" / "metrics"
     cases = pd.read_parquet(metrics / "cases.parquet").set_index("region")
     assert cases.loc["WT", "dice"].notna().all()
@@ -324,7 +339,8 @@ def test_short_run_on_real_cases_lowers_the_loss_and_predicts(real_data_dir: str
     for case_id in sorted(os.listdir(real_data_dir))[:6]:
         (tmp_path / "cases").mkdir(exist_ok=True)
         (tmp_path / "cases" / case_id).symlink_to(Path(real_data_dir) / case_id)
-    result = run(tmp_path / "cases", tmp_path / "run", epochs=2, precision="auto")
+    options = {**PRESETS["demo"].settings, "epochs": 2, "precision": "auto"}
+    result = run(tmp_path / "cases", tmp_path / "run", **options)
     assert result.history[1]["train_loss"] < result.history[0]["train_loss"]
     scores = pd.read_parquet(tmp_path / "run" / "test" / "metrics" / "cases.parquet").set_index("region")
     assert scores.loc["WT", "n_predicted_voxels"] > 0

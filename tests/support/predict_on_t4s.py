@@ -9,15 +9,15 @@ from brats.cli import run_job
 from brats.cluster.placement import Placement
 from brats.config import PredictConfig
 from brats.pipeline import predict
-from brats.pipeline.predictor import Predictor
+from brats.pipeline.predictor import Predictor, Work
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "jobs"))
 from predict import main as predict_job
 
 
 class PredictorOnCpu(Predictor):
-    def __init__(self, config: PredictConfig, placement: Placement, counter: Any) -> None:
-        super().__init__(config, dataclasses.replace(placement, use_gpu=False, threads=1), counter)
+    def __init__(self, config: PredictConfig, work: Work, placement: Placement, counter: Any) -> None:
+        super().__init__(config, work, dataclasses.replace(placement, use_gpu=False, threads=1), counter)
 
 
 def pass_any(placement: Placement) -> None:

@@ -19,6 +19,7 @@ from brats.data.preprocess import crop_case
 from brats.data.slices import encode_case, open_slices
 from brats.data.volume import Grid, Volume
 from brats.labels import Labels
+from brats.model.decoding import Decoding
 from brats.model.distributed import Worker
 from brats.model.feed import RawSlices, ResidentFeed, StepInput, StreamFeed
 from brats.model.inference import Segmenter
@@ -45,6 +46,7 @@ CONFIG = TrainConfig(
     augmentation="flips",
 )
 CPU = torch.device("cpu")
+PLAIN = Decoding()
 ALONE = Worker(rank=0, world_size=1, device=CPU, precision="fp32")
 NO_SCALER = torch.amp.GradScaler("cpu", enabled=False)
 
@@ -72,7 +74,8 @@ def segmenter_of(
     inputs: InputSpec = INPUTS,
     precision: Precision = "fp32",
     outputs: OutputSpec = REGION_OUTPUTS,
-    thresholds: Sequence[float] = (),
+    decoding: Decoding = PLAIN,
+    flips: bool = False,
 ) -> Segmenter:
     """A network at work on a CPU; one that is in evaluation mode if it is to be."""
     return Segmenter(
@@ -81,7 +84,8 @@ def segmenter_of(
         device=CPU,
         precision=precision,
         outputs=outputs,
-        thresholds=thresholds or outputs.thresholds,
+        decoding=decoding,
+        flips=flips,
     )
 
 

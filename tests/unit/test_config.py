@@ -12,6 +12,7 @@ from brats.config import (
     LITE0_ENCODER,
     LITE0_WEIGHTS,
     RECIPE,
+    CompareConfig,
     EvaluateConfig,
     PredictConfig,
     PrepareConfig,
@@ -22,7 +23,7 @@ from brats.config import (
 from brats.errors import ConfigError
 from brats.fields import option_name
 
-JOBS = (PrepareConfig, TrainConfig, PredictConfig, RobustnessConfig, EvaluateConfig, ReportConfig)
+JOBS = (PrepareConfig, TrainConfig, PredictConfig, RobustnessConfig, EvaluateConfig, ReportConfig, CompareConfig)
 
 
 def prepare_config(**values: Any) -> PrepareConfig:
@@ -127,6 +128,11 @@ def build(config_class: Any, **values: Any) -> Any:
         (PredictConfig, {"workers": -2}, "--workers must be at least 0, not -2"),
         (PredictConfig, {"model": ""}, "--model must not be empty"),
         (EvaluateConfig, {"predictions": ""}, "--predictions must not be empty"),
+        (CompareConfig, {"presets": ()}, "--presets needs at least one value"),
+        (CompareConfig, {"presets": ("brats",)}, "--presets names brats alone; name two presets or more"),
+        (CompareConfig, {"presets": ("demo", "brats", "demo")}, "--presets names demo twice"),
+        (CompareConfig, {"seeds": 0}, "--seeds must be at least 1, not 0"),
+        (CompareConfig, {"steps": 1, "minutes": 1}, "--steps and --minutes exclude each other; give one of them"),
         (ReportConfig, {"run": ""}, "--run must not be empty"),
         (ReportConfig, {"out": ""}, "--out must not be empty"),
     ],

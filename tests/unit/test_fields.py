@@ -4,10 +4,10 @@ from typing import Any
 
 import pytest
 
-from brats.cli.presets import train_defaults
 from brats.config import PrepareConfig, TrainConfig
 from brats.errors import ConfigError
 from brats.fields import Limits, option_name
+from brats.presets import train_defaults
 
 
 @pytest.mark.parametrize(

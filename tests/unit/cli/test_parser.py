@@ -11,10 +11,10 @@ import pytest
 
 from brats.cli.options import read_options
 from brats.cli.parser import DONE, parse
-from brats.cli.presets import PRESETS
 from brats.config import (
     CLASSIC_UNET,
     LITE0_ENCODER,
+    CompareConfig,
     EvaluateConfig,
     PredictConfig,
     PrepareConfig,
@@ -23,6 +23,7 @@ from brats.config import (
     TrainConfig,
 )
 from brats.errors import ConfigError
+from brats.presets import PRESETS
 
 
 def message_of(*arguments: str, config_class: type = TrainConfig) -> str:
@@ -86,6 +87,7 @@ def test_flags_exist_only_in_the_form_that_changes_something() -> None:
 # Accepted command lines
 
 PREPARE, REPORT = "--data d --out o ", "--run r "
+COMPARE = PREPARE
 PREDICT, EVALUATE = "--model m --data d --out o ", "--predictions p --references r --out o "
 
 
@@ -162,6 +164,8 @@ PREDICT, EVALUATE = "--model m --data d --out o ", "--predictions p --references
         ),
         (EvaluateConfig, EVALUATE + "--prediction-coding 1=ED,2=ET", {"prediction_coding": "1=ED,2=ET"}),
         (RobustnessConfig, PREDICT + "--degradations noise missing", {"degradations": ("noise", "missing")}),
+        (CompareConfig, COMPARE + "--presets brats demo --seeds 2", {"presets": ("brats", "demo"), "seeds": 2}),
+        (CompareConfig, COMPARE + "--minutes 1.5 --workers 1", {"minutes": 1.5, "workers": 1}),
         (ReportConfig, REPORT, {"out": None, "debug": False}),
         (ReportConfig, REPORT + "--debug", {"debug": True}),
     ],
@@ -175,6 +179,7 @@ def test_a_command_line_sets_what_it_names_and_nothing_else(
         RobustnessConfig: PREDICT,
         EvaluateConfig: EVALUATE,
         ReportConfig: REPORT,
+        CompareConfig: COMPARE,
     }
     unchanged: Any = parse(config_class, required.get(config_class, "--preset brats").split())
     if config_class is TrainConfig and "preset" not in values:
@@ -241,6 +246,11 @@ def test_an_unknown_degradation_is_named_beside_those_there_are() -> None:
     )
 
 
+def test_an_unknown_preset_to_compare_is_refused_with_those_that_are_known() -> None:
+    message = message_of(*f"{COMPARE}--presets brats huge".split(), config_class=CompareConfig)
+    assert message == f"each value of --presets must be one of {', '.join(PRESETS)}, not 'huge'"
+
+
 def test_missing_options_are_listed() -> None:
     assert message_of(config_class=PrepareConfig) == "missing --data, --out"
     assert message_of("--data", "x", config_class=PrepareConfig) == "missing --out"
@@ -278,6 +288,7 @@ def test_a_value_outside_the_limits_is_refused_by_the_configuration(
         (TrainConfig, "--data d/ --out ./o", {"data": "d", "out": "o"}),
         (PredictConfig, PREDICT, {"model": "m", "data": "d", "out": "o"}),
         (EvaluateConfig, EVALUATE, {"predictions": "p", "references": "r", "out": "o"}),
+        (CompareConfig, COMPARE, {"data": "d", "out": "o"}),
         (ReportConfig, REPORT + "--out o", {"run": "r", "out": "o"}),
     ],
 )
@@ -361,7 +372,8 @@ def test_help_is_given_even_beside_a_mistake(line: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "config_class", [PrepareConfig, TrainConfig, PredictConfig, RobustnessConfig, EvaluateConfig, ReportConfig]
+    "config_class",
+    [PrepareConfig, TrainConfig, PredictConfig, RobustnessConfig, EvaluateConfig, ReportConfig, CompareConfig],
 )
 def test_help_has_every_option_once_with_its_text(config_class: type) -> None:
     shown = " ".join(help_of(config_class).split())

@@ -112,6 +112,18 @@ def test_crop_on_the_source_grid_keeps_its_number_type(dtype: str) -> None:
 
 
 @pytest.mark.parametrize(("order", "flips"), ORIENTATIONS)
+def test_the_slice_axis_is_that_along_which_the_crop_has_the_slices_of_the_file(
+    order: tuple[int, ...], flips: tuple[int, ...]
+) -> None:
+    case, _ = oriented_case(order, flips)
+    axis, forwards = case.slice_axis
+    cropped = case.images["flair"]
+    along = np.moveaxis(cropped, axis, 0)[:: 1 if forwards else -1]
+    for ours, of_file in zip(along, case.source_slices(cropped), strict=True):
+        assert sorted(ours.ravel()) == sorted(of_file.ravel())
+
+
+@pytest.mark.parametrize(("order", "flips"), ORIENTATIONS)
 def test_source_slices_are_those_of_the_file_from_the_first_of_the_crop(
     order: tuple[int, ...], flips: tuple[int, ...]
 ) -> None:

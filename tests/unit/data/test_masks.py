@@ -11,7 +11,15 @@ from brats import storage
 from brats.data.case import Case
 from brats.data.cases import find_cases
 from brats.data.codings import CODINGS
-from brats.data.masks import MASK, masks_path, read_masks, write_masks
+from brats.data.masks import (
+    MASK,
+    PROBABILITIES,
+    masks_path,
+    probabilities_path,
+    read_masks,
+    write_masks,
+    write_probabilities,
+)
 from brats.data.preprocess import read_case
 from brats.data.volume import nifti_bytes
 from brats.errors import StorageError
@@ -72,6 +80,24 @@ def test_masks_read_back_are_the_prediction_in_source_axes(tmp_path: Path) -> No
     masks = read_masks(masks_path(str(tmp_path), "case"))
     np.testing.assert_array_equal(masks, predicted)
     assert set(np.unique(masks)) == {0, NCR, ED, ET}
+
+
+@pytest.mark.parametrize(("order", "flips"), ORIENTATIONS)
+def test_probabilities_are_read_slice_by_slice_as_the_masks_are(
+    order: tuple[int, ...], flips: tuple[int, ...], tmp_path: Path
+) -> None:
+    case = case_in(tmp_path, order, flips)
+    predicted = prediction(case)
+    wt, et = predicted * 60, 200 - predicted  # as levels of probability, to be told apart by where they lie
+    write_probabilities(str(tmp_path), "case", {"WT": wt, "ET": et})
+    table = storage.read_table(probabilities_path(str(tmp_path), "case"), PROBABILITIES)
+    frame = table.to_pandas()
+    assert frame["slice_index"].tolist() == list(range(7))
+    assert frame["tc"].isna().all()
+    for row in frame.itertuples():
+        for found, volume in ((row.wt, wt), (row.et, et)):
+            levels = np.frombuffer(found, np.uint8).reshape(row.height, row.width)
+            np.testing.assert_array_equal(levels, volume[:, :, row.slice_index])
 
 
 def test_the_file_says_how_a_mask_is_decoded(tmp_path: Path) -> None:

@@ -18,6 +18,7 @@ from brats.data.batches import InputSpec
 from brats.errors import BundleError, CaseError, StorageError
 from brats.labels import Labels
 from brats.model.bundle import ModelCard, card_outputs, find_bundle, load_bundle, read_card, save_bundle
+from brats.model.decoding import Decoding
 from brats.model.outputs import OutputSpec
 from tests.support.bundles import MODEL_CARD
 from tests.support.prepared import MODALITIES, segmenter_of, tiny_case, undecided_network
@@ -34,7 +35,7 @@ def network() -> nn.Module:
 
 
 def predict(model: nn.Module, card: ModelCard) -> Labels:
-    return segmenter_of(model, inputs=card.inputs, thresholds=card.thresholds).labels(tiny_case(), 4)
+    return segmenter_of(model, inputs=card.inputs, decoding=card.decoding).labels(tiny_case(), 4)
 
 
 @pytest.fixture
@@ -75,22 +76,38 @@ def test_a_loaded_network_predicts_exactly_as_the_one_saved(bundle: Path) -> Non
 
 def test_the_card_says_all_that_predicting_needs(bundle: Path) -> None:
     card = json.loads((bundle / "model.json").read_text())
-    assert card["format"] == "brats-ray model 2"
+    assert card["format"] == "brats-ray model 3"
     inputs = {"modalities": list(MODALITIES), "divisor": 32, "plane": "axial", "context": 0, "extra": []}
     assert card["inputs"] == inputs
     assert card["outputs"] == {
         "kind": "regions",
         "names": ["WT", "TC", "ET"],
+    }
+    assert card["decoding"] == {
         "thresholds": [0.5, 0.5, 0.5],
+        "smallest_et_mm3": 0.0,
+        "smallest_wt_mm3": 0.0,
+        "n_tuned_on": 0,
     }
     assert "standard deviation" in card["normalisation"]
     assert card["trained_on"] == {"case": {"patient_id": "p", "voxel_hash": "h"}}
     assert set(card["versions"]) >= {"brats-ray", "torch", "segmentation-models-pytorch"}
 
 
-def test_thresholds_are_those_of_the_card(bundle: Path) -> None:
-    edit_card(bundle, outputs={"kind": "regions", "names": ["WT", "TC", "ET"], "thresholds": [0.3, 0.4, 0.6]})
-    assert read_card(str(bundle)).thresholds == (0.3, 0.4, 0.6)
+def test_decoding_comes_back_as_it_was_saved(tmp_path: Path) -> None:
+    tuned = Decoding(thresholds=(0.3, 0.4, 0.6), smallest_et_mm3=73.0, smallest_wt_mm3=50.0, n_tuned_on=12)
+    save_bundle(str(tmp_path), {}, dataclasses.replace(MODEL_CARD, decoding=tuned))
+    assert read_card(str(tmp_path)).decoding == tuned
+
+
+def test_a_card_of_format_2_has_its_thresholds_and_no_rules(bundle: Path) -> None:
+    outputs = {"kind": "regions", "names": ["WT", "TC", "ET"]}
+    edit_card(bundle, format="brats-ray model 2", outputs={**outputs, "thresholds": [0.3, 0.4, 0.6]})
+    remove_from_card(bundle, "decoding")
+    assert read_card(str(bundle)).decoding == Decoding(thresholds=(0.3, 0.4, 0.6))
+    edit_card(bundle, outputs=outputs)
+    with pytest.raises(BundleError, match=r"thresholds \[\] are not 3 numbers"):
+        read_card(str(bundle))
 
 
 @pytest.mark.parametrize("kind", get_args(OutputKind))
@@ -160,7 +177,7 @@ def test_a_tensor_of_another_shape_is_named_with_both_shapes(bundle: Path) -> No
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"format": "brats-ray model 3"}, "format 'brats-ray model 3', this program reads 'brats-ray model 2'"),
+        ({"format": "brats-ray model 4"}, "format 'brats-ray model 4', this program reads 'brats-ray model 3'"),
         ({"format": None}, "format None"),
         (
             {"outputs": {"kind": "organs"}},
@@ -173,15 +190,11 @@ def test_a_tensor_of_another_shape_is_named_with_both_shapes(bundle: Path) -> No
             "are not the classes background, NCR, ED, ET",
         ),
         ({"outputs": {"kind": "regions", "names": ["ET", "TC", "WT"]}}, "are not the regions WT, TC, ET"),
-        (
-            {"outputs": {"kind": "whole-tumour", "names": ["WT"], "thresholds": [0.5, 0.5, 0.5]}},
-            "are not 1 numbers between 0 and 1",
-        ),
-        ({"outputs": {"kind": "regions", "names": ["WT", "TC", "ET"]}}, r"thresholds \[\] are not 3 numbers"),
-        (
-            {"outputs": {"kind": "regions", "names": ["WT", "TC", "ET"], "thresholds": [0.5, 0.5, 1.0]}},
-            r"thresholds \[0.5, 0.5, 1.0\] are not 3 numbers between 0 and 1",
-        ),
+        ({"decoding": {"thresholds": [0.5, 0.5, 1.0]}}, r"\[0.5, 0.5, 1.0\] are not 3 numbers between 0 and 1"),
+        ({"decoding": {"thresholds": [0.5, 0.5]}}, r"\[0.5, 0.5\] are not 3 numbers between 0 and 1"),
+        ({"decoding": {"thresholds": [0.5] * 3, "smallest_et_mm3": -1}}, r"smallest_et_mm3 -1 is not 0 or more"),
+        ({"decoding": {"thresholds": [0.5] * 3, "n_tuned_on": 1.5}}, r"n_tuned_on is '1.5'"),
+        ({"decoding": {"thresholds": [0.5] * 3, "smooth": 1}}, r"unexpected keyword argument 'smooth'"),
         ({"encoder": "resnet19"}, "'resnet19' is not known"),
     ],
 )
@@ -196,7 +209,8 @@ def test_a_card_that_this_program_cannot_follow_is_refused(
 def as_format_1(bundle: Path) -> None:
     """Turn the card into one of before the network's input had a field of its own."""
     card = json.loads((bundle / "model.json").read_text())
-    del card["inputs"]
+    del card["inputs"], card["decoding"]
+    card["outputs"]["thresholds"] = [0.5, 0.5, 0.5]
     card |= {"format": "brats-ray model 1", "modalities": ["t1ce", "flair"], "divisor": 64}
     (bundle / "model.json").write_text(json.dumps(card))
 

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from brats.data.batches import InputSpec
 from brats.errors import BundleError
 from brats.model.bundle import card_outputs, load_bundle, save_bundle
+from brats.model.decoding import Decoding
 from brats.model.ensemble import (
     EnsembleSegmenter,
     bundles_of,
@@ -45,10 +46,10 @@ class Constant(nn.Module):
 
 
 def ensemble_of(
-    *probabilities: Sequence[float], thresholds: Sequence[float] = (0.5, 0.5, 0.5)
+    *probabilities: Sequence[float], thresholds: tuple[float, ...] = (0.5, 0.5, 0.5)
 ) -> EnsembleSegmenter:
     members = [segmenter_of(Constant(values)) for values in probabilities]
-    return EnsembleSegmenter(members=members, thresholds=thresholds)
+    return EnsembleSegmenter(members=members, decoding=Decoding(thresholds=thresholds))
 
 
 def save_member(folder: Path, seed: int, **changes: Any) -> str:
@@ -107,7 +108,7 @@ def test_thresholds_are_compared_with_the_mean() -> None:
 
 def test_an_ensemble_of_one_network_twice_labels_as_that_network_does() -> None:
     segmenter = segmenter_of(undecided_network().eval())
-    twice = EnsembleSegmenter(members=[segmenter, segmenter], thresholds=segmenter.thresholds)
+    twice = EnsembleSegmenter(members=[segmenter, segmenter], decoding=segmenter.decoding)
     alone = segmenter.labels(tiny_case(), 4)
     assert len(np.unique(alone)) == 4
     assert (twice.labels(tiny_case(), 4) != alone).mean() < 1e-3  # a voxel at the threshold may be turned
@@ -152,14 +153,16 @@ def test_an_ensemble_knows_the_cases_of_all_its_members(bundle: Path) -> None:
 
 
 def test_thresholds_of_an_ensemble_are_the_means_of_those_of_its_members(tmp_path: Path) -> None:
-    outputs = {
-        name: {**MODEL_CARD.outputs, "thresholds": values}
-        for name, values in (("a", [0.4, 0.5, 0.6]), ("b", [0.6, 0.5, 0.2]))
+    decodings = {
+        name: Decoding(thresholds=values) for name, values in (("a", (0.4, 0.5, 0.6)), ("b", (0.6, 0.5, 0.2)))
     }
-    members = {name: save_member(tmp_path / name, 1, outputs=value) for name, value in outputs.items()}
+    members = {name: save_member(tmp_path / name, 1, decoding=each) for name, each in decodings.items()}
     save_ensemble(str(tmp_path / "model"), members)
-    loaded = load_segmenter(str(tmp_path / "model"), CPU, "fp32")
-    assert list(loaded.thresholds) == pytest.approx([0.5, 0.5, 0.4])
+    loaded = load_segmenter(str(tmp_path / "model"), CPU, "fp32", flips=True)
+    assert isinstance(loaded, EnsembleSegmenter)
+    assert all(member.flips for member in loaded.members)
+    assert loaded.decoding.thresholds == pytest.approx((0.5, 0.5, 0.4))
+    assert read_model(str(tmp_path / "model")).decoding == loaded.decoding
 
 
 def test_a_bundle_of_one_model_is_that_model(members: dict[str, str]) -> None:

@@ -1,6 +1,5 @@
 """From a case to probabilities and a label map: thresholds, batches, number types, and nothing left behind."""
 
-import itertools
 from pathlib import Path
 
 import numpy as np
@@ -13,9 +12,10 @@ from brats.config import OutputKind, Plane
 from brats.data.batches import InputSpec
 from brats.data.case import Case
 from brats.errors import CaseError
-from brats.labels import ED, ET, NCR, REGIONS, Labels
+from brats.labels import Labels
 from brats.model.bundle import ModelCard, save_bundle
-from brats.model.inference import Segmenter, label_map, threshold_logits
+from brats.model.decoding import Decoding, label_map
+from brats.model.inference import FLIPS, Segmenter
 from brats.model.outputs import OutputSpec
 from tests.support.prepared import CONFIG, CPU, MODALITIES, segmenter_of, tiny_case, undecided_network
 
@@ -33,26 +33,6 @@ def logits_of(model: nn.Module, case: Case, *, batch_size: int = 4) -> list[Tens
 
 def labels_of(model: nn.Module, case: Case, *, batch_size: int = 4) -> Labels:
     return segmenter_of(model).labels(case, batch_size)
-
-
-def test_a_later_region_wins_in_every_combination_of_regions() -> None:
-    combinations = np.array(list(itertools.product((False, True), repeat=3))).T  # (R, 8)
-    found = label_map(torch.from_numpy(combinations)[None, :, :, None])
-    assert found.dtype == torch.uint8
-    assert found[0, :, 0].tolist() == [0, ET, NCR, ET, ED, ET, NCR, ET]
-
-
-def test_a_region_is_where_its_probability_exceeds_its_threshold() -> None:
-    probabilities = torch.tensor([0.19, 0.21, 0.49, 0.51, 0.79, 0.81])
-    logits = torch.logit(probabilities).reshape(1, 1, 1, 6)
-    never = torch.full_like(logits, -100)
-    for threshold, n_above in ((0.2, 5), (0.5, 3), (0.8, 1)):
-        labels = threshold_logits(torch.cat([logits, never, never], dim=1), (threshold, 0.5, 0.5))
-        assert labels[0, 0].tolist() == [0] * (6 - n_above) + [ED] * n_above
-
-
-def test_exactly_the_threshold_is_not_above_it() -> None:
-    assert threshold_logits(torch.zeros(1, 3, 1, 1), (0.5, 0.5, 0.5)).item() == 0
 
 
 def test_logits_come_for_every_slice_of_the_crop_and_nothing_beside() -> None:
@@ -103,13 +83,8 @@ def test_labels_are_where_the_probabilities_exceed_the_thresholds(below: float) 
     distance = (probabilities - limits.reshape(1, 3, 1, 1)).abs()
     decided = (distance > 1e-6).all(dim=1).numpy()  # the others may be rounded either way
     assert decided.mean() > 0.99
-    labels = segmenter_of(model, thresholds=limits.tolist()).labels(case, 4)
+    labels = segmenter_of(model, decoding=Decoding(thresholds=tuple(limits.tolist()))).labels(case, 4)
     np.testing.assert_array_equal(labels[decided], label_map(above).numpy()[decided])
-
-
-def test_masks_of_the_whole_tumour_alone_are_ed() -> None:
-    assert label_map(torch.tensor([True, False])[None, None, None]).tolist() == [[[ED, 0]]]
-    assert threshold_logits(torch.tensor([1.0, -1.0])[None, None, None], (0.5,)).tolist() == [[[ED, 0]]]
 
 
 @pytest.mark.parametrize("kind", ["classes", "whole-tumour"])
@@ -119,7 +94,8 @@ def test_other_outputs_give_region_probabilities_and_labels_by_their_thresholds(
     probabilities = segmenter_of(model, outputs=outputs).probabilities(case, 4)
     assert probabilities.shape == (10, len(outputs.regions), 40, 36)
     limits = probabilities.transpose(0, 1).flatten(1).quantile(0.5, dim=1)
-    labels = segmenter_of(model, outputs=outputs, thresholds=limits.tolist()).labels(case, 4)
+    thresholds = (*limits.tolist(), 0.5, 0.5)[:3]
+    labels = segmenter_of(model, outputs=outputs, decoding=Decoding(thresholds=thresholds)).labels(case, 4)
     distance = (probabilities - limits.reshape(1, -1, 1, 1)).abs()
     decided = (distance > 1e-6).all(dim=1).numpy()  # the others may be rounded either way
     assert decided.mean() > 0.99
@@ -169,20 +145,20 @@ def test_what_is_seen_in_a_plane_comes_back_in_the_axes_of_the_case(plane: Plane
     assert labels.flags.c_contiguous
 
 
-def test_segmenter_of_a_bundle_has_its_inputs_and_thresholds_and_the_logits_of_its_network(tmp_path: Path) -> None:
-    inputs, thresholds = InputSpec(modalities=tuple(reversed(MODALITIES))), [0.3, 0.4, 0.6]
+def test_segmenter_of_a_bundle_has_its_inputs_and_decoding_and_the_logits_of_its_network(tmp_path: Path) -> None:
+    inputs, decoding = InputSpec(modalities=tuple(reversed(MODALITIES))), Decoding(thresholds=(0.3, 0.4, 0.6))
     card = ModelCard(
         encoder=CONFIG.encoder,
         decoder_channels=CONFIG.decoder_channels,
         inputs=inputs,
-        outputs={"kind": "regions", "names": list(REGIONS), "thresholds": thresholds},
+        decoding=decoding,
         epoch=1,
         val_dice=0.5,
         trained_on={},
     )
     save_bundle(str(tmp_path), network().state_dict(), card)
     loaded = Segmenter.load(str(tmp_path), CPU, "fp32")
-    assert (loaded.inputs, list(loaded.thresholds), loaded.precision) == (inputs, thresholds, "fp32")
+    assert (loaded.inputs, loaded.decoding, loaded.precision, loaded.flips) == (inputs, decoding, "fp32", False)
     expected = segmenter_of(network(), inputs=inputs).probabilities(tiny_case(), 4)
     torch.testing.assert_close(loaded.probabilities(tiny_case(), 4), expected, rtol=0, atol=1e-3)
 
@@ -211,3 +187,33 @@ def test_a_network_that_has_predicted_trains_on() -> None:
     model.train()(torch.rand(2, len(MODALITIES), 64, 64)).sum().backward()
     assert not any(tensor.is_inference() for tensor in model.state_dict().values())
     assert all(parameter.grad is not None for parameter in model.parameters())
+
+
+class Ramp(nn.Module):
+    """Is surer of a region the brighter a voxel is, and the farther right and down it lies in the padded slice."""
+
+    def forward(self, images: Tensor) -> Tensor:
+        height, width = images.shape[-2:]
+        place = torch.arange(height)[:, None] / height + 2 * torch.arange(width) / width
+        return torch.stack([images[:, 0] + place, images[:, 1] - place, images[:, 0] * place], dim=1)
+
+
+def test_flips_average_the_probabilities_of_the_four_ways_to_flip_a_slice() -> None:
+    case, plain = tiny_case(), segmenter_of(Ramp())
+    raw = plain.place(case)
+    images = torch.cat(list(raw.batches(4)))
+    each = []
+    for axes in FLIPS:
+        logits = Ramp()(images.flip(axes)).flip(axes)[:, :, : raw.size[0], : raw.size[1]]
+        each.append(torch.sigmoid(logits))
+    found = segmenter_of(Ramp(), flips=True).probabilities(case, 4)
+    torch.testing.assert_close(found, torch.stack(each).mean(0), rtol=0, atol=1e-6)
+    assert torch.equal(plain.probabilities(case, 4), each[0])
+    assert (found - each[0]).abs().max() > 0.1
+
+
+def test_flips_change_nothing_for_a_network_that_looks_at_one_voxel_at_a_time() -> None:
+    torch.manual_seed(0)
+    model = nn.Conv2d(2, 3, 1)
+    plain, flipped = (segmenter_of(model, flips=flips).probabilities(tiny_case(), 4) for flips in (False, True))
+    torch.testing.assert_close(flipped, plain, rtol=0, atol=1e-6)

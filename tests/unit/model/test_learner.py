@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from brats.config import LossName, OptimiserName, OutputKind
 from brats.model.augment import noise_table
+from brats.model.decoding import Decoding
 from brats.model.feed import RawSlices, ResidentFeed, StepInput
 from brats.model.inputs import training_tensors
 from brats.model.learner import Learner
@@ -239,7 +240,7 @@ def test_a_step_of_every_kind_of_outputs_minimises_its_loss_of_its_targets(
     assert learner.sums.read().loss_sum / len(labels) == pytest.approx(expected, rel=1e-4)
     assert learner.gradients.flat.any()
     assert learner.segmenter().outputs == OutputSpec(outputs)
-    assert len(learner.segmenter().thresholds) == len(OutputSpec(outputs).regions)
+    assert learner.segmenter().outputs == OutputSpec(outputs)
 
 
 def test_validation_uses_the_average_and_the_arithmetic_of_the_worker() -> None:
@@ -248,4 +249,4 @@ def test_validation_uses_the_average_and_the_arithmetic_of_the_worker() -> None:
     assert learner.average is not None
     assert segmenter.network is learner.average.network
     assert (segmenter.inputs, segmenter.device, segmenter.precision) == (INPUTS, CPU, "bf16")
-    assert list(segmenter.thresholds) == [0.5, 0.5, 0.5]
+    assert segmenter.decoding == Decoding()

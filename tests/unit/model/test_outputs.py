@@ -9,7 +9,7 @@ from torch import Tensor
 
 from brats.config import OutputKind
 from brats.labels import ED, ET, NCR, REGIONS
-from brats.model.inference import label_map
+from brats.model.decoding import label_map
 from brats.model.losses import region_targets
 from brats.model.outputs import REGION_OUTPUTS, OutputSpec
 
@@ -28,7 +28,6 @@ def test_channels_and_regions_of_each_kind() -> None:
     assert (CLASSES.channels, CLASSES.regions) == (("background", "NCR", "ED", "ET"), ("WT", "TC", "ET"))
     assert (WHOLE.channels, WHOLE.regions) == (("WT",), ("WT",))
     assert [outputs.n_channels for outputs in (REGION_OUTPUTS, CLASSES, WHOLE)] == [3, 4, 1]
-    assert (REGION_OUTPUTS.thresholds, WHOLE.thresholds) == ((0.5, 0.5, 0.5), (0.5,))
 
 
 def test_targets_are_a_mask_for_each_channel() -> None:

@@ -7,7 +7,7 @@ import pytest
 
 from brats import storage
 from brats.data.items import Item
-from brats.data.masks import masks_path, nifti_path
+from brats.data.masks import masks_path, nifti_path, probabilities_path
 from brats.data.rejects import Reject
 from brats.data.sources import SourceFile
 from brats.pipeline.predict import settle_items
@@ -15,7 +15,7 @@ from brats.score.parts import Part, part_path, read_parts, write_part
 from tests.support.volumes import files_of
 
 IMAGE = SourceFile(kind="t1", size=9, hash="ab", path="/data/a_t1.nii", stamp="7")
-PATHS = (part_path, masks_path, nifti_path)
+PATHS = (part_path, masks_path, nifti_path, probabilities_path)
 
 
 def item_of(*sources: SourceFile, coding: str = "brats2018") -> Item:

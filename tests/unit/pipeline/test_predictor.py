@@ -5,6 +5,7 @@ import torch
 
 from brats.cluster.placement import Placement
 from brats.config import PredictConfig
+from brats.data.case import Case
 from brats.model.inference import Segmenter
 from brats.pipeline.predictor import Predictor
 from tests.support.prepared import segmenter_of, tiny_case, undecided_network
@@ -18,17 +19,16 @@ def test_batches_are_larger_on_a_gpu_unless_a_size_is_asked_for(
 ) -> None:
     sizes, devices = [], []
 
-    class Recorder:
-        def labels(self, _: object, batch_size: int) -> None:
-            sizes.append(batch_size)
+    def work(_: object, __: Case, batch_size: int) -> None:
+        sizes.append(batch_size)
 
-    def load(_: str, device: torch.device, __: str) -> Recorder:
+    def load(_: str, device: torch.device, __: str, *, flips: bool) -> None:
+        assert flips
         devices.append(device.type)
-        return Recorder()
 
     monkeypatch.setattr(Segmenter, "load", load)
-    config = PredictConfig(model="model", data="data", out="out", batch_size=asked)
-    Predictor(config, Placement(workers=1, use_gpu=use_gpu, cpus=1, threads=0), None).labels(tiny_case())
+    config = PredictConfig(model="model", data="data", out="out", batch_size=asked, flips=True)
+    Predictor(config, work, Placement(workers=1, use_gpu=use_gpu, cpus=1, threads=0), None).segment(tiny_case())
     assert (sizes, devices) == ([taken], ["cuda" if use_gpu else "cpu"])
 
 

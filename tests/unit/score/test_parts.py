@@ -27,6 +27,8 @@ def test_parts_come_back_as_written_in_the_order_of_their_ids(tmp_path: Path) ->
         cases=[ROW],
         slices=[{"dice": 1.0}],
         notebook=[{"value": 0.9}],
+        uncertainty=[{"ece": 0.1}],
+        uncertainty_curves=[{"ftp": 0.2}],
         code_counts=[[0, 4, 0, 0, 1]],
     )
     reject = Reject(case_id="a", path="a.nii", stage="read", reason="empty", transient=True)
@@ -34,7 +36,12 @@ def test_parts_come_back_as_written_in_the_order_of_their_ids(tmp_path: Path) ->
     for part in (second, first):
         write_part(str(tmp_path), part)
     assert list(read_parts(str(tmp_path)).items()) == [
-        ("a", dataclasses.replace(first, cases=[], slices=[], notebook=[], code_counts=[])),
+        (
+            "a",
+            dataclasses.replace(
+                first, cases=[], slices=[], notebook=[], uncertainty=[], uncertainty_curves=[], code_counts=[]
+            ),
+        ),
         ("b", dataclasses.replace(second, warnings=[])),
     ]
 
@@ -53,7 +60,7 @@ def test_unfinished_files_are_not_parts(tmp_path: Path) -> None:
 def test_part_is_one_json_document(tmp_path: Path) -> None:
     write_part(str(tmp_path), Part(case_id="a", cases=[ROW]))
     assert json.loads((tmp_path / "parts" / "a.json").read_text()) == {
-        "format": "brats-ray part 3",
+        "format": "brats-ray part 4",
         "case_id": "a",
         "sources": [],
         "coding": "",
@@ -61,6 +68,8 @@ def test_part_is_one_json_document(tmp_path: Path) -> None:
         "cases": [ROW],
         "slices": [],
         "notebook": [],
+        "uncertainty": [],
+        "uncertainty_curves": [],
         "code_counts": [],
         "warnings": [],
     }
@@ -109,11 +118,21 @@ def test_part_of_the_format_before_is_named_with_the_remedy(tmp_path: Path, chec
     )
 
 
+def test_part_of_before_there_were_figures_of_uncertainty_is_read_without_them(tmp_path: Path) -> None:
+    write_part(str(tmp_path), Part(case_id="a", cases=[ROW]))
+    path = tmp_path / "parts" / "a.json"
+    document = json.loads(path.read_text())
+    del document["uncertainty"], document["uncertainty_curves"]
+    path.write_text(json.dumps({**document, "format": "brats-ray part 3"}))
+    part = read_parts(str(tmp_path))["a"]
+    assert (part.cases, part.uncertainty, part.uncertainty_curves) == ([ROW], [], [])
+
+
 def test_part_of_a_newer_format_is_refused(tmp_path: Path) -> None:
     (tmp_path / "parts").mkdir()
-    (tmp_path / "parts" / "a.json").write_text('{"format": "brats-ray part 4", "rows": {}}')
+    (tmp_path / "parts" / "a.json").write_text('{"format": "brats-ray part 5", "rows": {}}')
     with pytest.raises(
-        StorageError, match=r"a\.json: of the format 'brats-ray part 4', this program reads .* part 3'"
+        StorageError, match=r"a\.json: of the format 'brats-ray part 5', this program reads .* part 4'"
     ):
         read_parts(str(tmp_path))
 
@@ -122,13 +141,14 @@ def test_part_of_a_newer_format_is_refused(tmp_path: Path) -> None:
     ("content", "reason"),
     [
         (b"", "Expecting value"),
-        (b'{"format": "brats-ray part 3", "case_id": "a", "sou', "Unterminated string"),
+        (b'{"format": "brats-ray part 4", "case_id": "a", "sou', "Unterminated string"),
         (b"\xff\xfe\x00", "decode"),
         (b"[1, 2]", "not a JSON object"),
         (b'{"case_id": "a"}', "it lacks format"),
         (
-            b'{"format": "brats-ray part 3", "case_id": "a"}',
-            "it lacks cases, code_counts, coding, notebook, reject, slices, sources, warnings",
+            b'{"format": "brats-ray part 4", "case_id": "a"}',
+            "it lacks cases, code_counts, coding, notebook, reject, slices, sources, uncertainty, "
+            "uncertainty_curves, warnings",
         ),
     ],
 )

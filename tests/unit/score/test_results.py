@@ -14,11 +14,13 @@ from brats.data.rejects import Reject
 from brats.errors import BratsError
 from brats.labels import ED, ET, NCR
 from brats.pipeline.predict import score_case
-from brats.score.parts import Part, write_part
+from brats.score.parts import Part, read_parts, write_part
 from brats.score.results import write_results
 from brats.score.summary import SUMMARY
 from brats.score.tables import CASE_METRICS, NOTEBOOK, SLICES, score_rows
+from brats.score.uncertainty_tables import QU_BRATS, uncertainty_rows
 from tests.support.prepared import tiny_case
+from tests.support.uncertainty import constant_uncertainty
 
 IDS = {"a", "b", "bad"}
 KINDS = {"cases": CASE_METRICS, "slices": SLICES, "notebook": NOTEBOOK, "summary": SUMMARY}
@@ -71,6 +73,27 @@ def test_written_tables_carry_configuration_and_conventions(tmp_path: Path) -> N
         metadata = storage.read_metadata(storage.read_table(path, kind).schema, path, kind)
         assert metadata["config"] == {"model": "RUN"}
         assert metadata["conventions"] == kind.conventions
+
+
+def test_tables_of_uncertainty_are_written_where_probabilities_are_known(tmp_path: Path) -> None:
+    write_scored(tmp_path, "a")
+    scores = write_results(str(tmp_path), IDS, [], config={})
+    assert "look at these first" not in scores.summary()
+    metrics = tmp_path / "metrics"
+    assert {path.stem for path in metrics.iterdir()} == {*KINDS}
+    for case_id, level in (("a", 100), ("b", 128)):
+        write_scored(tmp_path, case_id)
+        rows: dict[str, Any] = uncertainty_rows(case_id, "p", {"WT": constant_uncertainty(level=level)})
+        part = dataclasses.replace(read_parts(str(tmp_path))[case_id], **rows)
+        write_part(str(tmp_path), part)
+    scores = write_results(str(tmp_path), IDS, [], config={})
+    assert "\nlook at these first: b, a (most uncertain)\n" in scores.summary()
+    tables = {path.stem: pd.read_parquet(path) for path in metrics.iterdir()}
+    assert tables["uncertainty"]["rank"].tolist() == [2, 1]
+    assert len(tables["uncertainty_curves"]) == 2 * 41
+    assert tables["ranking"]["n"].tolist() == [2, 0, 0]
+    summary = tables["summary"]
+    assert summary[summary.convention == "qu-brats"].metric.tolist() == [*QU_BRATS]
 
 
 def test_tables_hold_the_rows_of_every_part_and_every_reject(tmp_path: Path) -> None:

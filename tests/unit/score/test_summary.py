@@ -17,6 +17,7 @@ from brats.score.summary import (
     summarise,
 )
 from brats.score.tables import CASE_METRICS, NOTEBOOK
+from brats.score.uncertainty_tables import UNCERTAINTY
 
 NAMES = [metric.name for metric in METRICS]
 
@@ -35,7 +36,7 @@ def case_rows(
 
 def summary_of(*cases: list[dict[str, Any]]) -> pa.Table:
     rows = [row for case in cases for row in case]
-    return summarise(CASE_METRICS.table(rows), NOTEBOOK.table([]))
+    return summarise(CASE_METRICS.table(rows), NOTEBOOK.table([]), UNCERTAINTY.table([]))
 
 
 def found(summary: pa.Table, region: str, subset: str, metric: str = "dice") -> dict[str, Any]:
@@ -147,10 +148,23 @@ def test_a_summary_resamples_patients() -> None:
 
 def test_notebook_scores_are_summarised_under_their_own_convention() -> None:
     names = {"case_id": "a", "metric": "accuracy", "averaging": "micro over 4 labels"}
-    summary = summarise(CASE_METRICS.table(case_rows("a", dice=0.8)), NOTEBOOK.table([{**names, "value": 0.99}]))
+    notebook = NOTEBOOK.table([{**names, "value": 0.99}])
+    summary = summarise(CASE_METRICS.table(case_rows("a", dice=0.8)), notebook, UNCERTAINTY.table([]))
     row = found(summary, "all labels", "all", "accuracy")
     assert (row["convention"], row["n"], row["mean"]) == ("notebook", 1, 0.99)
     assert {row["convention"] for row in summary.to_pylist() if row["region"] != "all labels"} == {"brats"}
+
+
+def test_figures_of_uncertainty_are_summarised_by_region_under_their_own_convention() -> None:
+    rows = [
+        {"case_id": case_id, "patient_id": case_id, "region": "WT", "score": score, "ece": None}
+        for case_id, score in (("a", 0.5), ("b", 0.75))
+    ]
+    cases = CASE_METRICS.table(case_rows("a", dice=0.8) + case_rows("b", dice=0.9))
+    summary = summarise(cases, NOTEBOOK.table([]), UNCERTAINTY.table(rows))
+    row = found(summary, "WT", "all", "score")
+    assert (row["convention"], row["n"], row["mean"], row["ci95_low"]) == ("qu-brats", 2, 0.625, 0.5)
+    assert found(summary, "WT", "all", "ece")["n"] == 0
 
 
 def test_the_console_shows_regions_tiny_tumours_and_cases_with_et_in_aligned_lines() -> None:

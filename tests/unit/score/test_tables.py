@@ -1,7 +1,6 @@
 """Rows of a case for each metric table, and the files of the tables."""
 
 import json
-from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +23,7 @@ from brats.score.tables import (
 KINDS = {"cases": CASE_METRICS, "slices": SLICES, "notebook": NOTEBOOK}
 
 
-def rows_of_case(regions: Collection[str] = REGIONS) -> dict[str, list[dict[str, Any]]]:
+def rows_of_case(**options: Any) -> dict[str, list[dict[str, Any]]]:
     """A case of three slices whose ET is missed."""
     reference, predicted = np.zeros((3, 4, 4), np.uint8), np.zeros((3, 4, 4), np.uint8)
     reference[1, 1, :3] = [NCR, ED, ET]
@@ -38,7 +37,7 @@ def rows_of_case(regions: Collection[str] = REGIONS) -> dict[str, list[dict[str,
         spacing_mm=(5.0, 1.0, 1.0),
         n_outside=52,
         first_slice=20,
-        regions=regions,
+        **options,
     )
 
 
@@ -53,7 +52,7 @@ def test_rows_of_a_case_survive_json() -> None:
 
 
 def test_rows_of_a_case_without_some_regions_fit_their_tables_with_nulls_in_place_of_scores() -> None:
-    rows = rows_of_case(["WT"])
+    rows = rows_of_case(regions=["WT"])
     assert {name: [list(row) for row in rows[name]] for name in rows} == {
         name: [list(row) for row in all_rows] for name, all_rows in rows_of_case().items()
     }
@@ -73,6 +72,14 @@ def test_rows_of_a_case_hold_its_scores_in_the_full_volume() -> None:
     assert et["accuracy"] == 0.99
     assert [row["slice_index"] for row in rows["slices"]] == [20] * 3 + [21] * 3 + [22] * 3
     assert {row["value"] for row in rows["notebook"] if row["metric"] == "accuracy"} == {0.99}
+
+
+def test_entropy_is_of_each_slice_and_summed_for_the_case_and_null_where_it_is_not_known() -> None:
+    case = rows_of_case(entropy_bits={"WT": np.array([0.5, 2.0, 0.25])})
+    assert [row["entropy_bits"] for row in case["cases"]] == [2.75, None, None]
+    of_wt = [row["entropy_bits"] for row in case["slices"] if row["region"] == "WT"]
+    assert of_wt == [0.5, 2.0, 0.25]
+    assert {row["entropy_bits"] for row in case["slices"] if row["region"] != "WT"} == {None}
 
 
 def test_conventions_state_every_metric_and_what_each_region_unites() -> None:

@@ -6,8 +6,8 @@ import typing
 import pytest
 
 from brats import config
-from brats.cli.presets import BOUNDS, PRESETS, choose_preset, train_defaults
 from brats.config import Preset, TrainConfig
+from brats.presets import BOUNDS, PRESETS, choose_preset, train_defaults
 
 
 @pytest.fixture(autouse=True)

@@ -1,0 +1,159 @@
+"""Chooses how probabilities become label maps, on validation cases.
+
+Axes: `Z H W` slices of a crop, `R` region (WT, TC, ET; or WT alone), `N` case.
+
+What is chosen by a few cases may do harm on others, so each number stays what it was unless another one is better
+beyond the noise between the cases; see `choose_decoding`.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from brats.data.case import Case
+from brats.labels import ET, NCR, REGIONS, Labels, region_mask
+from brats.model.decoding import SMALL_ET_MM3, SURE, Decoding, without_small_components
+from brats.model.inference import Segmenter
+
+# Of those that are equally good the nearest to .5 is taken.
+THRESHOLDS = (0.3, 0.35, 0.4, 0.45, 0.5, 0.55, 0.6, 0.65, 0.7)  # NVIDIA's of 2022, .45 .4 .4, are among them
+ET_MM3 = (0.0, SMALL_ET_MM3, 200.0, 500.0)
+WT_MM3 = (0.0, 50.0, 200.0, 500.0)
+UNTUNED = Decoding(smallest_et_mm3=SMALL_ET_MM3)
+
+FEWEST_CASES = 10  # below, only whether the rule for a small ET does harm is looked at
+LEAST_GAIN = 0.002  # in mean Dice; written masks of two machines may differ by as much
+N_ERRORS = 2.0  # standard errors of the mean difference between the cases
+
+Floats = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True, kw_only=True)
+class TuningCase:
+    """What the Dice of a validation case under any candidate is computed from, exactly.
+
+    bins:      (R, Z, H, W) uint8: how many of THRESHOLDS a probability exceeds, in the box where any of them is
+    reference: labels (Z, H, W) in the same box
+    n_missed:  (R,), voxels of each region of the reference beside the box
+    et_sums:   (len(THRESHOLDS) + 1,), the sum of the probabilities of ET over its voxels of each bin
+    voxel_mm3: volume of a voxel
+    """
+
+    bins: npt.NDArray[np.uint8]
+    reference: Labels
+    n_missed: tuple[int, ...]
+    et_sums: Floats
+    voxel_mm3: float
+
+
+@torch.inference_mode()
+def tuning_case(segmenter: Segmenter, case: Case, batch_size: int) -> TuningCase:
+    """Segment a case that has a reference. Raises CaseError naming the modality that the case lacks."""
+    assert case.labels is not None  # only labelled cases are split
+    probabilities = segmenter.probabilities(case, batch_size).contiguous()
+    limits = torch.tensor(THRESHOLDS, device=probabilities.device)
+    bins = torch.bucketize(probabilities, limits, out_int32=True)
+    et_sums = torch.bincount(
+        bins[:, -1].flatten(), weights=probabilities[:, -1].double().flatten(), minlength=len(THRESHOLDS) + 1
+    )
+    found = bins.to(torch.uint8).movedim(1, 0).cpu().numpy()
+    box = _box(np.any(found, axis=0))
+    reference = case.labels[box]
+    return TuningCase(
+        bins=found[(slice(None), *box)].copy(),
+        reference=reference.copy(),
+        n_missed=tuple(
+            int(region_mask(case.labels, name).sum() - region_mask(reference, name).sum())
+            for name in segmenter.regions
+        ),
+        et_sums=et_sums.cpu().numpy(),
+        voxel_mm3=case.voxel_mm3,
+    )
+
+
+def _box(mask: npt.NDArray[np.bool_]) -> tuple[slice, ...]:
+    """The smallest box (Z, H, W) that holds all that is set."""
+    edges = [np.flatnonzero(mask.any(axis=tuple({0, 1, 2} - {axis}))) for axis in range(3)]
+    return tuple(slice(int(at[0]), int(at[-1]) + 1) if at.size else slice(0, 0) for at in edges)
+
+
+def choose_decoding(cases: Sequence[TuningCase], regions: Sequence[str]) -> Decoding:
+    """The decoding for a model that tells these regions apart, from its validation cases.
+
+    A small ET is taken for NCR as by UNTUNED, unless that costs Dice here. With FEWEST_CASES or more, other numbers
+    are tried one after the other: the volume of a small ET, the thresholds of ET, TC and WT, and the smallest
+    component. Of those by which the mean Dice rises by LEAST_GAIN and by N_ERRORS standard errors over the number
+    before it, the best is taken; where there is none, that number stays.
+    """
+    has_et = "ET" in regions
+    chosen = replace(UNTUNED if has_et else Decoding(), n_tuned_on=len(cases))
+    without = replace(chosen, smallest_et_mm3=0.0)
+    if cases and dice(cases, without).mean() > dice(cases, chosen).mean():
+        chosen = without
+    if len(cases) < FEWEST_CASES:
+        return chosen
+    if has_et:
+        chosen = _better(cases, [replace(chosen, smallest_et_mm3=size) for size in ET_MM3], chosen, [-1])
+    for region in reversed(range(len(regions))):  # the WT of a label map holds TC, and TC holds ET
+        nearest_first = sorted(THRESHOLDS, key=lambda threshold: abs(threshold - 0.5))
+        candidates = [_with_threshold(chosen, region, threshold) for threshold in nearest_first]
+        chosen = _better(cases, candidates, chosen, [region])
+    everything = list(range(len(regions)))
+    return _better(cases, [replace(chosen, smallest_wt_mm3=size) for size in WT_MM3], chosen, everything)
+
+
+def _with_threshold(decoding: Decoding, region: int, threshold: float) -> Decoding:
+    thresholds = list(decoding.thresholds)
+    thresholds[region] = threshold
+    return replace(decoding, thresholds=tuple(thresholds))
+
+
+def _better(
+    cases: Sequence[TuningCase], candidates: Sequence[Decoding], present: Decoding, regions: Sequence[int]
+) -> Decoding:
+    """The candidate of the highest mean Dice of these regions that is better than the present one beyond noise."""
+    before = dice(cases, present)[:, regions].mean(axis=1)
+    best, best_gain = present, 0.0
+    for candidate in candidates:
+        gain = dice(cases, candidate)[:, regions].mean(axis=1) - before
+        if gain.mean() > best_gain and _is_beyond_noise(gain):
+            best, best_gain = candidate, gain.mean()
+    return best
+
+
+def _is_beyond_noise(gain: Floats) -> bool:
+    """Whether the Dice of cases rises by these differences (N,) beyond the noise between cases."""
+    error = gain.std(ddof=1) / np.sqrt(len(gain))
+    return bool(gain.mean() >= max(LEAST_GAIN, N_ERRORS * error))
+
+
+def dice(cases: Sequence[TuningCase], decoding: Decoding) -> Floats:
+    """The 3-D Dice (N, R) of the written label maps: 1 where region and reference are empty."""
+    return np.array([_case_dice(case, tuning_labels(case, decoding)) for case in cases])
+
+
+def _case_dice(case: TuningCase, labels: Labels) -> list[float]:
+    found = []
+    for name, n_missed in zip(REGIONS, case.n_missed, strict=False):
+        predicted, reference = region_mask(labels, name), region_mask(case.reference, name)
+        total = int(predicted.sum() + reference.sum()) + n_missed
+        found.append(2 * int((predicted & reference).sum()) / total if total else 1.0)
+    return found
+
+
+def tuning_labels(case: TuningCase, decoding: Decoding) -> Labels:
+    """The label map (Z, H, W) of the box, as `decode` makes it of the probabilities."""
+    labels = np.zeros_like(case.reference)
+    steps = [THRESHOLDS.index(threshold) for threshold in decoding.thresholds]
+    for bins, step, region in zip(case.bins, steps, REGIONS.values(), strict=False):
+        labels[bins > step] = region.label
+    et = labels == ET
+    n_et = int(et.sum())
+    if n_et < decoding.smallest_et_mm3 / case.voxel_mm3 and case.et_sums[steps[-1] + 1 :].sum() < SURE * n_et:
+        labels[et] = NCR
+    if decoding.smallest_wt_mm3:
+        return without_small_components(labels, decoding.smallest_wt_mm3 / case.voxel_mm3)
+    return labels
