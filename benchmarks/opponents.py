@@ -24,7 +24,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from benchmarks.harness import peer_module
 from benchmarks.plain import Job, worker_device
-from benchmarks.recipe_trials import Trained, dice_of
+from benchmarks.recipe_trials import Trained, dice_of, tuned
 from brats.config import TrainConfig
 from brats.data.batches import TrainingSet
 from brats.data.case import Case
@@ -46,7 +46,7 @@ Item = dict[str, Tensor]
 
 def users_script(config: TrainConfig, split: Sequence[SplitRow], device: str) -> Trained:
     """A resnet34 U-Net from random weights, with the transforms of MONAI's tutorials."""
-    plain = dataclasses.replace(config, encoder="resnet34", encoder_weights="none", ema=0.0)
+    plain = dataclasses.replace(config, encoder="resnet34", encoder_weights="none", ema=0.0, tune=False)
     return _train(plain, split, device, simple_transforms(config.modalities))
 
 
@@ -125,6 +125,8 @@ def _train(config: TrainConfig, split: Sequence[SplitRow], device: str, transfor
     batches = _batches(loop.job, transform)
     first = next(batches)  # now, so that processes are there when the clock starts
     n_steps, slices_per_s = loop.run(itertools.chain([first], batches))
+    if config.tune:
+        loop = dataclasses.replace(loop, segmenter=tuned(loop.segmenter, split, loop.job.data.prepared))
     return Trained(labels=loop.labels, modalities=config.modalities, n_steps=n_steps, slices_per_s=slices_per_s)
 
 

@@ -14,6 +14,7 @@ INGREDIENTS = (
     Entry(name="no-augmentation", text="without augmentation", changes={"augmentation": "none"}, on=True),
     Entry(name="flips", text="flips alone", changes={"augmentation": "flips"}, on=True),
     Entry(name="no-ema", text="without averaged weights", changes={"ema": 0.0}, on=True),
+    Entry(name="untuned", text="thresholds of .5 and no rules", changes={"tune": False}, on=True),
     Entry(
         name="random-weights", text="the encoder from random weights", changes={"encoder_weights": "none"}, on=True
     ),

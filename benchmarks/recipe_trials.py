@@ -24,6 +24,7 @@ from brats.errors import BratsError
 from brats.labels import Labels
 from brats.model.bundle import bundle_dir
 from brats.model.inference import BATCH_SIZES, Segmenter
+from brats.model.tuning import choose_decoding, tuning_case
 from brats.pipeline.train import export_model
 from brats.score.metrics import count_overlap, region_dice
 
@@ -101,12 +102,29 @@ def train_ours(config: TrainConfig, split: Sequence[SplitRow], device: str) -> T
     history = train_here(Job.of_split(config, split, device))
     export_model(config, split)
     segmenter = Segmenter.load(bundle_dir(config.out), torch.device(device), config.precision)
+    if config.tune:
+        segmenter = tuned(segmenter, split, str(config.data))
     return Trained(
         labels=lambda case: segmenter.labels(case, BATCH_SIZES[device]),
         modalities=segmenter.inputs.modalities,
         n_steps=sum(row["n_steps"] for row in history),
         slices_per_s=sum(row["n_slices"] for row in history) / sum(row["train_s"] for row in history),
     )
+
+
+def tuned(segmenter: Segmenter, split: Sequence[SplitRow], data: str) -> Segmenter:
+    """The same network with thresholds and rules chosen on the validation cases, as `jobs/train.py` does."""
+    found = [
+        tuning_case(segmenter, read_case(segmenter, data, row), BATCH_SIZES[segmenter.device.type])
+        for row in split
+        if row["split"] == "val"
+    ]
+    return dataclasses.replace(segmenter, decoding=choose_decoding(found, segmenter.regions))
+
+
+def read_case(segmenter: Segmenter, data: str, row: SplitRow) -> Case:
+    """A prepared case with the modalities of a network."""
+    return open_slices(slices_path(data, row["case_id"])).read_case(segmenter.inputs.modalities)
 
 
 @dataclass(frozen=True, kw_only=True)
