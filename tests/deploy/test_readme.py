@@ -68,6 +68,7 @@ def test_every_option_in_a_document_exists(document: Path) -> None:
         )
         for field in dataclasses.fields(getattr(config, name))
     }
+    known |= {"--no-predict", "--no-tune"}
     of_others = {"--help", "--working-dir", "--no-wait", "--generate"}
     of_benchmarks = {"--quick", "--only", "--against", "--with", "--check"}
     of_aws = {"--aws-service-name", "--group-name", "--strategy"}
