@@ -82,7 +82,7 @@ def test_case_of_which_no_slice_fits_is_rejected_and_the_next_one_predicted(tmp_
         transient=True,
     )
     memory.most = 4
-    assert unpack(step(row("small")))[2].any()
+    assert unpack(step(row("small")))[2].labels.any()
     assert memory.asked[3] == 4
 
 
