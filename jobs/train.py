@@ -10,7 +10,7 @@ from brats.config import TrainConfig
 def main(config: TrainConfig) -> None:
     from brats.cluster.connect import NETWORK_MODULES
     from brats.cluster.session import ready
-    from brats.pipeline.side_by_side import train_run
+    from brats.pipeline.several.side_by_side import train_run
 
     with ready({"--data": config.data}, config.out, config.wait_minutes, NETWORK_MODULES):
         print(train_run(config).summary())

@@ -13,9 +13,9 @@ from brats.console import duration, say
 from brats.data.dataset import is_prepared, read_case_table, slices_path
 from brats.data.run_split import SplitRow, choose_split, freeze_split, test_dir
 from brats.errors import BratsError, ConfigError
-from brats.pipeline.ensemble import freeze_below
-from brats.pipeline.side_by_side import train_all
-from brats.pipeline.timing import Timing, timing_of
+from brats.pipeline.several.ensemble import freeze_below
+from brats.pipeline.several.side_by_side import train_all
+from brats.pipeline.several.timing import Timing, timing_of
 from brats.pipeline.train import TrainedRun
 from brats.presets import PRESETS, train_defaults
 from brats.report.comparison import Claim, Facts, console_summary, page

@@ -23,12 +23,12 @@ from brats.data.run_split import (
     split_path,
     test_dir,
 )
-from brats.pipeline.fit import fit_on_cluster
 from brats.pipeline.phantoms import make_phantoms
 from brats.pipeline.predict import predict
 from brats.pipeline.prepare import prepare
 from brats.pipeline.report import report
 from brats.pipeline.tune import tune
+from brats.pipeline.workers.fit import fit_on_cluster
 from brats.saved_config import SavedConfig
 from brats.score.parts import check_parts
 from brats.score.results import Results

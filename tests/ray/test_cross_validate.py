@@ -8,7 +8,7 @@ import pytest
 
 from brats.config import PredictConfig, TrainConfig
 from brats.pipeline.predict import predict
-from brats.pipeline.side_by_side import train_run
+from brats.pipeline.several.side_by_side import train_run
 from tests.support.synthetic import write_cases
 
 pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("embedded_ray")]

@@ -6,8 +6,8 @@ from brats.config import TrainConfig
 from brats.data.batches import InputSpec, TrainingSet
 from brats.data.epoch import EpochPlan, TrainingCase
 from brats.errors import ConfigError
-from brats.pipeline.fit import check_batches, check_slices
-from brats.pipeline.worker import TrainingTask
+from brats.pipeline.workers.fit import check_batches, check_slices
+from brats.pipeline.workers.worker import TrainingTask
 
 
 def plan_of_slices(n: int) -> EpochPlan:

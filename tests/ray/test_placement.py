@@ -8,7 +8,7 @@ from brats.cluster.placement import FEEDING_CPUS, is_reserved, place_workers, re
 from brats.data.batches import InputSpec, TrainingSet
 from brats.data.epoch import EpochPlan, TrainingCase
 from brats.errors import ConfigError
-from brats.pipeline.stream import rank_stream, volume_stream
+from brats.pipeline.workers.stream import rank_stream, volume_stream
 
 pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("embedded_ray")]
 

@@ -7,7 +7,7 @@ from brats.data.batches import TrainingSet, WorkerBatch
 from brats.data.dataset import slices_path
 from brats.data.epoch import EpochPlan, TrainingCase
 from brats.data.slices import SliceFile
-from brats.pipeline.stream import rank_stream, read_step, volume_stream, worker_batches, worker_volumes
+from brats.pipeline.workers.stream import rank_stream, read_step, volume_stream, worker_batches, worker_volumes
 from tests.support.prepared import INPUTS, MODALITIES, SIZE, tiny_case, write_prepared
 
 pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("embedded_ray")]

@@ -21,8 +21,8 @@ from brats.config import PredictConfig
 from brats.errors import ConfigError
 from brats.model.bundle import bundle_dir, exported_epoch
 from brats.model.checkpoint import load_checkpoint
-from brats.pipeline.fit import read_progress
 from brats.pipeline.predict import predict
+from brats.pipeline.workers.fit import read_progress
 from brats.presets import PRESETS
 from tests.support import BUSY_MACHINE, ROOT
 from tests.support.fault_cluster import Job

@@ -10,9 +10,9 @@ import pytest
 from brats.config import DEFAULT_EPOCHS, DEFAULT_STEPS, LITE0_ENCODER, LITE0_WEIGHTS, PrepareConfig
 from brats.errors import BratsError, ConfigError, StorageError
 from brats.model.pretrained import INSTALLED
-from brats.pipeline import fit
 from brats.pipeline.prepare import prepare
 from brats.pipeline.train import warn_of_no_tumour
+from brats.pipeline.workers import fit
 from tests.support.synthetic import write_case, write_cases
 from tests.support.training import run_tiny as run
 
@@ -93,7 +93,7 @@ def cannot_train(_: object) -> None:
 def test_error_that_would_come_again_is_reported_once_and_not_retried(
     prepared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr("brats.pipeline.fit.train_worker", cannot_train)
+    monkeypatch.setattr("brats.pipeline.workers.fit.train_worker", cannot_train)
     with pytest.raises(BratsError, match=r"^training worker 0 failed: TypeError: a bug of the loop; another start"):
         run(prepared, tmp_path / "run", workers=1)
     assert "restart" not in capsys.readouterr().out

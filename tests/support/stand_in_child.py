@@ -1,4 +1,4 @@
-"""A child process of `brats.pipeline.children` that does what the name of its run says instead of training."""
+"""A child of `brats.pipeline.several.children` that does what the name of its run says instead of training."""
 
 import os
 import signal
@@ -8,7 +8,7 @@ from pathlib import Path
 
 from brats.config import TrainConfig
 from brats.errors import BratsError, ConfigError
-from brats.pipeline import children
+from brats.pipeline.several import children
 
 MODULE = "tests.support.stand_in_child"
 PATIENCE_S = 60.0

@@ -35,8 +35,8 @@ def findings(cluster: Machines, out: str) -> dict[str, Any]:
     from brats.data.batches import InputSpec, TrainingSet
     from brats.data.epoch import EpochPlan, TrainingCase
     from brats.errors import ConfigError
-    from brats.pipeline.fit import make_trainer
-    from brats.pipeline.worker import TrainingTask
+    from brats.pipeline.workers.fit import make_trainer
+    from brats.pipeline.workers.worker import TrainingTask
 
     wait_for(lambda: _free_gpus() == 2, "two GPUs")
     both = place_workers("auto", 0, cpu_workers=2, wait_minutes=1)

@@ -22,8 +22,8 @@ from brats.pipeline.compare import (
     length,
     training_of,
 )
-from brats.pipeline.ensemble import freeze_below
-from brats.pipeline.timing import Timing
+from brats.pipeline.several.ensemble import freeze_below
+from brats.pipeline.several.timing import Timing
 from brats.presets import train_defaults
 from tests.support.comparison import FACTS
 

@@ -14,8 +14,8 @@ from brats.data.run_split import read_split
 from brats.errors import ConfigError
 from brats.model.bundle import bundle_dir
 from brats.model.ensemble import read_ensemble, read_model
-from brats.pipeline import ensemble
-from brats.pipeline.cross_validate import finish, lay_out
+from brats.pipeline.several import ensemble
+from brats.pipeline.several.cross_validate import finish, lay_out
 from brats.pipeline.train import TrainedRun
 from brats.score.tables import metrics_path
 from tests.support.patients import patient_row, write_patients

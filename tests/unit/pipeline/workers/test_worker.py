@@ -5,8 +5,8 @@ from typing import Any
 import pytest
 
 from brats.cluster.placement import Placement
-from brats.pipeline import worker
-from brats.pipeline.worker import MissingGpus
+from brats.pipeline.workers import worker
+from brats.pipeline.workers.worker import MissingGpus
 
 TWO_MISSING = Placement(workers=1, use_gpu=True, cpus=1, threads=0, missing=2)
 

@@ -8,7 +8,7 @@ from brats.cluster.placement import Placement, is_reserved, release, reserve
 from brats.config import TrainConfig
 from brats.data.batches import TrainingSet
 from brats.model.history import HistoryRow
-from brats.pipeline.stream import stream_name, volumes_name, worker_batches, worker_volumes
+from brats.pipeline.workers.stream import stream_name, volumes_name, worker_batches, worker_volumes
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -10,8 +10,8 @@ from brats.data.batches import InputSpec, TrainingSet
 from brats.data.epoch import EpochPlan, TrainingCase
 from brats.model.history import HistoryRow
 from brats.model.schedule import EpochProgress
-from brats.pipeline.lines import announce, show, show_done
-from brats.pipeline.worker import TrainingTask
+from brats.pipeline.workers.lines import announce, show, show_done
+from brats.pipeline.workers.worker import TrainingTask
 
 WIDTH = 116
 

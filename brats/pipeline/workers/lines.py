@@ -8,7 +8,7 @@ from brats.config import TrainConfig
 from brats.console import duration, say, share_of_time
 from brats.labels import REGIONS
 from brats.model.history import HistoryRow, dice_column
-from brats.pipeline.worker import TrainingTask
+from brats.pipeline.workers.worker import TrainingTask
 
 
 def announce(task: TrainingTask, placement: Placement, history: Sequence[HistoryRow]) -> None:

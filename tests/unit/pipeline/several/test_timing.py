@@ -10,8 +10,8 @@ import pytest
 
 from brats.cluster.placement import Placement
 from brats.config import CompareConfig
-from brats.pipeline import timing
-from brats.pipeline.timing import ROUNDS, Timing, time_in_turns, timing_of
+from brats.pipeline.several import timing
+from brats.pipeline.several.timing import ROUNDS, Timing, time_in_turns, timing_of
 from tests.support.bundles import save_undecided_bundle
 from tests.support.prepared import tiny_case, write_prepared
 

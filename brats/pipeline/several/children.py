@@ -30,7 +30,7 @@ class Child:
 
     def __init__(self, name: str, config: TrainConfig, address: str, module: str = __name__) -> None:
         self.config, self._name, self._last = config, name, ""
-        root = str(Path(__file__).parents[2])  # where the package lies, installed or not
+        root = str(Path(__file__).parents[3])  # where the package lies, installed or not
         path = os.pathsep.join(filter(None, (root, os.environ.get("PYTHONPATH"))))
         self._process = subprocess.Popen(
             [sys.executable, "-m", module],

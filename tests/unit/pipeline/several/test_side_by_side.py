@@ -11,8 +11,8 @@ from brats.cluster.capacity import Capacity, Machine
 from brats.config import TrainConfig
 from brats.errors import BratsError, ConfigError
 from brats.model.history import HISTORY, write_history
-from brats.pipeline import ensemble, side_by_side
-from brats.pipeline.side_by_side import Share, is_trained, share_out, train_all, train_run
+from brats.pipeline.several import ensemble, side_by_side
+from brats.pipeline.several.side_by_side import Share, is_trained, share_out, train_all, train_run
 from brats.pipeline.train import TrainedRun
 
 T4 = Machine(cpus=4, gpus=1, accelerator="T4")

@@ -19,9 +19,9 @@ from brats.cluster.placement import FEEDING_CPUS
 from brats.config import TrainConfig
 from brats.console import say
 from brats.errors import BratsError
-from brats.pipeline.children import run_children
-from brats.pipeline.cross_validate import finish, lay_out
-from brats.pipeline.ensemble import has_members
+from brats.pipeline.several.children import run_children
+from brats.pipeline.several.cross_validate import finish, lay_out
+from brats.pipeline.several.ensemble import has_members
 from brats.pipeline.train import TrainedRun
 
 T = TypeVar("T")

@@ -11,7 +11,7 @@ import pytest
 
 from brats.config import TrainConfig
 from brats.errors import BratsError, ConfigError
-from brats.pipeline.children import Child, run_children, short_names
+from brats.pipeline.several.children import Child, run_children, short_names
 from tests.support import ROOT
 from tests.support.stand_in_child import MODULE, PATIENCE_S
 
@@ -71,7 +71,7 @@ def test_a_child_ends_with_a_parent_that_is_killed(tmp_path: Path) -> None:
     code = (
         "import os, signal\n"
         "from brats.config import TrainConfig\n"
-        "from brats.pipeline.children import Child\n"
+        "from brats.pipeline.several.children import Child\n"
         f"child = Child('a', TrainConfig(out={str(tmp_path / 'waits')!r}), 'x', {MODULE!r})\n"
         "print(child._process.pid, flush=True)\n"
         f"while not os.path.exists({str(tmp_path / 'waiting')!r}): pass\n"

@@ -27,9 +27,9 @@ from brats.data.epoch import EpochPlan
 from brats.data.run_split import SplitRow
 from brats.errors import BratsError, ConfigError, StorageError, WorkersLostError
 from brats.model.history import HistoryRow
-from brats.pipeline.lines import announce, show, show_done, show_patience
-from brats.pipeline.stream import rank_stream, stream_name, volume_stream, volumes_name
-from brats.pipeline.worker import TrainingTask, train_worker
+from brats.pipeline.workers.lines import announce, show, show_done, show_patience
+from brats.pipeline.workers.stream import rank_stream, stream_name, volume_stream, volumes_name
+from brats.pipeline.workers.worker import TrainingTask, train_worker
 
 AMPLE_PIXELS = (2 * DIVISOR) ** 2  # of a slice that any network takes: not tried out, which takes a while
 REGROW_MINUTES = 1.0  # for the room of a machine that has joined to be given from the reservation to the workers

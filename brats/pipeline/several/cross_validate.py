@@ -8,9 +8,9 @@ from brats.console import say
 from brats.data.cross_validation import choose_folds, folds_without_et, splits_of_folds
 from brats.data.run_split import SplitRow, read_prepared, read_split, test_dir
 from brats.errors import BratsError
-from brats.pipeline import ensemble
-from brats.pipeline.ensemble import average, begin, below, each, freeze_below, name_of
 from brats.pipeline.report import report
+from brats.pipeline.several import ensemble
+from brats.pipeline.several.ensemble import average, begin, below, each, freeze_below, name_of
 from brats.pipeline.train import TrainedRun
 from brats.score.parts import read_parts, write_part
 from brats.score.results import Results, write_results

@@ -14,8 +14,8 @@ from brats.data.run_split import choose_split, freeze_split, read_prepared, read
 from brats.errors import BratsError, ConfigError
 from brats.model.bundle import bundle_dir
 from brats.model.ensemble import read_ensemble
-from brats.pipeline import ensemble
-from brats.pipeline.ensemble import average, finish, lay_out, members_of
+from brats.pipeline.several import ensemble
+from brats.pipeline.several.ensemble import average, finish, lay_out, members_of
 from brats.pipeline.train import TrainedRun
 from tests.support.bundles import save_undecided_bundle
 from tests.support.patients import patient_row, write_patients
