@@ -58,7 +58,8 @@ def places(cases: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pl
     temporary = Path(tempfile.mkdtemp(prefix="b-", dir="/tmp"))
     places = Places(**{name: tmp_path_factory.mktemp(name) for name in ("out", "home", "cwd")}, temporary=temporary)
     before = contents(cases)
-    options = ["--data", str(cases), "--out", str(places.out), *OPTIONS, "--epochs", "3", "--workers", "2"]
+    tiny = [option for option in OPTIONS if option != "--no-tune"]
+    options = ["--data", str(cases), "--out", str(places.out), *tiny, "--epochs", "3", "--workers", "2"]
     others = ("RAY_", "MPL", "XDG_", "BRATS_")
     kept = {name: value for name, value in os.environ.items() if not name.startswith(others)}
     own = {"HOME": str(places.home), "TMPDIR": str(temporary), "OMP_NUM_THREADS": "1"}

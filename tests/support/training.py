@@ -14,6 +14,7 @@ OPTIONS = [
     *["--encoder", "tu-test_resnet", "--decoder-channels", *["8"] * 5],  # a tenth of the time of resnet18
     *["--batch-size", str(BATCH_SIZE), "--micro-batch-size", "4", "--precision", "fp32"],
     *["--learning-rate", "3e-3", "--warmup-steps", "5"],
+    "--no-tune",  # it starts the network once more
 ]
 TINY: dict[str, Any] = {
     "encoder": "tu-test_resnet",
