@@ -137,7 +137,7 @@ def explain_start(error: BaseException, address: str) -> BratsError | None:
             f"Ray {versions[2]} on Python {versions[3]}; install the same versions here, or use `ray job submit`"
         )
     if isinstance(error, SystemExit) and address == "local":  # by SIGTERM
-        return BratsError("stopped while Ray started; keeps what is finished and does the rest")
+        return BratsError("stopped while Ray started; the same command keeps what is finished and does the rest")
     if isinstance(error, ConnectionError | SystemExit):
         if address == "auto":
             return ConfigError("RAY_ADDRESS=auto: no Ray runs on this machine; start one, or unset RAY_ADDRESS")
