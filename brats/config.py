@@ -217,7 +217,8 @@ class TrainConfig:
     recipe: int = constant(RECIPE, earlier=1)
     """Version of what is trained, beside the options: a run never mixes two."""
     seed: int = result(0, Limits(at_least=0))
-    """Seed of the weights, the epoch plan, the augmentation and (for raw --data) the split."""
+    """Seed of the weights, the epoch plan, the augmentation, the folds of --cross-validation with the patients that
+    each validates on, and (for raw --data) the split."""
     workers: int = execution(0, Limits(at_least=0))
     """Training workers; 0 means one per GPU; on CPUs one per machine, two at most."""
     device: Device = execution("auto")
