@@ -7,6 +7,7 @@ BratsError                the job cannot go on: exit code 1
         UnreachableError  a store or a disk did not answer; another attempt may succeed
     BundleError           a model bundle cannot be used
     ClusterError          Ray gave up
+    NoRoomError           no machine had room for a worker in time; it may have once other jobs have ended
     WorkersLostError      training workers were lost; another start may succeed
     DivergedError         a training diverged
     TooLargeError         training slices do not fit in memory; they are streamed then
@@ -41,6 +42,10 @@ class BundleError(BratsError):
 
 class ClusterError(BratsError):
     """Ray gave up: machines or processes were lost for good, or nothing moved for too long."""
+
+
+class NoRoomError(BratsError):
+    """No machine had room for a worker within --wait-minutes: none came, or other jobs held those there are."""
 
 
 class WorkersLostError(BratsError):

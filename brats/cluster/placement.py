@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 from brats.cluster.capacity import Capacity, Machine, cluster_capacity
 from brats.config import Device
 from brats.console import duration, say
-from brats.errors import BratsError, ConfigError
+from brats.errors import ConfigError, NoRoomError
 
 POLL_S = 1.0
 REPORT_FIRST_S, REPORT_EVERY_S = 5.0, 30.0
@@ -210,12 +210,12 @@ def place_workers(
     lost:         the placement that a loss of machines ended: do not wait for them to come back while any worker
                   can go on, but do while none can
 
-    Raises ConfigError when the cluster cannot hold a single worker, BratsError when none came in time.
+    Raises ConfigError when the cluster cannot hold a single worker, NoRoomError when none came in time.
     """
     request = Request(device=device, workers=wanted, cpu_workers=cpu_workers, lost=lost)
     placement = wait_for_workers(request, 60 * wait_minutes, ClusterAccess())
     if not placement:
-        raise BratsError(
+        raise NoRoomError(
             f"no room for a worker came up within {wait_minutes:g} minutes (--wait-minutes); see `ray status` for "
             "what holds the machines up, and run the same command again"
         )

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from brats.config import TrainConfig
-from brats.errors import BratsError, ConfigError
+from brats.errors import BratsError, ConfigError, NoRoomError
 from brats.pipeline.several import children
 
 MODULE = "tests.support.stand_in_child"
@@ -19,7 +19,9 @@ def act(config: TrainConfig) -> None:
     out = Path(config.out)
     print(f"at {os.environ['RAY_ADDRESS']} with {config.workers} workers", flush=True)
     if out.name == "fails":
-        raise BratsError("no room")
+        raise BratsError("the loss is no longer finite")
+    if out.name == "crowded":
+        raise NoRoomError("no room")
     if out.name == "wrong":
         raise ConfigError("--encoder: unknown")
     if out.name == "killed":

@@ -18,11 +18,11 @@ from typing import IO
 
 from brats.config import TrainConfig
 from brats.console import interrupt_main_thread, say
-from brats.errors import BratsError, ConfigError
+from brats.errors import BratsError, ConfigError, NoRoomError
 
 POLL_S = 0.2
 STOP_S = 30.0  # for children to end their workers and to give their folders free
-FAILED, WRONG = 1, 2  # exit codes of a child
+ERRORS = {2: ConfigError, 3: NoRoomError, 1: BratsError}  # by the exit code of a child, the base of them last
 
 
 class Child:
@@ -67,8 +67,8 @@ class Child:
         self.stop()
         if code == 0:
             return None
-        if code in (FAILED, WRONG):
-            return (ConfigError if code == WRONG else BratsError)(self._last)
+        if code in ERRORS:
+            return ERRORS[code](self._last)
         ended = f"signal {-code}" if code < 0 else f"exit code {code}"
         return BratsError(f"its process ended with {ended}; its last line was: {self._last}")
 
@@ -131,12 +131,12 @@ def main() -> None:
     try:
         _fit(config)
     except KeyboardInterrupt:
-        sys.exit(FAILED)
+        sys.exit(1)
     except BratsError as error:
         if config.debug:
             traceback.print_exc()
         print(error, flush=True)
-        sys.exit(WRONG if isinstance(error, ConfigError) else FAILED)
+        sys.exit(next(code for code, kind in ERRORS.items() if isinstance(error, kind)))
 
 
 def _fit(config: TrainConfig) -> None:

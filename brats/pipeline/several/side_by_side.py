@@ -18,7 +18,7 @@ from brats.cluster.owned import owned
 from brats.cluster.placement import FEEDING_CPUS
 from brats.config import TrainConfig
 from brats.console import say
-from brats.errors import BratsError
+from brats.errors import BratsError, NoRoomError
 from brats.pipeline.several.children import run_children
 from brats.pipeline.several.cross_validate import finish, lay_out
 from brats.pipeline.several.ensemble import has_members
@@ -91,7 +91,8 @@ def share_out(runs: Sequence[TrainConfig], capacity: Capacity) -> Share:
 def train_beside(runs: Sequence[TrainConfig]) -> dict[str, BratsError]:
     """Train those of these networks that are not trained yet side by side, if there is room for two of them.
 
-    Returns those that failed, by folder, and why.
+    Returns those that failed, by folder, and why. Those that found no room are not among them: machines that were
+    counted on may never come, and the one that is there is free for them afterwards.
     """
     left = [run for run in runs if not is_trained(run)]
     if len(left) < 2:
@@ -102,7 +103,14 @@ def train_beside(runs: Sequence[TrainConfig]) -> dict[str, BratsError]:
     workers = f"{share.workers} worker{'s' if share.workers > 1 else ''} each"
     say("train", f"{len(left)} networks, {share.at_once} at a time with {workers}")
     alone = [dataclasses.replace(run, workers=share.workers) for run in left]
-    return run_children(alone, share.at_once, ray_address())
+    ended = run_children(alone, share.at_once, ray_address())
+    failed = {out: error for out, error in ended.items() if not isinstance(error, NoRoomError)}
+    if n_without_room := len(ended) - len(failed):
+        say(
+            "train",
+            f"{n_without_room} of {len(left)} networks found no room beside the others; they come after them",
+        )
+    return failed
 
 
 def ray_address() -> str:

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import pytest
 
+from brats.cluster import placement as placement_module
 from brats.cluster.capacity import Capacity, Machine
 from brats.cluster.placement import (
     FEEDING_CPUS,
@@ -14,11 +15,12 @@ from brats.cluster.placement import (
     Placement,
     Request,
     choose,
+    place_workers,
     shortfalls,
     wait_for_workers,
     with_lost,
 )
-from brats.errors import ConfigError
+from brats.errors import ConfigError, NoRoomError
 
 T4 = Machine(cpus=4, gpus=1, accelerator="T4")
 HEAD = Machine(cpus=0)
@@ -193,6 +195,12 @@ def test_machines_to_come_are_asked_for_once_with_room_to_feed_the_workers() -> 
     assert cluster.now_s == 8
     assert cluster.asked == [[{"CPU": 1, "GPU": 1}, {"CPU": 1, "GPU": 1}, {"CPU": FEEDING_CPUS}]]
     assert cluster.released == ["group"]
+
+
+def test_no_room_in_time_is_an_error_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(placement_module, "wait_for_workers", lambda *_: None)
+    with pytest.raises(NoRoomError, match=r"^no room for a worker came up within 2 minutes \(--wait-minutes\)"):
+        place_workers("auto", 0, cpu_workers=2, wait_minutes=2)
 
 
 def test_room_that_ray_holds_for_the_workers_counts_as_free() -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from brats.config import TrainConfig
-from brats.errors import BratsError, ConfigError
+from brats.errors import BratsError, ConfigError, NoRoomError
 from brats.pipeline.several.children import Child, run_children, short_names
 from tests.support import ROOT
 from tests.support.stand_in_child import MODULE, PATIENCE_S
@@ -43,14 +43,20 @@ def test_no_more_than_asked_are_at_work_at_the_same_time(tmp_path: Path) -> None
 
 
 def test_those_that_fail_are_reported_with_their_reason_and_the_others_end_well(tmp_path: Path) -> None:
-    failed = run(tmp_path, "fails", "wrong", "killed", "good", at_once=4)
+    failed = run(tmp_path, "fails", "wrong", "crowded", "killed", "good", at_once=5)
     assert (tmp_path / "ended").read_text() == "good\n"
     assert {name: str(error) for name, error in failed.items()} == {
-        "fails": "no room",
+        "fails": "the loss is no longer finite",
         "wrong": "--encoder: unknown",
+        "crowded": "no room",
         "killed": "its process ended with signal 9; its last line was: at head:6379 with 3 workers",
     }
-    assert [name for name, error in failed.items() if isinstance(error, ConfigError)] == ["wrong"]
+    assert {name: type(error) for name, error in failed.items()} == {
+        "fails": BratsError,
+        "wrong": ConfigError,
+        "crowded": NoRoomError,
+        "killed": BratsError,
+    }
 
 
 def test_children_are_stopped_when_their_parent_is_interrupted(tmp_path: Path) -> None:

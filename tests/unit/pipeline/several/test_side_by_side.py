@@ -9,7 +9,7 @@ import pytest
 
 from brats.cluster.capacity import Capacity, Machine
 from brats.config import TrainConfig
-from brats.errors import BratsError, ConfigError
+from brats.errors import BratsError, ConfigError, NoRoomError
 from brats.model.history import HISTORY, write_history
 from brats.pipeline.several import ensemble, side_by_side
 from brats.pipeline.several.side_by_side import Share, is_trained, share_out, train_all, train_run
@@ -110,6 +110,22 @@ def test_where_there_is_room_networks_are_trained_by_children_and_gone_through_o
     assert trained == [configs[0].out, configs[2].out]
     assert str(outcomes[1]) == "its process ended with signal 9"
     assert "3 networks, 2 at a time with 1 worker each\n" in capsys.readouterr().out
+
+
+def test_networks_that_found_no_room_beside_others_are_trained_after_them(
+    trained: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def run_children(configs: list[TrainConfig], *_: object) -> dict[str, BratsError]:
+        return {configs[1].out: NoRoomError("no room"), configs[2].out: BratsError("the loss is no longer finite")}
+
+    monkeypatch.setattr(side_by_side, "cluster_capacity", lambda: capacity(HEAD, T4, grown=[T4, T4, T4]))
+    monkeypatch.setattr(side_by_side, "run_children", run_children)
+    monkeypatch.setattr(side_by_side, "ray_address", lambda: "head:6379")
+    configs = [TrainConfig(out=str(tmp_path / name)) for name in "abc"]
+    outcomes = train_all(configs)
+    assert trained == [configs[0].out, configs[1].out]
+    assert [str(each) for each in outcomes if isinstance(each, BratsError)] == ["the loss is no longer finite"]
+    assert "1 of 3 networks found no room beside the others; they come after them\n" in capsys.readouterr().out
 
 
 def write_epochs(out: Path, n_epochs: int) -> None:
