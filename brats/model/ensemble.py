@@ -116,8 +116,10 @@ class EnsembleSegmenter:
         return labels
 
 
-def save_ensemble(folder: str, bundles: Mapping[str, str]) -> bool:
+def save_ensemble(folder: str, bundles: Mapping[str, str], outdated: str | None = None) -> bool:
     """Copy bundles, by the name of each, into one ensemble bundle; its card last. Returns False where it is there.
+
+    outdated: a folder of what an earlier bundle has predicted, which goes before the bundle is there
 
     Raises BundleError where they predict different regions.
     """
@@ -128,6 +130,8 @@ def save_ensemble(folder: str, bundles: Mapping[str, str]) -> bool:
     )
     if is_ensemble(folder) and read_ensemble(folder).members == members:
         return False
+    if outdated:
+        storage.remove(outdated)  # before the card, which tells the next start that all of this is done
     storage.remove(folder)
     for member in members:
         for file in (WEIGHTS, CARD):

@@ -177,6 +177,5 @@ def average(config: TrainConfig, runs: Mapping[str, str]) -> None:
         found = bundles_of(bundle_dir(run))
         several = len(found) > 1  # of an ensemble: its models count one by one, as each has the same weight
         bundles |= {f"{name}/{name_of(folder)}" if several else name: folder for folder in found}
-    if save_ensemble(bundle_dir(config.out), bundles):
-        storage.remove(test_dir(config.out))
+    save_ensemble(bundle_dir(config.out), bundles, outdated=test_dir(config.out))
     say("train", f"{len(bundles)} models averaged in {bundle_dir(config.out)}")

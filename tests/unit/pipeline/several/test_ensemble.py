@@ -159,6 +159,31 @@ def test_scores_of_an_average_that_is_no_longer_the_same_go(
     assert predicted == [config.out] * 3
 
 
+@pytest.mark.usefixtures("predicted")
+def test_scores_of_an_earlier_average_go_before_the_new_one_counts_as_there(
+    tmp_path: Path, prepared: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = config_of(tmp_path, data=prepared)
+    lay_out(config)
+    finish(config, {})
+    monkeypatch.setattr(ensemble, "train", train_better)
+    remove = storage.remove
+
+    def remove_or_be_killed(path: str) -> None:
+        if path == predictions_of(config.out):
+            raise KeyboardInterrupt
+        remove(path)
+
+    monkeypatch.setattr(storage, "remove", remove_or_be_killed)
+    with pytest.raises(KeyboardInterrupt):
+        finish(config, {})
+    monkeypatch.setattr(storage, "remove", remove)
+    kept = Path(predictions_of(config.out)) / "kept"
+    kept.touch()
+    finish(config, {})
+    assert not kept.exists()
+
+
 def train_better(config: TrainConfig) -> TrainedRun:
     trained = train_at_once(config)
     save_undecided_bundle(Path(bundle_dir(config.out)))
