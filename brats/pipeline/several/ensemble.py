@@ -2,7 +2,6 @@
 
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
-from typing import get_args
 
 from brats import storage
 from brats.cluster.owned import check_free
@@ -31,6 +30,10 @@ from brats.pipeline.train import (
 from brats.saved_config import SavedConfig
 from brats.score.parts import check_parts
 
+# The order of training. Coronal and sagittal slices must fit in the memory of the workers, which these alone know:
+# where they do not, that is reported before the hours that the axial network takes, whose slices can be streamed.
+PLANES: tuple[Plane, ...] = ("coronal", "sagittal", "axial")
+
 ChooseSplit = Callable[[TrainConfig, str, str], list[SplitRow]]
 
 
@@ -43,7 +46,6 @@ def members_of(config: TrainConfig, prepared: str) -> list[TrainConfig]:
     """The runs whose models a run averages, each in a folder of its own below it; none for a run of one network."""
     if not has_members(config):
         return []
-    planes = get_args(Plane) if config.triplanar else (config.plane,)
     return [
         dataclasses.replace(
             below(config, _member_name(config, plane, seed), prepared),
@@ -53,7 +55,7 @@ def members_of(config: TrainConfig, prepared: str) -> list[TrainConfig]:
             seeds=1,
             predict=False,
         )
-        for plane in planes
+        for plane in (PLANES if config.triplanar else (config.plane,))
         for seed in range(config.seed, config.seed + config.seeds)
     ]
 

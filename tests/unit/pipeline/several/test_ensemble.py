@@ -68,18 +68,18 @@ def test_members_are_runs_of_one_network_with_the_seeds_from_the_first_on(tmp_pa
 @pytest.mark.parametrize(
     ("options", "members"),
     [
-        ({"seeds": 1}, [("axial", "axial", 5), ("coronal", "coronal", 5), ("sagittal", "sagittal", 5)]),
+        ({"seeds": 1}, [("coronal", "coronal", 5), ("sagittal", "sagittal", 5), ("axial", "axial", 5)]),
         (
             {"seeds": 2},
             [
                 (f"{plane}_seed_{seed}", plane, seed)
-                for plane in ("axial", "coronal", "sagittal")
+                for plane in ("coronal", "sagittal", "axial")
                 for seed in (5, 6)
             ],
         ),
     ],
 )
-def test_a_triplanar_run_has_a_network_for_each_plane_and_seed(
+def test_a_triplanar_run_has_a_network_for_each_plane_and_seed_those_that_must_fit_in_memory_first(
     tmp_path: Path, options: dict[str, int], members: list[tuple[str, str, int]]
 ) -> None:
     found = members_of(config_of(tmp_path, triplanar=True, **options), "/prepared")
