@@ -142,24 +142,30 @@ def finish(config: TrainConfig, failed: Mapping[str, BratsError]) -> TrainedRun:
 def each(runs: Sequence[TrainConfig], finish_one: Callable[[TrainConfig], TrainedRun]) -> list[TrainedRun]:
     """Finish the parts of a run, one after the other.
 
-    Raises BratsError naming those that failed, after the others; a ConfigError, which holds for all, at once.
+    Raises BratsError naming those that failed, after the others; ConfigError where each failed by one.
     """
-    done, failed = [], []
+    done, failed = [], list[tuple[str, BratsError]]()
     for number, run in enumerate(runs, 1):
         name = name_of(run.out)
         say("train", f"{name}, {number} of {len(runs)}, in {run.out}")
         try:
             done.append(finish_one(run))
-        except ConfigError:
-            raise
-        except BratsError as error:
+        except BratsError as error:  # a ConfigError, too: another job in one folder is no matter of the others
             say("train", f"{name} failed: {error}")
-            failed.append(f"{name} ({error})")
+            failed.append((name, error))
     if failed:
-        raise BratsError(
-            f"{len(failed)} of {len(runs)} runs failed: {'; '.join(failed)}; the same command goes on with them"
-        )
+        raise _failure(failed, len(runs))
     return done
+
+
+def _failure(failed: Sequence[tuple[str, BratsError]], n_runs: int) -> BratsError:
+    """One error for all the parts of a run that failed, by name; a reason that several share is given once."""
+    names_of: dict[str, list[str]] = {}
+    for name, error in failed:
+        names_of.setdefault(str(error), []).append(name)
+    reasons = "; ".join(f"{', '.join(names)} ({reason})" for reason, names in names_of.items())
+    kind = ConfigError if all(isinstance(error, ConfigError) for _, error in failed) else BratsError
+    return kind(f"{len(failed)} of {n_runs} runs failed: {reasons}; the same command goes on with them")
 
 
 def name_of(folder: str) -> str:

@@ -2,6 +2,7 @@
 
 import dataclasses
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -230,21 +231,45 @@ def test_a_network_that_has_failed_in_a_process_of_its_own_is_not_trained_again(
     assert not storage.exists(bundle_dir(f"{config.out}/seed_5"))
 
 
+def refusing(*errors: BratsError | None) -> Callable[[TrainConfig], TrainedRun]:
+    """A training that fails with these errors, or not, in turn."""
+    outcomes = iter(errors)
+
+    def train(member: TrainConfig) -> TrainedRun:
+        if error := next(outcomes):
+            raise error
+        return train_at_once(member)
+
+    return train
+
+
 @pytest.mark.usefixtures("predicted")
-def test_an_error_of_the_configuration_ends_all_at_once(
+def test_a_member_that_is_refused_is_named_after_the_others_are_trained(
     tmp_path: Path, prepared: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    config, tried = config_of(tmp_path, data=prepared), []
-
-    def refuse(member: TrainConfig) -> TrainedRun:
-        tried.append(member.seed)
-        raise ConfigError("--device: cuda, but Ray sees no GPU")
-
-    monkeypatch.setattr(ensemble, "train", refuse)
+    config = config_of(tmp_path, data=prepared)
+    monkeypatch.setattr(ensemble, "train", refusing(ConfigError("another job is at work"), None))
     lay_out(config)
-    with pytest.raises(ConfigError, match="--device"):
+    with pytest.raises(ConfigError, match=r"^1 of 2 runs failed: seed_5 \(another job is at work\)"):
         finish(config, {})
-    assert tried == [5]
+    assert storage.exists(bundle_dir(f"{config.out}/seed_6"))
+
+
+@pytest.mark.usefixtures("predicted")
+def test_a_reason_that_holds_for_several_members_is_given_once(
+    tmp_path: Path, prepared: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = config_of(tmp_path, data=prepared, seeds=3)
+    no_gpu = ConfigError("--device: cuda, but Ray sees no GPU")
+    monkeypatch.setattr(ensemble, "train", refusing(no_gpu, BratsError("its machine was lost"), no_gpu))
+    lay_out(config)
+    with pytest.raises(BratsError) as failure:
+        finish(config, {})
+    assert not isinstance(failure.value, ConfigError)
+    assert str(failure.value) == (
+        "3 of 3 runs failed: seed_5, seed_7 (--device: cuda, but Ray sees no GPU); seed_6 (its machine was lost); "
+        "the same command goes on with them"
+    )
 
 
 def test_a_folder_of_another_run_is_not_taken_for_a_member(tmp_path: Path, prepared: str) -> None:
