@@ -39,6 +39,9 @@ if TYPE_CHECKING:
     from brats.model.bundle import ModelCard
     from brats.model.decoding import Decoding
 
+ChooseSplit = Callable[[TrainConfig, str, str], list[SplitRow]]
+TrainedOn = Mapping[str, Mapping[str, str]]  # of a ModelCard
+
 
 @dataclass(frozen=True)
 class TrainedRun:
@@ -109,7 +112,16 @@ def fit_network(config: TrainConfig) -> None:
 
 
 def _fit(config: TrainConfig) -> tuple[str, list[SplitRow], list[dict[str, Any]]]:
-    """Claim the folder of a run, freeze its split and fit its network; return its dataset, split and history."""
+    """Claim the folder of a run and fit its network; return its dataset, split and history."""
+    prepared, split = claim(config)
+    return prepared, split, fit_on_cluster(config, prepared, split)
+
+
+def claim(config: TrainConfig, choose: ChooseSplit = choose_split) -> tuple[str, list[SplitRow]]:
+    """Claim the folder of a run for its configuration and freeze its split; return its dataset and split.
+
+    choose: from a run, its folder and its dataset to its split; what it refuses claims nothing
+    """
     from brats.model.initial import find_initial, keep_initial
 
     initial = find_initial(config)
@@ -121,14 +133,13 @@ def _fit(config: TrainConfig) -> tuple[str, list[SplitRow], list[dict[str, Any]]
         check_parts(test_dir(config.out))  # now, and not after hours of training
     check_network(config)
     prepared = prepare_data(config)
-    split = choose_split(config, config.out, prepared)
-    warn_of_no_tumour(split)
+    split = choose(config, config.out, prepared)
+    warn_at_first_start(config.out, split, initial.card.trained_on if initial else {})
     saved.write(config.out)
     freeze_split(config.out, split, prepared)
     if initial:
-        warn_of_known_patients(split, initial.card.trained_on)
         keep_initial(config.out, initial)
-    return prepared, split, fit_on_cluster(config, prepared, split)
+    return prepared, split
 
 
 def prepare_data(config: TrainConfig) -> str:
@@ -152,6 +163,17 @@ def prepare_data(config: TrainConfig) -> str:
     return prepared
 
 
+def warn_at_first_start(run: str, split: Sequence[SplitRow], trained_on: TrainedOn) -> None:
+    """Report what makes scores of a run say less, once: not where its split is frozen.
+
+    A network is claimed by the process that fits it and by the one that goes on with it, and one that is averaged
+    has the split of the run around it, which was reported there.
+    """
+    if not storage.exists(split_path(run)):
+        warn_of_no_tumour(split)
+        warn_of_known_patients(split, trained_on)
+
+
 def warn_of_no_tumour(split: Sequence[SplitRow]) -> None:
     """Report splits whose scores say nothing, for no case of theirs has tumour."""
     for name, consequence in (
@@ -162,7 +184,7 @@ def warn_of_no_tumour(split: Sequence[SplitRow]) -> None:
             say("train", f"WARNING: no case of the {name} split has tumour in its segmentation: {consequence}")
 
 
-def warn_of_known_patients(split: Sequence[SplitRow], trained_on: Mapping[str, Mapping[str, str]]) -> None:
+def warn_of_known_patients(split: Sequence[SplitRow], trained_on: TrainedOn) -> None:
     """Name the patients to validate on and to test that the model of --init was trained or chosen on."""
     from brats.model.initial import known_patients
 

@@ -1,5 +1,6 @@
 """A model bundle of an untrained network, for what predicts."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,7 +17,11 @@ MODEL_CARD = ModelCard(
 )
 
 
-def save_undecided_bundle(folder: Path) -> Path:
-    """A bundle whose masks hold every label, so that nothing is trivially empty; returns its folder."""
-    save_bundle(str(folder), undecided_network().state_dict(), replace(MODEL_CARD, trained_on={}))
+def save_undecided_bundle(folder: Path, trained_on: Sequence[str] = ()) -> Path:
+    """A bundle whose masks hold every label, so that nothing is trivially empty; returns its folder.
+
+    trained_on: ids of cases that it was trained on, known by them alone
+    """
+    known = {case_id: {"patient_id": case_id, "voxel_hash": ""} for case_id in trained_on}
+    save_bundle(str(folder), undecided_network().state_dict(), replace(MODEL_CARD, trained_on=known))
     return folder

@@ -11,7 +11,7 @@ from brats.errors import BratsError
 from brats.pipeline.report import report
 from brats.pipeline.several import ensemble
 from brats.pipeline.several.ensemble import average, begin, below, each, freeze_below, name_of
-from brats.pipeline.train import TrainedRun
+from brats.pipeline.train import TrainedRun, warn_at_first_start
 from brats.score.parts import read_parts, write_part
 from brats.score.results import Results, write_results
 
@@ -23,6 +23,9 @@ def folds_of(config: TrainConfig, prepared: str) -> list[TrainConfig]:
 
 def lay_out(config: TrainConfig) -> list[TrainConfig]:
     """Settle which cases each network of a run sees, and return the run of each."""
+    from brats.model.bundle import read_card
+    from brats.model.initial import initial_dir
+
     if config.cross_validation is None:
         return ensemble.lay_out(config)
     prepared, rows = begin(config, _choose)
@@ -31,8 +34,10 @@ def lay_out(config: TrainConfig) -> list[TrainConfig]:
             "train",
             f"WARNING: no case of fold {fold} has enhancing tumour: its Dice of ET is 1 where none is found",
         )
+    trained_on = read_card(initial_dir(config.out)).trained_on if config.init else {}
     leaves = []
     for run, split in zip(folds_of(config, prepared), splits_of_folds(rows, config, prepared), strict=True):
+        warn_at_first_start(run.out, split, trained_on)
         freeze_below(run, split, prepared)
         leaves += ensemble.lay_out(run)
     return leaves

@@ -1,10 +1,10 @@
 """Runs of several networks: each is trained as a run of its own below --out, and their models are averaged."""
 
 import dataclasses
+import functools
 from collections.abc import Callable, Mapping, Sequence
 
 from brats import storage
-from brats.cluster.owned import check_free
 from brats.config import Plane, ReportConfig, TrainConfig
 from brats.console import say
 from brats.data.dataset import read_case_table
@@ -20,21 +20,11 @@ from brats.data.run_split import (
 )
 from brats.errors import BratsError, ConfigError
 from brats.pipeline.report import report
-from brats.pipeline.train import (
-    TrainedRun,
-    check_network,
-    predict_test_split,
-    prepare_data,
-    train,
-)
-from brats.saved_config import SavedConfig
-from brats.score.parts import check_parts
+from brats.pipeline.train import ChooseSplit, TrainedRun, claim, predict_test_split, train
 
 # The order of training. Coronal and sagittal slices must fit in the memory of the workers, which these alone know:
 # where they do not, that is reported before the hours that the axial network takes, whose slices can be streamed.
 PLANES: tuple[Plane, ...] = ("coronal", "sagittal", "axial")
-
-ChooseSplit = Callable[[TrainConfig, str, str], list[SplitRow]]
 
 
 def has_members(config: TrainConfig) -> bool:
@@ -87,26 +77,16 @@ def lay_out(config: TrainConfig) -> list[TrainConfig]:
 
 
 def begin(config: TrainConfig, choose: ChooseSplit) -> tuple[str, list[SplitRow]]:
-    """Claim the folder of a run of several networks for its configuration; return its dataset and split."""
-    from brats.model.initial import find_initial, keep_initial
+    """Claim the folder of a run of several networks, all of which its cases suit; return its dataset and split."""
+    return claim(config, functools.partial(_choose_for_members, choose))
 
-    initial = find_initial(config)
-    saved = SavedConfig.of("train", config, **({"init_weights": initial.hash} if initial else {}))
-    saved.check(config.out, values=storage.exists(split_path(config.out)))
-    if config.predict:
-        check_free(test_dir(config.out))
-        check_parts(test_dir(config.out))
-    check_network(config)
-    prepared = prepare_data(config)
-    split = choose(config, config.out, prepared)
+
+def _choose_for_members(choose: ChooseSplit, config: TrainConfig, run: str, prepared: str) -> list[SplitRow]:
+    split = choose(config, run, prepared)
     cases = {row["case_id"]: row for row in read_case_table(prepared)}
     for member in members_of(config, prepared):  # refused now, not after the others are trained
-        check_cases(split, cases, member, config.out, prepared)
-    saved.write(config.out)
-    freeze_split(config.out, split, prepared)
-    if initial:
-        keep_initial(config.out, initial)
-    return prepared, split
+        check_cases(split, cases, member, run, prepared)
+    return split
 
 
 def freeze_below(run: TrainConfig, split: Sequence[SplitRow], prepared: str) -> None:

@@ -16,8 +16,9 @@ from brats.model.bundle import bundle_dir
 from brats.model.ensemble import read_ensemble, read_model
 from brats.pipeline.several import ensemble
 from brats.pipeline.several.cross_validate import finish, lay_out
-from brats.pipeline.train import TrainedRun
+from brats.pipeline.train import TrainedRun, claim
 from brats.score.tables import metrics_path
+from tests.support.bundles import save_undecided_bundle
 from tests.support.patients import patient_row, write_patients
 from tests.support.prepared import CONFIG
 from tests.support.trained import score_at_once, train_at_once
@@ -126,6 +127,20 @@ def test_folds_without_enhancing_tumour_are_reported(tmp_path: Path, capsys: pyt
     (line,) = (line for line in capsys.readouterr().out.splitlines() if "WARNING" in line)
     fold = next(k for k in range(N_PATIENTS) if cases_tested(f"{tmp_path}/run/fold_{k}") == {"case_0"})
     assert f"no case of fold {fold} has enhancing tumour: its Dice of ET is 1 where none is found" in line
+
+
+def test_patients_that_the_first_model_knows_are_named_once_for_each_fold_that_scores_them(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    initial = save_undecided_bundle(tmp_path / "initial", trained_on=["case_2"])
+    config = config_of(tmp_path, init=str(initial), seeds=2)
+    for network in lay_out(config) + lay_out(config):
+        claim(network)
+    said = [line for line in capsys.readouterr().out.splitlines() if "model of --init" in line]
+    assert sum("patients of the test split (patient_2; 1 by name alone)" in line for line in said) == 1
+    folds = [read_split(f"{config.out}/fold_{fold}") for fold in range(3)]
+    scored = [row["split"] for rows in folds for row in rows if row["case_id"] == "case_2"]
+    assert len(said) == sum(split != "train" for split in scored)
 
 
 def test_another_number_of_folds_for_the_same_folder_is_refused(tmp_path: Path) -> None:

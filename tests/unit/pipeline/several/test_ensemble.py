@@ -17,7 +17,7 @@ from brats.model.bundle import bundle_dir
 from brats.model.ensemble import read_ensemble
 from brats.pipeline.several import ensemble
 from brats.pipeline.several.ensemble import average, finish, lay_out, members_of
-from brats.pipeline.train import TrainedRun
+from brats.pipeline.train import TrainedRun, claim
 from tests.support.bundles import save_undecided_bundle
 from tests.support.patients import patient_row, write_patients
 from tests.support.prepared import CONFIG
@@ -121,6 +121,20 @@ def test_all_members_train_on_the_split_of_the_dataset(tmp_path: Path, prepared:
     for run in (config, *members):
         assert [row["split"] for row in read_split(run.out)] == list(SPLITS)
         assert read_prepared(run.out) == prepared
+
+
+def test_what_makes_scores_say_less_is_reported_once_for_all_networks_that_are_averaged(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = [patient_row(n, split=split, tumour_per_slice=[0, n]) for n, split in enumerate(("val", "train"))]
+    prepared = write_patients(str(tmp_path / "prepared"), rows)
+    initial = save_undecided_bundle(tmp_path / "initial", trained_on=["case_0"])
+    for member in lay_out(config_of(tmp_path, data=prepared, init=str(initial))):
+        claim(member)  # as the process that fits it does, and the one that goes on with it
+        claim(member)
+    no_tumour, known = (line for line in capsys.readouterr().out.splitlines() if "WARNING" in line)
+    assert "no case of the val split has tumour" in no_tumour
+    assert "trained or chosen on patients of the val split (patient_0; 1 by name alone)" in known
 
 
 def test_a_run_of_one_network_is_its_own_and_only_member(tmp_path: Path) -> None:
