@@ -40,6 +40,7 @@ MAX_CONTEXT = 2
 # Of the length of a run that nothing bounds. The steps are those that 12 patients were trained for when the recipe
 # was chosen: 145 of their epochs. For 300 patients 30 epochs are more, 25,000 steps.
 DEFAULT_EPOCHS, DEFAULT_STEPS = 30, 4500
+BOUNDS = ("epochs", "steps", "minutes")  # of the length of a run; they exclude each other
 RECIPE = 2  # raised when what is trained changes otherwise than by an option
 LITE0_ENCODER = "tu-tf_efficientnet_lite0"
 LITE0_WEIGHTS = "efficientnet-lite0"  # installed with the extra `pretrained`
@@ -458,6 +459,6 @@ class CompareConfig:
 
 def _check_length(config: TrainConfig | CompareConfig) -> None:
     """Raise ConfigError where more than one option says how long to train."""
-    given = [name for name in ("epochs", "steps", "minutes") if getattr(config, name) is not None]
+    given = [name for name in BOUNDS if getattr(config, name) is not None]
     if len(given) > 1:
         raise ConfigError(f"{' and '.join(map(option_name, given))} exclude each other; give one of them")

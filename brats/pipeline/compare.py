@@ -8,7 +8,7 @@ import pyarrow as pa
 
 from brats import storage
 from brats.cluster.owned import Ownership, owned
-from brats.config import CompareConfig, PresetName, TrainConfig
+from brats.config import BOUNDS, CompareConfig, PresetName, TrainConfig
 from brats.console import duration, say
 from brats.data.dataset import is_prepared, read_case_table, slices_path
 from brats.data.run_split import SplitRow, choose_split, freeze_split, test_dir
@@ -112,7 +112,7 @@ def common_split(config: CompareConfig) -> list[SplitRow]:
 
 def training_of(config: CompareConfig, preset: PresetName, seed: int) -> TrainConfig:
     """The run of a preset with a seed."""
-    bound = {name: value for name in ("epochs", "steps", "minutes") if (value := getattr(config, name)) is not None}
+    bound = {name: value for name in BOUNDS if (value := getattr(config, name)) is not None}
     common: dict[str, Any] = {
         "data": config.data,
         "out": storage.join(config.out, preset, f"seed_{seed}"),

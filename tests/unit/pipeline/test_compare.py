@@ -8,7 +8,7 @@ import pyarrow as pa
 import pytest
 
 from brats import storage
-from brats.config import CompareConfig, TrainConfig
+from brats.config import BOUNDS, CompareConfig, TrainConfig
 from brats.data.dataset import PREPARED_CASES, cases_path
 from brats.data.run_split import read_split
 from brats.errors import BratsError, ConfigError
@@ -27,7 +27,7 @@ from brats.pipeline.several.timing import Timing
 from brats.presets import train_defaults
 from tests.support.comparison import FACTS
 
-TIMING = Timing(machine="2 threads of a CPU", seconds={}, bundles={})
+TIMING = Timing(machine="2 threads of a CPU", seconds={})
 
 
 def write_dataset(folder: Path, **splits: str) -> str:
@@ -88,7 +88,7 @@ def test_every_training_is_as_long_as_asked(config: CompareConfig, bound: dict[s
     assert length(config) == words
     training = training_of(config, "demo", seed=0)
     own = bound or train_defaults("demo", {})
-    for name in ("epochs", "steps", "minutes"):
+    for name in BOUNDS:
         assert getattr(training, name) == own.get(name)
 
 
