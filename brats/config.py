@@ -422,7 +422,8 @@ class CompareConfig:
 
     Each preset is a run of train.py in OUT/PRESET/seed_0 and on. Run again with the same --out, it trains what is
     missing, also presets and seeds named since, and compares anew. A preset whose training fails is named at the
-    end, and the others are compared.
+    end, and the others are compared, on the cases that all of them have scored. Of presets that are the same
+    training, as brats and four-modality are, one is trained.
     """
 
     data: str = path()
@@ -430,7 +431,7 @@ class CompareConfig:
     out: str = path()
     """Folder or s3:// prefix of the comparison."""
     presets: tuple[PresetName, ...] = execution(COMPARED_PRESETS, Limits(distinct=True))
-    """Presets of train.py; the others are tested against brats or, where that is not among them, the first."""
+    """Presets of train.py; the others are tested against brats or, where that is not named, the first."""
     seeds: int = execution(1, Limits(at_least=1))
     """Trainings of each preset, with the seeds 0, 1, and on; scores are averaged over them, patient by patient."""
     epochs: int | None = result(None, Limits(at_least=1))
