@@ -201,8 +201,8 @@ class TrainConfig:
     """Probability with which each modality of a training slice is set to 0, as one that a case lacks would be; at
     least one is always kept."""
     patience: int | None = result(None, Limits(at_least=1))
-    """Validations without a better Dice before training stops, of those in which the learning rate is a quarter of
-    its highest at most, the last third; without it training goes on to its end."""
+    """Stop after so many validations without a better Dice. Only those in about the last third count, where the
+    learning rate is at most a quarter of its highest. Without it training runs to its end."""
     fold: int | None = result(None, Limits(at_least=0))
     """Validate on this cross-validation fold instead of the validation split."""
     cross_validation: int | None = result(None, Limits(at_least=2))
@@ -226,10 +226,10 @@ class TrainConfig:
     precision: Precision = execution("auto")
     """Arithmetic of the network; auto is bf16 where the device is good at it, fp16 on other GPUs, else fp32."""
     tune: bool = result(True, earlier=False)
-    """Thresholds and rules for small regions are chosen on the validation cases at the end; the option leaves that
-    out."""
+    """With --no-tune, masks are made with thresholds of .5 and no rule for small regions, instead of those chosen
+    on the validation cases at the end."""
     predict: bool = execution(True)
-    """The test split is predicted and scored into OUT/test at the end; the option leaves that out."""
+    """With --no-predict, the test split is not predicted and scored into OUT/test at the end."""
     nifti: bool = execution(False)
     """Write the predicted masks as .nii.gz too."""
     max_failures: int = execution(3, Limits(at_least=0))
