@@ -14,7 +14,7 @@ import numpy.typing as npt
 import torch
 
 from brats.data.case import Case
-from brats.labels import ET, NCR, REGIONS, Labels, region_mask
+from brats.labels import ET, NCR, REGIONS, Labels, bounding_box, region_mask
 from brats.model.decoding import SMALL_ET_MM3, SURE, Decoding, without_small_components
 from brats.model.inference import Segmenter
 
@@ -60,7 +60,7 @@ def tuning_case(segmenter: Segmenter, case: Case, batch_size: int) -> TuningCase
         bins[:, -1].flatten(), weights=probabilities[:, -1].double().flatten(), minlength=len(THRESHOLDS) + 1
     )
     found = bins.to(torch.uint8).movedim(1, 0).cpu().numpy()
-    box = _box(np.any(found, axis=0))
+    box = bounding_box(np.any(found, axis=0))
     reference = case.labels[box]
     return TuningCase(
         bins=found[(slice(None), *box)].copy(),
@@ -72,12 +72,6 @@ def tuning_case(segmenter: Segmenter, case: Case, batch_size: int) -> TuningCase
         et_sums=et_sums.cpu().numpy(),
         voxel_mm3=case.voxel_mm3,
     )
-
-
-def _box(mask: npt.NDArray[np.bool_]) -> tuple[slice, ...]:
-    """The smallest box (Z, H, W) that holds all that is set."""
-    edges = [np.flatnonzero(mask.any(axis=tuple({0, 1, 2} - {axis}))) for axis in range(3)]
-    return tuple(slice(int(at[0]), int(at[-1]) + 1) if at.size else slice(0, 0) for at in edges)
 
 
 def choose_decoding(cases: Sequence[TuningCase], regions: Sequence[str]) -> Decoding:

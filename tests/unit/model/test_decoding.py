@@ -3,13 +3,15 @@
 import itertools
 import json
 from dataclasses import asdict
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from scipy import ndimage
 from torch import Tensor
 
-from brats.labels import ED, ET, NCR
+from brats.labels import ED, ET, NCR, Labels
 from brats.model.decoding import (
     SMALL_ET_MM3,
     Decoding,
@@ -97,6 +99,36 @@ def test_components_smaller_than_the_limit_are_removed_whatever_their_tissue() -
     np.testing.assert_array_equal(without_small_components(labels, 3), kept)
     np.testing.assert_array_equal(without_small_components(labels, 2), labels)
     assert not without_small_components(labels, 4).any()
+
+
+def test_components_are_found_in_the_box_of_the_tumour_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    shapes: list[tuple[int, ...]] = []
+
+    def seen(mask: Labels, **options: Any) -> Any:
+        shapes.append(mask.shape)
+        return label(mask, **options)
+
+    label = ndimage.label
+    monkeypatch.setattr(ndimage, "label", seen)
+    labels = np.zeros((9, 20, 20), np.uint8)
+    labels[2:5, 7:9, 11] = ED
+    assert np.array_equal(without_small_components(labels, 6), labels)
+    assert shapes == [(3, 2, 1)]
+
+
+def test_components_at_the_border_are_measured_as_any_other() -> None:
+    labels = np.zeros((3, 6, 6), np.uint8)
+    labels[0, 0, 0] = ED  # a corner of the crop, and the opposite one
+    labels[1:, 5, 4:] = NCR
+    given, kept = labels.copy(), labels.copy()
+    kept[0] = 0
+    np.testing.assert_array_equal(without_small_components(labels, 2), kept)
+    np.testing.assert_array_equal(without_small_components(labels, 1), labels)
+    np.testing.assert_array_equal(labels, given)
+
+
+def test_a_case_without_tumour_has_no_components() -> None:
+    assert not without_small_components(np.zeros((3, 6, 6), np.uint8), 2).any()
 
 
 def test_small_components_are_measured_in_mm3() -> None:
