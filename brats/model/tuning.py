@@ -15,7 +15,7 @@ import torch
 
 from brats.data.case import Case
 from brats.labels import ET, NCR, REGIONS, Labels, bounding_box, region_mask
-from brats.model.decoding import SMALL_ET_MM3, SURE, Decoding, without_small_components
+from brats.model.decoding import FEWEST_CASES, SMALL_ET_MM3, SURE, Decoding, without_small_components
 from brats.model.inference import Segmenter
 
 # Of those that are equally good the nearest to .5 is taken.
@@ -24,7 +24,6 @@ ET_MM3 = (0.0, SMALL_ET_MM3, 200.0, 500.0)
 WT_MM3 = (0.0, 50.0, 200.0, 500.0)
 UNTUNED = Decoding(smallest_et_mm3=SMALL_ET_MM3)
 
-FEWEST_CASES = 10  # below, only whether the rule for a small ET does harm is looked at
 LEAST_GAIN = 0.002  # in mean Dice; written masks of two machines may differ by as much
 N_ERRORS = 2.0  # standard errors of the mean difference between the cases
 
@@ -83,6 +82,8 @@ def choose_decoding(cases: Sequence[TuningCase], regions: Sequence[str]) -> Deco
     before it, the best is taken; where there is none, that number stays.
     """
     has_et = "ET" in regions
+    if len(cases) < FEWEST_CASES and not has_et:
+        return Decoding()  # there is nothing to look at
     chosen = replace(UNTUNED if has_et else Decoding(), n_tuned_on=len(cases))
     without = replace(chosen, smallest_et_mm3=0.0)
     if cases and dice(cases, without).mean() > dice(cases, chosen).mean():

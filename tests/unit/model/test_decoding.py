@@ -2,7 +2,7 @@
 
 import itertools
 import json
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any
 
 import numpy as np
@@ -13,6 +13,7 @@ from torch import Tensor
 
 from brats.labels import ED, ET, NCR, Labels
 from brats.model.decoding import (
+    FEWEST_CASES,
     SMALL_ET_MM3,
     Decoding,
     decode,
@@ -147,6 +148,25 @@ def test_a_decoding_survives_json_and_states_its_rules() -> None:
         "components of WT below 50 mm3 are removed (chosen on 12 validation cases)"
     )
     assert str(Decoding()) == "thresholds WT 0.5, TC 0.5, ET 0.5 (defaults)"
+
+
+@pytest.mark.parametrize(
+    ("decoding", "origin"),
+    [
+        (Decoding(), "defaults"),
+        (replace(RULE, n_tuned_on=2), "defaults; the ET rule was checked on 2 validation cases"),
+        (Decoding(n_tuned_on=1), "defaults; the ET rule was checked on 1 validation case, and left out"),
+        (
+            Decoding(thresholds=(0.45, 0.5, 0.5), n_tuned_on=9),
+            "of several models, chosen or checked on 9 validation cases or more",
+        ),
+        (Decoding(n_tuned_on=FEWEST_CASES), "chosen on 10 validation cases"),
+    ],
+)
+def test_a_decoding_says_chosen_only_where_there_were_cases_enough_to_choose(
+    decoding: Decoding, origin: str
+) -> None:
+    assert str(decoding) == f"{decoding.rules} ({origin})"
 
 
 def test_an_ensemble_has_the_mean_thresholds_and_the_smallest_volumes_of_its_members() -> None:
