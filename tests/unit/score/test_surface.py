@@ -21,7 +21,6 @@ from brats.score.surface import (
     AreaWithin,
     Mask,
     Spacing,
-    bounding_box,
     element_areas_mm2,
     surface_distances,
 )
@@ -172,15 +171,6 @@ def test_the_memory_order_of_a_mask_does_not_matter() -> None:
     reference, predicted = noise((9, 8, 7), 0.1), ball((9, 8, 7), (4, 4, 4), 2)
     expected = hd95_mm(reference, predicted, (1.0, 1.3, 1.7))
     assert hd95_mm(np.asfortranarray(reference), np.asfortranarray(predicted), (1.0, 1.3, 1.7)) == expected
-
-
-def test_the_bounding_box_holds_the_mask_and_nothing_more() -> None:
-    mask = block((9, 9, 9), (1, 2, 3), (4, 4, 4))
-    assert bounding_box(mask) == (slice(1, 5), slice(2, 5), slice(3, 5))
-
-
-def test_the_bounding_box_of_an_empty_mask_has_no_voxels() -> None:
-    assert EMPTY[bounding_box(EMPTY)].size == 0
 
 
 PAIRS = {
