@@ -32,6 +32,7 @@ from brats.data.dataset import slices_path
 from brats.data.run_split import SplitRow
 from brats.data.slices import open_slices
 from brats.labels import Labels
+from brats.model.average import decay_at
 from brats.model.inference import BATCH_SIZES, Segmenter
 from brats.model.inputs import RawCase
 from brats.model.losses import region_targets
@@ -131,8 +132,14 @@ def _train(config: TrainConfig, split: Sequence[SplitRow], device: str, transfor
 
 
 def averaged(network: nn.Module, decay: float) -> AveragedModel:
-    """An exponential moving average of the weights and BatchNorm statistics of a network, as torch has it."""
-    return AveragedModel(network, multi_avg_fn=get_ema_multi_avg_fn(decay), use_buffers=True)
+    """A moving average of the weights and BatchNorm statistics of a network, as torch has it, of our decay."""
+
+    def follow(averages: Any, present: Any, _: object) -> None:
+        # A GPU would be waited for to read the count that is passed; this one is on the CPU.
+        get_ema_multi_avg_fn(decay_at(int(average.n_averaged), decay))(averages, present, None)
+
+    average = AveragedModel(network, multi_avg_fn=follow, use_buffers=True)
+    return average
 
 
 @dataclass(frozen=True, kw_only=True)

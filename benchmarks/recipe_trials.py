@@ -15,7 +15,7 @@ from benchmarks.harness import BenchmarkError
 from benchmarks.plain import Job, train_here
 from benchmarks.recipe_folds import split_of_fold
 from brats import storage
-from brats.config import RECIPE, TrainConfig
+from brats.config import TrainConfig
 from brats.data.case import Case
 from brats.data.dataset import slices_path
 from brats.data.run_split import SplitRow, choose_split, freeze_split
@@ -26,6 +26,7 @@ from brats.model.bundle import bundle_dir
 from brats.model.inference import BATCH_SIZES, Segmenter
 from brats.model.tuning import choose_decoding, tuning_case
 from brats.pipeline.train import export_model
+from brats.saved_config import result_fields
 from brats.score.metrics import count_overlap, region_dice
 
 TRIALS = storage.TableKind(
@@ -70,13 +71,16 @@ class Site:
 
     @property
     def settings(self) -> dict[str, Any]:
-        """What must not differ between trials that are compared."""
+        """What must not differ between trials that are compared: the default recipe, its bounds, and the cases."""
+        options = result_fields(self.base)
+        del options["seed"]  # each trial has its own
         return {
-            "recipe": RECIPE,
+            **options,
             "steps": self.base.steps,
             "minutes": self.base.minutes,
             "device": torch.cuda.get_device_name() if self.device == "cuda" else "cpu",
             "folds": self.folds,
+            "cases": {row["case_id"]: row["source_hash"] for row in self.rows},
         }
 
 
@@ -210,6 +214,8 @@ def read_trials(out: str) -> pd.DataFrame:
         frame: pd.DataFrame = storage.read_table(table_path(out), TRIALS).to_pandas()
     except FileNotFoundError:
         raise BenchmarkError(f"{out}: no trials.parquet here yet; run `screen` first") from None
+    if frame.empty:
+        raise BenchmarkError(f"{out}: no trial is done yet; run `screen` again, which goes on")
     return frame
 
 
@@ -231,7 +237,7 @@ def run_trials(trials: Sequence[Trial], site: Site, say: Callable[[str], None]) 
             say(f"{number}/{len(trials)} {failed[-1]}")
             continue
         rows += found
-        storage.write_table(table_path(site.out), TRIALS, TRIALS.table(rows), settings=site.settings)
+        _write(site, rows)
         storage.remove(config_of(trial, site).out)  # checkpoints of many networks fill a disk
         say(f"{number}/{len(trials)} {trial}: {_in_short(found)}")
         if site.device == "cuda":
@@ -240,8 +246,10 @@ def run_trials(trials: Sequence[Trial], site: Site, say: Callable[[str], None]) 
 
 
 def _rows_so_far(site: Site) -> list[dict[str, Any]]:
+    """Those of the table, which is begun here, so that a network left by a first trial has its settings beside it."""
     path = table_path(site.out)
     if not storage.exists(path):
+        _write(site, [])
         return []
     table = storage.read_table(path, TRIALS)
     before = storage.read_metadata(table.schema, path, TRIALS)["settings"]
@@ -250,6 +258,10 @@ def _rows_so_far(site: Site) -> list[dict[str, Any]]:
         raise BenchmarkError(f"{path}: made with other {' and '.join(differing)}; choose another --out")
     rows: list[dict[str, Any]] = table.to_pylist()
     return rows
+
+
+def _write(site: Site, rows: Sequence[Mapping[str, Any]]) -> None:
+    storage.write_table(table_path(site.out), TRIALS, TRIALS.table(rows), settings=site.settings)
 
 
 def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:

@@ -51,6 +51,16 @@ def region_mask(labels: Labels, region: str) -> npt.NDArray[np.bool_]:
     return wanted[labels]
 
 
+def bounding_box(mask: npt.NDArray[np.bool_]) -> tuple[slice, ...]:
+    """The smallest box that holds every voxel of a mask; a box of no voxels where the mask is empty."""
+    box: list[slice] = []
+    for axis in range(mask.ndim):
+        other_axes = tuple(other for other in range(mask.ndim) if other != axis)
+        occupied = np.flatnonzero(mask[tuple(box)].any(axis=other_axes))
+        box.append(slice(int(occupied[0]), int(occupied[-1]) + 1) if occupied.size else slice(0, 0))
+    return tuple(box)
+
+
 def count_tissues(labels: Labels) -> dict[str, int]:
     """Number of voxels of each tissue: keys ncr, ed, et."""
     counts = np.bincount(labels.ravel(), minlength=max(TISSUES.values()) + 1)

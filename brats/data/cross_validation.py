@@ -38,13 +38,13 @@ def _deal(rows: Sequence[SplitRow], cases: Mapping[str, SplitRow], config: Train
             f"--cross-validation: {n_folds} folds need as many patients, but {prepared} has {n_patients} with a "
             "segmentation; lower it, or add cases"
         )
-    fold_of = deal_folds([_labelled(row, cases) for row in rows], n_folds, config.seed)
+    fold_of = deal_folds([labelled_case(row, cases[row["case_id"]]) for row in rows], n_folds, config.seed)
     for row in rows:
         row["split"], row["fold"] = "train", fold_of[row["case_id"]]
 
 
-def _labelled(row: SplitRow, cases: Mapping[str, SplitRow]) -> LabelledCase:
-    case = cases[row["case_id"]]
+def labelled_case(row: SplitRow, case: SplitRow) -> LabelledCase:
+    """What the split looks at: case and patient as in the row of a run, the tumour as in the case table."""
     return LabelledCase(
         case_id=row["case_id"],
         patient_id=row["patient_id"],
@@ -65,7 +65,7 @@ def splits_of_folds(rows: Sequence[SplitRow], config: TrainConfig, prepared: str
 def _split_of(
     rows: Sequence[SplitRow], fold: int, cases: Mapping[str, SplitRow], config: TrainConfig, prepared: str
 ) -> list[SplitRow]:
-    others = [_labelled(row, cases) for row in rows if row["fold"] != fold]
+    others = [labelled_case(row, cases[row["case_id"]]) for row in rows if row["fold"] != fold]
     if len({case.patient_id for case in others}) < 2:
         raise ConfigError(
             f"--cross-validation: fold {fold} leaves a single patient of {prepared}, where one to train on and one "

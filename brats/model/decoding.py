@@ -14,13 +14,14 @@ import torch
 from scipy import ndimage
 from torch import Tensor
 
-from brats.labels import ET, NCR, REGIONS, Labels
+from brats.labels import ET, NCR, REGIONS, Labels, bounding_box
 from brats.model.outputs import EQUAL_ODDS
 
 # NVIDIA's entries to BraTS 2021 and 2022 (DeepLearningExamples, nnUNet): an ET of fewer than 73 voxels, of 1 mm3
 # each, whose mean probability is below .9 becomes NCR.
 SMALL_ET_MM3 = 73.0
 SURE = 0.9
+FEWEST_CASES = 10  # below, tuning looks only at whether the rule for a small ET does harm
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,7 +31,8 @@ class Decoding:
     thresholds:      what the probability of WT, TC and ET must exceed; a model of WT alone has the first
     smallest_et_mm3: an ET of less than this in the whole case becomes NCR, where its mean probability is below SURE
     smallest_wt_mm3: connected components of tumour of less than this are removed
-    n_tuned_on:      validation cases that the numbers were chosen on; 0 where they are defaults
+    n_tuned_on:      validation cases that the numbers were chosen on, or below FEWEST_CASES that the rule for a
+                     small ET alone was checked on; 0 where they are defaults
     """
 
     thresholds: tuple[float, ...] = (EQUAL_ODDS,) * len(REGIONS)
@@ -51,8 +53,19 @@ class Decoding:
         return decoding
 
     def __str__(self) -> str:
-        origin = f"chosen on {self.n_tuned_on} validation cases" if self.n_tuned_on else "defaults"
-        return f"{self.rules} ({origin})"
+        return f"{self.rules} ({self.origin})"
+
+    @property
+    def origin(self) -> str:
+        """What the numbers rest on, in words."""
+        if not self.n_tuned_on:
+            return "defaults"
+        cases = "1 validation case" if self.n_tuned_on == 1 else f"{self.n_tuned_on} validation cases"
+        if self.n_tuned_on >= FEWEST_CASES:
+            return f"chosen on {cases}"
+        if self.thresholds != Decoding().thresholds or self.smallest_wt_mm3:
+            return f"of several models, chosen or checked on {cases} or more"
+        return f"defaults; the ET rule was checked on {cases}{'' if self.smallest_et_mm3 else ', and left out'}"
 
     @property
     def rules(self) -> str:
@@ -120,8 +133,10 @@ def without_small_components(labels: Labels, n_voxels: float) -> Labels:
 
     Voxels that touch at a corner are connected.
     """
-    components, n = ndimage.label(labels != 0, structure=np.ones((3, 3, 3)))
+    kept = labels.copy()
+    inside = kept[bounding_box(labels != 0)]  # the rest of a crop is most of it
+    components, n = ndimage.label(inside, structure=np.ones((3, 3, 3)))
     small = np.bincount(components.ravel(), minlength=n + 1) < n_voxels
     small[0] = False  # the background
-    kept: Labels = np.where(small[components], np.uint8(0), labels)
+    inside[small[components]] = 0
     return kept

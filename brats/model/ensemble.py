@@ -8,7 +8,7 @@ Axes: `Z H W` slices of a crop, `R` region.
 
 import dataclasses
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -20,8 +20,8 @@ from brats.data.case import Case
 from brats.errors import BundleError
 from brats.labels import Labels
 from brats.model.bundle import CARD, WEIGHTS, ModelCard, load_bundle, read_card, weights_path
-from brats.model.decoding import Decoding, decode, mean_decoding
-from brats.model.inference import Segmenter
+from brats.model.decoding import Decoding, mean_decoding
+from brats.model.inference import Segmenter, decoded
 from brats.storage.documents import check_types
 
 FORMAT = "brats-ray ensemble 1"
@@ -62,7 +62,7 @@ class Model:
     @property
     def modalities(self) -> tuple[str, ...]:
         """What a case must have."""
-        return tuple(dict.fromkeys(name for card in self.cards for name in card.inputs.modalities))
+        return _union(card.inputs.modalities for card in self.cards)
 
     @property
     def regions(self) -> tuple[str, ...]:
@@ -93,7 +93,7 @@ class EnsembleSegmenter:
     @property
     def modalities(self) -> tuple[str, ...]:
         """What a case must have."""
-        return tuple(dict.fromkeys(name for member in self.members for name in member.modalities))
+        return _union(member.modalities for member in self.members)
 
     @property
     def regions(self) -> tuple[str, ...]:
@@ -111,9 +111,13 @@ class EnsembleSegmenter:
     @torch.inference_mode()
     def labels(self, case: Case, batch_size: int) -> Labels:
         """The label map (Z, H, W) of a case; errors as of its members."""
-        probabilities = self.probabilities(case, batch_size)
-        labels: Labels = decode(probabilities, self.decoding, case.voxel_mm3).cpu().numpy()
+        labels: Labels = decoded(self, case, batch_size)[0].cpu().numpy()
         return labels
+
+
+def _union(each: Iterable[Sequence[str]]) -> tuple[str, ...]:
+    """The modalities of all, each once, in the order in which they come."""
+    return tuple(dict.fromkeys(name for names in each for name in names))
 
 
 def save_ensemble(folder: str, bundles: Mapping[str, str], outdated: str | None = None) -> bool:

@@ -6,7 +6,7 @@ Axes: `Z H W` slices of a crop, `B` slices of a batch, `K` channel of the networ
 import functools
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Self, TypeVar
+from typing import Protocol, Self, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -104,9 +104,23 @@ class Segmenter:
     @torch.inference_mode()
     def labels(self, case: Case, batch_size: int) -> Labels:
         """The label map (Z, H, W) of a case; errors as of `place`."""
-        probabilities = self.probabilities(case, batch_size)
-        labels: Labels = decode(probabilities, self.decoding, case.voxel_mm3).cpu().numpy()
+        labels: Labels = decoded(self, case, batch_size)[0].cpu().numpy()
         return labels
+
+
+class FindsRegions(Protocol):
+    """What gives region probabilities of a case, and how they become a label map: one network or several."""
+
+    @property
+    def decoding(self) -> Decoding: ...
+
+    def probabilities(self, case: Case, batch_size: int) -> Tensor: ...
+
+
+def decoded(segmenter: FindsRegions, case: Case, batch_size: int) -> tuple[Tensor, Tensor]:
+    """The label map (Z, H, W) uint8 of a case and the probabilities (Z, R, H, W) behind it, on their device."""
+    probabilities = segmenter.probabilities(case, batch_size)
+    return decode(probabilities, segmenter.decoding, case.voxel_mm3), probabilities
 
 
 def halving(run: Callable[[int], T], batch_size: int) -> tuple[T, int]:

@@ -13,9 +13,8 @@ from torch import Tensor
 
 from brats.data.case import Case
 from brats.data.segmentation import N_LABELS, N_LEVELS, LevelCounts, Segmentation
-from brats.model.decoding import decode
 from brats.model.ensemble import EnsembleSegmenter
-from brats.model.inference import Segmenter
+from brats.model.inference import Segmenter, decoded
 
 
 @torch.inference_mode()
@@ -23,9 +22,8 @@ def segment(
     segmenter: Segmenter | EnsembleSegmenter, case: Case, batch_size: int, *, keep_levels: bool = False
 ) -> Segmentation:
     """Segment a case. Raises CaseError naming the modality that the case lacks."""
-    probabilities = segmenter.probabilities(case, batch_size)
+    labels, probabilities = decoded(segmenter, case, batch_size)
     device = probabilities.device
-    labels = decode(probabilities, segmenter.decoding, case.voxel_mm3)
     levels = quantise(probabilities)
     reference = torch.zeros_like(labels) if case.labels is None else torch.from_numpy(case.labels).to(device)
     brain = torch.from_numpy(brain_mask(case, segmenter.modalities)).to(device)

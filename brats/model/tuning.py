@@ -14,8 +14,8 @@ import numpy.typing as npt
 import torch
 
 from brats.data.case import Case
-from brats.labels import ET, NCR, REGIONS, Labels, region_mask
-from brats.model.decoding import SMALL_ET_MM3, SURE, Decoding, without_small_components
+from brats.labels import ET, NCR, REGIONS, Labels, bounding_box, region_mask
+from brats.model.decoding import FEWEST_CASES, SMALL_ET_MM3, SURE, Decoding, without_small_components
 from brats.model.inference import Segmenter
 
 # Of those that are equally good the nearest to .5 is taken.
@@ -24,7 +24,6 @@ ET_MM3 = (0.0, SMALL_ET_MM3, 200.0, 500.0)
 WT_MM3 = (0.0, 50.0, 200.0, 500.0)
 UNTUNED = Decoding(smallest_et_mm3=SMALL_ET_MM3)
 
-FEWEST_CASES = 10  # below, only whether the rule for a small ET does harm is looked at
 LEAST_GAIN = 0.002  # in mean Dice; written masks of two machines may differ by as much
 N_ERRORS = 2.0  # standard errors of the mean difference between the cases
 
@@ -60,7 +59,7 @@ def tuning_case(segmenter: Segmenter, case: Case, batch_size: int) -> TuningCase
         bins[:, -1].flatten(), weights=probabilities[:, -1].double().flatten(), minlength=len(THRESHOLDS) + 1
     )
     found = bins.to(torch.uint8).movedim(1, 0).cpu().numpy()
-    box = _box(np.any(found, axis=0))
+    box = bounding_box(np.any(found, axis=0))
     reference = case.labels[box]
     return TuningCase(
         bins=found[(slice(None), *box)].copy(),
@@ -74,12 +73,6 @@ def tuning_case(segmenter: Segmenter, case: Case, batch_size: int) -> TuningCase
     )
 
 
-def _box(mask: npt.NDArray[np.bool_]) -> tuple[slice, ...]:
-    """The smallest box (Z, H, W) that holds all that is set."""
-    edges = [np.flatnonzero(mask.any(axis=tuple({0, 1, 2} - {axis}))) for axis in range(3)]
-    return tuple(slice(int(at[0]), int(at[-1]) + 1) if at.size else slice(0, 0) for at in edges)
-
-
 def choose_decoding(cases: Sequence[TuningCase], regions: Sequence[str]) -> Decoding:
     """The decoding for a model that tells these regions apart, from its validation cases.
 
@@ -89,6 +82,8 @@ def choose_decoding(cases: Sequence[TuningCase], regions: Sequence[str]) -> Deco
     before it, the best is taken; where there is none, that number stays.
     """
     has_et = "ET" in regions
+    if len(cases) < FEWEST_CASES and not has_et:
+        return Decoding()  # there is nothing to look at
     chosen = replace(UNTUNED if has_et else Decoding(), n_tuned_on=len(cases))
     without = replace(chosen, smallest_et_mm3=0.0)
     if cases and dice(cases, without).mean() > dice(cases, chosen).mean():

@@ -14,9 +14,8 @@ import numpy as np
 from brats.console import some
 from brats.data.codings import Coding
 from brats.data.prediction_coding import BACKGROUND, CASE, RAW, known_codings, pairs_coding
-from brats.labels import REGIONS, TISSUES, Labels
+from brats.labels import REGIONS, TISSUES, Labels, bounding_box
 from brats.score.metrics import LABELS, Counts, region_dice
-from brats.score.surface import bounding_box
 
 # Another order leaves WT as it is, and often ET: .05 in the mean of three regions is .15 in TC.
 FAR_BETTER = 0.05  # in the mean over all cases

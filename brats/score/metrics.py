@@ -13,13 +13,12 @@ from typing import Any, TypedDict
 import numpy as np
 import numpy.typing as npt
 
-from brats.labels import REGIONS, TISSUES, Labels, region_mask
+from brats.labels import REGIONS, TISSUES, Labels, bounding_box, region_mask
 from brats.score.surface import (
     HD95_ONE_EMPTY_MM,
     PERCENTILE,
     Spacing,
     SurfaceDistances,
-    bounding_box,
     hd95_mm,
     surface_distances,
 )

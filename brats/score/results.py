@@ -63,16 +63,16 @@ def write_results(
     if not usable:
         raise BratsError(f"{out}: no usable case; the first of {len(rejects)} rejected: {rejects[0]}")
     rows = {name: [row for part in usable for row in getattr(part, name)] for name in ROWS}
-    statistics, look_first = write_metric_tables(out, rows, config=config)
+    statistics, look_first = write_metric_tables(out, rows, len(usable), config=config)
     code_counts = {part.case_id: part.code_counts for part in usable if part.code_counts}
     warnings = [Warned(part.case_id, text) for part in usable for text in part.warnings]
     return Results(out, len(usable), statistics, rejects, warnings, code_counts, look_first=look_first)
 
 
 def write_metric_tables(
-    out: str, rows: Mapping[TableName, Sequence[MetricRow]], *, config: Mapping[str, Any]
+    out: str, rows: Mapping[TableName, Sequence[MetricRow]], n_cases: int, *, config: Mapping[str, Any]
 ) -> tuple[pa.Table, str]:
-    """Write the tables of `out`/metrics from the rows of all cases, by field of `Part`.
+    """Write the tables of `out`/metrics from the rows of all of the cases, by field of `Part`.
 
     The tables of uncertainty are written where there are such rows; masks without probabilities have none.
 
@@ -88,7 +88,7 @@ def write_metric_tables(
     if len(uncertainty):
         ranked, quality = with_ranks(uncertainty), ranking(uncertainty, cases)
         tables |= {"uncertainty": (UNCERTAINTY, ranked), "ranking": (RANKING, quality)}
-        line = look_first(ranked, quality)
+        line = look_first(ranked, quality, n_cases)
     else:
         del tables["uncertainty"], tables["uncertainty_curves"]
     for name, (kind, table) in tables.items():

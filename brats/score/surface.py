@@ -17,6 +17,8 @@ import numpy.typing as npt
 from scipy import ndimage
 from scipy.spatial import cKDTree
 
+from brats.labels import bounding_box
+
 Mask = npt.NDArray[np.bool_]
 Codes = npt.NDArray[np.uint8]
 Floats = npt.NDArray[np.float64]
@@ -78,16 +80,6 @@ def hd95_mm(distances: SurfaceDistances) -> float:
 def _percentile_mm(direction: AreaWithin) -> float:
     reached = np.searchsorted(direction.areas_mm2, PERCENTILE / 100 * direction.total_mm2)
     return float(direction.distances_mm[reached])
-
-
-def bounding_box(mask: Mask) -> tuple[slice, ...]:
-    """The smallest box that holds every voxel of a mask; a box of no voxels where the mask is empty."""
-    box: list[slice] = []
-    for axis in range(mask.ndim):
-        other_axes = tuple(other for other in range(mask.ndim) if other != axis)
-        occupied = np.flatnonzero(mask[tuple(box)].any(axis=other_axes))
-        box.append(slice(int(occupied[0]), int(occupied[-1]) + 1) if occupied.size else slice(0, 0))
-    return tuple(box)
 
 
 def element_areas_mm2(spacing_mm: Spacing) -> Floats:

@@ -146,13 +146,18 @@ def _ranks(values: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
     return ranks
 
 
-def look_first(uncertainty: pa.Table, quality: pa.Table) -> str:
-    """The line of the summary that names the cases to look at first; "" where there are fewer than two."""
+def look_first(uncertainty: pa.Table, quality: pa.Table, n_cases: int) -> str:
+    """The line of the summary that names the cases to look at first; "" where there are fewer than two.
+
+    n_cases: of the results; the line says how many have an uncertainty where those of an earlier version lack it
+    """
     rows = [row for row in uncertainty.to_pylist() if row["region"] == "WT"]
+    covered = f"{len(rows)} of {n_cases} cases, as an earlier version predicted the others"
     if len(rows) < 2:
-        return ""
+        return "" if len(rows) == n_cases else f"the uncertainty is known of {covered}"
     first = sorted(rows, key=lambda row: row["rank"])[:N_SHOWN]
     line = f"look at these first: {', '.join(row['case_id'] for row in first)} (most uncertain"
+    line += f" of {covered}" if len(rows) < n_cases else ""
     of_wt = next(row for row in quality.to_pylist() if row["region"] == "WT")
     if of_wt["spearman"] is not None:
         line += f"; rank correlation with the Dice of WT {of_wt['spearman']:.2f}"

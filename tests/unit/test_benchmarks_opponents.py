@@ -28,7 +28,7 @@ from benchmarks.opponents import (
     users_script,
 )
 from benchmarks.plain import Job
-from benchmarks.recipe_folds import deal_folds, labelled, split_of_fold
+from benchmarks.recipe_folds import folds_of, labelled, split_of_fold
 from benchmarks.recipe_trials import score
 from brats.config import TrainConfig
 from brats.data.dataset import slices_path
@@ -55,7 +55,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> str:
 @pytest.fixture(scope="module")
 def split(data: str) -> list[SplitRow]:
     rows = labelled(data)
-    return split_of_fold(rows, deal_folds(rows, 2), 0)
+    return split_of_fold(rows, folds_of(rows, 2), 0)
 
 
 @pytest.fixture
@@ -117,15 +117,17 @@ def test_rate_warms_up_and_then_follows_half_a_cosine(config: TrainConfig) -> No
     assert rate_at(given, 99, 1.0) == pytest.approx(0.0)
 
 
-def test_average_moves_by_its_share_of_the_way() -> None:
+@pytest.mark.parametrize(("n_before", "decay"), [(1, 2 / 11), (1000, 0.75)])
+def test_average_moves_by_its_share_of_the_way_which_is_large_at_first(n_before: int, decay: float) -> None:
     network = torch.nn.Linear(1, 1, bias=False)
     with torch.no_grad():
         network.weight.fill_(0)
         average = averaged(network, 0.75)
         average.update_parameters(network)  # the first is taken as it is
+        average.n_averaged.fill_(n_before)
         network.weight.fill_(1)
         average.update_parameters(network)
-    assert math.isclose(average.module.get_parameter("weight").item(), 0.25)
+    assert math.isclose(average.module.get_parameter("weight").item(), 1 - decay, rel_tol=1e-6)
 
 
 def test_slices_are_normalised_and_padded(split: list[SplitRow], config: TrainConfig) -> None:

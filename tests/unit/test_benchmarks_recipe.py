@@ -20,7 +20,7 @@ from benchmarks.harness import BenchmarkError
 from benchmarks.paired import difference, interval
 from benchmarks.recipe import finalists, main, parsed, report, site_of, trials_of, verdict
 from benchmarks.recipe_entries import DEFAULT, INGREDIENTS, KNOWN, OPPONENTS, entry_of
-from benchmarks.recipe_folds import deal_folds, split_of_fold
+from benchmarks.recipe_folds import folds_of, split_of_fold
 from benchmarks.recipe_trials import Entry, Site, Trained, Trial, run_trials
 from brats import storage
 from brats.config import TrainConfig
@@ -159,6 +159,17 @@ def test_finals_use_other_seeds_than_the_screening_that_chose_them() -> None:
     assert len(trials_of("finals", [DEFAULT], 4)) == 12
 
 
+def test_screening_that_chose_a_finalist_does_not_judge_it() -> None:
+    screened = [rows_of(name, [[dice]] * 3) for name, dice in (("default", 0.5), ("batch-64", 0.9), ("flips", 0.4))]
+    alike = [rows_of(name, [[0.6, 0.6]] * 3, first_seed=1) for name in ("default", "batch-64")]
+    lines = report(pd.concat([*screened, *alike])).splitlines()
+    cells = {line.split("|")[1].strip(): [cell.strip() for cell in line.split("|")[2:-1]] for line in lines[2:5]}
+    assert cells["batch-64"][3:6] == ["0.600", "+0.000 [+0.000 to +0.000]", "not proved"]
+    assert cells["batch-64"][-1] == "2"
+    assert cells["default"][3] == "0.600"
+    assert cells["flips"][3:6] == ["0.400", "-0.100 [-0.100 to -0.100]", "worse, one seed"]
+
+
 # Entries
 
 
@@ -201,7 +212,7 @@ def row(number: int) -> SplitRow:
 
 def test_every_case_is_scored_once_and_with_its_patient() -> None:
     rows = [row(number) for number in range(24)]
-    folds = deal_folds(rows, 4)
+    folds = folds_of(rows, 4)
     scored = [
         case["case_id"] for fold in range(4) for case in split_of_fold(rows, folds, fold) if case["split"] == "test"
     ]
@@ -210,13 +221,13 @@ def test_every_case_is_scored_once_and_with_its_patient() -> None:
         of_split: dict[str, set[str]] = {}
         for case in split_of_fold(rows, folds, fold):
             of_split.setdefault(case["split"], set()).add(case["patient_id"])
-        assert {name: len(patients) for name, patients in of_split.items()} == {"test": 3, "train": 7, "val": 2}
+        assert {name: len(patients) for name, patients in of_split.items()} == {"test": 3, "train": 8, "val": 1}
         assert sum(map(len, of_split.values())) == 12  # none in two
 
 
 def test_too_few_patients_for_the_folds_are_one_line() -> None:
     with pytest.raises(BenchmarkError, match=r"^3 labelled patients are too few for 4 folds; use fewer --folds$"):
-        deal_folds([row(number) for number in range(6)], 4)
+        folds_of([row(number) for number in range(6)], 4)
 
 
 # Trials
@@ -282,6 +293,34 @@ def test_trials_with_other_settings_are_not_mixed(data: str, tmp_path: Path) -> 
     run_trials([Trial(EMPTY, 0, 0)], site(data, tmp_path), print)
     with pytest.raises(BenchmarkError, match=r"trials.parquet: made with other steps; choose another --out$"):
         run_trials([Trial(EMPTY, 1, 0)], site(data, tmp_path, steps=3), print)
+
+
+@pytest.mark.parametrize(("name", "value"), [("ema", 0.5), ("batch_size", 4)])
+def test_trials_of_two_defaults_are_not_mixed(data: str, tmp_path: Path, name: str, value: float) -> None:
+    run_trials([Trial(EMPTY, 0, 0)], site(data, tmp_path), print)
+    with pytest.raises(BenchmarkError, match=rf"trials.parquet: made with other {name}; choose another --out$"):
+        run_trials([Trial(EMPTY, 1, 0)], site(data, tmp_path, **{name: value}), print)
+
+
+def test_trials_of_cases_that_changed_are_not_mixed(data: str, tmp_path: Path) -> None:
+    before = site(data, tmp_path)
+    run_trials([Trial(EMPTY, 0, 0)], before, print)
+    changed = [{**row, "source_hash": "another"} for row in before.rows]
+    with pytest.raises(BenchmarkError, match=r"made with other cases; choose another --out$"):
+        run_trials([Trial(EMPTY, 1, 0)], dataclasses.replace(before, rows=changed), print)
+
+
+def test_network_of_an_interrupted_first_trial_is_not_taken_up_with_other_bounds(data: str, tmp_path: Path) -> None:
+    def interrupt(*_: object) -> Trained:
+        raise KeyboardInterrupt
+
+    trial = Trial(Entry(name="stopped", train=interrupt), 0, 0)
+    with pytest.raises(KeyboardInterrupt):
+        run_trials([trial], site(data, tmp_path), print)
+    with pytest.raises(BenchmarkError, match="no trial is done yet; run `screen` again, which goes on"):
+        recipe_trials.read_trials(str(tmp_path))
+    with pytest.raises(BenchmarkError, match=r"made with other steps; choose another --out$"):
+        run_trials([trial], site(data, tmp_path, steps=3), print)
 
 
 def test_report_without_trials_is_one_line(tmp_path: Path) -> None:

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from brats.labels import ED, ET, NCR, REGIONS, TISSUES, count_regions, count_tissues, region_mask
+from brats.labels import ED, ET, NCR, REGIONS, TISSUES, bounding_box, count_regions, count_tissues, region_mask
 
 LABELS = np.array([[0, NCR], [ED, ET]], np.uint8)
 
@@ -20,6 +20,17 @@ def test_every_label_belongs_to_a_region_and_no_two_regions_look_alike() -> None
     assert {label for region in REGIONS.values() for label in region.labels} == set(TISSUES.values())
     for looks in ("full_name", "colour", "marker"):
         assert len({getattr(region, looks) for region in REGIONS.values()}) == len(REGIONS)
+
+
+def test_the_bounding_box_holds_the_mask_and_nothing_more() -> None:
+    mask = np.zeros((9, 9, 9), bool)
+    mask[1, 2, 3] = mask[4, 4, 4] = True
+    assert bounding_box(mask) == (slice(1, 5), slice(2, 5), slice(3, 5))
+
+
+def test_the_bounding_box_of_an_empty_mask_has_no_voxels() -> None:
+    empty = np.zeros((5, 5, 5), bool)
+    assert empty[bounding_box(empty)].size == 0
 
 
 def test_tissues_and_regions_are_counted() -> None:

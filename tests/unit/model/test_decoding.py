@@ -2,15 +2,18 @@
 
 import itertools
 import json
-from dataclasses import asdict
+from dataclasses import asdict, replace
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from scipy import ndimage
 from torch import Tensor
 
-from brats.labels import ED, ET, NCR
+from brats.labels import ED, ET, NCR, Labels
 from brats.model.decoding import (
+    FEWEST_CASES,
     SMALL_ET_MM3,
     Decoding,
     decode,
@@ -99,6 +102,36 @@ def test_components_smaller_than_the_limit_are_removed_whatever_their_tissue() -
     assert not without_small_components(labels, 4).any()
 
 
+def test_components_are_found_in_the_box_of_the_tumour_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    shapes: list[tuple[int, ...]] = []
+
+    def seen(mask: Labels, **options: Any) -> Any:
+        shapes.append(mask.shape)
+        return label(mask, **options)
+
+    label = ndimage.label
+    monkeypatch.setattr(ndimage, "label", seen)
+    labels = np.zeros((9, 20, 20), np.uint8)
+    labels[2:5, 7:9, 11] = ED
+    assert np.array_equal(without_small_components(labels, 6), labels)
+    assert shapes == [(3, 2, 1)]
+
+
+def test_components_at_the_border_are_measured_as_any_other() -> None:
+    labels = np.zeros((3, 6, 6), np.uint8)
+    labels[0, 0, 0] = ED  # a corner of the crop, and the opposite one
+    labels[1:, 5, 4:] = NCR
+    given, kept = labels.copy(), labels.copy()
+    kept[0] = 0
+    np.testing.assert_array_equal(without_small_components(labels, 2), kept)
+    np.testing.assert_array_equal(without_small_components(labels, 1), labels)
+    np.testing.assert_array_equal(labels, given)
+
+
+def test_a_case_without_tumour_has_no_components() -> None:
+    assert not without_small_components(np.zeros((3, 6, 6), np.uint8), 2).any()
+
+
 def test_small_components_are_measured_in_mm3() -> None:
     probabilities = torch.zeros(1, 3, 4, 4)
     probabilities[0, 0, 0, 0] = 0.9
@@ -115,6 +148,25 @@ def test_a_decoding_survives_json_and_states_its_rules() -> None:
         "components of WT below 50 mm3 are removed (chosen on 12 validation cases)"
     )
     assert str(Decoding()) == "thresholds WT 0.5, TC 0.5, ET 0.5 (defaults)"
+
+
+@pytest.mark.parametrize(
+    ("decoding", "origin"),
+    [
+        (Decoding(), "defaults"),
+        (replace(RULE, n_tuned_on=2), "defaults; the ET rule was checked on 2 validation cases"),
+        (Decoding(n_tuned_on=1), "defaults; the ET rule was checked on 1 validation case, and left out"),
+        (
+            Decoding(thresholds=(0.45, 0.5, 0.5), n_tuned_on=9),
+            "of several models, chosen or checked on 9 validation cases or more",
+        ),
+        (Decoding(n_tuned_on=FEWEST_CASES), "chosen on 10 validation cases"),
+    ],
+)
+def test_a_decoding_says_chosen_only_where_there_were_cases_enough_to_choose(
+    decoding: Decoding, origin: str
+) -> None:
+    assert str(decoding) == f"{decoding.rules} ({origin})"
 
 
 def test_an_ensemble_has_the_mean_thresholds_and_the_smallest_volumes_of_its_members() -> None:

@@ -10,9 +10,8 @@ from torch import Tensor, nn
 
 from brats.data.case import Case
 from brats.labels import ED, ET, NCR, REGIONS, Labels
-from brats.model.decoding import SMALL_ET_MM3, Decoding, decode
+from brats.model.decoding import FEWEST_CASES, SMALL_ET_MM3, Decoding, decode
 from brats.model.tuning import (
-    FEWEST_CASES,
     THRESHOLDS,
     UNTUNED,
     TuningCase,
@@ -169,6 +168,8 @@ def test_small_components_are_removed_where_that_helps_every_case() -> None:
 def test_without_cases_or_without_et_nothing_is_chosen() -> None:
     assert choose_decoding([], list(REGIONS)) == UNTUNED
     assert choose_decoding([], ["WT"]) == Decoding()
+    few = [replace(case, bins=case.bins[:1], n_missed=case.n_missed[:1]) for case in [unsure_rim(0, 8)]]
+    assert choose_decoding(few, ["WT"]) == Decoding()  # it has no rule that could be checked
 
 
 def test_a_model_of_wt_alone_is_tuned_by_its_one_region() -> None:

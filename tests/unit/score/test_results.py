@@ -88,6 +88,9 @@ def test_tables_of_uncertainty_are_written_where_probabilities_are_known(tmp_pat
         write_part(str(tmp_path), part)
     scores = write_results(str(tmp_path), IDS, [], config={})
     assert "\nlook at these first: b, a (most uncertain)\n" in scores.summary()
+    write_scored(tmp_path, "bad")  # as a part of format 3: without uncertainty
+    more = write_results(str(tmp_path), IDS, [], config={})
+    assert "\nlook at these first: b, a (most uncertain of 2 of 3 cases, as an earlier " in more.summary()
     tables = {path.stem: pd.read_parquet(path) for path in metrics.iterdir()}
     assert tables["uncertainty"]["rank"].tolist() == [2, 1]
     assert len(tables["uncertainty_curves"]) == 2 * 41

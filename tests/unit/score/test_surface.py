@@ -21,7 +21,6 @@ from brats.score.surface import (
     AreaWithin,
     Mask,
     Spacing,
-    bounding_box,
     element_areas_mm2,
     surface_distances,
 )
@@ -174,15 +173,6 @@ def test_the_memory_order_of_a_mask_does_not_matter() -> None:
     assert hd95_mm(np.asfortranarray(reference), np.asfortranarray(predicted), (1.0, 1.3, 1.7)) == expected
 
 
-def test_the_bounding_box_holds_the_mask_and_nothing_more() -> None:
-    mask = block((9, 9, 9), (1, 2, 3), (4, 4, 4))
-    assert bounding_box(mask) == (slice(1, 5), slice(2, 5), slice(3, 5))
-
-
-def test_the_bounding_box_of_an_empty_mask_has_no_voxels() -> None:
-    assert EMPTY[bounding_box(EMPTY)].size == 0
-
-
 PAIRS = {
     "near": (ball((24, 24, 24), (12, 12, 12), 8), ball((24, 24, 24), (13, 11, 12), 8)),
     "far": (ball((60, 60, 60), (8, 8, 8), 4), ball((60, 60, 60), (50, 51, 49), 5)),
@@ -232,7 +222,7 @@ def made_predictions(labels: Labels) -> dict[str, Labels]:
 @uses_surface_distance
 def test_hd95_of_real_cases_equals_the_peers(real_data_dir: str) -> None:
     n_pairs = 0
-    for path in sorted(glob(f"{real_data_dir}/**/*_seg.nii*", recursive=True)):
+    for path in sorted(glob(f"{real_data_dir}/**/*_seg.nii*", recursive=True))[::3]:  # the peer takes seconds
         labels = BRATS_2018.decode(np.asarray(nib.Nifti1Image.from_filename(path).dataobj))
         for name, predicted in made_predictions(labels).items():
             for region in REGIONS:

@@ -87,10 +87,20 @@ def test_a_ranking_takes_cases_that_are_scored_and_have_the_region() -> None:
 def test_the_summary_names_the_cases_to_look_at_first() -> None:
     uncertainty = with_ranks(table_of(a=0.9, b=0.5, c=0.4, d=0.3, e=0.2, f=0.1))
     quality = ranking(uncertainty, scores_of(a=0.1, b=0.8, c=0.85, d=0.9, e=0.95))
-    assert look_first(uncertainty, quality) == (
+    assert look_first(uncertainty, quality, 6) == (
         "look at these first: a, b, c, d, e (most uncertain; rank correlation with the Dice of WT -1.00, "
         "1.00 of 1 for finding a Dice below 0.7)"
     )
     unscored = ranking(uncertainty, scores_of())
-    assert look_first(uncertainty, unscored) == "look at these first: a, b, c, d, e (most uncertain)"
-    assert look_first(with_ranks(table_of(a=0.9)), unscored) == ""
+    assert look_first(uncertainty, unscored, 6) == "look at these first: a, b, c, d, e (most uncertain)"
+    assert look_first(with_ranks(table_of(a=0.9)), unscored, 1) == ""
+
+
+def test_the_summary_says_of_how_many_cases_the_uncertainty_is_known() -> None:
+    uncertainty, unscored = with_ranks(table_of(a=0.9, b=0.5)), ranking(table_of(a=0.9, b=0.5), scores_of())
+    others = "as an earlier version predicted the others"
+    assert look_first(uncertainty, unscored, 20) == (
+        f"look at these first: a, b (most uncertain of 2 of 20 cases, {others})"
+    )
+    one = with_ranks(table_of(a=0.9))
+    assert look_first(one, unscored, 20) == f"the uncertainty is known of 1 of 20 cases, {others}"
