@@ -35,7 +35,7 @@ from benchmarks.harness import (
 )
 from benchmarks.plain import History, Job, in_memory, read_history, spawn, train_plainly
 from benchmarks.sources import prepared, prepared_thin, run_job
-from brats.config import Augmentation, Preset, TrainConfig
+from brats.config import BOUNDS, Augmentation, Preset, TrainConfig
 from brats.data.stacks import SliceBatch
 from brats.model.augment import augment, noise_table
 from brats.model.augment_draw import draw
@@ -43,7 +43,7 @@ from brats.model.inputs import normalise
 from brats.model.losses import bce_dice_loss, region_targets
 from brats.model.precision import autocast, choose_precision
 from brats.model.unet import build_unet
-from brats.presets import BOUNDS, PRESETS
+from brats.presets import PRESETS
 
 OF_PLAIN = 0.95
 MAX_WAIT, MAX_AUGMENTATION = 0.03, 0.10  # of the step time

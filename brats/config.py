@@ -40,6 +40,7 @@ MAX_CONTEXT = 2
 # Of the length of a run that nothing bounds. The steps are those that 12 patients were trained for when the recipe
 # was chosen: 145 of their epochs. For 300 patients 30 epochs are more, 25,000 steps.
 DEFAULT_EPOCHS, DEFAULT_STEPS = 30, 4500
+BOUNDS = ("epochs", "steps", "minutes")  # of the length of a run; they exclude each other
 RECIPE = 2  # raised when what is trained changes otherwise than by an option
 LITE0_ENCODER = "tu-tf_efficientnet_lite0"
 LITE0_WEIGHTS = "efficientnet-lite0"  # installed with the extra `pretrained`
@@ -200,8 +201,8 @@ class TrainConfig:
     """Probability with which each modality of a training slice is set to 0, as one that a case lacks would be; at
     least one is always kept."""
     patience: int | None = result(None, Limits(at_least=1))
-    """Validations without a better Dice before training stops, of those in which the learning rate is a quarter of
-    its highest at most, the last third; without it training goes on to its end."""
+    """Stop after so many validations without a better Dice. Only those in about the last third count, where the
+    learning rate is at most a quarter of its highest. Without it training runs to its end."""
     fold: int | None = result(None, Limits(at_least=0))
     """Validate on this cross-validation fold instead of the validation split."""
     cross_validation: int | None = result(None, Limits(at_least=2))
@@ -225,10 +226,10 @@ class TrainConfig:
     precision: Precision = execution("auto")
     """Arithmetic of the network; auto is bf16 where the device is good at it, fp16 on other GPUs, else fp32."""
     tune: bool = result(True, earlier=False)
-    """Thresholds and rules for small regions are chosen on the validation cases at the end; the option leaves that
-    out."""
+    """With --no-tune, masks are made with thresholds of .5 and no rule for small regions, instead of those chosen
+    on the validation cases at the end."""
     predict: bool = execution(True)
-    """The test split is predicted and scored into OUT/test at the end; the option leaves that out."""
+    """With --no-predict, the test split is not predicted and scored into OUT/test at the end."""
     nifti: bool = execution(False)
     """Write the predicted masks as .nii.gz too."""
     max_failures: int = execution(3, Limits(at_least=0))
@@ -421,7 +422,8 @@ class CompareConfig:
 
     Each preset is a run of train.py in OUT/PRESET/seed_0 and on. Run again with the same --out, it trains what is
     missing, also presets and seeds named since, and compares anew. A preset whose training fails is named at the
-    end, and the others are compared.
+    end, and the others are compared, on the cases that all of them have scored. Of presets that are the same
+    training, as brats and four-modality are, one is trained.
     """
 
     data: str = path()
@@ -429,7 +431,7 @@ class CompareConfig:
     out: str = path()
     """Folder or s3:// prefix of the comparison."""
     presets: tuple[PresetName, ...] = execution(COMPARED_PRESETS, Limits(distinct=True))
-    """Presets of train.py; the others are tested against brats or, where that is not among them, the first."""
+    """Presets of train.py; the others are tested against brats or, where that is not named, the first."""
     seeds: int = execution(1, Limits(at_least=1))
     """Trainings of each preset, with the seeds 0, 1, and on; scores are averaged over them, patient by patient."""
     epochs: int | None = result(None, Limits(at_least=1))
@@ -458,6 +460,6 @@ class CompareConfig:
 
 def _check_length(config: TrainConfig | CompareConfig) -> None:
     """Raise ConfigError where more than one option says how long to train."""
-    given = [name for name in ("epochs", "steps", "minutes") if getattr(config, name) is not None]
+    given = [name for name in BOUNDS if getattr(config, name) is not None]
     if len(given) > 1:
         raise ConfigError(f"{' and '.join(map(option_name, given))} exclude each other; give one of them")

@@ -5,9 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from brats.config import CLASSIC_UNET, MODALITIES, Preset
-
-BOUNDS = ("epochs", "steps", "minutes")  # of a run, which exclude each other
+from brats.config import BOUNDS, CLASSIC_UNET, MODALITIES
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,7 +32,7 @@ _THREE_OF_FOUR: dict[str, Any] = {
     "optimiser": "adam",
 }
 
-PRESETS: dict[Preset, NamedPreset] = {
+PRESETS: dict[str, NamedPreset] = {
     "brats": NamedPreset(text="the default: all four modalities, WT, TC and ET."),
     "best": NamedPreset(
         text="as brats, but a network for each of the three planes, averaged in the volume; three times as slow.",
@@ -101,11 +99,12 @@ def choose_preset(given: Mapping[str, Any]) -> str:
 def train_defaults(preset: str, given: Mapping[str, Any]) -> dict[str, Any]:
     """The values of a preset and the paths that the environment names, by field of `TrainConfig`.
 
-    given: options of the command line; one that bounds the run takes the place of the preset's own bound
+    preset: its name; PRESET, which the help has in its place, has no values
+    given:  options of the command line; one that bounds the run takes the place of the preset's own bound
     """
     dropped = BOUNDS if any(given.get(name) is not None for name in BOUNDS) else ()
-    chosen = [known.settings for name, known in PRESETS.items() if name == preset]
-    settings = {name: value for each in chosen for name, value in each.items() if name not in dropped}
+    known = PRESETS.get(preset)
+    settings = {name: value for name, value in known.settings.items() if name not in dropped} if known else {}
     root = os.environ.get("BRATS_STORAGE") or "runs"
     paths = {"data": os.environ.get("BRATS_DATA") or None, "out": os.path.join(root, preset)}
     return {**settings, **paths, "preset": preset}

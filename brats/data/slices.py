@@ -194,6 +194,8 @@ def _check_description(value: Description) -> Case:
         first, *later = COUNT_COLUMNS  # the later ones not in files of before there were planes
         counts = {first: value[first], **{column: value[column] for column in later if column in value}}
         check_types(_Counts(tissues=value["tissues"], per_slice=counts))
+        if bad := [count for column in counts.values() for count in column if not 0 <= count <= MAX_VOXELS]:
+            raise ValueError(f"a slice has {bad[0]} voxels of tumour")
     return case
 
 

@@ -68,6 +68,7 @@ def smp_unet(
         raise ConfigError(
             f"--encoder: {encoder!r} is not known to segmentation-models-pytorch (it has {known} ...)"
         )
+    _check_weights(encoder, weights)
     logging.getLogger("huggingface_hub").setLevel(logging.ERROR)
     try:
         network: nn.Module = smp.Unet(
@@ -89,6 +90,14 @@ def smp_unet(
     if weights in INSTALLED:
         load_encoder(network.get_submodule("encoder"), weights, encoder)
     return network
+
+
+def _check_weights(encoder: str, weights: str | None) -> None:
+    """Raise ConfigError for weights of an encoder of timm that cannot be: any name would have others downloaded."""
+    installed = [name for name, known in INSTALLED.items() if known.encoder == encoder]
+    if encoder.startswith("tu-") and weights is not None and weights not in (*INSTALLED, "imagenet"):
+        known = ", ".join([*installed, "imagenet (downloaded once)"])
+        raise ConfigError(f"--encoder-weights: {weights!r} is not known for {encoder}; give {known} or none")
 
 
 @torch.no_grad()

@@ -8,8 +8,8 @@ import pyarrow as pa
 
 from brats import storage
 from brats.cluster.owned import Ownership, owned
-from brats.config import CompareConfig, PresetName, TrainConfig
-from brats.console import duration, say
+from brats.config import BOUNDS, CompareConfig, PresetName, TrainConfig
+from brats.console import duration, say, some
 from brats.data.dataset import is_prepared, read_case_table, slices_path
 from brats.data.run_split import SplitRow, choose_split, freeze_split, test_dir
 from brats.errors import BratsError, ConfigError
@@ -19,8 +19,8 @@ from brats.pipeline.several.timing import Timing, timing_of
 from brats.pipeline.train import TrainedRun
 from brats.presets import PRESETS, train_defaults
 from brats.report.comparison import Claim, Facts, console_summary, page
-from brats.saved_config import SavedConfig
-from brats.score.compare import COMPARISON, Cost, ScoredRun, background_scores, compare_runs
+from brats.saved_config import SavedConfig, result_fields
+from brats.score.compare import COMPARISON, Cost, ScoredRun, background_scores, compare_runs, shared_cases, unscored
 from brats.score.tables import NOTEBOOK, metrics_path, read_case_metrics
 
 LEAST_PATIENTS = 2  # of which differences and an interval can be had
@@ -63,11 +63,17 @@ def compare(config: CompareConfig) -> Comparison:
 def _compare(config: CompareConfig, ownership: Ownership) -> Comparison:
     saved = SavedConfig.of("compare", config)
     saved.check(config.out)
+    twins = twins_of(config)
+    presets = [preset for preset in config.presets if preset not in twins]
+    if len(presets) < 2:
+        raise ConfigError(f"--presets: {' and '.join(config.presets)} are one training; name another preset too")
     split = common_split(config)
     saved.write(config.out)
     freeze_split(config.out, split, config.data)
-    trainings = [training_of(config, preset, seed) for seed in range(config.seeds) for preset in config.presets]
-    say("compare", f"{len(trainings)} trainings, each {length(config)}: {', '.join(config.presets)}")
+    trainings = [training_of(config, preset, seed) for seed in range(config.seeds) for preset in presets]
+    say("compare", f"{len(trainings)} trainings, each {length(config)}: {', '.join(presets)}")
+    for twin, preset in twins.items():
+        say("compare", f"{twin} is trained as {preset} is, so {preset} alone is trained")
     for training in trainings:
         freeze_below(training, split, config.data)
     trained: dict[tuple[str, int], TrainedRun] = {}
@@ -83,7 +89,7 @@ def _compare(config: CompareConfig, ownership: Ownership) -> Comparison:
     paths = [slices_path(config.data, row["case_id"]) for row in held_out(split)]
     timing = timing_of(config, first_models(trained), paths)
     runs = [scored_run(preset, seed, run, timing) for (preset, seed), run in trained.items()]
-    facts = facts_of(config, split, [preset for preset, _ in trained], timing, failures)
+    facts = facts_of(config, split, runs, timing, failures)
     table = compare_runs(runs, facts.reference)
     ownership.check()
     storage.write_table(table_path(config.out), COMPARISON, table, config=asdict(config), timed_on=timing.machine)
@@ -110,9 +116,28 @@ def common_split(config: CompareConfig) -> list[SplitRow]:
     return split
 
 
+def reference_of(config: CompareConfig) -> PresetName:
+    """The preset that the others are tested against, whether or not its trainings come to their end."""
+    return DEFAULT_REFERENCE if DEFAULT_REFERENCE in config.presets else config.presets[0]
+
+
+def twins_of(config: CompareConfig) -> dict[str, str]:
+    """Presets that are the same training as another one, with that one; the reference is nobody's twin."""
+    known: list[tuple[str, dict[str, Any]]] = []
+    twins: dict[str, str] = {}
+    for preset in dict.fromkeys((reference_of(config), *config.presets)):
+        recipe = result_fields(training_of(config, preset, seed=0))
+        same = next((other for other, theirs in known if theirs == recipe), None)
+        if same:
+            twins[preset] = same
+        else:
+            known.append((preset, recipe))
+    return twins
+
+
 def training_of(config: CompareConfig, preset: PresetName, seed: int) -> TrainConfig:
     """The run of a preset with a seed."""
-    bound = {name: value for name in ("epochs", "steps", "minutes") if (value := getattr(config, name)) is not None}
+    bound = {name: value for name in BOUNDS if (value := getattr(config, name)) is not None}
     common: dict[str, Any] = {
         "data": config.data,
         "out": storage.join(config.out, preset, f"seed_{seed}"),
@@ -174,29 +199,32 @@ def scored_run(preset: str, seed: int, run: TrainedRun, timing: Timing) -> Score
 def facts_of(
     config: CompareConfig,
     split: Sequence[SplitRow],
-    compared: Sequence[str],
+    runs: Sequence[ScoredRun],
     timing: Timing,
     failures: Mapping[str, str],
 ) -> Facts:
-    """What the page says beside the table.
-
-    compared: the presets that were trained
-    """
-    cases = {row["case_id"]: row["patient_id"] for row in held_out(split)}
+    """What the page says beside the table. Raises BratsError where no case has scores of all runs."""
+    tested, shared = [row["case_id"] for row in held_out(split)], shared_cases(runs)
+    left_out = unscored(runs, tested)
+    cases = {row["case_id"]: row["patient_id"] for row in held_out(split) if row["case_id"] in shared}
+    if not cases:
+        lacking = "; ".join(f"{name} lacks {some(names)}" for name, names in left_out.items())
+        raise BratsError(f"no case of the test split has scores of every preset and seed: {lacking}")
     described = [row for row in read_case_table(config.data) if row["case_id"] in cases]
     return Facts(
-        reference=DEFAULT_REFERENCE if DEFAULT_REFERENCE in compared else compared[0],
+        reference=reference_of(config),
+        twins=twins_of(config),
         data=config.data,
         n_cases=len(cases),
         n_patients=len(set(cases.values())),
         length=length(config),
-        n_seeds=config.seeds,
         timed_on=timing.machine,
         published={name: preset.published for name, preset in PRESETS.items() if preset.published},
         claims=CLAIMS,
         background=background_scores(described),
         background_of_two=background_scores(described, regions=("WT",)),
         failures=failures,
+        left_out=left_out,
     )
 
 

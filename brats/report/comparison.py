@@ -1,11 +1,13 @@
 """A comparison of presets in words and tables: the page `comparison.md`, and its summary for the console."""
 
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import pyarrow as pa
 
+from brats.console import some
 from brats.labels import REGIONS
 from brats.report.markdown import DASH, interval, number, p_value, table_of
 from brats.score.compare import NOTEBOOK_REGION
@@ -35,44 +37,47 @@ class Claim:
 class Facts:
     """What the page says beside the table.
 
-    reference:           the preset that the others are tested against
+    reference:           the preset that the others are tested against, if it was trained
+    twins:               presets not trained, since they are trained as another one is, with that one
     data:                the prepared dataset
-    n_cases, n_patients: of its test split
+    n_cases, n_patients: of its test split, those that are compared on
     length:              how long each preset was trained, worded to follow "each trained"
-    n_seeds:             trainings of each preset
     timed_on:            what the seconds per case were measured on
     published:           what was published, by preset
     claims:              of presets that were published beside a baseline
     background:          notebook metrics of masks that are background everywhere, on the same cases
     background_of_two:   the same over two labels, background and tumour
     failures:            why a training is missing, by its name
+    left_out:            cases that a training has no scores of, by its name; none is compared on them
     """
 
     reference: str
+    twins: Mapping[str, str]
     data: str
     n_cases: int
     n_patients: int
     length: str
-    n_seeds: int
     timed_on: str
     published: Mapping[str, str]
     claims: Sequence[Claim]
     background: Mapping[str, float]
     background_of_two: Mapping[str, float]
     failures: Mapping[str, str]
+    left_out: Mapping[str, Sequence[str]]
 
 
 def page(table: pa.Table, facts: Facts) -> str:
     """The comparison in Markdown, with a newline at its end."""
     scores = _scores(table)
     blocks = [
-        *_introduction(scores, facts),
+        *_introduction(table, facts),
         *_whole_patients(scores),
         *_tests(scores, facts.reference),
         *_costs(scores, facts.timed_on),
         *_as_notebooks(scores, facts),
         *_claims(scores, facts.claims),
-        *_failures(facts.failures),
+        *_named("Not compared", facts.failures),
+        *_named("Cases left out", {name: ", ".join(cases) for name, cases in facts.left_out.items()}),
     ]
     return "\n\n".join(blocks) + "\n"
 
@@ -89,21 +94,41 @@ def console_summary(table: pa.Table, facts: Facts) -> str:
         cells = [f"{cell:<6}" for cell in dice] + [f"{cell:>6}" for cell in hd95]
         minutes, seconds = number(cost["training_minutes"], 1), number(cost["seconds_per_case"], 2)
         lines.append(f"{preset:<{width}}     {' '.join(cells)}   {minutes:>6}   {seconds:>6}".rstrip())
+    trained = facts.reference in _presets(scores)
+    stars = f"*: differs from {facts.reference}, p < {SIGNIFICANT:g} (Wilcoxon, Holm)"
     lines.append(
-        f"means over {facts.n_cases} cases, HD95 in mm; *: differs from {facts.reference}, p < {SIGNIFICANT:g} "
-        "(Wilcoxon, Holm)"
+        f"means over {facts.n_cases} cases, HD95 in mm; "
+        f"{stars if trained else f'no tests: {facts.reference} was not trained'}"
     )
-    return "\n".join([*lines, *(f"NOT COMPARED: {name}: {reason}" for name, reason in facts.failures.items())])
+    lines += [f"{twin} is trained as {preset} is: see {preset}" for twin, preset in facts.twins.items()]
+    lines += [f"LEFT OUT, no scores by {name}: {some(cases)}" for name, cases in facts.left_out.items()]
+    lines += [f"NOT COMPARED: {name}: {reason}" for name, reason in facts.failures.items()]
+    return "\n".join(lines)
 
 
-def _introduction(scores: Scores, facts: Facts) -> Iterator[str]:
+def _introduction(table: pa.Table, facts: Facts) -> Iterator[str]:
     yield "# Comparison of presets"
-    seeds = f"with each of {facts.n_seeds} seeds" if facts.n_seeds > 1 else "with one seed"
+    n_presets, seeds = _seeds(table)
     yield (
-        f"{len(_presets(scores))} presets, each trained {facts.length} on the same cases, {seeds}, and scored on "
+        f"{n_presets} presets, each trained {facts.length} on the same cases, {seeds}, and scored on "
         f"the test split of `{facts.data}`: {facts.n_cases} cases of {facts.n_patients} patients. A dash stands "
         "where a preset cannot tell a region. `comparison.parquet` has every figure, also seed by seed."
     )
+    for twin, preset in facts.twins.items():
+        yield f"`{twin}` is trained as `{preset}` is, and not a second time: see `{preset}`."
+    if facts.left_out:
+        yield "Cases that some training has no scores of are left out of every figure; the last section names them."
+
+
+def _seeds(table: pa.Table) -> tuple[int, str]:
+    """The number of presets, and with how many seeds they were trained, in words."""
+    rows = [row for row in table.to_pylist() if row["seed"] is not None]
+    seeds = Counter(preset for preset, _ in dict.fromkeys((row["preset"], row["seed"]) for row in rows))
+    if len({*seeds.values()}) > 1:
+        counted = ", ".join(f"`{preset}` {n_seeds}" for preset, n_seeds in seeds.items())
+        return len(seeds), f"with unequal numbers of seeds ({counted})"
+    n_seeds = max(seeds.values())
+    return len(seeds), f"with each of {n_seeds} seeds" if n_seeds > 1 else "with one seed"
 
 
 def _whole_patients(scores: Scores) -> Iterator[str]:
@@ -129,6 +154,9 @@ def _tests(scores: Scores, reference: str) -> Iterator[str]:
     if not others:
         return
     yield f"## Beside `{reference}`"
+    if reference not in _presets(scores):
+        yield f"No tests: `{reference}`, which the others are tested against, was not trained."
+        return
     yield (
         f"Patient by patient: the mean difference from `{reference}` with its 95 % interval, the patients on whom "
         "the preset is better and worse, and the two-sided Wilcoxon signed-rank test, as such and corrected by "
@@ -184,7 +212,8 @@ def _as_notebooks(scores: Scores, facts: Facts) -> Iterator[str]:
         ]
     yield table_of(["Preset", *NOTEBOOK_METRICS], [[name, *cells] for name, cells in means.items()])
     yield _what_99_means(facts.background)
-    published = [f"- `{preset}`: {text}" for preset, text in facts.published.items() if preset in _presets(scores)]
+    shown = {*_presets(scores), *facts.twins}
+    published = [f"- `{preset}`: {text}" for preset, text in facts.published.items() if preset in shown]
     if published:
         yield "What was published of these presets:"
         yield "\n".join(published)
@@ -224,10 +253,11 @@ def _claim_rows(scores: Scores, claim: Claim) -> Iterator[list[str]]:
     yield ["Inference time", f"{-100 * claim.time_saved:+.0f} %", f"{100 * (ours / theirs - 1):+.0f} %"]
 
 
-def _failures(failures: Mapping[str, str]) -> Iterator[str]:
-    if failures:
-        yield "## Not compared"
-        yield "\n".join(f"- `{name}`: {reason}" for name, reason in failures.items())
+def _named(heading: str, texts: Mapping[str, str]) -> Iterator[str]:
+    """A section with a line for each training that there is something to tell of."""
+    if texts:
+        yield f"## {heading}"
+        yield "\n".join(f"- `{name}`: {text}" for name, text in texts.items())
 
 
 def _scores(table: pa.Table) -> Scores:

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -51,9 +51,10 @@ COMPARISON = storage.TableKind(
         "region": f"{', '.join(REGIONS)}; null scores: the preset cannot tell the region",
         "convention": "brats: 3-D, on the full volume of a case; notebook: all pixels of a case pooled, background "
         "counted as a class",
-        "n": "cases with a value",
+        "n": "cases with a value, of those that every preset has scored with every seed",
         "ci95_low, ci95_high": f"percentile bootstrap of the mean, {N_RESAMPLES} resamples of patients",
-        "reference": "the preset that this one is compared with, patient by patient; null in its own rows",
+        "reference": "the preset that this one is compared with, patient by patient; null in its own rows, "
+        "and everywhere where it was not trained",
         "n_pairs": "patients with a value of both presets, each the mean over the cases of the patient",
         "difference": "mean over these patients of this preset's value minus the reference's, with its interval",
         "wins, losses": "patients on whom this preset is better, or worse, than the reference",
@@ -93,14 +94,39 @@ class ScoredRun:
     notebook: pd.DataFrame
     cost: Cost
 
+    @property
+    def name(self) -> str:
+        return f"{self.preset}, seed {self.seed}"
+
+    def on(self, case_ids: Collection[str]) -> "ScoredRun":
+        """The scores of these cases alone."""
+        cases, notebook = (table[table["case_id"].isin(case_ids)] for table in (self.cases, self.notebook))
+        return replace(self, cases=cases, notebook=notebook)
+
+
+def shared_cases(runs: Sequence[ScoredRun]) -> set[str]:
+    """The cases that every run has scored, on which alone they can be compared."""
+    return set.intersection(*({*run.cases["case_id"]} for run in runs))
+
+
+def unscored(runs: Sequence[ScoredRun], case_ids: Collection[str]) -> dict[str, list[str]]:
+    """Those of these cases that a run has no scores of, by its name; nothing of a run that has scored all."""
+    lacking = {run.name: sorted({*case_ids} - {*run.cases["case_id"]}) for run in runs}
+    return {name: cases for name, cases in lacking.items() if cases}
+
 
 def compare_runs(runs: Sequence[ScoredRun], reference: str) -> pa.Table:
-    """The table COMPARISON of some runs, with tests against the preset `reference`, which must be among them."""
+    """The table COMPARISON of some runs, over the cases that all of them have scored.
+
+    reference: the preset that the others are tested against; nothing is tested where it is not among them
+    """
+    shared = shared_cases(runs)
+    runs = [run.on(shared) for run in runs]
     presets = {run.preset: [other for other in runs if other.preset == run.preset] for run in runs}
     tests = {
         (preset, region, metric): columns
         for region in REGIONS
-        for metric in TESTED
+        for metric in (TESTED if reference in presets else ())
         for preset, columns in _tests(presets, reference, region, metric).items()
     }
     rows = [row for of_preset in presets.values() for row in _rows_of(of_preset)]

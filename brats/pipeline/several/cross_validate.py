@@ -29,7 +29,8 @@ def lay_out(config: TrainConfig) -> list[TrainConfig]:
     for fold in folds_without_et(rows, prepared):
         say(
             "train",
-            f"WARNING: no case of fold {fold} has enhancing tumour: its Dice of ET is 1 where none is found",
+            f"WARNING: fold {fold} has no case with enhancing tumour: its Dice of ET says only whether some is "
+            "found where there is none",
         )
     leaves = []
     for run, split in zip(folds_of(config, prepared), splits_of_folds(rows, config, prepared), strict=True):

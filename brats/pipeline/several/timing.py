@@ -28,12 +28,10 @@ class Timing:
     """Median seconds from a case in memory to its label map, by the name of the model.
 
     machine: what computed, in words
-    bundles: the files of each model as they were when they were timed
     """
 
     machine: str
     seconds: dict[str, float]
-    bundles: dict[str, str]
 
 
 def timing_of(config: CompareConfig, models: Mapping[str, str], case_paths: Sequence[str]) -> Timing:
@@ -54,8 +52,7 @@ def timing_of(config: CompareConfig, models: Mapping[str, str], case_paths: Sequ
         machine, seconds = _on_worker(placement, config.precision, models, case_paths[:N_TIMED])
         found = {"machine": machine, "seconds": seconds, "bundles": bundles}
         storage.write_json(path, found)
-    seconds = {name: found["seconds"][name] for name in models}
-    return Timing(machine=found["machine"], seconds=seconds, bundles=bundles)
+    return Timing(machine=found["machine"], seconds={name: found["seconds"][name] for name in models})
 
 
 def time_in_turns(

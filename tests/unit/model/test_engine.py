@@ -72,7 +72,7 @@ def test_there_is_one_recording_for_each_number_of_slices_made_after_the_warm_up
     assert recorder.shapes == []  # two steps of either size so far
     assert 2 * 1 < WARM_UP_STEPS <= 2 * 2
     train(feed, new_learner(), record=recorder)
-    assert [shapes["windows"] for shapes in recorder.shapes] == [(8, 7), (7, 7)]
+    assert [shapes["windows"] for shapes in recorder.shapes] == [(8, 10), (7, 10)]
 
 
 @contextmanager

@@ -7,7 +7,7 @@ import segmentation_models_pytorch as smp
 import torch
 from torch import nn
 
-from brats.config import CLASSIC_UNET, OutputKind
+from brats.config import CLASSIC_UNET, LITE0_ENCODER, OutputKind
 from brats.data.batches import DIVISOR
 from brats.errors import ConfigError
 from brats.model.outputs import REGION_OUTPUTS, OutputSpec
@@ -107,6 +107,11 @@ def test_an_unknown_encoder_is_a_configuration_error_that_names_it(encoder: str)
 def test_unknown_pretrained_weights_are_named_with_those_there_are() -> None:
     with pytest.raises(ConfigError, match=r"^--encoder-weights: .*`nowhere`.*imagenet"):
         build("resnet18", weights="nowhere")
+
+
+def test_unknown_weights_of_an_encoder_of_timm_are_not_taken_for_those_it_would_download() -> None:
+    with pytest.raises(ConfigError, match=r"'imagenette' is not known for .*; give efficientnet-lite0, imagenet"):
+        build(LITE0_ENCODER, weights="imagenette")
 
 
 def test_pretrained_weights_without_network_say_so_in_one_line(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,7 +8,7 @@ import pyarrow as pa
 import pytest
 
 from brats import storage
-from brats.config import CompareConfig, TrainConfig
+from brats.config import BOUNDS, COMPARED_PRESETS, CompareConfig, PresetName, TrainConfig
 from brats.data.dataset import PREPARED_CASES, cases_path
 from brats.data.run_split import read_split
 from brats.errors import BratsError, ConfigError
@@ -21,13 +21,15 @@ from brats.pipeline.compare import (
     held_out,
     length,
     training_of,
+    twins_of,
 )
 from brats.pipeline.several.ensemble import freeze_below
 from brats.pipeline.several.timing import Timing
 from brats.presets import train_defaults
-from tests.support.comparison import FACTS
+from brats.score.compare import ScoredRun
+from tests.support.comparison import FACTS, scored_run
 
-TIMING = Timing(machine="2 threads of a CPU", seconds={}, bundles={})
+TIMING = Timing(machine="2 threads of a CPU", seconds={})
 
 
 def write_dataset(folder: Path, **splits: str) -> str:
@@ -88,7 +90,7 @@ def test_every_training_is_as_long_as_asked(config: CompareConfig, bound: dict[s
     assert length(config) == words
     training = training_of(config, "demo", seed=0)
     own = bound or train_defaults("demo", {})
-    for name in ("epochs", "steps", "minutes"):
+    for name in BOUNDS:
         assert getattr(training, name) == own.get(name)
 
 
@@ -154,16 +156,61 @@ def test_the_folder_of_a_run_is_refused(config: CompareConfig) -> None:
         compare(config)
 
 
+def run_of(preset: str, *case_ids: str) -> ScoredRun:
+    return scored_run(preset, dict.fromkeys(case_ids, 0.5))
+
+
 def test_the_page_counts_cases_and_patients_and_scores_background_on_the_test_split(config: CompareConfig) -> None:
-    facts = facts_of(config, common_split(config), ["demo", "brats"], TIMING, {})
+    runs = [run_of("demo", "c1", "c2", "d"), run_of("brats", "c1", "c2", "d")]
+    facts = facts_of(config, common_split(config), runs, TIMING, {})
     assert (facts.n_cases, facts.n_patients, facts.reference) == (3, 2, "brats")
     assert facts.background["accuracy"] == pytest.approx(0.96)
     assert (facts.timed_on, facts.length) == ("2 threads of a CPU", "for 2 steps")
+    assert (facts.left_out, facts.twins) == ({}, {})
 
 
-def test_the_first_preset_is_the_reference_where_the_default_one_failed(config: CompareConfig) -> None:
-    facts = facts_of(config, common_split(config), ["t1-slices", "demo"], TIMING, {"brats, seed 0": "diverged"})
-    assert facts.reference == "t1-slices"
+def test_a_case_that_one_preset_rejected_is_left_out_and_named(config: CompareConfig) -> None:
+    runs = [run_of("demo", "c1", "d"), run_of("brats", "c1", "c2", "d")]
+    facts = facts_of(config, common_split(config), runs, TIMING, {})
+    assert (facts.n_cases, facts.n_patients) == (2, 2)
+    assert facts.left_out == {"demo, seed 0": ["c2"]}
+
+
+def test_presets_without_a_case_in_common_are_not_compared(config: CompareConfig) -> None:
+    message = r"no case of the test split has scores of every .*: demo, seed 0 lacks c2, d; brats, seed 0 lacks c1"
+    with pytest.raises(BratsError, match=message):
+        facts_of(config, common_split(config), [run_of("demo", "c1"), run_of("brats", "c2", "d")], TIMING, {})
+
+
+@pytest.mark.parametrize(
+    ("presets", "reference"), [(("demo", "brats"), "brats"), (("t1-slices", "demo"), "t1-slices")]
+)
+def test_the_reference_stays_where_it_failed(
+    config: CompareConfig, presets: tuple[PresetName, ...], reference: str
+) -> None:
+    config = dataclasses.replace(config, presets=presets)
+    facts = facts_of(config, common_split(config), [run_of("demo", "c1", "c2")], TIMING, {"x, seed 0": "diverged"})
+    assert facts.reference == reference
+
+
+def test_a_preset_that_is_another_by_a_second_name_is_not_trained(
+    config: CompareConfig, asked: list[TrainConfig], capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = dataclasses.replace(config, presets=("four-modality", "demo", "brats"))
+    with pytest.raises(BratsError, match="no training came to its end"):
+        compare(config)
+    assert [run.preset for run in asked] == ["demo", "brats"]
+    assert "four-modality is trained as brats is, so brats alone is trained" in capsys.readouterr().out
+
+
+def test_of_the_presets_compared_by_default_one_alone_is_another(config: CompareConfig) -> None:
+    assert twins_of(dataclasses.replace(config, presets=COMPARED_PRESETS)) == {"four-modality": "brats"}
+
+
+def test_two_names_of_one_training_are_refused(config: CompareConfig, asked: list[TrainConfig]) -> None:
+    with pytest.raises(ConfigError, match="--presets: four-modality and brats are one training; name another"):
+        compare(dataclasses.replace(config, presets=("four-modality", "brats")))
+    assert not asked
 
 
 def test_a_failed_training_fails_the_job_at_its_end() -> None:

@@ -114,9 +114,43 @@ def test_failed_trainings_are_named() -> None:
 
 def test_seeds_are_pooled() -> None:
     second = scored_run("better", dice_of(0.4, 0.02), seed=1)
-    text = page_of(OURS, BETTER, second, facts=dataclasses.replace(FACTS, n_seeds=2))
+    text = page_of(OURS, dataclasses.replace(OURS, seed=1), BETTER, second)
     assert cells(text, "Whole patients", "`better`")[0].startswith("0.570 [")
-    assert "with each of 2 seeds" in text
+    assert "2 presets, each trained for 300 steps on the same cases, with each of 2 seeds, and" in text
+
+
+def test_seeds_are_counted_by_preset_where_one_of_them_failed() -> None:
+    text = page_of(OURS, dataclasses.replace(OURS, seed=1), BETTER)
+    assert "on the same cases, with unequal numbers of seeds (`brats` 2, `better` 1), and scored" in text
+
+
+def test_cases_that_a_training_has_not_scored_are_named() -> None:
+    cases = [*"abcd"]
+    facts = dataclasses.replace(FACTS, left_out={"better, seed 0": cases})
+    text = page_of(OURS, BETTER, facts=facts)
+    assert text.endswith("## Cases left out\n\n- `better, seed 0`: a, b, c, d\n")
+    assert "left out of every figure; the last section names them." in text
+    said = console_summary(compare_runs([OURS, BETTER], "brats"), facts)
+    assert said.splitlines()[-1] == "LEFT OUT, no scores by better, seed 0: a, b, c and 1 more"
+    assert "left out" not in page_of(OURS, BETTER)
+
+
+def test_nothing_is_tested_without_the_reference() -> None:
+    text = page_of(BETTER, BINARY)
+    section = text.partition("## Beside `brats`\n\n")[2].partition("\n\n##")[0]
+    assert section == "No tests: `brats`, which the others are tested against, was not trained."
+    said = console_summary(compare_runs([BETTER, BINARY], "brats"), FACTS)
+    assert said.splitlines()[-1] == "means over 8 cases, HD95 in mm; no tests: brats was not trained"
+    assert "*" not in said
+
+
+def test_a_preset_that_is_trained_as_another_is_referred_to_it() -> None:
+    facts = dataclasses.replace(FACTS, twins={"twin": "brats"}, published={"twin": "Dice .97 by Another"})
+    text = page_of(OURS, BETTER, facts=facts)
+    assert "`twin` is trained as `brats` is, and not a second time: see `brats`." in text
+    assert "- `twin`: Dice .97 by Another" in text
+    said = console_summary(compare_runs([OURS, BETTER], "brats"), facts)
+    assert said.splitlines()[-1] == "twin is trained as brats is: see brats"
 
 
 def test_console_has_a_line_for_each_preset_of_at_most_100_columns() -> None:

@@ -7,7 +7,7 @@ import pyarrow as pa
 import pytest
 
 from brats.labels import REGIONS
-from brats.score.compare import COMPARISON, TESTED, background_scores, compare_runs, paired
+from brats.score.compare import COMPARISON, TESTED, background_scores, compare_runs, paired, shared_cases, unscored
 from brats.score.metrics import METRICS
 from tests.support.comparison import COST, dice_of, scored_run
 
@@ -89,9 +89,26 @@ def test_visits_of_a_patient_count_as_one_pair() -> None:
     assert paired([other], [dataclasses.replace(OURS, cases=cases)], "WT", "dice").n_pairs == 1
 
 
-def test_cases_that_one_preset_lacks_are_not_paired() -> None:
+def test_cases_that_one_preset_lacks_count_for_none() -> None:
     fewer = scored_run("fewer", dice_of(0.6, 0.0, n=3))
-    assert found(compare_runs([OURS, fewer], "brats"), "fewer", "WT")["n_pairs"] == 3
+    table = compare_runs([OURS, BETTER, fewer], "brats")
+    assert (found(table, "fewer", "WT")["n_pairs"], found(table, "better", "WT")["n_pairs"]) == (3, 3)
+    row = found(table, "brats", "WT")
+    assert (row["n"], row["mean"]) == (3, pytest.approx(0.51))
+    assert (row["ci95_low"], row["ci95_high"]) == (pytest.approx(0.50), pytest.approx(0.52))
+    assert found(table, "brats", "all labels", "accuracy")["n"] == 3
+
+
+def test_cases_without_scores_are_named_by_run() -> None:
+    fewer = scored_run("fewer", dice_of(0.6, 0.0, n=6), seed=1)
+    assert shared_cases([OURS, fewer]) == {*"abcdef"}
+    assert unscored([OURS, fewer], [*"abcdefgh"]) == {"fewer, seed 1": ["g", "h"]}
+
+
+def test_nothing_is_tested_without_the_reference() -> None:
+    rows = compare_runs([BETTER, BINARY], "brats").to_pylist()
+    assert {row["preset"] for row in rows} == {"better", "binary"}
+    assert {(row["reference"], row["n_pairs"], row["p_holm"]) for row in rows} == {(None, None, None)}
 
 
 def test_notebook_metrics_stand_beside() -> None:

@@ -222,7 +222,7 @@ def made_predictions(labels: Labels) -> dict[str, Labels]:
 @uses_surface_distance
 def test_hd95_of_real_cases_equals_the_peers(real_data_dir: str) -> None:
     n_pairs = 0
-    for path in sorted(glob(f"{real_data_dir}/**/*_seg.nii*", recursive=True)):
+    for path in sorted(glob(f"{real_data_dir}/**/*_seg.nii*", recursive=True))[::3]:  # the peer takes seconds
         labels = BRATS_2018.decode(np.asarray(nib.Nifti1Image.from_filename(path).dataobj))
         for name, predicted in made_predictions(labels).items():
             for region in REGIONS:
