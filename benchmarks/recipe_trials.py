@@ -246,7 +246,7 @@ def run_trials(trials: Sequence[Trial], site: Site, say: Callable[[str], None]) 
 
 
 def _rows_so_far(site: Site) -> list[dict[str, Any]]:
-    """Those of the table, which is begun here, so that a network left by a first trial has its settings beside it."""
+    """Those of the table, which is begun here, so that a network left by a first trial has its settings."""
     path = table_path(site.out)
     if not storage.exists(path):
         _write(site, [])

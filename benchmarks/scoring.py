@@ -29,9 +29,9 @@ from benchmarks.sources import sources
 from brats.config import MODALITIES
 from brats.data.cases import CaseFiles
 from brats.data.preprocess import read_case
-from brats.labels import ED, REGIONS, Labels, region_mask
+from brats.labels import ED, REGIONS, Labels, bounding_box, region_mask
 from brats.score.metrics import case_metrics, count_overlap
-from brats.score.surface import Spacing, bounding_box, hd95_mm, surface_distances
+from brats.score.surface import Spacing, hd95_mm, surface_distances
 from brats.score.tables import score_rows
 
 Mask = npt.NDArray[np.bool_]
