@@ -91,7 +91,7 @@ def test_item_passes_through_and_the_images_stay_behind(tmp_path: Path) -> None:
     item, case, predicted = unpack(step(row()))
     assert item == "the item"
     assert case.images == {}
-    assert predicted.shape == case.labels.shape
+    assert predicted.labels.shape == case.labels.shape
 
 
 def test_case_that_killed_three_processes_is_rejected_with_the_remedy(tmp_path: Path) -> None:

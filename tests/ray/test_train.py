@@ -17,7 +17,7 @@ import pytest
 import ray
 from safetensors.numpy import load_file
 
-from brats.config import PredictConfig
+from brats.config import BOUNDS, PredictConfig
 from brats.errors import ConfigError
 from brats.model.bundle import bundle_dir, exported_epoch
 from brats.model.checkpoint import load_checkpoint
@@ -340,7 +340,8 @@ def test_short_run_on_real_cases_lowers_the_loss_and_predicts(real_data_dir: str
     for case_id in sorted(os.listdir(real_data_dir))[:6]:
         (tmp_path / "cases").mkdir(exist_ok=True)
         (tmp_path / "cases" / case_id).symlink_to(Path(real_data_dir) / case_id)
-    options = {**PRESETS["demo"].settings, "epochs": 2, "precision": "auto"}
+    settings = {name: value for name, value in PRESETS["demo"].settings.items() if name not in BOUNDS}
+    options = {**settings, "epochs": 2, "precision": "auto"}
     result = run(tmp_path / "cases", tmp_path / "run", **options)
     assert result.history[1]["train_loss"] < result.history[0]["train_loss"]
     scores = pd.read_parquet(tmp_path / "run" / "test" / "metrics" / "cases.parquet").set_index("region")
