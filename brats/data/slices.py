@@ -8,6 +8,7 @@ Axes: `Z H W` slices of a crop.
 """
 
 import functools
+import itertools
 import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -160,12 +161,14 @@ class SliceFile:
             return Case.from_description(described, images, labels)
 
 
-@dataclass(frozen=True, kw_only=True)
-class _Counts:
-    """What a description counts of the labels."""
+@dataclass(frozen=True)
+class _Columns:
+    """What a description holds for the table of cases as it stands; without labels, nothing is counted."""
 
-    tissues: dict[str, int]
-    per_slice: dict[str, list[int]]
+    modalities: list[str]
+    warnings: list[str]
+    tissues: dict[str, int] | None
+    per_slice: dict[str, list[int] | None]
 
 
 @contextmanager
@@ -190,12 +193,14 @@ def _check_description(value: Description) -> Case:
         if intensity.std <= 0 or intensity.slope == 0:
             raise ValueError(f"the intensities of {name} are {intensity}")
     _check_place(case)
-    if value["tissues"] is not None:
-        first, *later = COUNT_COLUMNS  # the later ones not in files of before there were planes
-        counts = {first: value[first], **{column: value[column] for column in later if column in value}}
-        check_types(_Counts(tissues=value["tissues"], per_slice=counts))
-        if bad := [count for column in counts.values() for count in column if not 0 <= count <= MAX_VOXELS]:
-            raise ValueError(f"a slice has {bad[0]} voxels of tumour")
+    first, *later = COUNT_COLUMNS  # the later ones not in files of before there were planes
+    counts = {first: value[first], **{column: value[column] for column in later if column in value}}
+    check_types(_Columns(value["modalities"], value["warnings"], value["tissues"], counts))
+    if value["tissues"] is not None and (missing := set(TISSUES).difference(value["tissues"])):
+        raise ValueError(f"no voxels of {missing.pop()} are counted")
+    for count in itertools.chain.from_iterable(column or () for column in counts.values()):
+        if not 0 <= count <= MAX_VOXELS:
+            raise ValueError(f"a slice has {count} voxels of tumour")
     return case
 
 

@@ -83,4 +83,10 @@ def read_table(path: str, kind: TableKind) -> pa.Table:
         table.validate(full=True)
         schema = table.schema
     read_metadata(schema, path, kind)
+    for column in kind.schema:
+        index = schema.get_field_index(column.name)  # -1 in tables of before there was the column
+        if index >= 0 and schema.field(index).type != column.type:
+            raise StorageError(
+                f"{path}: damaged, its column {column.name!r} is not of {column.type}; make it again"
+            )
     return table

@@ -3,6 +3,7 @@
 import dataclasses
 import json
 from pathlib import Path
+from typing import Any
 
 import nibabel as nib
 import numpy as np
@@ -231,6 +232,27 @@ def test_damaged_slices_are_reported_when_they_are_read(tmp_path: Path) -> None:
         file.read_slice(0, ["flair"])
     with pytest.raises(StorageError, match=r"case\.parquet: cannot read: "):
         file.read_case()
+
+
+@pytest.mark.parametrize(
+    ("changed", "reason"),
+    [
+        ({"warnings": {}}, "warnings is '{}'"),
+        ({"modalities": {"flair": 1}}, "modalities is "),
+        ({"tissues": {"ncr": 1, "ed": 2}}, "no voxels of et are counted"),
+        ({"tissues": None, "tumour_per_slice": "none"}, "per_slice is "),
+        ({"et_per_slice": [0, -1, 0]}, "a slice has -1 voxels of tumour"),
+    ],
+)
+def test_a_description_that_the_table_of_cases_cannot_hold_is_named(
+    changed: dict[str, Any], reason: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    case = case_of(labels=labels_of(), flair=image(0, np.int16, 1, 99))
+    described = {**json.loads(json.dumps(encode_case(case)[1])), **changed}
+    monkeypatch.setattr(Case, "describe", lambda _: described)
+    path = write(str(tmp_path), case)
+    with pytest.raises(StorageError, match=rf"case\.parquet: damaged \([^\n]*{reason}[^\n]*\); remove it"):
+        SliceFile(path)
 
 
 def test_another_schema_version_is_refused(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -99,3 +99,14 @@ def test_damaged_table_names_its_file_on_one_line(tmp_path: Path) -> None:
     with pytest.raises(StorageError, match=r"x\.parquet: ") as caught:
         storage.read_table(str(path), KIND)
     assert "\n" not in str(caught.value)
+
+
+def test_a_column_of_another_type_is_damage(path: str) -> None:
+    storage.write_table(path, KIND, TABLE.set_column(1, "n", pa.array(["1", "2"])))
+    with pytest.raises(StorageError, match=r"x\.parquet: damaged, its column 'n' is not of int16; make it again"):
+        storage.read_table(path, KIND)
+
+
+def test_a_table_of_before_there_was_a_column_is_read(path: str) -> None:
+    storage.write_table(path, KIND, TABLE.drop_columns(["n"]))
+    assert storage.read_table(path, KIND).column_names == ["case_id"]
