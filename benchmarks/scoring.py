@@ -154,6 +154,7 @@ def whole_case(pair: Pair) -> Any:
         spacing_mm=pair.spacing_mm,
         n_outside=pair.n_outside,
         first_slice=0,
+        rules="gli",
     )
 
 

@@ -4,6 +4,7 @@ Axes: `X Y Z` the voxel axes of the masks, in any order. Components are of 26 ne
 an edge or a corner.
 """
 
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import NamedTuple, Self
@@ -28,32 +29,38 @@ class Components:
     """The parts of a mask, numbered from 1.
 
     numbers:  (X, Y, Z), 0 outside
+    inside:   (M,), the voxels of the mask, as flat indices
     n_voxels: (N + 1,), by number; that of 0 is 0
     boxes:    of the number n, at n - 1
     """
 
     numbers: Numbers
+    inside: npt.NDArray[np.intp]
     n_voxels: Ints
     boxes: list[Box]
 
     @classmethod
-    def of(cls, numbers: Numbers) -> Self:
-        """The parts that these numbers make, each of which occurs, up to the largest."""
-        n_voxels = np.bincount(numbers.ravel())
-        n_voxels[0] = 0
-        return cls(numbers, n_voxels, ndimage.find_objects(numbers))
+    def of(cls, mask: Mask, numbers: Numbers) -> Self:
+        """The parts of a mask (X, Y, Z) that these numbers make, each of which occurs, up to the largest."""
+        inside = np.flatnonzero(mask)
+        n_voxels = np.bincount(numbers.ravel()[inside], minlength=1)
+        return cls(numbers, inside, n_voxels, ndimage.find_objects(numbers))
 
     @property
     def n(self) -> int:
         return len(self.boxes)
 
-    def centroids(self) -> npt.NDArray[np.float64]:
-        """Mean voxel index of each, (N + 1, 3); zeros for number 0."""
-        inside = np.flatnonzero(self.numbers)
-        numbers = self.numbers.ravel()[inside]
-        axes = np.unravel_index(inside, self.numbers.shape)
-        sums = [np.bincount(numbers, weights=axis, minlength=self.n + 1) for axis in axes]
-        return np.stack(sums, axis=1) / np.maximum(self.n_voxels, 1)[:, None]
+    def centroid(self, number: int) -> tuple[float, float, float]:
+        """Mean voxel index of a component."""
+        box = self.boxes[number - 1]
+        mask = self.numbers[box] == number
+        columns = np.count_nonzero(mask, axis=2)
+        along = (columns.sum(axis=1), columns.sum(axis=0), np.count_nonzero(mask, axis=(0, 1)))
+        x, y, z = (
+            side.start + float(n @ np.arange(n.size)) / int(self.n_voxels[number])
+            for side, n in zip(box, along, strict=True)
+        )
+        return x, y, z
 
 
 class Place(NamedTuple):
@@ -69,15 +76,24 @@ class RegionPair:
 
     start:      index of the first voxel of the box, along X Y Z
     spacing_mm: along X Y Z
+    hd95_mm:    of the whole region, where it is known: that of a lesion alone
     """
 
     reference: Mask
     predicted: Components
     start: tuple[int, int, int]
     spacing_mm: Spacing
+    hd95_mm: float | None = None
 
     @classmethod
-    def of(cls, reference: Mask, predicted: Mask, start: tuple[int, int, int], spacing_mm: Spacing) -> Self:
+    def of(
+        cls,
+        reference: Mask,
+        predicted: Mask,
+        start: tuple[int, int, int],
+        spacing_mm: Spacing,
+        hd95_mm: float | None = None,
+    ) -> Self:
         """The pair of two masks (X, Y, Z), the index of whose first voxel is `start`; outside is background."""
         box = bounding_box(reference | predicted)
         x, y, z = (first + side.start - MARGIN for first, side in zip(start, box, strict=True))
@@ -86,22 +102,24 @@ class RegionPair:
             predicted=find_components(np.pad(predicted[box], MARGIN)),
             start=(x, y, z),
             spacing_mm=spacing_mm,
+            hd95_mm=hd95_mm,
         )
 
-    def places(self, components: Components) -> list[Place]:
-        """Volume and centroid of each component of this box, that of the number n at n - 1."""
-        volumes_mm3 = components.n_voxels[1:] * float(np.prod(self.spacing_mm))
-        centroids = components.centroids()[1:] + self.start
-        return [
-            Place(volume_mm3, (x, y, z))
-            for volume_mm3, (x, y, z) in zip(volumes_mm3.tolist(), centroids.tolist(), strict=True)
-        ]
+    def place(self, components: Components, number: int) -> Place:
+        """Volume and centroid of a component of this box."""
+        x, y, z = (first + inner for first, inner in zip(self.start, components.centroid(number), strict=True))
+        return Place(float(components.n_voxels[number]) * math.prod(self.spacing_mm), (x, y, z))
 
 
 def find_components(mask: Mask) -> Components:
     """The 26-connected components of a mask (X, Y, Z)."""
+    return Components.of(mask, number_components(mask))
+
+
+def number_components(mask: Mask) -> Numbers:
+    """The number of the 26-connected component that each voxel of a mask (X, Y, Z) is of, from 1; 0 outside."""
     numbers, _ = ndimage.label(mask, _NEIGHBOURS_26)
-    return Components.of(np.asarray(numbers, np.int32))
+    return np.asarray(numbers, np.int32)
 
 
 def dilate(mask: Mask, n_times: int) -> Mask:
@@ -123,18 +141,19 @@ def _widen(mask: Mask, axis: int) -> Mask:
     return wide
 
 
-def count_pairs(one: Numbers, other: Numbers) -> tuple[Ints, Ints]:
-    """Which numbers, 0 left out, lie in the same voxels of two arrays (X, Y, Z), and in how many.
+def count_pairs(numbers: Numbers, components: Components) -> tuple[Ints, Ints]:
+    """Which numbers (X, Y, Z) but 0 lie in which components of the same box, and in how many of their voxels.
 
     Returns pairs (P, 2), in ascending order, and their voxels (P,).
     """
-    both = np.flatnonzero((one != 0) & (other != 0))
-    width = int(other.max(initial=0)) + 1
-    keys = one.ravel()[both].astype(np.int64) * width + other.ravel()[both]
+    width = components.n + 1
+    keys = numbers.ravel()[components.inside].astype(np.int64)
+    keys = keys * width + components.numbers.ravel()[components.inside]
     starts = np.flatnonzero(np.diff(keys, prepend=-1))  # of runs of equal pairs, far fewer than voxels
     found, run = np.unique(keys[starts], return_inverse=True)
-    counts = np.bincount(run, weights=np.diff(starts, append=len(keys)), minlength=len(found))
-    return np.stack([found // width, found % width], axis=1), counts.astype(np.int64)
+    counts = np.bincount(run, weights=np.diff(starts, append=keys.size), minlength=found.size).astype(np.int64)
+    pairs = np.stack([found // width, found % width], axis=1)
+    return pairs[pairs[:, 0] > 0], counts[pairs[:, 0] > 0]
 
 
 def union_box(boxes: Iterable[Box]) -> Box:

@@ -3,7 +3,7 @@
 A case is scored by every convention; the columns of each carry its year.
 """
 
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -94,24 +94,28 @@ LESIONS = storage.TableKind(
 
 
 def lesion_columns(
-    overlap: Overlap, rules: RulesName, regions: Collection[str], first_voxel: tuple[int, int, int]
+    overlap: Overlap,
+    rules: RulesName,
+    hd95_mm: Mapping[str, float],
+    first_voxel: tuple[int, int, int] = (0, 0, 0),
 ) -> tuple[dict[str, dict[str, Any]], list[dict[str, Any]]]:
     """The columns of `metrics/cases.parquet` by region, CASE_COLUMNS, and rows of `metrics/lesions.parquet`.
 
-    regions: those that the model predicts; of the others the columns are None, and there are no rows
+    hd95_mm: of the whole regions that the model predicts; of others the columns are None, and there are no rows
     first_voxel: index of the first voxel of the overlap's label maps in the volume, along S H W
 
     The rows lack the names of the case.
     """
     columns: dict[str, dict[str, Any]] = {}
     rows: list[dict[str, Any]] = []
-    start = tuple(first + inner for first, inner in zip(first_voxel, overlap.start, strict=True))
+    slice_index, row, column = (first + inner for first, inner in zip(first_voxel, overlap.start, strict=True))
+    start = slice_index, row, column
     for region in REGIONS:
         columns[region] = {name: None for name, _ in CASE_COLUMNS} | {"challenge_rules": rules}
-        if region not in regions:
+        if region not in hd95_mm:
             continue
-        masks = (region_mask(labels, region) for labels in (overlap.reference, overlap.predicted))
-        pair = RegionPair.of(*masks, start, overlap.spacing_mm)
+        reference, predicted = (region_mask(labels, region) for labels in (overlap.reference, overlap.predicted))
+        pair = RegionPair.of(reference, predicted, start, overlap.spacing_mm, hd95_mm[region])
         for convention in CONVENTIONS:
             lesions = convention.lesions(pair, rules)
             columns[region] |= {metric.name: metric.value(lesions) for metric in convention.metrics}

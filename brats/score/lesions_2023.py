@@ -19,7 +19,7 @@ from brats.score.components import (
     RegionPair,
     count_pairs,
     dilate,
-    find_components,
+    number_components,
     union_box,
 )
 from brats.score.lesions import Lesion, LesionMetric, count_metrics
@@ -51,14 +51,16 @@ RULES: Mapping[RulesName, Rules] = {
 
 def lesions_2023(regions: RegionPair, rules: Rules) -> list[Lesion]:
     """The lesions of a region: those of the reference, then the false components."""
-    grown = find_components(dilate(regions.reference, rules.n_dilations)).numbers
-    lesions = Components.of(np.where(regions.reference, grown, 0))
-    touching, _ = count_pairs(grown, regions.predicted.numbers)
-    places = regions.places(regions.predicted)
+    grown = number_components(dilate(regions.reference, rules.n_dilations))
+    lesions = Components.of(regions.reference, np.where(regions.reference, grown, np.int32(0)))
+    touching, _ = count_pairs(grown, regions.predicted)
     false = np.setdiff1d(np.arange(1, regions.predicted.n + 1), touching[:, 1])
     return [
         *_reference_lesions(regions, rules, lesions, touching),
-        *(Lesion("false", *places[number - 1], 0.0, PENALTY_HD95_MM) for number in false),
+        *(
+            Lesion("false", *regions.place(regions.predicted, number), 0.0, PENALTY_HD95_MM)
+            for number in false.tolist()
+        ),
     ]
 
 
@@ -68,14 +70,15 @@ def _reference_lesions(regions: RegionPair, rules: Rules, lesions: Components, t
     touching: pairs (P, 2) of a lesion and a component that touches it, in the order of the lesions
     """
     belonging = np.split(touching[:, 1], np.searchsorted(touching[:, 0], np.arange(2, lesions.n + 1)))
-    for number, place in enumerate(regions.places(lesions), 1):
-        components = belonging[number - 1]
+    for number, components in zip(range(1, lesions.n + 1), belonging, strict=False):  # one, empty, of no lesion
+        place = regions.place(lesions, number)
         if place.volume_mm3 <= rules.largest_ignored_mm3:
             yield Lesion("ignored", *place)
         elif not components.size:
             yield Lesion("missed", *place, 0.0, PENALTY_HD95_MM)
         else:
-            yield Lesion("found", *place, *_dice_and_hd95_mm(regions, lesions, number, components))
+            dice, hd95 = _dice_and_hd95_mm(regions, lesions, number, components)
+            yield Lesion("found", *place, dice, hd95)
 
 
 def _dice_and_hd95_mm(
@@ -89,6 +92,8 @@ def _dice_and_hd95_mm(
     lesion, found = lesions.numbers[box] == number, chosen[predicted.numbers[box]]
     n_all = int(lesions.n_voxels[number]) + int(predicted.n_voxels[components].sum())
     dice = 2 * int(np.count_nonzero(lesion & found)) / n_all
+    if regions.hd95_mm is not None and lesions.n == 1 and components.size == predicted.n:
+        return dice, regions.hd95_mm
     return dice, hd95_mm(surface_distances(lesion, found, regions.spacing_mm))
 
 

@@ -28,15 +28,14 @@ UNMATCHED_COST = 1 + 1e-6  # of a component without a match, beside 1 - Dice of 
 def lesions_2026(regions: RegionPair) -> list[Lesion]:
     """The lesions of a region: the components of the reference, then those of the prediction without a match."""
     reference, predicted = find_components(regions.reference), regions.predicted
-    pairs, n_both = count_pairs(reference.numbers, predicted.numbers)
+    pairs, n_both = count_pairs(reference.numbers, predicted)
     dice = 2 * n_both / (reference.n_voxels[pairs[:, 0]] + predicted.n_voxels[pairs[:, 1]])
     matched = match(pairs, dice, reference.n, predicted.n)
     found = {int(pairs[index, 0]): (int(pairs[index, 1]), float(dice[index])) for index in matched}
-    places = regions.places(predicted)
     false = np.setdiff1d(np.arange(1, predicted.n + 1), pairs[matched, 1])
     return [
         *_reference_lesions(regions, reference, found),
-        *(Lesion("false", *places[number - 1]) for number in false),
+        *(Lesion("false", *regions.place(predicted, number)) for number in false.tolist()),
     ]
 
 
@@ -59,14 +58,15 @@ def match(pairs: Ints, dice: Floats, n_reference: int, n_predicted: int) -> Ints
     chosen_rows, chosen_columns = min_weight_full_bipartite_matching(graph)
     partner = np.zeros(n_reference, np.int64)
     partner[chosen_rows] = chosen_columns + 1
-    return able[partner[pairs[able, 0] - 1] == pairs[able, 1]]
+    return np.asarray(able[partner[pairs[able, 0] - 1] == pairs[able, 1]])
 
 
 def _reference_lesions(
     regions: RegionPair, reference: Components, found: dict[int, tuple[int, float]]
 ) -> Iterator[Lesion]:
     """The components of the reference; of those that were found partner and Dice are given."""
-    for number, place in enumerate(regions.places(reference), 1):
+    for number in range(1, reference.n + 1):
+        place = regions.place(reference, number)
         if number in found:
             partner, dice = found[number]
             surfaces = _surfaces(regions, reference, number, partner)

@@ -181,7 +181,8 @@ def _to_part(document: dict[str, Any]) -> Part:
     _check_fields(document, {item.name for item in dataclasses.fields(Part)})
     reject, sources = document.pop("reject"), from_rows(document.pop("sources"))
     part = Part(reject=Reject(**reject) if reject else None, sources=sources, **document)
-    check_types(dataclasses.replace(part, **dict.fromkeys(ROWS, ())))
+    without_rows: dict[str, Any] = dict.fromkeys(ROWS, ())
+    check_types(dataclasses.replace(part, **without_rows))
     for name, kind in ROWS.items():
         check_rows(kind, getattr(part, name))
     return part

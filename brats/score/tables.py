@@ -142,8 +142,8 @@ def score_rows(
     spacing_mm: Spacing,
     n_outside: int,
     first_slice: int,
+    rules: RulesName,
     first_in_slice: tuple[int, int] = (0, 0),
-    rules: RulesName = "gli",
     regions: Collection[str] = REGIONS,
     entropy_bits: Mapping[str, npt.NDArray[np.float64]] = MappingProxyType({}),
 ) -> dict[str, list[dict[str, Any]]]:
@@ -158,7 +158,9 @@ def score_rows(
     entropy_bits: of each slice (S,) of the crops, by region; without a region where it is not known
     """
     overlap = count_overlap(reference, predicted, spacing_mm, n_outside)
-    of_lesions, lesions = lesion_columns(overlap, rules, regions, (first_slice, *first_in_slice))
+    whole = case_metrics(overlap, regions)
+    hd95_mm = {region: whole[region]["hd95_mm"] for region in regions}
+    of_lesions, lesions = lesion_columns(overlap, rules, hd95_mm, (first_slice, *first_in_slice))
     names = {"case_id": case_id, "patient_id": patient_id}
     return {
         "cases": [
@@ -170,7 +172,7 @@ def score_rows(
                 "entropy_bits": _total(entropy_bits.get(region)),
                 **of_lesions[region],
             }
-            for region, metrics in case_metrics(overlap, regions).items()
+            for region, metrics in whole.items()
         ],
         "slices": [
             {

@@ -9,9 +9,16 @@ import numpy as np
 from scipy import ndimage
 
 from brats.labels import ED, ET, NCR, REGIONS, Labels, bounding_box, region_mask
-from brats.score.surface import Mask
+from brats.score.surface import Mask, Spacing
 
-MARGIN = 24  # voxels around the tumour that are kept
+MARGIN = 12  # voxels around the tumour that are kept
+GRIDS: Mapping[str, tuple[int, Spacing]] = {
+    "1 mm": (1, (1.0, 1.0, 1.0)),
+    "2 mm": (2, (2.0, 2.0, 2.0)),
+    "anisotropic": (2, (0.75, 1.25, 2.5)),
+}
+"""By name, which voxels of a case of 1 mm are taken along each axis, every one or every other, and the spacing that
+they are given."""
 BLOB = 6  # voxels along each side of the false blob
 N_SPECKS = 40
 SHIFT = (3, 5, 2)
@@ -19,8 +26,12 @@ SHIFT = (3, 5, 2)
 _FACES_AND_EDGES = ndimage.generate_binary_structure(3, 2)
 
 
-def around_tumour(labels: Labels) -> Labels:
-    """The box of the tumour with MARGIN voxels around it, as far as the volume (X, Y, Z) goes."""
+def around_tumour(labels: Labels, every: int) -> Labels:
+    """The box of the tumour with MARGIN voxels around it, as far as the volume (X, Y, Z) goes.
+
+    every: voxels of the volume that are taken, along each axis
+    """
+    labels = labels[::every, ::every, ::every]
     box = bounding_box(labels > 0)
     sides = (slice(max(0, side.start - MARGIN), side.stop + MARGIN) for side in box)
     return np.ascontiguousarray(labels[tuple(sides)])

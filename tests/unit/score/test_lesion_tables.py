@@ -19,7 +19,7 @@ from brats.score.metrics import case_metrics, count_overlap
 from brats.score.surface import Spacing
 from brats.score.tables import CASE_METRICS, check_rows
 from tests.support import ROOT
-from tests.support.altered import ALTERATIONS, around_tumour
+from tests.support.altered import ALTERATIONS, GRIDS, around_tumour
 from tests.support.lesions import UNIT
 
 OFFICIAL = ROOT / "tests" / "data" / "official_lesion_scores.csv"
@@ -34,13 +34,14 @@ EXAMPLE = {
     "lesion_hd95_mm_2026": 1.414,
 }
 """What docs/scoring.md states, to three digits."""
-SPACINGS: dict[str, Spacing] = {"1 mm": UNIT, "anisotropic": (0.75, 1.25, 2.5)}
 
 
 def columns_of(
     reference: Labels, predicted: Labels, *, regions: Any = REGIONS, first_voxel: tuple[int, int, int] = (0, 0, 0)
 ) -> tuple[dict[str, dict[str, Any]], list[dict[str, Any]]]:
-    return lesion_columns(count_overlap(reference, predicted, UNIT), "gli", regions, first_voxel)
+    overlap = count_overlap(reference, predicted, UNIT)
+    whole = case_metrics(overlap, regions)
+    return lesion_columns(overlap, "gli", {region: whole[region]["hd95_mm"] for region in regions}, first_voxel)
 
 
 def tumour() -> Labels:
@@ -130,17 +131,16 @@ def official_rows() -> Iterator[dict[str, str]]:
 def test_scores_by_lesion_are_those_of_the_official_codes(real_data_dir: str) -> None:
     expected: dict[tuple[str, str, str], list[dict[str, str]]] = {}
     for row in official_rows():
-        expected.setdefault((row["case_id"], row["alteration"], row["spacing"]), []).append(row)
-    references: dict[str, Labels] = {}
+        expected.setdefault((row["case_id"], row["alteration"], row["grid"]), []).append(row)
+    volumes: dict[str, Labels] = {}
     n_compared = 0
-    for (case_id, alteration, spacing), rows in expected.items():
-        if case_id not in references:
+    for (case_id, alteration, grid), rows in expected.items():
+        if case_id not in volumes:
             (path,) = glob(f"{real_data_dir}/**/{case_id}_seg.nii*", recursive=True)
-            volume = np.asarray(nib.Nifti1Image.from_filename(path).dataobj)
-            references[case_id] = around_tumour(BRATS_2018.decode(volume))
-        reference = references[case_id]
-        predicted = ALTERATIONS[alteration](reference)
-        n_compared += compare_with_official(reference, predicted, SPACINGS[spacing], rows)
+            volumes[case_id] = BRATS_2018.decode(np.asarray(nib.Nifti1Image.from_filename(path).dataobj))
+        every, spacing_mm = GRIDS[grid]
+        reference = around_tumour(volumes[case_id], every)
+        n_compared += compare_with_official(reference, ALTERATIONS[alteration](reference), spacing_mm, rows)
     assert n_compared == sum(len(rows) for rows in expected.values()) > 0
 
 
@@ -150,8 +150,8 @@ def compare_with_official(
     """Compare each row with ours; how many there were."""
     n_compared = 0
     for region in REGIONS:
-        masks = (region_mask(labels, region) for labels in (reference, predicted))
-        pair = RegionPair.of(*masks, (0, 0, 0), spacing_mm)
+        masks = [region_mask(labels, region) for labels in (reference, predicted)]
+        pair = RegionPair.of(masks[0], masks[1], (0, 0, 0), spacing_mm)
         for convention in CONVENTIONS:
             own = [row for row in rows if (row["region"], row["convention"]) == (region, convention.name)]
             for row in own:

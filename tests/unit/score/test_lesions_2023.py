@@ -86,9 +86,9 @@ def test_what_touches_an_ignored_lesion_is_not_false() -> None:
 
 
 def test_volumes_are_in_mm3_whatever_the_spacing() -> None:
-    for spacing_mm, status in (((5.0, 5.0, 2.0), "ignored"), ((5.0, 5.0, 2.5), "missed")):
-        (found,) = lesions(mask_of((1, 2, 3)), mask_of(), spacing_mm)
-        assert (found.status, found.volume_mm3) == (status, np.prod(spacing_mm))
+    for thickness_mm, status in ((2.0, "ignored"), (2.5, "missed")):
+        (found,) = lesions(mask_of((1, 2, 3)), mask_of(), (5.0, 5.0, thickness_mm))
+        assert (found.status, found.volume_mm3) == (status, 25 * thickness_mm)
 
 
 def test_all_components_that_touch_a_lesion_are_scored_together() -> None:

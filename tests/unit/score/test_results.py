@@ -56,6 +56,7 @@ def part_without_et() -> Part:
         spacing_mm=(5.0, 1.0, 1.0),
         n_outside=52,
         first_slice=20,
+        rules="gli",
     )
     return Part(case_id="a", **rows)
 
