@@ -54,7 +54,7 @@ class Header:
     affine: tuple[tuple[float, ...], ...]
     """4 x 4, voxel indices to RAS+ mm: the sform where set, else the qform, else the voxel sizes."""
     geometry: dict[str, Any]
-    """The header fields of the geometry, repaired: pixdim, units, qform and sform with their codes."""
+    """The header fields of the geometry, repaired: pixdim, units, qform and sform with their codes. JSON-able."""
     dtype: np.dtype[Any]
     byte_order: str
     """Of the whole file: "<" or ">"."""
@@ -113,8 +113,8 @@ def encode_nifti(voxels: npt.NDArray[np.uint8], geometry: dict[str, Any]) -> byt
     header = _HEADER_TYPES[geometry["sizeof_hdr"]]()
     header.set_data_shape(voxels.shape)
     header.set_data_dtype(voxels.dtype)
-    for field, value in geometry.items():
-        header[field] = value
+    for field in _GEOMETRY_FIELDS:
+        header[field] = geometry[field]
     no_extensions = bytes(4)
     header["vox_offset"] = geometry["sizeof_hdr"] + len(no_extensions)
     return igzip.compress(header.binaryblock + no_extensions + voxels.tobytes(order="F"), mtime=0)
@@ -164,8 +164,8 @@ def _parse_header(path: str, start: bytes) -> Header:
         raise CaseError(path, f"impossible header ({error})") from error
     header = Header(
         shape=shape,
-        affine=_affine(path, fields),
-        geometry={name: _finite(fields[name]) for name in _GEOMETRY_FIELDS},
+        affine=check_affine(path, fields),
+        geometry=geometry_fields(fields),
         dtype=dtype,
         byte_order=fields.endianness,
         offset=offset,
@@ -214,6 +214,11 @@ def _check_extensions(path: str, content: bytes, header: Header) -> None:
         position += size
 
 
+def geometry_fields(fields: Any) -> dict[str, Any]:
+    """The fields of a NIfTI header that a mask takes over, as `Header.geometry` has them."""
+    return {name: _finite(fields[name]) for name in _GEOMETRY_FIELDS}
+
+
 def _finite(field: npt.NDArray[Any]) -> Any:
     """A header field as JSON takes it. NaN, found in fields that are not in use, becomes 0."""
     return np.nan_to_num(field, posinf=0, neginf=0).tolist()
@@ -228,13 +233,19 @@ def _shape(path: str, fields: Any) -> tuple[int, int, int]:
     if n_axes < 3 or max(shape[3:], default=1) > 1:
         raise CaseError(path, f"{n_axes}-D with shape {shape}, where one 3-D volume is expected")
     x, y, z = shape[:3]
-    if x * y * z > MAX_VOXELS:
-        raise CaseError(path, f"its header claims {x} x {y} x {z} voxels; at most {MAX_VOXELS} are read")
-    if max(x, y, z) > MAX_SIDE:
-        raise CaseError(path, f"shape {x} x {y} x {z}; an axis has {MAX_SIDE} voxels at most")
+    check_shape(path, (x, y, z))
     if fields.get_data_shape()[:3] != (x, y, z):
         raise CaseError(path, f"shape {x} x {y} x {z} stands for a surface of FreeSurfer, not for a volume")
     return x, y, z
+
+
+def check_shape(path: str, shape: tuple[int, int, int]) -> None:
+    """Raise CaseError for more voxels than a worker can hold, or than the tables can count."""
+    x, y, z = shape
+    if x * y * z > MAX_VOXELS:
+        raise CaseError(path, f"its header claims {x} x {y} x {z} voxels; at most {MAX_VOXELS} are read")
+    if max(shape) > MAX_SIDE:
+        raise CaseError(path, f"shape {x} x {y} x {z}; an axis has {MAX_SIDE} voxels at most")
 
 
 def _dtype(path: str, fields: Any) -> np.dtype[Any]:
@@ -269,7 +280,8 @@ def _scaling(path: str, fields: Any) -> tuple[float, float]:
     return slope, inter
 
 
-def _affine(path: str, fields: Any) -> tuple[tuple[float, ...], ...]:
+def check_affine(path: str, fields: Any) -> tuple[tuple[float, ...], ...]:
+    """The affine of a NIfTI header, 4 x 4. Raises CaseError for one that spans no volume a scanner could make."""
     unit = int(fields["xyzt_units"]) & 7
     if unit in _FOREIGN_UNITS:
         raise CaseError(path, f"its header gives lengths in {_FOREIGN_UNITS[unit]}, where mm are expected")
