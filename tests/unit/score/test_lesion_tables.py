@@ -151,8 +151,10 @@ def compare_with_official(
     n_compared = 0
     for region in REGIONS:
         masks = [region_mask(labels, region) for labels in (reference, predicted)]
-        pair = RegionPair.of(masks[0], masks[1], (0, 0, 0), spacing_mm)
         for convention in CONVENTIONS:
+            # panoptica 2.1.4 reads files with SimpleITK, whose arrays are Z Y X, and their spacing as X Y Z
+            x, y, z = spacing_mm if convention.name.startswith("lesion") else spacing_mm[::-1]
+            pair = RegionPair.of(masks[0], masks[1], (0, 0, 0), (x, y, z))
             own = [row for row in rows if (row["region"], row["convention"]) == (region, convention.name)]
             for row in own:
                 lesions = convention.lesions(pair, row["rules"] or "gli")  # type: ignore[arg-type]
