@@ -92,7 +92,7 @@ def _read_slices(files: CaseFiles, modalities: Sequence[str]) -> ReadFiles:
     stack = read_stack(files.slices)
     grid = stack_grid(stack, files.spacing_mm)
     images = dict(zip(files.channels, stack.images, strict=True))
-    name = files.images[modalities[0]].name
+    name = next(iter(files.images.values())).name
     return ReadFiles(
         volumes={
             each: Volume(voxels=to_ras(images[each].T, grid), slope=1.0, inter=0.0, grid=grid)
