@@ -10,6 +10,7 @@ import struct
 from dataclasses import dataclass
 from typing import Any
 
+import deflate
 import nibabel as nib
 import nibabel.affines
 import numpy as np
@@ -85,23 +86,21 @@ def read_nifti(file: FileInfo, content: bytes | None = None) -> tuple[npt.NDArra
     Raises CaseError for a file that cannot be read (transient), is no NIfTI, is damaged or truncated, is not
     one 3-D volume of plausible size, or has no usable affine.
     """
-    content = read_content(file) if content is None else content
-    if content.startswith(_GZIP_MAGIC):
-        header = _parse_header(file.path, _inflate(file.path, content[: 2**16], max(_HEADER_TYPES))[0])
-        if header.n_bytes > MAX_DEFLATE_RATIO * len(content):
-            reason = f"its header claims {header.n_bytes} bytes, which {len(content)} of gzip cannot hold"
+    stored = read_content(file) if content is None else content
+    whole: bytes | memoryview = stored
+    if stored.startswith(_GZIP_MAGIC):
+        header = _parse_header(file.path, _inflate(file.path, stored[: 2**16], max(_HEADER_TYPES))[0])
+        if header.n_bytes > MAX_DEFLATE_RATIO * len(stored):
+            reason = f"its header claims {header.n_bytes} bytes, which {len(stored)} of gzip cannot hold"
             raise CaseError(file.path, reason)
-        # One byte more than wanted, so that the end is reached and the checksum there compared.
-        content, complete = _inflate(file.path, content, header.n_bytes + 1)
-        if len(content) == header.n_bytes and not complete:
-            raise CaseError(file.path, "truncated: the checksum at the end of its gzip data is missing")
+        whole = _inflate_exactly(stored, header.n_bytes) or _inflate_to(file.path, stored, header.n_bytes)
     else:
-        header = _parse_header(file.path, content[: max(_HEADER_TYPES)])
-    if len(content) < header.n_bytes:
-        n_missing = header.n_bytes - len(content)
+        header = _parse_header(file.path, stored[: max(_HEADER_TYPES)])
+    if len(whole) < header.n_bytes:
+        n_missing = header.n_bytes - len(whole)
         raise CaseError(file.path, f"truncated: {n_missing} of {header.n_bytes} bytes are missing")
-    _check_extensions(file.path, content, header)
-    raw = np.frombuffer(content, header.dtype, header.n_voxels, header.offset)
+    _check_extensions(file.path, whole, header)
+    raw = np.frombuffer(whole, header.dtype, header.n_voxels, header.offset)
     return raw.astype(header.dtype.newbyteorder("="), copy=False), header
 
 
@@ -136,6 +135,28 @@ def read_content(file: FileInfo) -> bytes:
     if not content:
         raise CaseError(file.path, "the file is empty")
     return content
+
+
+def _inflate_exactly(content: bytes, n_bytes: int) -> memoryview | None:
+    """The so many bytes of gzip data whose first member holds no more and no less, by libdeflate; else None.
+
+    It takes half the time of isal. But it tells neither what is wrong with other data nor how far they go, and of
+    several members it returns the first.
+    """
+    try:
+        inflated = deflate.gzip_decompress(content, n_bytes)
+    except deflate.DeflateError:  # damaged, truncated, or more bytes
+        return None
+    return memoryview(inflated).toreadonly() if len(inflated) == n_bytes else None
+
+
+def _inflate_to(path: str, content: bytes, n_bytes: int) -> bytes:
+    """The first so many bytes of gzip data of any form, or fewer where there are no more."""
+    # One byte more than wanted, so that the end is reached and the checksum there compared.
+    inflated, complete = _inflate(path, content, n_bytes + 1)
+    if len(inflated) == n_bytes and not complete:
+        raise CaseError(path, "truncated: the checksum at the end of its gzip data is missing")
+    return inflated
 
 
 def _inflate(path: str, content: bytes, limit: int) -> tuple[bytes, bool]:
@@ -202,7 +223,7 @@ def _both_ways(start: bytes) -> tuple[int, int]:
     return int.from_bytes(start[:4], "little"), int.from_bytes(start[:4], "big")
 
 
-def _check_extensions(path: str, content: bytes, header: Header) -> None:
+def _check_extensions(path: str, content: bytes | memoryview, header: Header) -> None:
     """Refuse header extensions that do not end before the voxels: nibabel takes what follows for one more."""
     position = header.geometry["sizeof_hdr"] + 4
     if not content[position - 4]:

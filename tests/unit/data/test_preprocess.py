@@ -1,5 +1,7 @@
 """From files to a crop: the brain's box, what counts as background, and how intensities are normalised."""
 
+import math
+import tracemalloc
 from pathlib import Path
 
 import nibabel as nib
@@ -17,6 +19,7 @@ from brats.data.preprocess import (
     hash_brain,
     measure_intensity,
     read_case,
+    trim,
     used_box,
 )
 from brats.data.sources import content_hash, source_bytes
@@ -44,14 +47,16 @@ def test_the_box_is_the_smallest_around_every_mask() -> None:
     first, second = np.zeros(SHAPE, bool), np.zeros(SHAPE, bool)
     first[2, 1, 3] = True
     second[4, 2, 1] = True
-    box = brain_box([(first, GRID, ZERO), (second, GRID, ZERO)])
+    box = brain_box([used_box(first, GRID, ZERO), used_box(second, GRID, ZERO)])
     assert box == Box(start=(2, 1, 1), stop=(5, 3, 4))
 
 
 def test_an_image_of_background_alone_leaves_the_box_to_the_others() -> None:
     empty, mask = np.zeros(SHAPE, np.int16), np.zeros(SHAPE, np.uint8)
     mask[2, 1, 3] = 1
-    assert brain_box([(empty, GRID, ZERO), (mask, GRID, ZERO)]) == Box(start=(2, 1, 3), stop=(3, 2, 4))
+    boxes = [used_box(empty, GRID, ZERO), used_box(mask, GRID, ZERO)]
+    assert boxes[0] is None
+    assert brain_box(boxes) == Box(start=(2, 1, 3), stop=(3, 2, 4))
 
 
 def test_the_box_may_be_the_whole_volume_or_one_voxel() -> None:
@@ -88,7 +93,8 @@ def test_the_box_of_labels_is_found_whatever_orientation_they_are_stored_in(
 
 def test_without_any_voxel_there_is_no_box() -> None:
     assert used_box(np.full(SHAPE, 3, np.int16), GRID, Background(3)) is None
-    assert brain_box([(np.zeros(SHAPE, bool), GRID, ZERO), (np.zeros(SHAPE, np.uint8), GRID, ZERO)]) is None
+    assert used_box(np.zeros(SHAPE, bool), GRID, ZERO) is used_box(np.zeros(SHAPE, np.uint8), GRID, ZERO) is None
+    assert brain_box([None, None]) is None
 
 
 @pytest.mark.parametrize("label", [NCR, ED, ET])
@@ -105,6 +111,43 @@ def test_the_box_holds_what_any_modality_shows() -> None:
     other = np.zeros(SHAPE, np.int16)
     other[5, 0, 0:2] = (7, 9)
     assert case_of(flair=brain(), t1=other).box == Box(start=(2, 0, 0), stop=(6, 4, 3))
+
+
+@pytest.mark.parametrize(("order", "flips"), ORIENTATIONS)
+@pytest.mark.parametrize(("dtype", "background"), [("int16", 0), ("int16", -7), ("uint8", 9), ("float32", -0.5)])
+def test_a_trimmed_image_gives_every_box_around_its_brain_as_the_whole_one_does(
+    order: tuple[int, ...], flips: tuple[int, ...], dtype: str, background: float
+) -> None:
+    voxels = np.full((9, 10, 11), background, dtype)
+    voxels[3:5, 2:7, 4:6] = np.arange(20).reshape(2, 5, 2) + 20
+    grid = oriented_grid((9, 10, 11), order, flips)
+    volume = volume_of(stored(voxels, grid), grid=grid)
+    around = Box(start=(2, 3, 5), stop=(4, 9, 7))
+    for trimmed in (trim(volume), trim(volume, around)):
+        assert trimmed.used == Box(start=(3, 2, 4), stop=(5, 7, 6))
+        for box in (
+            trimmed.used,
+            trimmed.kept,
+            Box(start=(1, 2, 0), stop=(9, 10, 6)),
+            Box(start=(0, 0, 0), stop=(9, 10, 11)),
+        ):
+            found = trimmed.crop(box)
+            np.testing.assert_array_equal(found, crop(volume.voxels, box))
+            assert found.dtype == voxels.dtype
+            assert found.flags.c_contiguous
+    kept_in_part = trim(volume, around).kept == Box(start=(2, 2, 4), stop=(5, 9, 7))
+    assert kept_in_part == (dtype != "float32")
+
+
+def test_of_an_image_with_noise_around_the_brain_nothing_is_left_out() -> None:
+    voxels = np.random.default_rng(0).integers(0, 3, HEAD, np.int16)
+    voxels[8:16, 8:14, 6:10] = 1000
+    trimmed = trim(volume_of(voxels))
+    assert trimmed.background.tolerance > 0
+    assert trimmed.used == Box(start=(8, 8, 6), stop=(16, 14, 10))
+    whole = Box(start=(0, 0, 0), stop=HEAD)
+    assert trimmed.kept == whole
+    np.testing.assert_array_equal(trimmed.crop(whole), crop(voxels, whole))
 
 
 # Intensities
@@ -138,6 +181,18 @@ def test_large_numbers_are_summed_without_overflow_or_loss() -> None:
     intensity = measure_intensity(voxels, volume_of(voxels), ZERO, "x.nii")
     assert intensity.mean == pytest.approx((2 * 65535 + 65533) / 3, abs=1e-6)
     assert intensity.std == pytest.approx((8 / 9) ** 0.5, abs=1e-6)
+
+
+@pytest.mark.parametrize("dtype", [np.int16, np.uint16, np.int8, np.uint8])
+@pytest.mark.parametrize("background", [0, 1])
+def test_mean_and_deviation_of_whole_numbers_are_exact(dtype: type[np.generic], background: int) -> None:
+    limits = np.iinfo(dtype)
+    voxels = np.random.default_rng(0).integers(limits.min, limits.max, (3, 90, 400), dtype, endpoint=True)
+    intensity = measure_intensity(voxels, volume_of(voxels), Background(background), "x.nii")
+    values = [value for value in voxels.ravel().tolist() if value != background]
+    n, total, squares = len(values), sum(values), sum(value**2 for value in values)
+    assert intensity.mean == total / n
+    assert intensity.std == math.sqrt(n * squares - total**2) / n
 
 
 def test_the_background_of_each_modality_is_left_out_of_its_own_statistics() -> None:
@@ -313,6 +368,20 @@ def test_a_case_is_read_cropped_and_labelled(tmp_path: Path) -> None:
     assert {file.path: (file.size, file.hash) for file in case.sources} == {
         str(path): (path.stat().st_size, content_hash(path.read_bytes())) for path in tmp_path.iterdir()
     }
+
+
+def test_reading_a_case_takes_the_memory_of_one_volume_and_of_its_crops(tmp_path: Path) -> None:
+    voxels = np.zeros((96, 96, 96), np.int16)
+    voxels[40:56, 40:56, 40:56] = np.arange(1, 4097).reshape(16, 16, 16)
+    modalities = ("flair", "t1", "t1ce", "t2")
+    files = write_case(tmp_path, **dict.fromkeys(modalities, voxels))
+    read_case(files, modalities)
+    tracemalloc.start()
+    try:
+        read_case(files, modalities)
+        assert tracemalloc.get_traced_memory()[1] < 1.5 * voxels.nbytes
+    finally:
+        tracemalloc.stop()
 
 
 def test_only_the_modalities_asked_for_are_read(tmp_path: Path) -> None:
