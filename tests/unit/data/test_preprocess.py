@@ -3,6 +3,7 @@
 import math
 import tracemalloc
 from pathlib import Path
+from typing import Any
 
 import nibabel as nib
 import numpy as np
@@ -185,7 +186,7 @@ def test_large_numbers_are_summed_without_overflow_or_loss() -> None:
 
 @pytest.mark.parametrize("dtype", [np.int16, np.uint16, np.int8, np.uint8])
 @pytest.mark.parametrize("background", [0, 1])
-def test_mean_and_deviation_of_whole_numbers_are_exact(dtype: type[np.generic], background: int) -> None:
+def test_mean_and_deviation_of_whole_numbers_are_exact(dtype: type[np.integer[Any]], background: int) -> None:
     limits = np.iinfo(dtype)
     voxels = np.random.default_rng(0).integers(limits.min, limits.max, (3, 90, 400), dtype, endpoint=True)
     intensity = measure_intensity(voxels, volume_of(voxels), Background(background), "x.nii")
