@@ -19,7 +19,7 @@ from hypothesis import given
 from torch import nn
 
 from brats import storage
-from brats.data.cases import find_cases
+from brats.data.cases import FoundCases, find_cases
 from brats.data.dataset import PREPARED_CASES, case_row, read_case_table
 from brats.data.hdf5 import read_hdf5_slice
 from brats.data.mha import encode_mha, read_mha
@@ -34,6 +34,7 @@ from brats.score.tables import CASE_METRICS, NOTEBOOK, SLICES, score_rows
 from brats.score.uncertainty_tables import CURVES, UNCERTAINTY, uncertainty_rows, with_ranks
 from brats.storage import FileInfo
 from tests.support.bundles import MODEL_CARD
+from tests.support.forms import DECATHLON
 from tests.support.fuzzing import Choices, choices, mutations
 from tests.support.hdf5_files import mutated_hdf5
 from tests.support.mha_files import mutated_mha
@@ -114,6 +115,26 @@ def name_mapping(folder: Path) -> Check:
         return outcome(lambda: find_cases(str(folder), ("flair",)), BratsError)
 
     return check
+
+
+def decathlon(folder: Path) -> Check:
+    files = {"image": "./imagesTr/BRATS_001.nii.gz", "label": "./labelsTr/BRATS_001.nii.gz"}
+    for path in files.values():
+        (folder / path).parent.mkdir()
+        (folder / path).write_bytes(b"x")
+
+    def check(choose: Choices) -> str:
+        document = {**DECATHLON, "training": [files], "test": ["./imagesTs/BRATS_002.nii.gz"]}
+        write(folder / "dataset.json", mutated_json(document, choose))
+        return outcome(lambda: _one_line_each(find_cases(str(folder))), BratsError)
+
+    return check
+
+
+def _one_line_each(found: FoundCases) -> None:
+    assert {case.case_id for case in found.cases} <= {"BRATS_001"}
+    lines = [*found.notes(), *map(str, found.rejects)]
+    assert all(line.isprintable() for line in lines), lines
 
 
 def model_card(folder: Path) -> Check:
@@ -258,6 +279,7 @@ KINDS: dict[str, tuple[Callable[[Path], Check], int, int]] = {
     "mha": (mha_file, 50, 3_000),
     "hdf5": (hdf5_file, 50, 3_000),
     "name mapping": (name_mapping, 20, 2_000),
+    "dataset.json": (decathlon, 20, 2_000),
     "model card": (model_card, 30, 2_000),
     "weights": (weights, 20, 1_500),
     "prepared case": (prepared_case, 20, 1_500),

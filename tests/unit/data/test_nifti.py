@@ -102,12 +102,6 @@ def test_gzip_data_may_come_in_several_members(tmp_path: Path) -> None:
     np.testing.assert_array_equal(stored, VOXELS.ravel(order="F"))
 
 
-def test_a_usual_file_is_inflated_by_libdeflate_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delattr("brats.data.nifti._inflate_to")
-    stored, _ = read_nifti(as_file(tmp_path, gzip.compress(nifti())))
-    np.testing.assert_array_equal(stored, VOXELS.ravel(order="F"))
-
-
 @pytest.mark.parametrize("last", [1, 99, 399])
 def test_gzip_data_whose_last_member_is_damaged_or_truncated_are_refused(tmp_path: Path, last: int) -> None:
     first, second = (gzip.compress(part) for part in (nifti()[:-last], nifti()[-last:]))

@@ -14,19 +14,12 @@ import xxhash
 from brats.data.background import Background
 from brats.data.case import Array, Box, crop
 from brats.data.cases import CaseFiles, find_cases
-from brats.data.preprocess import (
-    brain_box,
-    crop_case,
-    hash_brain,
-    measure_intensity,
-    read_case,
-    trim,
-    used_box,
-)
+from brats.data.preprocess import crop_case, hash_brain, measure_intensity, read_case
 from brats.data.sources import content_hash, source_bytes
+from brats.data.trim import trim
 from brats.errors import CaseError
 from brats.labels import ED, ET, NCR
-from tests.support.volumes import ORIENTATIONS, case_of, files_of, grid_of, oriented_grid, stored, volume_of
+from tests.support.volumes import case_of, files_of, grid_of, volume_of
 
 SHAPE = (6, 5, 4)
 GRID = grid_of(SHAPE)
@@ -44,60 +37,6 @@ def brain(dtype: npt.DTypeLike = np.int16, background: float = 0) -> Array:
 # The box
 
 
-def test_the_box_is_the_smallest_around_every_mask() -> None:
-    first, second = np.zeros(SHAPE, bool), np.zeros(SHAPE, bool)
-    first[2, 1, 3] = True
-    second[4, 2, 1] = True
-    box = brain_box([used_box(first, GRID, ZERO), used_box(second, GRID, ZERO)])
-    assert box == Box(start=(2, 1, 1), stop=(5, 3, 4))
-
-
-def test_an_image_of_background_alone_leaves_the_box_to_the_others() -> None:
-    empty, mask = np.zeros(SHAPE, np.int16), np.zeros(SHAPE, np.uint8)
-    mask[2, 1, 3] = 1
-    boxes = [used_box(empty, GRID, ZERO), used_box(mask, GRID, ZERO)]
-    assert boxes[0] is None
-    assert brain_box(boxes) == Box(start=(2, 1, 3), stop=(3, 2, 4))
-
-
-def test_the_box_may_be_the_whole_volume_or_one_voxel() -> None:
-    assert used_box(np.ones(SHAPE, bool), GRID, ZERO) == Box(start=(0, 0, 0), stop=SHAPE)
-    mask = np.zeros(SHAPE, bool)
-    mask[5, 4, 3] = True
-    assert used_box(mask, GRID, ZERO) == Box(start=(5, 4, 3), stop=SHAPE)
-
-
-@pytest.mark.parametrize(("order", "flips"), ORIENTATIONS)
-@pytest.mark.parametrize(("dtype", "background"), [("int16", 0), ("int16", -7), ("float32", 0), ("float32", -0.1)])
-def test_the_box_is_found_in_every_orientation(
-    order: tuple[int, ...], flips: tuple[int, ...], dtype: str, background: float
-) -> None:
-    voxels = np.full((7, 9, 5), background, dtype)
-    voxels[1, 2:6, 3], voxels[4, 7, 1] = 5, -3
-    used = np.argwhere(voxels != voxels[0, 0, 0])
-    expected = Box(start=(1, 2, 1), stop=(5, 8, 4))
-    assert (list(expected.start), list(expected.stop)) == (used.min(0).tolist(), (used.max(0) + 1).tolist())
-    grid = oriented_grid((7, 9, 5), order, flips)
-    assert used_box(stored(voxels, grid), grid, Background(float(voxels[0, 0, 0]))) == expected
-
-
-@pytest.mark.parametrize(("order", "flips"), ORIENTATIONS)
-def test_the_box_of_labels_is_found_whatever_orientation_they_are_stored_in(
-    order: tuple[int, ...], flips: tuple[int, ...]
-) -> None:
-    labels = np.zeros((7, 9, 5), np.uint8)
-    labels[1, 2:6, 3], labels[4, 7, 1] = NCR, ET
-    grid_of_images = oriented_grid((7, 9, 5), (2, 0, 1), (1, -1, 1))
-    own_grid = oriented_grid((7, 9, 5), order, flips)
-    assert used_box(stored(labels, own_grid), grid_of_images, ZERO) == Box(start=(1, 2, 1), stop=(5, 8, 4))
-
-
-def test_without_any_voxel_there_is_no_box() -> None:
-    assert used_box(np.full(SHAPE, 3, np.int16), GRID, Background(3)) is None
-    assert used_box(np.zeros(SHAPE, bool), GRID, ZERO) is used_box(np.zeros(SHAPE, np.uint8), GRID, ZERO) is None
-    assert brain_box([None, None]) is None
-
-
 @pytest.mark.parametrize("label", [NCR, ED, ET])
 def test_a_labelled_voxel_outside_the_brain_is_in_the_box(label: int) -> None:
     labels = np.zeros(SHAPE, np.uint8)
@@ -112,43 +51,6 @@ def test_the_box_holds_what_any_modality_shows() -> None:
     other = np.zeros(SHAPE, np.int16)
     other[5, 0, 0:2] = (7, 9)
     assert case_of(flair=brain(), t1=other).box == Box(start=(2, 0, 0), stop=(6, 4, 3))
-
-
-@pytest.mark.parametrize(("order", "flips"), ORIENTATIONS)
-@pytest.mark.parametrize(("dtype", "background"), [("int16", 0), ("int16", -7), ("uint8", 9), ("float32", -0.5)])
-def test_a_trimmed_image_gives_every_box_around_its_brain_as_the_whole_one_does(
-    order: tuple[int, ...], flips: tuple[int, ...], dtype: str, background: float
-) -> None:
-    voxels = np.full((9, 10, 11), background, dtype)
-    voxels[3:5, 2:7, 4:6] = np.arange(20).reshape(2, 5, 2) + 20
-    grid = oriented_grid((9, 10, 11), order, flips)
-    volume = volume_of(stored(voxels, grid), grid=grid)
-    around = Box(start=(2, 3, 5), stop=(4, 9, 7))
-    for trimmed in (trim(volume), trim(volume, around)):
-        assert trimmed.used == Box(start=(3, 2, 4), stop=(5, 7, 6))
-        for box in (
-            trimmed.used,
-            trimmed.kept,
-            Box(start=(1, 2, 0), stop=(9, 10, 6)),
-            Box(start=(0, 0, 0), stop=(9, 10, 11)),
-        ):
-            found = trimmed.crop(box)
-            np.testing.assert_array_equal(found, crop(volume.voxels, box))
-            assert found.dtype == voxels.dtype
-            assert found.flags.c_contiguous
-    kept_in_part = trim(volume, around).kept == Box(start=(2, 2, 4), stop=(5, 9, 7))
-    assert kept_in_part == (dtype != "float32")
-
-
-def test_of_an_image_with_noise_around_the_brain_nothing_is_left_out() -> None:
-    voxels = np.random.default_rng(0).integers(0, 3, HEAD, np.int16)
-    voxels[8:16, 8:14, 6:10] = 1000
-    trimmed = trim(volume_of(voxels))
-    assert trimmed.background.tolerance > 0
-    assert trimmed.used == Box(start=(8, 8, 6), stop=(16, 14, 10))
-    whole = Box(start=(0, 0, 0), stop=HEAD)
-    assert trimmed.kept == whole
-    np.testing.assert_array_equal(trimmed.crop(whole), crop(voxels, whole))
 
 
 # Intensities
@@ -313,7 +215,7 @@ def test_the_hash_is_the_same_for_other_margins_number_types_and_scalings() -> N
     hashes = {
         case_of(flair=brain()).voxel_hash,
         case_of(flair=wide).voxel_hash,
-        crop_case(files_of(("flair",)), {"flair": halves}, None).voxel_hash,
+        crop_case(files_of(("flair",)), {"flair": trim(halves)}, None).voxel_hash,
     }
     assert len(hashes) == 1
 
