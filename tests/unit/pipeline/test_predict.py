@@ -1,5 +1,6 @@
 """Results of an earlier start: kept or removed by the files they were made from; lesions on the source grid."""
 
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -7,17 +8,18 @@ import numpy as np
 import pytest
 
 from brats import storage
+from brats.config import PredictConfig
 from brats.data.items import Item
-from brats.data.masks import masks_path, nifti_path, probabilities_path
+from brats.data.masks import masks_path, mha_path, nifti_path, probabilities_path
 from brats.data.rejects import Reject
 from brats.data.sources import SourceFile
-from brats.pipeline.predict import score_case, settle_items
+from brats.pipeline.predict import lacks_files, score_case, settle_items
 from brats.score.parts import Part, part_path, read_parts, write_part
 from tests.support.prepared import tiny_case
 from tests.support.volumes import files_of
 
 IMAGE = SourceFile(kind="t1", size=9, hash="ab", path="/data/a_t1.nii", stamp="7")
-PATHS = (part_path, masks_path, nifti_path, probabilities_path)
+PATHS = (part_path, masks_path, nifti_path, mha_path, probabilities_path)
 
 
 def item_of(*sources: SourceFile, coding: str = "brats2018") -> Item:
@@ -90,3 +92,23 @@ def test_lesions_lie_on_the_source_grid_and_are_scored_by_the_rules_that_are_ask
     (whole,) = (row for row in part.lesions if (row["region"], row["convention"]) == ("WT", "panoptic-2026"))
     centroid = [whole["centroid_i"], whole["centroid_j"], whole["centroid_k"]]
     assert centroid == pytest.approx(np.argwhere(volume > 0).mean(axis=0))
+
+
+@pytest.mark.parametrize(
+    ("there", "nifti", "probabilities", "lacks"),
+    [
+        ((), False, False, False),
+        ((), True, False, True),
+        ((nifti_path,), True, False, False),
+        ((mha_path,), True, False, False),
+        ((mha_path,), True, True, True),
+        ((probabilities_path,), False, True, False),
+    ],
+)
+def test_case_that_is_done_lacks_what_is_asked_for_in_neither_form(
+    tmp_path: Path, there: tuple[Callable[[str, str], str], ...], nifti: bool, probabilities: bool, lacks: bool
+) -> None:
+    for path_of in there:
+        storage.write_bytes(path_of(str(tmp_path), "a"), b"")
+    config = PredictConfig(model="run", data="cases", out=str(tmp_path), nifti=nifti, probabilities=probabilities)
+    assert lacks_files(Part(case_id="a"), config) == lacks
