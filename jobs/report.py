@@ -1,4 +1,4 @@
-"""Draw learning curves and test cases from the files of a run (see --help)."""
+"""Write a page of results and draw pictures, from the files of a run or of predictions (see --help)."""
 
 try:
     from brats.cli import run_job
