@@ -82,7 +82,7 @@ def write_page(found: "Findings", out: str, pictures: Sequence[str], *, at_most:
     """Write the page of a folder and, beside it, the cases that it does not carry; return its path."""
     from brats.report.page import page
 
-    storage.remove(storage.join(out, "cases"))  # of a page before
+    remove_cases(out)
 
     def write(case: "ViewCase") -> None:
         storage.write_bytes(storage.join(out, case.file), case.packed or b"")
@@ -94,6 +94,19 @@ def write_page(found: "Findings", out: str, pictures: Sequence[str], *, at_most:
             write(case)
     storage.write_bytes(page_path(out), html.encode())
     return page_path(out)
+
+
+def remove_cases(out: str) -> None:
+    """Remove the cases beside a page of before, and no other file."""
+    from brats.report.viewer import CASES_DIR, ENDING
+
+    try:
+        files = storage.list_files(storage.join(out, CASES_DIR))
+    except FileNotFoundError:
+        return
+    for file in files:
+        if file.path.endswith(ENDING):
+            storage.remove(file.path)
 
 
 def gather(found: "Findings", pictures: Sequence[str], write: "Write", at_most: int) -> "Content":

@@ -9,6 +9,7 @@ from brats.labels import REGIONS, TISSUES
 from brats.report.html import paragraph, section
 from brats.report.panels import CONFUSED_COLOUR, FALSE_COLOUR, MISSED_COLOUR
 
+CASES_DIR, ENDING = "cases", ".view.gz"  # of the cases beside the page
 PAGE_LIMIT_BYTES = 40_000_000
 ROOM_BYTES = 200_000  # of the page, for what comes around the volumes
 ERRORS: Mapping[str, str] = {
@@ -38,7 +39,7 @@ class ViewCase:
     @property
     def file(self) -> str:
         """Its place beside the page."""
-        return f"cases/{self.case_id}.gz"
+        return f"{CASES_DIR}/{self.case_id}{ENDING}"
 
     @property
     def title(self) -> str:

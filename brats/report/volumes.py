@@ -20,6 +20,7 @@ from brats import storage
 from brats.data.case import Array, Case, Intensity, crop
 from brats.data.masks import masks_path, probabilities_path, read_masks, read_probabilities
 from brats.data.volume import to_ras
+from brats.errors import CaseError
 from brats.labels import REGIONS, Labels, bounding_box, region_mask
 
 WINDOW_PERCENTILES = (0.5, 99.5)  # of the values inside the brain; what is darker or brighter is clipped
@@ -50,9 +51,21 @@ class Layers:
         return self.case.labels
 
 
+def read_prediction(predictions: str, case: Case) -> Labels:
+    """The predicted label map of a case, (Z, H, W): cut to the crop of the case. Errors as of `read_layers`."""
+    path = masks_path(predictions, case.case_id)
+    mask = read_masks(path)
+    if mask.shape != case.grid.shape:
+        raise CaseError(path, f"shape {mask.shape}, but the case has {case.grid.shape}; predict it again")
+    return crop(to_ras(mask, case.grid), case.box)
+
+
 def read_layers(case: Case, predictions: str) -> Layers:
-    """A case with what was predicted of it. Raises FileNotFoundError where its mask is missing."""
-    prediction = crop(to_ras(read_masks(masks_path(predictions, case.case_id)), case.grid), case.box)
+    """A case with what was predicted of it.
+
+    Raises FileNotFoundError where its mask is missing, CaseError where that was made on another grid.
+    """
+    prediction = read_prediction(predictions, case)
     path = probabilities_path(predictions, case.case_id)
     volumes = read_probabilities(path) if storage.exists(path) else {}
     probabilities = {name: crop(to_ras(volume, case.grid), case.box) for name, volume in volumes.items()}
@@ -64,8 +77,8 @@ def grey_bytes(image: Array, intensity: Intensity) -> tuple[Grey, float, float]:
     inside = intensity.is_brain(image)
     values = (intensity.slope * image + intensity.inter).astype(np.float32)
     low, high = (float(value) for value in np.percentile(values[inside], WINDOW_PERCENTILES))
-    span = max(high - low, float(np.finfo(np.float32).tiny))
-    levels = (values - np.float32(low)) * np.float32((BRIGHTEST_LEVEL - DARKEST_LEVEL) / span)
+    per_level = (high - low) / (BRIGHTEST_LEVEL - DARKEST_LEVEL) or np.inf  # a brain of one value is dark
+    levels = (values - np.float32(low)) / np.float32(per_level)
     np.clip(np.rint(levels + DARKEST_LEVEL), DARKEST_LEVEL, BRIGHTEST_LEVEL, out=levels)
     return np.where(inside, levels, BACKGROUND_LEVEL).astype(np.uint8), low, high
 

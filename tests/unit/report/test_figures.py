@@ -29,7 +29,6 @@ from brats.report.figures import (
     draw_learning_curves,
     plot_distributions,
     plot_learning_curves,
-    read_prediction,
 )
 from brats.score.tables import CASE_METRICS, metrics_path
 from tests.support.drawing import make_case, reference_of
@@ -220,12 +219,6 @@ def test_drawing_again_gives_the_same_file(tmp_path: Path) -> None:
     content = storage.read_bytes(path)
     assert draw_cases(predictions, str(tmp_path / "figures"), prepared) == [path]
     assert storage.read_bytes(path) == content
-
-
-def test_a_prediction_comes_back_from_the_source_axes_as_the_crop(tmp_path: Path) -> None:
-    case = make_case()
-    write_masks(str(tmp_path), case.case_id, case.on_source_grid(reference_of(case)))
-    np.testing.assert_array_equal(read_prediction(str(tmp_path), case), reference_of(case))
 
 
 def test_a_missing_mask_is_not_drawn_over(tmp_path: Path) -> None:
