@@ -10,7 +10,7 @@ from brats import storage
 from brats.config import ReportConfig
 from brats.data.rejects import read_rejects
 from brats.data.run_split import test_dir
-from brats.errors import BratsError, ConfigError
+from brats.errors import BratsError, CaseError, ConfigError
 from brats.score.tables import metrics_path
 
 if TYPE_CHECKING:
@@ -41,24 +41,24 @@ def report(config: ReportConfig) -> list[str]:
     """Draw what a folder has (learning curves, cases, distributions of scores) and write its page.
 
     Returns the paths of the pictures, then that of the page. Raises ConfigError for a folder with nothing to report
-    and, once the page is written, where the prepared cases of a run are gone.
+    and, once the page is written, where a case to draw has gone or is not the one that was predicted.
     """
     from brats.report.figures import figures_dir
     from brats.report.findings import read_findings
 
     found = read_findings(config.run)
     pictures: list[str] = []
-    gone = ""
+    lacking = ""
     try:
         for path in draw_figures(found, config.out or figures_dir(config.run)):
             pictures += [path]  # those drawn before a case that has gone stay
     except FileNotFoundError as error:
-        gone = str(error)
+        lacking = f"{found.data}: the prepared cases of {config.run} are gone ({error})"
+    except CaseError as error:
+        lacking = str(error)
     page = write_page(found, config.out or report_dir(config.run), pictures, at_most=config.cases)
-    if gone:
-        raise ConfigError(
-            f"{found.data}: the prepared cases of {config.run} are gone ({gone}); {page} has the rest"
-        )
+    if lacking:
+        raise ConfigError(f"{lacking}; {page} has the rest")
     return [*pictures, page]
 
 

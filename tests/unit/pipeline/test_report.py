@@ -94,6 +94,13 @@ def test_folder_that_is_no_run_is_named(tmp_path: Path) -> None:
         report(ReportConfig(run=str(tmp_path)))
 
 
+@pytest.fixture
+def without_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The page alone: drawing the pictures of the cases takes seconds."""
+    monkeypatch.setattr("brats.pipeline.report.draw_figures", lambda *_: iter(()))
+
+
+@pytest.mark.usefixtures("without_pictures")
 def test_worst_median_and_best_are_in_the_page_and_the_others_beside_it(tmp_path: Path) -> None:
     run = write_run(tmp_path / "run", (0, 1, 2, 3, 4))
     *_, page = report(ReportConfig(run=run))
@@ -107,6 +114,7 @@ def test_worst_median_and_best_are_in_the_page_and_the_others_beside_it(tmp_path
     ]
 
 
+@pytest.mark.usefixtures("without_pictures")
 def test_a_report_made_again_leaves_no_case_of_the_one_before_and_no_other_file_alone(tmp_path: Path) -> None:
     run = write_run(tmp_path / "run", (0, 1, 2, 3))
     report(ReportConfig(run=run))
@@ -117,6 +125,7 @@ def test_a_report_made_again_leaves_no_case_of_the_one_before_and_no_other_file_
     assert "1 of 4 cases are not in the viewer: --cases 3" in Path(page).read_text()
 
 
+@pytest.mark.usefixtures("without_pictures")
 def test_a_page_without_room_has_its_cases_beside_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("brats.report.viewer.PAGE_LIMIT_BYTES", 0)
     *_, page = report(ReportConfig(run=write_run(tmp_path / "run", (0, 1))))
@@ -133,6 +142,7 @@ def test_predictions_on_their_own_have_a_page(tmp_path: Path) -> None:
     assert 'id="case-table"' in html
 
 
+@pytest.mark.usefixtures("without_pictures")
 def test_cases_without_a_reference_are_viewed_without_scores(tmp_path: Path) -> None:
     run = tmp_path / "run"
     write_run(run, ())
@@ -146,12 +156,23 @@ def test_cases_without_a_reference_are_viewed_without_scores(tmp_path: Path) -> 
     assert "Nothing is scored here" in Path(page).read_text()
 
 
+@pytest.mark.usefixtures("without_pictures")
 def test_a_case_whose_mask_has_another_grid_is_named_and_the_others_are_shown(tmp_path: Path) -> None:
     run = write_run(tmp_path / "run", (0, 1, 2, 3))
-    write_masks(predictions_of(run), "case_1", np.zeros((4, 5, 6), np.uint8))
+    write_masks(predictions_of(run), "case_2", np.zeros((4, 5, 6), np.uint8))
     *_, page = report(ReportConfig(run=run))
     assert len(page_data(page)["cases"]) == 3
-    assert "case_1: not in the viewer: " in Path(page).read_text()
+    assert "case_2: not in the viewer: " in Path(page).read_text()
+
+
+def test_a_case_to_draw_whose_mask_has_another_grid_is_named_once_the_page_is_written(tmp_path: Path) -> None:
+    run = write_run(tmp_path / "run", (0,))
+    write_masks(predictions_of(run), "case_0", np.zeros((4, 5, 6), np.uint8))
+    with pytest.raises(
+        ConfigError, match=r"case_0.parquet: shape \(4, 5, 6\), .*; predict it again; .* has the rest"
+    ):
+        report(ReportConfig(run=run))
+    assert (tmp_path / "run" / "report" / "index.html").exists()
 
 
 def test_masks_of_other_programs_are_said_to_stay_in_their_files(tmp_path: Path) -> None:

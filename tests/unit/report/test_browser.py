@@ -68,7 +68,8 @@ class Opened:
 @pytest.fixture(scope="module")
 def opened(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Opened]:
     folder = tmp_path_factory.mktemp("browser")
-    with chromium(folder / "profile") as browser:
+    with chromium(folder / "profile") as browser, pytest.MonkeyPatch.context() as patch:
+        patch.setattr("brats.pipeline.report.draw_figures", lambda *_: iter(()))  # seconds of matplotlib
         run = write_run(folder / "run", (0, 1, 2, 3), probabilities=True)
         *_, page = report(ReportConfig(run=run))
         browser.get(f"file://{page}")
