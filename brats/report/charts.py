@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from brats.report.html import text
 
 WIDTH, HEIGHT = 460, 300
-LEFT, RIGHT, TOP, BOTTOM = 56, 12, 30, 44
+LEFT, RIGHT, TOP, BOTTOM = 56, 20, 30, 44
 EDGE, GRID, INK = "#333333", "#DDDDDD", "#222222"
 RADIUS = 4.0
-MANY_POINTS = 60  # of a line, beyond which its points are not marked
+N_MARKED = 16  # of the points of a line, about
 
 Limits = tuple[float, float]
 
@@ -40,13 +40,18 @@ class Series:
 
 @dataclass(frozen=True, kw_only=True)
 class Scale:
-    """From values to places along an axis of the drawing; `log` for powers of ten."""
+    """From values to places along an axis of the drawing.
+
+    log:   powers of ten
+    whole: no ticks between whole numbers
+    """
 
     low: float
     high: float
     start: float
     stop: float
     log: bool = False
+    whole: bool = False
 
     def place(self, value: float) -> float:
         low, high, value = (self._in(number) for number in (self.low, self.high, value))
@@ -57,19 +62,20 @@ class Scale:
         if self.log:
             first, last = (round(math.log10(number)) for number in (self.low, self.high))
             return [10.0**power for power in range(first, last + 1)]
-        return nice_ticks(self.low, self.high)
+        ticks = nice_ticks(self.low, self.high)
+        return [tick for tick in ticks if tick == round(tick)] if self.whole else ticks
 
     def _in(self, value: float) -> float:
         return math.log10(max(value, self.low)) if self.log else value
 
 
 def nice_ticks(low: float, high: float) -> list[float]:
-    """Round numbers from low to high, about five of them."""
+    """Round numbers from low to high, about six of them."""
     span = high - low
     if span <= 0:
         return [low]
     unit = 10.0 ** math.floor(math.log10(span / 4))
-    step = next(unit * factor for factor in (1, 2, 5, 10) if span / (unit * factor) <= 5)
+    step = next(unit * factor for factor in (1, 2, 5, 10) if span / (unit * factor) <= 6)
     first, last = math.ceil(low / step - 1e-9), math.floor(high / step + 1e-9)
     return [number * step for number in range(first, last + 1)]
 
@@ -84,12 +90,14 @@ def chart(
     y_limits: Limits | None = None,
     log_x: bool = False,
     log_y: bool = False,
+    whole_x: bool = False,
     diagonal: bool = False,
     mark_x: float | None = None,
 ) -> str:
     """A chart with its legend, as a figure; a note in its place where there is no point.
 
     log_x, log_y: powers of ten on an axis; values of 0 and less stand at its lower edge
+    whole_x:      whole numbers alone beneath the axis
     diagonal:     a dashed line of equal x and y
     mark_x:       where a dashed line stands upright
     """
@@ -98,7 +106,7 @@ def chart(
         return f'<figure class="chart"><p class="note">{text(title)}: no values</p></figure>'
     low_x, high_x = x_limits or _span([point[0] for point in points], log=log_x)
     low_y, high_y = y_limits or _span([point[1] for point in points], log=log_y)
-    across = Scale(low=low_x, high=high_x, start=LEFT, stop=WIDTH - RIGHT, log=log_x)
+    across = Scale(low=low_x, high=high_x, start=LEFT, stop=WIDTH - RIGHT, log=log_x, whole=whole_x)
     up = Scale(low=low_y, high=high_y, start=HEIGHT - BOTTOM, stop=TOP, log=log_y)
     parts = [*_axes(across, up, title, x_label, y_label)]
     if diagonal:
@@ -159,8 +167,8 @@ def _drawn(series: Series, across: Scale, up: Scale) -> Iterable[str]:
         if not series.dashed:
             yield _path(line, EDGE, width=3.2)
         yield _path(line, series.colour, dashed=series.dashed, width=2)
-    if not series.line or len(points) <= MANY_POINTS:
-        yield from (_mark(series.marker, x, y, series.colour, hint) for x, y, hint in points)
+    marked = points[:: 1 + len(points) // N_MARKED] if series.line else points
+    yield from (_mark(series.marker, x, y, series.colour, hint) for x, y, hint in marked)
 
 
 def _path(points: Sequence[tuple[float, float]], colour: str, *, dashed: bool = False, width: float = 1.6) -> str:

@@ -10,8 +10,9 @@ from brats.labels import REGIONS
 from brats.model.history import dice_column, train_dice_column
 from brats.report.charts import Series, chart
 from brats.report.findings import Findings
-from brats.report.html import DASH, facts, number, paragraph, section, text
+from brats.report.html import DASH, counted, facts, number, paragraph, section, text
 from brats.report.network import draw_flow
+from brats.report.overlay import MODALITY_NAMES
 from brats.report.results import mean_and_interval
 
 TRAINING_COLOUR, VALIDATION_COLOUR = "#000000", "#0072B2"  # as in brats.report.figures
@@ -49,17 +50,20 @@ def _facts(found: Findings, card: Mapping[str, Any]) -> Iterator[tuple[str, str]
     if found.split:
         yield "cases", _counted(found.split)
     if config.get("encoder"):
-        yield "network", f"U-Net, {config['encoder']}, decoder {config.get('decoder_channels')}"
-        yield "input", f"{config.get('plane', 'axial')} slices of {', '.join(config.get('modalities', ()))}"
+        decoder = ", ".join(map(str, config.get("decoder_channels", ())))
+        modalities = ", ".join(MODALITY_NAMES.get(name, name) for name in config.get("modalities", ()))
+        yield "network", f"U-Net, {config['encoder']}, decoder {decoder}"
+        yield "input", f"{config.get('plane', 'axial')} slices of {modalities}"
         yield "loss, optimiser", f"{config.get('loss')}, {config.get('optimiser')}"
     if found.histories:
         yield from _cost(found.histories)
     if config:
         hardware = (f"{name} {config[name]}" for name in ("device", "precision", "workers") if name in config)
-        yield "asked for", ", ".join(hardware) or DASH
+        yield "options", ", ".join(hardware) or DASH
     if card.get("epoch"):
         yield "model", f"epoch {card['epoch']}, validation Dice {number(card.get('val_dice'))}"
-    yield "rejected, warned of", f"{len(found.rejects)} cases, {len({w.case_id for w in found.warnings})} cases"
+    yield "rejected", counted(len(found.rejects), "case")
+    yield "implausible", counted(len({warned.case_id for warned in found.warnings}), "case")
 
 
 def _preset(config: Mapping[str, Any]) -> str:
@@ -67,17 +71,17 @@ def _preset(config: Mapping[str, Any]) -> str:
 
 
 def _counted(rows: Sequence[Mapping[str, Any]]) -> str:
-    """Cases by split, with their patients: "22 (20 patients): train 14, val 4, test 4"."""
+    """Cases by split, with their patients: "22 of 20 patients: train 14, val 4, test 4"."""
     counts = Counter(str(row["split"]) for row in rows)
     each = ", ".join(f"{name} {counts[name]}" for name in SPLITS if counts[name])
-    return f"{len(rows)} ({len({row['patient_id'] for row in rows})} patients): {each}"
+    return f"{len(rows)} of {counted(len({row['patient_id'] for row in rows}), 'patient')}: {each}"
 
 
 def _cost(histories: Mapping[str, pd.DataFrame]) -> Iterator[tuple[str, str]]:
     seconds = sum(float(history["elapsed_s"].sum()) for history in histories.values())
     n_epochs = sum(len(history) for history in histories.values())
     of_networks = f" of {len(histories)} networks" if len(histories) > 1 else ""
-    yield "training", f"{n_epochs} epochs{of_networks} in {seconds / 60:.1f} min"
+    yield "training", f"{counted(n_epochs, 'epoch')}{of_networks} in {seconds / 60:.1f} min"
     slices = sum(int(history["n_slices"].sum()) for history in histories.values())
     rate = max(float(history["slices_per_s"].max()) for history in histories.values())
     yield "throughput", f"{slices:,} slices, up to {rate:.0f} per second"
@@ -104,7 +108,7 @@ def curves_section(histories: Mapping[str, pd.DataFrame]) -> str:
 def _curves(history: pd.DataFrame) -> Iterator[str]:
     best = _best_epoch(history)
     of_loss = [_training(history, "train_loss"), _validation(history, "val_loss")]
-    yield chart("Loss", of_loss, x_label="epoch", y_label="loss", mark_x=best)
+    yield chart("Loss", of_loss, x_label="epoch", whole_x=True, y_label="loss", mark_x=best)
     yield _dice_chart("Dice, validation cases", history, dice_column, best)
     yield _dice_chart("Dice, training slices", history, train_dice_column, best)
     of_accuracy = [_training(history, "train_accuracy"), _validation(history, "val_accuracy")]
@@ -112,12 +116,13 @@ def _curves(history: pd.DataFrame) -> Iterator[str]:
         "Accuracy of voxels, background included",
         of_accuracy,
         x_label="epoch",
+        whole_x=True,
         y_label="accuracy",
         y_limits=_upper_limits(of_accuracy),
         mark_x=best,
     )
     rate = [_series(history, "learning_rate", "learning rate", TRAINING_COLOUR, "o")]
-    yield chart("Learning rate", rate, x_label="epoch", y_label="at the last step")
+    yield chart("Learning rate", rate, x_label="epoch", whole_x=True, y_label="at the last step")
 
 
 def _best_epoch(history: pd.DataFrame) -> float | None:
@@ -131,7 +136,7 @@ def _dice_chart(title: str, history: pd.DataFrame, column: Any, best: float | No
         for name, region in REGIONS.items()
         if _column(history, column(name)).notna().any()
     ]
-    return chart(title, series, x_label="epoch", y_label="mean Dice", y_limits=(0, 1.02), mark_x=best)
+    return chart(title, series, x_label="epoch", whole_x=True, y_label="mean Dice", y_limits=(0, 1.02), mark_x=best)
 
 
 def _upper_limits(series: Sequence[Series]) -> tuple[float, float]:
@@ -176,16 +181,16 @@ def flow_section(found: Findings, n_prepared_rejects: int, drawing: str) -> str:
 def _steps(found: Findings, n_prepared_rejects: int) -> Iterator[tuple[str, str]]:
     if found.split:
         n_slices = sum(len(row["tumour_per_slice"] or ()) for row in found.split)
-        yield "prepare", f"{len(found.split)} labelled cases, {n_slices:,} slices; {n_prepared_rejects} rejected"
+        yield "prepare", f"{counted(len(found.split), 'case')}, {n_slices:,} slices; {n_prepared_rejects} rejected"
         yield "split", _counted(found.split)
     for history in list(found.histories.values())[:1]:
-        steps = int(_column(history, "n_steps").sum())
+        epochs, steps = counted(len(history), "epoch"), int(_column(history, "n_steps").sum())
         networks = f", one of {len(found.histories)} networks" if len(found.histories) > 1 else ""
         yield (
             "train",
-            f"{len(history)} epochs, {int(history['n_slices'].sum()):,} slices, {steps:,} steps{networks}",
+            f"{epochs}, {int(history['n_slices'].sum()):,} slices, {counted(steps, 'step')}{networks}",
         )
     if found.predictions or found.rejects:
-        yield "predict", f"{len(found.predictions)} masks; {len(found.rejects)} rejected"
-    scored = found.case_table
-    yield "score", f"{scored['case_id'].nunique()} cases with a reference" if len(scored) else "nothing yet"
+        yield "predict", f"{counted(len(found.predictions), 'mask')}; {len(found.rejects)} rejected"
+    scored = counted(found.case_table["case_id"].nunique(), "case")
+    yield "score", f"{scored} with a reference" if len(found.case_table) else "nothing yet"

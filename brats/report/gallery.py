@@ -9,7 +9,7 @@ import numpy.typing as npt
 from brats.report.html import paragraph, picture, section
 from brats.report.overlay import MODALITY_NAMES
 from brats.report.panels import png_url, sample_row
-from brats.report.viewer import ERRORS, legend
+from brats.report.viewer import legends
 
 ROLES = ("worst", "median", "best")
 
@@ -37,14 +37,14 @@ def examples_section(examples: Mapping[str, Example]) -> str:
     for role in ROLES:
         if example := examples.get(role):
             caption = (
-                f"{role.capitalize()}: {example.title}, axial slice {example.slice_index}: image, reference, "
-                "prediction, errors"
+                f"{role.capitalize()}: {example.title}; slice z = {example.slice_index} alone, with its reference, "
+                "its prediction and its errors"
             )
             blocks.append(picture(example.panel, caption, caption, "pixels"))
             if example.figure:
                 whole = picture(example.figure, f"{example.case_id} in every modality")
                 blocks.append(f"<details><summary>The slice with most tumour, outlined</summary>{whole}</details>")
-    return section("examples", "Worst, median and best case", *blocks, legend(ERRORS) if blocks else "")
+    return section("examples", "Worst, median and best case", *blocks, legends() if blocks else "")
 
 
 @dataclass(frozen=True, kw_only=True)

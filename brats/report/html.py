@@ -20,6 +20,11 @@ def number(value: Any, digits: int = 3) -> str:
     return f"{value:,}" if isinstance(value, int) else f"{value:,.{digits}f}"
 
 
+def counted(n: int, thing: str) -> str:
+    """How many of a thing there are: "1 case", "2 cases"."""
+    return f"{n:,} {thing}" if n == 1 else f"{n:,} {thing}s"
+
+
 def section(anchor: str, title: str, *blocks: str) -> str:
     """A section of the page, with its heading; "" where it has no content."""
     content = "\n".join(filter(None, blocks))

@@ -9,7 +9,7 @@ from brats.report.html import text
 INK, ARROW = "#222222", "#666666"
 COLOURS = {"input": "#EEEEEE", "encoder": "#9BD0F2", "decoder": "#F6EDA0", "output": "#F0A880"}
 COLUMN, BASE, UNIT = 78, 230, 26  # pixels: between layers, where they stand, height of a doubling of the slice
-ROOM = 96  # pixels below, for names and shapes
+ROOM = 62  # pixels below, for names and shapes
 
 
 def draw_network(found: Architecture) -> str:

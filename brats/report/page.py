@@ -110,6 +110,6 @@ def _after_the_viewer(content: Content) -> str:
 
 
 def _links(body: str) -> str:
-    """The headings of the sections, as links to them."""
-    found = re.findall(r'<section id="(\w+)"><h2>(.*?)</h2>', body)
-    return "".join(f'<a href="#{anchor}">{title}</a>' for anchor, title in found)
+    """Links to the sections, by one word each."""
+    found = re.findall(r'<section id="(\w+)">', body)
+    return "".join(f'<a href="#{anchor}">{anchor.capitalize()}</a>' for anchor in found)

@@ -2,6 +2,7 @@
 
 import dataclasses
 import hashlib
+import os
 import platform
 import shlex
 from collections.abc import Iterator, Mapping
@@ -87,7 +88,8 @@ def versions(card: Mapping[str, Any]) -> dict[str, str]:
     trained = card.get("versions", {})
     found = {f"trained with {name}": value for name, value in trained.items()}
     installed = {f"page made with {name}": _installed(name) for name in PACKAGES}
-    return {**found, **installed, "page made with Python": platform.python_version()}
+    machine = f"{platform.system()} {platform.machine()}, {os.cpu_count()} CPUs"
+    return {**found, **installed, "page made with Python": platform.python_version(), "page made on": machine}
 
 
 def _installed(name: str) -> str:

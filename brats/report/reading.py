@@ -106,7 +106,7 @@ def view_case(found: Findings, read: ReadCase, case_id: str, role: str) -> Viewe
         example = Example(
             role=role,
             case_id=case_id,
-            title=case.title,
+            title=replace(case, role="").title,
             slice_index=layers.case.box.start[2] + index,
             panel=png_url(error_panel(shown)),
         )

@@ -86,15 +86,17 @@ def _cells(rows: pd.DataFrame, regions: Sequence[str]) -> list[str]:
 
 
 def side_by_side(summary: pd.DataFrame) -> str:
-    """The overlaps of every convention and subset in one table, each with a sentence on what it counts."""
+    """The overlaps of every convention and subset in one table, then a sentence on what each counts."""
     chosen = summary[summary["metric"].map(is_overlap) & (summary["n"] > 0)]
     regions = list(dict.fromkeys(chosen["region"]))
-    rows = []
-    for (convention, metric, subset), group in chosen.groupby(["convention", "metric", "subset"], sort=False):
-        why = WHY.get(convention, "")
-        meant = "; ".join(filter(None, [why if subset == "all" else "", SUBSETS.get(subset, subset)]))
-        rows.append([f"{convention} {metric}", *_cells(group, regions), number(int(group["n"].max())), meant])
-    return table(["Convention and metric", *regions, "n", "What it counts"], rows)
+    rows = [
+        [f"{convention}, {metric}, {subset}", *_cells(group, regions), number(int(group["n"].max()))]
+        for (convention, metric, subset), group in chosen.groupby(["convention", "metric", "subset"], sort=False)
+    ]
+    reasons = {name: WHY.get(name, "") for name in dict.fromkeys(chosen["convention"])}
+    reasons |= {name: SUBSETS.get(name, "") for name in dict.fromkeys(chosen["subset"])}
+    why = listing(f"{name}: {reason}" for name, reason in reasons.items() if reason)
+    return table(["convention, metric, cases", *regions, "n"], rows) + why
 
 
 def is_overlap(metric: str) -> bool:

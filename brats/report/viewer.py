@@ -104,20 +104,23 @@ def viewer_section(controls: str, cases: Sequence[ViewCase], carried: Sequence[V
         return section("view", "Viewer", paragraph(why_none, "note"))
     n_beside = len(cases) - len(carried)
     where = (
-        f"{len(carried)} of {len(cases)} cases are in this file; the others lie beside it in cases/: they open by "
-        "themselves where the page is served over HTTP, and are dropped on the viewer where it is opened from disk."
+        f"{len(carried)} of {len(cases)} cases are in this file. The others lie beside it in cases/: where the page "
+        "is served over HTTP they open by themselves, from disk they are dropped on the viewer."
         if n_beside
         else ""
     )
-    return section("view", "Viewer", paragraph(where, "note") if where else "", controls, _legend())
+    return section("view", "Viewer", paragraph(where, "note") if where else "", controls, legends())
 
 
-def _legend() -> str:
+def legends() -> str:
+    """What the colours of lines, of fills and of errors mean."""
     regions = {f"{name} {region.full_name}": region.colour for name, region in REGIONS.items()}
-    return legend({**regions, **ERRORS})
+    by_label = {region.label: region.colour for region in REGIONS.values()}
+    tissues = {name.upper(): by_label[label] for name, label in TISSUES.items()}
+    return legend("Lines", regions) + legend("Fills", tissues) + legend("Errors", ERRORS)
 
 
-def legend(colours: Mapping[str, str]) -> str:
+def legend(title: str, colours: Mapping[str, str]) -> str:
     """Names beside their colours."""
     entries = "".join(f'<span><i style="background:{colour}"></i>{name}</span>' for name, colour in colours.items())
-    return f'<p class="legend">{entries}</p>'
+    return f'<p class="legend"><b>{title}</b>{entries}</p>'

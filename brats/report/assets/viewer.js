@@ -135,7 +135,7 @@ function letters(context, canvas, density, plane) {
   write(right, width - edge, height / 2, "center");
   write(top, width / 2, edge, "center");
   write(bottom, width / 2, height - edge, "center");
-  write(`${plane.name}, ${plane.letter} = ${slice}`, edge / 2, edge, "left");
+  write(`${width < 260 * density ? "" : `${plane.name}, `}${plane.letter} = ${slice}`, edge / 2, edge, "left"); // short where it is narrow
 }
 
 function readout() {

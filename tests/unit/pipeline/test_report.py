@@ -84,7 +84,7 @@ def test_missing_prepared_cases_are_named(tmp_path: Path) -> None:
     storage.write_table(split_path(str(tmp_path)), SPLIT, SPLIT.table([]), prepared=str(tmp_path / "gone"))
     with pytest.raises(ConfigError, match=r"gone: the prepared cases of .* are gone .*index\.html has the rest"):
         report(ReportConfig(run=str(tmp_path)))
-    assert "1 cases with a reference" in (tmp_path / "report" / "index.html").read_text()
+    assert "1 case with a reference" in (tmp_path / "report" / "index.html").read_text()
 
 
 def test_folder_that_is_no_run_is_named(tmp_path: Path) -> None:

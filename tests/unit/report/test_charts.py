@@ -42,14 +42,24 @@ def test_a_chart_without_a_value_says_so() -> None:
     )
 
 
-def test_a_line_of_many_points_has_no_marks() -> None:
+def test_of_a_line_of_many_points_some_are_marked() -> None:
     many = Series(name="a", x=list(range(100)), y=[0.5] * 100, colour="#000000")
-    assert circles(chart("t", [many], x_label="x", y_label="y")) == []
+    assert len(circles(chart("t", [many], x_label="x", y_label="y"))) == 15
+
+
+def test_an_axis_of_whole_numbers_has_no_ticks_between_them() -> None:
+    assert Scale(low=0, high=2, start=0, stop=1, whole=True).ticks() == [0, 1, 2]
+    assert Scale(low=0, high=2, start=0, stop=1).ticks()[1] == 0.5
 
 
 @pytest.mark.parametrize(
     ("low", "high", "ticks"),
-    [(0, 1, [0, 0.2, 0.4, 0.6, 0.8, 1]), (0, 30, [0, 10, 20, 30]), (0.93, 1, [0.94, 0.96, 0.98, 1.0]), (2, 2, [2])],
+    [
+        (0, 1, [0, 0.2, 0.4, 0.6, 0.8, 1]),
+        (0, 30, [0, 5, 10, 15, 20, 25, 30]),
+        (0.93, 1, [0.94, 0.96, 0.98, 1.0]),
+        (2, 2, [2]),
+    ],
 )
 def test_ticks_are_round_numbers(low: float, high: float, ticks: list[float]) -> None:
     assert nice_ticks(low, high) == pytest.approx(ticks)

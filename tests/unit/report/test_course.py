@@ -30,7 +30,7 @@ def with_scores(found: Findings) -> Findings:
 def test_the_glance_has_the_mean_dice_of_each_region_and_the_cost() -> None:
     html = glance_section(with_scores(RUN), {"epoch": 2, "val_dice": 0.8})
     assert "<b>0.900</b> <span>[0.800, 1.000]</span>" in html
-    assert "<dd>2 (1 patients): train 1, test 1</dd>" in html
+    assert "<dd>2 of 1 patient: train 1, test 1</dd>" in html
     assert "<dd>3 epochs in 0.1 min</dd>" in html
     assert "<dd>epoch 2, validation Dice 0.800</dd>" in html
     assert "/runs/&lt;a&gt;" in html
@@ -63,8 +63,8 @@ def test_a_history_of_before_there_was_a_column_has_curves_of_the_others() -> No
 
 def test_the_flow_counts_cases_slices_and_steps() -> None:
     html = flow_section(RUN, 3, "DRAWING")
-    assert "<span>2 labelled cases, 4 slices; 3 rejected</span>" in html
+    assert "<span>2 cases, 4 slices; 3 rejected</span>" in html
     assert "<span>3 epochs, 30 slices, 6 steps</span>" in html
-    assert "<span>1 masks; 0 rejected</span>" in html
+    assert "<span>1 mask; 0 rejected</span>" in html
     assert "<span>nothing yet</span>" in html
     assert "DRAWING" in html

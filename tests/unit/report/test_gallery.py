@@ -11,7 +11,7 @@ def test_worst_median_and_best_stand_in_this_order_with_their_slice() -> None:
     examples = dict.fromkeys(("best", "worst"), EXAMPLE)
     html = examples_section(examples)
     assert html.index("Worst: a&lt;") < html.index("Best: a&lt;")
-    assert "axial slice 7: image, reference, prediction, errors" in html
+    assert "slice z = 7 alone, with its reference" in html
     assert html.count('src="data:panel"') == 2
     assert "<details>" not in html
     assert "missed (false negative)" in html

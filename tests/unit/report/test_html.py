@@ -7,6 +7,7 @@ import pytest
 from brats.report.html import (
     DASH,
     code,
+    counted,
     facts,
     json_script,
     listing,
@@ -63,6 +64,10 @@ def test_nan_is_refused_in_json() -> None:
 )
 def test_numbers_have_decimals_and_a_dash_stands_for_none(value: float | None, expected: str) -> None:
     assert number(value) == expected
+
+
+def test_things_are_counted_in_the_singular_and_the_plural() -> None:
+    assert [counted(n, "case") for n in (0, 1, 1200)] == ["0 cases", "1 case", "1,200 cases"]
 
 
 def test_a_section_without_content_is_left_out() -> None:

@@ -59,6 +59,7 @@ def test_a_case_of_a_run_is_packed_with_its_score_and_its_worst_slice(run: Findi
     assert viewed.case.packed is not None
     assert viewed.case.n_bytes == len(viewed.case.packed)
     assert viewed.example is not None
+    assert not viewed.example.title.endswith("worst")  # which the caption says
     assert viewed.example.panel.startswith("data:image/png;base64,")
     assert set(viewed.calibration) == {"WT", "TC", "ET"}
     assert without_file(viewed).case.packed is None

@@ -52,7 +52,7 @@ def test_a_metric_and_a_convention_that_come_later_appear_by_themselves() -> Non
     html = results_section(scores_of(rows, cases={"lesion_dice": "of each lesion"}), "")
     assert "<th>brats2099</th>" in html
     assert "<li>lesion_dice: of each lesion</li>" in html
-    assert "<td>brats2099 lesion_dice</td>" in html
+    assert "<td>brats2099, lesion_dice, all</td>" in html
 
 
 def test_overlaps_of_all_conventions_stand_in_one_table_with_what_they_count() -> None:
@@ -65,8 +65,9 @@ def test_overlaps_of_all_conventions_stand_in_one_table_with_what_they_count() -
     ]
     html = side_by_side(pd.DataFrame(rows))
     assert html.count("<tr>") == 1 + 3
-    assert "nearly all are background" in html
-    assert "stray voxel" in html
+    assert "<li>notebook: all voxels in one pool" in html
+    assert "<li>present: cases whose reference has the region" in html
+    assert "<li>tiny" not in html
     assert "hd95_mm" not in html
 
 

@@ -66,6 +66,6 @@ def test_without_cases_the_section_says_why() -> None:
 
 
 def test_the_legend_names_colours() -> None:
-    assert legend({"missed": "#123456"}) == (
-        '<p class="legend"><span><i style="background:#123456"></i>missed</span></p>'
+    assert legend("Errors", {"missed": "#123456"}) == (
+        '<p class="legend"><b>Errors</b><span><i style="background:#123456"></i>missed</span></p>'
     )
