@@ -116,7 +116,8 @@ def read_findings(folder: str) -> Findings:
 
 def read_scores(folder: str) -> Scores:
     """The metric tables of a folder."""
-    tables, conventions = {}, {}
+    tables: dict[str, pd.DataFrame] = {}
+    conventions: dict[str, Conventions] = {}
     for name, kind in TABLES.items():
         path = metrics_path(folder, name)
         if storage.exists(path):

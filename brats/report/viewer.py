@@ -104,8 +104,8 @@ def viewer_section(controls: str, cases: Sequence[ViewCase], carried: Sequence[V
         return section("view", "Viewer", paragraph(why_none, "note"))
     n_beside = len(cases) - len(carried)
     where = (
-        f"{len(carried)} of {len(cases)} cases are in this file. The others lie beside it in cases/: where the page "
-        "is served over HTTP they open by themselves, from disk they are dropped on the viewer."
+        f"{len(carried)} of {len(cases)} cases are in this file. The others lie beside it in cases/: where the "
+        "page is served over HTTP they open by themselves, from disk they are dropped on the viewer."
         if n_beside
         else ""
     )

@@ -11,17 +11,15 @@ import pytest
 from selenium.webdriver import Chrome, ChromeOptions
 from selenium.webdriver.chrome.service import Service
 
-PROGRAMS = ("chromium", "chromedriver")
-
 
 @contextmanager
 def chromium(profile: Path, size: tuple[int, int] = (1400, 1000)) -> Iterator[Chrome]:
     """A Chromium without a window, that logs its console and requests; the test is skipped where there is none."""
-    found = [shutil.which(program) for program in PROGRAMS]
-    if None in found:
+    program, driver = (shutil.which(name) for name in ("chromium", "chromedriver"))
+    if program is None or driver is None:
         pytest.skip("a page is opened in Chromium, which is not here: apt-get install chromium chromium-driver")
     options = ChromeOptions()
-    options.binary_location = found[0]
+    options.binary_location = program
     for argument in (
         "headless=new",
         "no-sandbox",  # which root needs
@@ -34,7 +32,7 @@ def chromium(profile: Path, size: tuple[int, int] = (1400, 1000)) -> Iterator[Ch
     ):
         options.add_argument(f"--{argument}")
     options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
-    browser = Chrome(options=options, service=Service(found[1]))
+    browser = Chrome(options=options, service=Service(driver))
     try:
         yield browser
     finally:

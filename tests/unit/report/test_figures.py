@@ -230,7 +230,7 @@ def test_a_missing_mask_is_not_drawn_over(tmp_path: Path) -> None:
 
 
 def test_learning_curves_are_drawn_from_the_history(tmp_path: Path) -> None:
-    table = pa.Table.from_pandas(make_history([0.2, 0.5]), preserve_index=False)
+    table = HISTORY.table(make_history([0.2, 0.5]).to_dict("records"))
     storage.write_table(str(tmp_path / "run" / "history.parquet"), HISTORY, table)
     path = draw_learning_curves(str(tmp_path / "run"), str(tmp_path / "figures"))
     assert path == f"{tmp_path}/figures/learning_curves.png"

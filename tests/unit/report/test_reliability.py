@@ -6,6 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 
+from brats.report.charts import BOTTOM, HEIGHT, LEFT, RIGHT, TOP, WIDTH
 from brats.report.findings import Scores
 from brats.report.reliability import add_up, calibration, reliability_section
 from tests.support.drawing import make_case
@@ -43,9 +44,9 @@ def test_the_diagram_has_the_share_of_the_reference_by_probability() -> None:
     counts[204] = 1, 1  # too few to be drawn
     scores = Scores(tables={"uncertainty": UNCERTAINTY}, conventions={})
     html = reliability_section(scores, {"WT": counts})
-    drawing = html.partition("<figcaption")[0]
+    drawing, bottom = html.partition("<figcaption")[0], HEIGHT - BOTTOM
     assert [(float(x), float(y)) for x, y in re.findall(r'<circle cx="([\d.]+)" cy="([\d.]+)"', drawing)] == [
-        (round(56 + 0.2 * (460 - 12 - 56), 1), round(256 - 0.2 * (256 - 30), 1))
+        (round(LEFT + 0.2 * (WIDTH - RIGHT - LEFT), 1), round(bottom - 0.2 * (bottom - TOP), 1))
     ]
     assert "<title>WT: 100 voxels</title>" in drawing
 
