@@ -8,9 +8,9 @@ from brats.config import ReportConfig
 
 
 def main(config: ReportConfig) -> None:
-    from brats.pipeline.report import report
+    from brats.pipeline.report import page_of, report
 
-    for path in report(config):
+    for path in [*report(config), page_of(config)]:
         print(path)
 
 

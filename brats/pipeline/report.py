@@ -37,11 +37,16 @@ def page_path(out: str) -> str:
     return storage.join(out, "index.html")
 
 
+def page_of(config: ReportConfig) -> str:
+    """Where `report` writes the page."""
+    return page_path(config.out or report_dir(config.run))
+
+
 def report(config: ReportConfig) -> list[str]:
     """Draw what a folder has (learning curves, cases, distributions of scores) and write its page.
 
-    Returns the paths of the pictures, then that of the page. Raises ConfigError for a folder with nothing to report
-    and, once the page is written, where a case to draw has gone or is not the one that was predicted.
+    Returns the paths of the pictures; that of the page is `page_of(config)`. Raises ConfigError for a folder with
+    nothing to report and, once the page is written, where a case to draw has gone or is not the one predicted.
     """
     from brats.report.figures import figures_dir
     from brats.report.findings import read_findings
@@ -59,7 +64,7 @@ def report(config: ReportConfig) -> list[str]:
     page = write_page(found, config.out or report_dir(config.run), pictures, at_most=config.cases)
     if lacking:
         raise ConfigError(f"{lacking}; {page} has the rest")
-    return [*pictures, page]
+    return pictures
 
 
 def draw_figures(found: "Findings", figures: str) -> Iterator[str]:

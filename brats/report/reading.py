@@ -2,13 +2,14 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from typing import Any
 
 import pandas as pd
 
 from brats import storage
-from brats.config import MODALITIES
+from brats.config import MODALITIES, PredictConfig
 from brats.data.case import Case
-from brats.data.cases import find_cases
+from brats.data.cases import Hdf5Options, find_cases
 from brats.data.dataset import is_prepared, slices_path
 from brats.data.items import read_source
 from brats.data.slices import SliceFile
@@ -25,6 +26,7 @@ from brats.saved_config import config_path
 
 ReadCase = Callable[[str], Case]
 
+FORM_OPTIONS = ("coding", "hdf5_channels", "hdf5_spacing_mm")  # of predict: how case folders are read
 CARRIED_ROLES = ("worst", "median", "best")  # of the cases that a page carries, in this order
 UNREADABLE = (FileNotFoundError, StorageError, CaseError)
 """What reading a case meets with whose files have gone, are damaged, or are not those that were predicted."""
@@ -67,8 +69,14 @@ def case_reader(found: Findings) -> ReadCase:
         modalities = _modalities(found)
         return lambda case_id: SliceFile(slices_path(found.data, case_id)).read_case(modalities)
     modalities = _modalities(found) or list(MODALITIES)
-    coding = str(found.config.get("coding", "auto"))
-    sources = {files.case_id: files for files in find_cases(found.data, modalities, coding).cases}
+    config = PredictConfig(
+        model=found.folder,
+        data=found.data,
+        out=found.folder,
+        **{name: _value(found.config[name]) for name in FORM_OPTIONS if name in found.config},
+    )
+    cases = find_cases(found.data, modalities, config.coding, Hdf5Options.of(config)).cases
+    sources = {files.case_id: files for files in cases}
 
     def read(case_id: str) -> Case:
         if case_id not in sources:
@@ -76,6 +84,10 @@ def case_reader(found: Findings) -> ReadCase:
         return read_source(sources[case_id], modalities)
 
     return read
+
+
+def _value(value: Any) -> Any:
+    return tuple(value) if isinstance(value, list) else value
 
 
 def _modalities(found: Findings) -> list[str] | None:

@@ -16,7 +16,7 @@ from brats import storage
 from brats.config import ReportConfig
 from brats.data.dataset import slices_path
 from brats.data.slices import SliceFile
-from brats.pipeline.report import report
+from brats.pipeline.report import page_of, report
 from brats.report.volumes import ALL_TISSUES, Layers, grey_bytes, peaks, read_layers
 from tests.support.browser import chromium, console, requests
 from tests.support.reports import write_run
@@ -71,7 +71,9 @@ def opened(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Opened]:
     with chromium(folder / "profile") as browser, pytest.MonkeyPatch.context() as patch:
         patch.setattr("brats.pipeline.report.draw_figures", lambda *_: iter(()))  # seconds of matplotlib
         run = write_run(folder / "run", (0, 1, 2, 3), probabilities=True)
-        *_, page = report(ReportConfig(run=run))
+        config = ReportConfig(run=run)
+        report(config)
+        page = page_of(config)
         browser.get(f"file://{page}")
         yield Opened(browser, run, page)
 
