@@ -467,12 +467,17 @@ class RobustnessConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class ReportConfig:
-    """Draw learning curves and test cases from the files of a run."""
+    """Write a page of a run's results, with a viewer of its cases, and draw its learning curves and test cases.
+
+    The page opens from disk, without a network or a server.
+    """
 
     run: str = path()
-    """Folder or s3:// prefix of a run of train.py."""
+    """Folder or s3:// prefix of a run of train.py, or of the --out of predict.py or evaluate.py."""
     out: str | None = path(None)
-    """Folder or s3:// prefix for the pictures; without it RUN/figures."""
+    """Folder or s3:// prefix for index.html and the pictures; without it RUN/report and RUN/figures."""
+    cases: int = execution(40, Limits(at_least=0))
+    """Cases that the viewer has, at most, the worst first; a real one takes some 6 MB."""
     debug: bool = execution(False)
     """Show tracebacks instead of one-line errors."""
 

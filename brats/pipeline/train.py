@@ -27,7 +27,7 @@ from brats.data.run_split import (
 from brats.pipeline.phantoms import make_phantoms
 from brats.pipeline.predict import predict
 from brats.pipeline.prepare import prepare
-from brats.pipeline.report import report
+from brats.pipeline.report import page_path, report, report_dir
 from brats.pipeline.tune import tune
 from brats.pipeline.workers.fit import fit_on_cluster
 from brats.saved_config import SavedConfig
@@ -82,6 +82,7 @@ class TrainedRun:
         histories = [history_path(run.out) for run in self.networks]
         lines.append(f"history  {some(histories, at_most=1)}")
         lines.append(f"figures  {figures_dir(self.out)}")
+        lines.append(f"report   {page_path(report_dir(self.out))}")
         return "\n".join(lines)
 
 
