@@ -105,6 +105,14 @@ def read_nifti(file: FileInfo, content: bytes | None = None) -> tuple[npt.NDArra
     return raw.astype(header.dtype.newbyteorder("="), copy=False), header
 
 
+def read_header(file: FileInfo) -> Header:
+    """The header alone; raises CaseError as `read_nifti` does for it."""
+    content = read_content(file)
+    if content.startswith(_GZIP_MAGIC):
+        content, _ = _inflate(file.path, content[: 2**16], max(_HEADER_TYPES))
+    return _parse_header(file.path, content[: max(_HEADER_TYPES)])
+
+
 def encode_nifti(voxels: npt.NDArray[np.uint8], geometry: dict[str, Any]) -> bytes:
     """A .nii.gz file of a 3-D uint8 array, with the geometry of another file's `Header`.
 

@@ -1,0 +1,61 @@
+"""The reference of a case on the grid of its images, which is that of a predicted mask in Parquet.
+
+Axes: `X Y Z` voxel axes of the source file, in any order and direction.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from brats.data.cases import CaseFiles
+from brats.data.items import PreparedCase
+from brats.data.nifti import read_header
+from brats.data.slices import SliceFile
+from brats.data.volume import Grid, check_same_grid, from_ras, read_segmentation, turn_alike
+from brats.errors import CaseError, StorageError
+from brats.labels import Labels
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reference:
+    """The labels of a case, (X, Y, Z) on its full source grid.
+
+    warnings: of the segmentation, such as rounded values
+    """
+
+    labels: Labels
+    grid: Grid
+    warnings: Sequence[str] = ()
+
+
+def read_reference(source: CaseFiles | PreparedCase, modality: str = "") -> Reference | None:
+    """Read a reference without the images of its case; None for a case without a segmentation.
+
+    modality: whose image file has the grid; that of the segmentation is taken where the case has no such file
+
+    Raises CaseError for a segmentation that cannot be read; a transient one for an unreadable prepared file.
+    """
+    return _read_prepared(source.path) if isinstance(source, PreparedCase) else _read_files(source, modality)
+
+
+def _read_prepared(path: str) -> Reference | None:
+    try:
+        case = SliceFile(path).read_case(())
+    except (FileNotFoundError, StorageError) as error:
+        raise CaseError(path, str(error), transient=True) from error
+    if case.labels is None:
+        return None
+    return Reference(labels=case.on_source_grid(case.labels), grid=case.grid)
+
+
+def _read_files(files: CaseFiles, modality: str) -> Reference | None:
+    if files.segmentation is None:
+        return None
+    found = read_segmentation(files.segmentation, files.coding)
+    labels, grid = found.labels, found.grid
+    if image := files.images.get(modality):
+        header = read_header(image)
+        image_grid = Grid.of(header.shape, header.affine, header.geometry)
+        labels, grid = turn_alike(labels, grid, image_grid)
+        check_same_grid(image, image_grid, files.segmentation, grid)
+        grid = image_grid
+    return Reference(labels=from_ras(labels, grid), grid=grid, warnings=[*found.warnings(files.segmentation)])
