@@ -158,7 +158,13 @@ def _check_case(row: SplitRow, case: SplitRow | None, config: TrainConfig, run: 
 
 def _check_counts(row: SplitRow, config: TrainConfig, prepared: str) -> None:
     """Raise ConfigError where a case was prepared before what the epochs are planned by was counted."""
-    needed = [("--plane", counts_column("tumour", config.plane), f"the tumour voxels of {config.plane} slices")]
+    needed = [
+        (
+            "--plane or --triplanar",
+            counts_column("tumour", config.plane),
+            f"the tumour voxels of {config.plane} slices",
+        )
+    ]
     if config.et_ratio:
         column = counts_column("et", config.plane)
         needed.append(("--et-ratio", column, f"the ET voxels of {config.plane} slices"))

@@ -58,12 +58,13 @@ class Decoding:
     @property
     def origin(self) -> str:
         """What the numbers rest on, in words."""
+        chosen = self.thresholds != Decoding().thresholds or self.smallest_wt_mm3
         if not self.n_tuned_on:
-            return "defaults"
+            return "of several models, one or more of them not tuned" if chosen else "defaults"
         cases = "1 validation case" if self.n_tuned_on == 1 else f"{self.n_tuned_on} validation cases"
         if self.n_tuned_on >= FEWEST_CASES:
             return f"chosen on {cases}"
-        if self.thresholds != Decoding().thresholds or self.smallest_wt_mm3:
+        if chosen:
             return f"of several models, chosen or checked on {cases} or more"
         return f"defaults; the ET rule was checked on {cases}{'' if self.smallest_et_mm3 else ', and left out'}"
 

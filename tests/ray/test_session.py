@@ -7,7 +7,7 @@ import ray
 
 from brats import storage
 from brats.cluster.session import ready
-from brats.errors import BratsError, StorageError
+from brats.errors import BratsError, ConfigError, StorageError
 
 pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("embedded_ray")]
 
@@ -26,6 +26,19 @@ def test_an_output_folder_that_cannot_be_written_ends_the_job_before_ray_is_look
     monkeypatch.setattr("brats.cluster.session.connected", None)  # calling it would raise a TypeError
     with pytest.raises(StorageError, match="cannot write"), ready({}, str(tmp_path / "file" / "out"), 0):
         raise AssertionError
+
+
+def test_a_mistyped_input_ends_the_job_before_ray_starts_and_nothing_is_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("brats.cluster.session.connected", None)
+    mistyped, out = tmp_path / "casse", tmp_path / "out"
+    with (
+        pytest.raises(ConfigError, match=f"^--data: {mistyped} does not exist$"),
+        ready({"--model": None, "--data": str(mistyped)}, str(out), 0),
+    ):
+        raise AssertionError
+    assert not out.exists()
 
 
 def test_a_cluster_that_cannot_do_the_job_ends_it_before_the_block(

@@ -184,7 +184,10 @@ def test_a_dataset_of_before_planes_were_counted_is_split_for_axial_slices(tmp_p
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"plane": "coronal"}, "--plane: .*prepared does not count the tumour voxels of coronal slices"),
+        (
+            {"plane": "coronal"},
+            "--plane or --triplanar: .*prepared does not count the tumour voxels of coronal slices",
+        ),
         ({"et_ratio": 0.5}, "--et-ratio: .*prepared does not count the ET voxels of axial slices"),
     ],
 )

@@ -160,6 +160,7 @@ def test_a_decoding_survives_json_and_states_its_rules() -> None:
             Decoding(thresholds=(0.45, 0.5, 0.5), n_tuned_on=9),
             "of several models, chosen or checked on 9 validation cases or more",
         ),
+        (Decoding(thresholds=(0.45, 0.5, 0.5)), "of several models, one or more of them not tuned"),
         (Decoding(n_tuned_on=FEWEST_CASES), "chosen on 10 validation cases"),
     ],
 )

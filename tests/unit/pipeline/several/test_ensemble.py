@@ -91,7 +91,9 @@ def test_a_triplanar_run_has_a_network_for_each_plane_and_seed_those_that_must_f
 def test_a_dataset_without_counts_for_a_plane_is_refused_before_the_folder_is_claimed(tmp_path: Path) -> None:
     rows = [patient_row(n, split=split, tumour_per_coronal_slice=None) for n, split in enumerate(SPLITS)]
     prepared = write_patients(str(tmp_path / "prepared"), rows)
-    with pytest.raises(ConfigError, match=r"^--plane: .* does not count the tumour voxels of coronal slices"):
+    with pytest.raises(
+        ConfigError, match=r"^--plane or --triplanar: .* does not count the tumour voxels of coronal slices"
+    ):
         lay_out(config_of(tmp_path, data=prepared, triplanar=True))
     assert not (tmp_path / "run").exists()
 
