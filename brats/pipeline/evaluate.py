@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from brats import storage
 from brats.cluster import attempts
 from brats.cluster.datasets import from_cases, run_cases
 from brats.cluster.owned import Ownership, owned
@@ -68,6 +69,8 @@ def check_evaluation(config: EvaluateConfig) -> str:
         )
     if prediction and config.out and config.out == prediction.out:
         raise ConfigError(f"--out: {config.out} is the prediction itself; leave --out out to add to its tables")
+    if not (prediction or storage.is_remote(config.predictions) or storage.exists(config.predictions)):
+        raise ConfigError(f"--predictions: {config.predictions} does not exist")
     lacking = [] if prediction else [name for name in ("references", "out") if getattr(config, name) is None]
     if lacking:
         raise ConfigError(

@@ -21,6 +21,7 @@ ONE_SIDED = ("sensitivity", "specificity", "precision", "relative_volume_differe
 SIGNED = ("relative_volume_difference",)  # the nearer to 0 the better
 SIZES = ("reference_ml", "predicted_ml", "entropy_bits")  # numbers of the table of cases that are no scores
 SHOWN = ("dice", "hd95_mm", "nsd_at_1_mm")  # on the console
+WIDEST_NAME = max(map(len, SHOWN)) + 1
 OURS, THEIRS, EQUAL = "predictions", "against", "equal"  # the options that name the two
 
 AGAINST = storage.TableKind(
@@ -233,11 +234,11 @@ def _sides(found: dict[str, list[str]]) -> str:
 
 
 def format_against(table: pa.Table) -> str:
-    """The most used metrics as a small table for the console: lines of up to 110 columns, no newline at the end."""
-    rows = [row for row in table.to_pylist() if row["metric"] in SHOWN and row["convention"] == "brats"]
+    """The most used metrics as a small table for the console: lines of up to 116 columns, no newline at the end."""
+    rows = [row for row in table.to_pylist() if row["metric"] in SHOWN and row["region"] in REGIONS]
     lines = [
-        f"{'region metric':<20}{'n':>4}{'mean':>9}{'against':>9}   {'difference [95 % interval]':<30}"
-        "better worse equal       p"
+        f"{'region':<7}{'metric':<{WIDEST_NAME}}{'n':>4}{'mean':>9}{'against':>9}   "
+        f"{'difference [95 % interval]':<28}better worse equal       p"
     ]
     lines += [_line(row) for row in rows if row["n_pairs"]]
     lines.append(
@@ -249,8 +250,8 @@ def format_against(table: pa.Table) -> str:
 def _line(row: dict[str, Any]) -> str:
     low, high = (_number(row[f"difference_ci95_{end}"]) for end in ("low", "high"))
     return (
-        f"{row['region']:<7}{row['metric']:<13}{row['n_pairs']:>4}{_number(row['mean']):>9}"
-        f"{_number(row['mean_against']):>9}   {_number(row['difference']) + f' [{low}, {high}]':<30}"
+        f"{row['region']:<7}{row['metric']:<{WIDEST_NAME}}{row['n_pairs']:>4}{_number(row['mean']):>9}"
+        f"{_number(row['mean_against']):>9}   {_number(row['difference']) + f' [{low}, {high}]':<28}"
         f"{row['wins']:>6}{row['losses']:>6}{row['ties']:>6}{_number(row['p_wilcoxon']):>8}"
     )
 

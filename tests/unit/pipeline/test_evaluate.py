@@ -133,6 +133,11 @@ def test_masks_of_another_program_need_references_and_an_out(tmp_path: Path) -> 
     assert check_evaluation(EvaluateConfig(predictions=str(tmp_path), references="r", out="/o")) == "/o"
 
 
+def test_predictions_that_are_not_there_are_named_before_an_option_is_missed(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"^--predictions: .*/typo does not exist$"):
+        check_evaluation(EvaluateConfig(predictions=str(tmp_path / "typo")))
+
+
 def test_prediction_needs_neither_and_is_completed_itself(tmp_path: Path) -> None:
     storage.write_json(str(tmp_path / "config.json"), {"job": "predict", "result": {}, "execution": {}})
     assert check_evaluation(EvaluateConfig(predictions=str(tmp_path))) == str(tmp_path)
