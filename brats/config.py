@@ -347,8 +347,8 @@ class EvaluateConfig:
     --out of predict.py; or a run of train.py, whose test split is meant. With --against the --out of evaluate.py
     too."""
     references: str | None = path(None)
-    """Case folders that hold the reference segmentations, or for masks of predict.py a prepared dataset; of those
-    masks the data that were predicted where it is left out."""
+    """Case folders that hold the reference segmentations. For masks of predict.py a prepared dataset will do too;
+    without it the cases that were predicted."""
     out: str | None = path(None)
     """Folder or s3:// prefix for the metric tables; without it, those of a prediction itself are added to."""
     against: str | None = path(None)

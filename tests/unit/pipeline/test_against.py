@@ -1,5 +1,7 @@
 """Two predictions compared from their tables, found in a run, a prediction or an evaluation; what is refused."""
 
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +14,7 @@ from brats.errors import ConfigError
 from brats.pipeline.against import against, against_path, scored_folder
 from brats.score.against import AGAINST, Comparison
 from brats.score.tables import CASE_METRICS, NOTEBOOK, metrics_path
+from tests.support import ROOT
 
 
 def write_scores(folder: Path, dice: dict[str, float], *, notebook: bool = True) -> Path:
@@ -46,6 +49,23 @@ def test_test_split_of_a_run_is_compared_with_an_evaluation(tmp_path: Path) -> N
     metadata = storage.read_metadata(storage.read_table(path, AGAINST).schema, path, AGAINST)
     assert metadata["predictions"] == f"{tmp_path}/run/test"
     assert metadata["against"] == f"{tmp_path}/scores"
+
+
+def test_job_compares_tables_without_starting_ray(tmp_path: Path) -> None:
+    ours, theirs = write_scores(tmp_path / "a", {"a": 0.75}), write_scores(tmp_path / "b", {"a": 0.5})
+    job = (
+        "import runpy, sys\n"
+        f"sys.argv[1:] = ['--predictions', '{ours}', '--against', '{theirs}']\n"
+        "try:\n"
+        f"    runpy.run_path('{ROOT}/jobs/evaluate.py', run_name='__main__')\n"
+        "finally:\n"
+        "    print('ray' in sys.modules)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", job], capture_output=True, text=True, check=False, cwd=ROOT)
+    *_, order, table, loaded = done.stdout.splitlines()
+    assert (done.returncode, done.stderr, loaded) == (0, "", "False")
+    assert order == "order    the same by every convention: --predictions is better"
+    assert table == f"table    {against_path(str(ours))}"
 
 
 def test_table_goes_where_out_says(tmp_path: Path) -> None:
