@@ -29,12 +29,14 @@ class Coding:
     name:     by which tables, prepared cases and options refer to it
     meaning:  its codes in the words of the challenge, for messages
     codes:    the label of each code in a segmentation; where two codes have one label, the first one encodes it
+    written:  the code of each label that no code stands for alone
     remedies: what to say of a code that is not one of them
     """
 
     name: str
     meaning: str
     codes: Mapping[int, int]
+    written: Mapping[int, int] = field(default_factory=dict)
     remedies: Mapping[int, str] = field(default_factory=dict)
 
     def decode(self, codes: npt.NDArray[np.generic], tolerance: float = CODE_TOLERANCE) -> Labels:
@@ -87,6 +89,8 @@ class Coding:
         table = np.zeros(max(TISSUES.values()) + 1, np.uint8)
         for code, label in reversed([*self.codes.items()]):
             table[label] = code
+        for label, code in self.written.items():
+            table[label] = code
         return table[labels]
 
 
@@ -135,6 +139,17 @@ _BACKGROUND = 0
 _THREE = {0: _BACKGROUND, 1: NCR, 2: ED, 3: ET}
 _WITH_CAVITY = {**_THREE, 4: _BACKGROUND}  # an empty space is no tumour: in none of the regions
 
+BRATS_2012 = Coding(
+    name="brats2012",
+    meaning="1 ED, 2 the whole core, ET not told apart",
+    codes={0: _BACKGROUND, 1: ED, 2: NCR},
+    written={ET: 2},
+)
+BRATS_2013 = Coding(
+    name="brats2013",
+    meaning="1 NCR, 2 ED, 3 NET, 4 ET",
+    codes={0: _BACKGROUND, 1: NCR, 2: ED, 3: NCR, 4: ET},  # NCR is written as 1, as later editions have both
+)
 BRATS_2018 = Coding(
     name="brats2018",
     meaning="1 NCR, 2 ED, 4 ET",
@@ -163,8 +178,21 @@ BRATS_2024_PED = Coding(
 )
 BRATS_2024_GLI = Coding(name="brats2024-gli", meaning="1 NETC, 2 SNFH, 3 ET, 4 RC", codes=_WITH_CAVITY)
 BRATS_2025_MET = Coding(name="brats2025-met", meaning="1 NETC, 2 SNFH, 3 ET, 4 RC", codes=_WITH_CAVITY)
+MSD_TASK01 = Coding(  # `labels` of the dataset.json of the Medical Segmentation Decathlon, Task01_BrainTumour
+    name="msd-task01", meaning="1 ED, 2 NCR, 3 ET", codes={0: _BACKGROUND, 1: ED, 2: NCR, 3: ET}
+)
 CODINGS = {
     coding.name: coding
-    for coding in (BRATS_2018, BRATS_2023, BRATS_2023_PED, BRATS_2024_PED, BRATS_2024_GLI, BRATS_2025_MET)
+    for coding in (
+        BRATS_2018,
+        BRATS_2023,
+        BRATS_2023_PED,
+        BRATS_2024_PED,
+        BRATS_2024_GLI,
+        BRATS_2025_MET,
+        BRATS_2012,
+        BRATS_2013,
+        MSD_TASK01,
+    )
 }
 """By name, as tables, prepared cases and `--coding` have it."""

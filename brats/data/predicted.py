@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from brats import storage
+from brats.data.cases import DEFAULT_HDF5, Hdf5Options
 from brats.data.challenges import AUTO
 from brats.data.run_split import split_path, test_dir
 from brats.errors import ConfigError
@@ -19,6 +20,7 @@ class Prediction:
     data:   where its cases lay, prepared or not; None where the configuration does not say
     split:  which of them it predicts
     coding: `--coding` of the prediction
+    hdf5:   what it took HDF5 slices for
     run:    the run whose model it is, as far as that can be told; a folder without a split for a model on its own
     """
 
@@ -26,6 +28,7 @@ class Prediction:
     data: str | None
     split: str
     coding: str
+    hdf5: Hdf5Options
     run: str
 
 
@@ -56,12 +59,18 @@ def _read_job(folder: str) -> str | None:
 
 def _read_prediction(out: str) -> Prediction:
     saved = storage.read_json(config_path(out))
-    result, execution = (_texts(saved.get(name), out) for name in ("result", "execution"))
+    result, execution = saved.get("result"), saved.get("execution")
+    if not (isinstance(result, dict) and isinstance(execution, dict)):
+        raise ConfigError(f"--predictions: {config_path(out)} is damaged, not the configuration of a job")
     return Prediction(
         out=out,
         data=execution.get("data"),
         split=result.get("split", ALL_CASES),
         coding=result.get("coding", AUTO),
+        hdf5=Hdf5Options(
+            channels=tuple(result.get("hdf5_channels", DEFAULT_HDF5.channels)),
+            spacing_mm=tuple(result.get("hdf5_spacing_mm", DEFAULT_HDF5.spacing_mm)),
+        ),
         run=_find_run(out, execution.get("model", "")),
     )
 
@@ -71,10 +80,3 @@ def _find_run(out: str, model: str) -> str:
     around = out.rpartition("/")[0]
     is_test = test_dir(around) == out and storage.exists(split_path(around))
     return around if is_test else model.rpartition("/")[0] or model
-
-
-def _texts(value: object, out: str) -> dict[str, str]:
-    """The texts of a section of `config.json`."""
-    if not isinstance(value, dict):
-        raise ConfigError(f"--predictions: {config_path(out)} is damaged, not the configuration of a job")
-    return {name: text for name, text in value.items() if isinstance(text, str)}

@@ -5,7 +5,6 @@ Axes: `X Y Z` voxel axes of a RAS+ volume; `Z H W` slices of a crop with H = X a
 
 import math
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import numpy as np
@@ -15,62 +14,30 @@ import xxhash
 from brats.data.background import Background, find_background
 from brats.data.case import HASH_VERSION, Array, Box, Case, Intensity, crop
 from brats.data.cases import CaseFiles
-from brats.data.layouts import SEGMENTATION
-from brats.data.nifti import read_content
 from brats.data.plausibility import find_warnings
-from brats.data.sources import content_hash
-from brats.data.volume import (
-    Grid,
-    Segmentation,
-    Volume,
-    check_same_grid,
-    from_ras,
-    read_segmentation,
-    read_volume,
-    turn_alike,
-)
+from brats.data.read_files import read_files
+from brats.data.volume import Grid, Volume, check_same_grid, from_ras, turn_alike
 from brats.errors import CaseError
 from brats.labels import Labels
-from brats.storage import FileInfo, is_remote
 
 _BLOCK_SLICES = 4
 
 
 def read_case(files: CaseFiles, modalities: Sequence[str]) -> Case:
     """Read and crop one case. Raises CaseError naming the file at fault."""
-    wanted = [files.images[name] for name in modalities]
-    workers = len(wanted) + 1 if any(is_remote(file.path) for file in wanted) else 1
-    with ThreadPoolExecutor(workers) as pool:  # on S3 the latencies of the files of a case overlap
-        reading = [pool.submit(_read_image, file) for file in wanted]
-        segmented = files.segmentation and pool.submit(_read_segmentation, files.segmentation, files.coding)
-        images = dict(zip(modalities, (future.result() for future in reading), strict=True))
-        segmentation, labels_hash = segmented.result() if segmented else (None, "")
-    volumes = {name: volume for name, (volume, _) in images.items()}
-    hashes = {**{name: image_hash for name, (_, image_hash) in images.items()}, SEGMENTATION: labels_hash}
-    sources = tuple(replace(file, hash=hashes[file.kind]) for file in files.sources(modalities))
+    read = read_files(files, modalities)
+    volumes = dict(read.volumes)
     first, *others = modalities
     for name in others:
         volumes[name] = volumes[name].turned_like(volumes[first].grid)
         check_same_grid(files.images[first], volumes[first].grid, files.images[name], volumes[name].grid)
-    if files.segmentation is None or segmentation is None:
-        return replace(crop_case(files, volumes, None), sources=sources)
-    labels, labels_grid = turn_alike(segmentation.labels, segmentation.grid, volumes[first].grid)
-    check_same_grid(files.images[first], volumes[first].grid, files.segmentation, labels_grid)
+    labels = None
+    if files.segmentation and read.segmentation:
+        found = read.segmentation
+        labels, labels_grid = turn_alike(found.labels, found.grid, volumes[first].grid)
+        check_same_grid(files.images[first], volumes[first].grid, files.segmentation, labels_grid)
     case = crop_case(files, volumes, labels)
-    rounded = segmentation.warnings(files.segmentation)
-    return replace(case, sources=sources, warnings=(*case.warnings, *rounded))
-
-
-def _read_image(file: FileInfo) -> tuple[Volume, str]:
-    """An image, and the hash of its file."""
-    content = read_content(file)
-    return read_volume(file, content), content_hash(content)
-
-
-def _read_segmentation(file: FileInfo, coding: str) -> tuple[Segmentation, str]:
-    """A segmentation, and the hash of its file."""
-    content = read_content(file)
-    return read_segmentation(file, coding, content), content_hash(content)
+    return replace(case, sources=read.sources, warnings=(*case.warnings, *read.warnings))
 
 
 def crop_case(files: CaseFiles, volumes: Mapping[str, Volume], labels: Labels | None) -> Case:

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 
 from brats.data.cases import CaseFiles
 from brats.data.items import PreparedCase
-from brats.data.nifti import read_header
+from brats.data.read_files import read_files, read_reference
 from brats.data.slices import SliceFile
-from brats.data.volume import Grid, check_same_grid, from_ras, read_segmentation, turn_alike
+from brats.data.volume import Grid, check_same_grid, from_ras, turn_alike
 from brats.errors import CaseError, StorageError
 from brats.labels import Labels
 
@@ -27,10 +27,10 @@ class Reference:
     warnings: Sequence[str] = ()
 
 
-def read_reference(source: CaseFiles | PreparedCase, modality: str = "") -> Reference | None:
-    """Read a reference without the images of its case; None for a case without a segmentation.
+def read_on_image_grid(source: CaseFiles | PreparedCase, modality: str = "") -> Reference | None:
+    """Read a reference, and one image at most; None for a case without a segmentation.
 
-    modality: whose image file has the grid; that of the segmentation is taken where the case has no such file
+    modality: whose image has the grid; without it that of another image is taken, or of the segmentation
 
     Raises CaseError for a segmentation that cannot be read; a transient one for an unreadable prepared file.
     """
@@ -50,12 +50,13 @@ def _read_prepared(path: str) -> Reference | None:
 def _read_files(files: CaseFiles, modality: str) -> Reference | None:
     if files.segmentation is None:
         return None
-    found = read_segmentation(files.segmentation, files.coding)
+    name = modality if modality in files.images else next(iter(files.images), None)
+    read = read_files(files, [name]) if name else None
+    found = (read and read.segmentation) or read_reference(files)
     labels, grid = found.labels, found.grid
-    if image := files.images.get(modality):
-        header = read_header(image)
-        image_grid = Grid.of(header.shape, header.affine, header.geometry)
+    if name and read:
+        image_grid = read.volumes[name].grid
         labels, grid = turn_alike(labels, grid, image_grid)
-        check_same_grid(image, image_grid, files.segmentation, grid)
+        check_same_grid(files.images[name], image_grid, files.segmentation, grid)
         grid = image_grid
     return Reference(labels=from_ras(labels, grid), grid=grid, warnings=[*found.warnings(files.segmentation)])

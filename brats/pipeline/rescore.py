@@ -16,11 +16,12 @@ from brats.cluster.owned import owned
 from brats.cluster.per_case import CASE_CPUS, CASE_MEMORY_BYTES, ray_step
 from brats.config import EvaluateConfig
 from brats.console import say, some
+from brats.data.cases import Hdf5Options
 from brats.data.challenges import AUTO
 from brats.data.items import FoundItems, Item, find_items
 from brats.data.masks import masks_path, read_masks
 from brats.data.predicted import ALL_CASES, Prediction
-from brats.data.references import read_reference
+from brats.data.references import read_on_image_grid
 from brats.data.rejects import Reject, check_rejects, read_rejects
 from brats.errors import BratsError, CaseError, ConfigError, StorageError
 from brats.labels import TISSUES, Labels
@@ -90,9 +91,11 @@ def find_references(config: EvaluateConfig, prediction: Prediction) -> FoundItem
         raise ConfigError(
             f"--references: {config_path(prediction.out)} does not say where its cases lay; name them"
         )
-    coding = prediction.coding if config.coding == AUTO and not config.references else config.coding
+    coding, hdf5 = config.coding, Hdf5Options(spacing_mm=config.hdf5_spacing_mm)
+    if not config.references:
+        coding, hdf5 = prediction.coding if coding == AUTO else coding, prediction.hdf5
     try:
-        return find_items(place, prediction.run, (), ALL_CASES, coding)
+        return find_items(place, prediction.run, (), ALL_CASES, coding, hdf5)
     except ConfigError as error:
         if config.references:
             raise
@@ -174,7 +177,7 @@ def score_masked(masked: Masked, out: str, in_place: bool) -> bool:
     """
     part, item = masked.part, masked.item
     modality = part.sources[0].kind if part.sources else ""
-    reference = read_reference(item.source, modality)
+    reference = read_on_image_grid(item.source, modality)
     if reference is None:
         return False
     predicted = read_predicted(masked.mask_path, reference.grid.shape)

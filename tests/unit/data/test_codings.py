@@ -20,7 +20,9 @@ def test_editions_code_the_tissues_differently() -> None:
     assert BRATS_2023.encode(np.array([0, NCR, ED, ET], np.uint8)).tolist() == [0, 1, 2, 3]
 
 
-@pytest.mark.parametrize("coding", CODINGS.values(), ids=lambda coding: coding.name)
+@pytest.mark.parametrize(
+    "coding", [coding for coding in CODINGS.values() if not coding.written], ids=lambda coding: coding.name
+)
 def test_decoding_undoes_encoding(coding: Coding) -> None:
     decoded = coding.decode(coding.encode(LABELS))
     np.testing.assert_array_equal(decoded, LABELS)
@@ -111,6 +113,9 @@ REGIONS_OF_CODES = {
     "brats2024-ped": {"WT": {1, 2, 3, 4}, "TC": {1, 2, 3}, "ET": {1}},
     "brats2024-gli": {"WT": {1, 2, 3}, "TC": {1, 3}, "ET": {3}},
     "brats2025-met": {"WT": {1, 2, 3}, "TC": {1, 3}, "ET": {3}},
+    "brats2012": {"WT": {1, 2}, "TC": {2}, "ET": set()},
+    "brats2013": {"WT": {1, 2, 3, 4}, "TC": {1, 3, 4}, "ET": {4}},
+    "msd-task01": {"WT": {1, 2, 3}, "TC": {2, 3}, "ET": {3}},
 }
 
 
@@ -132,6 +137,11 @@ def test_codes_written_back_are_in_the_same_regions(name: str) -> None:
 def test_core_of_a_paediatric_case_is_written_as_non_enhancing_tumour() -> None:
     coding = CODINGS["brats2024-ped"]
     assert coding.encode(np.array([0, NCR, ED, ET], np.uint8)).tolist() == [0, 2, 4, 1]
+
+
+def test_enhancing_tumour_is_written_as_core_where_no_code_stands_for_it() -> None:
+    coding = CODINGS["brats2012"]
+    assert coding.encode(np.array([0, NCR, ED, ET], np.uint8)).tolist() == [0, 2, 1, 2]
 
 
 def test_resection_cavity_is_written_back_as_background() -> None:

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from brats import storage
+from brats.data.cases import DEFAULT_HDF5, Hdf5Options
 from brats.data.predicted import Prediction, find_prediction
 from brats.data.run_split import SPLIT, split_path
 from brats.errors import ConfigError, StorageError
@@ -23,15 +24,27 @@ EXECUTION = {"model": "/models/first/model", "data": "/data/prepared", "out": "/
 def test_folder_of_predict_names_its_cases_and_the_run_of_its_model(tmp_path: Path) -> None:
     write_config(tmp_path, "predict", result={"split": "val", "coding": "brats2023"}, execution=EXECUTION)
     assert find_prediction(str(tmp_path)) == Prediction(
-        out=str(tmp_path), data="/data/prepared", split="val", coding="brats2023", run="/models/first"
+        out=str(tmp_path),
+        data="/data/prepared",
+        split="val",
+        coding="brats2023",
+        hdf5=DEFAULT_HDF5,
+        run="/models/first",
     )
 
 
 def test_folder_of_an_early_version_is_of_all_cases_and_of_no_stated_coding(tmp_path: Path) -> None:
     write_config(tmp_path, "predict")
     assert find_prediction(str(tmp_path)) == Prediction(
-        out=str(tmp_path), data=None, split="all", coding="auto", run=""
+        out=str(tmp_path), data=None, split="all", coding="auto", hdf5=DEFAULT_HDF5, run=""
     )
+
+
+def test_options_of_hdf5_slices_are_those_of_the_prediction(tmp_path: Path) -> None:
+    result = {"hdf5_channels": ["t2", "t1", "t1ce", "flair"], "hdf5_spacing_mm": [1, 1, 5]}
+    found = find_prediction(str(write_config(tmp_path, "predict", result=result)))
+    assert found is not None
+    assert found.hdf5 == Hdf5Options(channels=("t2", "t1", "t1ce", "flair"), spacing_mm=(1, 1, 5))
 
 
 def test_run_stands_for_its_test_split_and_is_found_where_it_was_moved_to(tmp_path: Path) -> None:

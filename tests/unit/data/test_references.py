@@ -9,7 +9,7 @@ import pytest
 from brats.data.cases import CaseFiles, find_cases
 from brats.data.items import PreparedCase
 from brats.data.preprocess import read_case
-from brats.data.references import read_reference
+from brats.data.references import read_on_image_grid
 from brats.data.volume import Grid
 from brats.errors import CaseError
 from brats.labels import ED, ET, NCR, Labels
@@ -35,7 +35,7 @@ def write_files(folder: Path, order: tuple[int, ...] = (0, 1, 2), flips: tuple[i
 
 
 def labels_and_grid(files: CaseFiles, modality: str) -> tuple[Labels, Grid]:
-    found = read_reference(files, modality)
+    found = read_on_image_grid(files, modality)
     assert found is not None
     return found.labels, found.grid
 
@@ -52,8 +52,15 @@ def test_reference_lies_on_the_grid_of_the_image_as_the_predicted_mask_does(
     assert grid == case.grid
 
 
-def test_reference_without_the_image_lies_on_its_own_grid(tmp_path: Path) -> None:
-    labels, grid = labels_and_grid(write_files(tmp_path, (2, 0, 1)), "t1ce")
+def test_another_image_stands_for_one_that_is_not_there(tmp_path: Path) -> None:
+    files = write_files(tmp_path, (2, 0, 1))
+    assert labels_and_grid(files, "t1ce")[1] == labels_and_grid(files, "flair")[1]
+
+
+def test_reference_without_an_image_lies_on_its_own_grid(tmp_path: Path) -> None:
+    write_files(tmp_path, (2, 0, 1))
+    (tmp_path / "case_flair.nii.gz").unlink()
+    labels, grid = labels_and_grid(find_cases(str(tmp_path), ()).cases[0], "flair")
     np.testing.assert_array_equal(labels, LABELS)
     assert grid.spacing_shw_mm == (4, 1, 2)
 
@@ -61,7 +68,7 @@ def test_reference_without_the_image_lies_on_its_own_grid(tmp_path: Path) -> Non
 def test_reference_of_a_prepared_case_is_its_segmentation_on_the_full_grid(tmp_path: Path) -> None:
     case = tiny_case()
     (path,) = write_prepared(str(tmp_path), [case])
-    found = read_reference(PreparedCase(path=path, voxel_hash=""))
+    found = read_on_image_grid(PreparedCase(path=path, voxel_hash=""))
     assert found is not None
     assert case.labels is not None
     assert found.labels.shape == SHAPE
@@ -71,17 +78,17 @@ def test_reference_of_a_prepared_case_is_its_segmentation_on_the_full_grid(tmp_p
 def test_case_without_a_segmentation_has_no_reference(tmp_path: Path) -> None:
     write_files(tmp_path)
     (tmp_path / "case_seg.nii.gz").unlink()
-    assert read_reference(find_cases(str(tmp_path), ()).cases[0]) is None
+    assert read_on_image_grid(find_cases(str(tmp_path), ()).cases[0]) is None
 
 
 def test_reference_that_lies_elsewhere_than_the_image_is_refused(tmp_path: Path) -> None:
     write_files(tmp_path)
     nib.save(nib.Nifti1Image(CODES, np.diag([1.0, 2, 5, 1])), tmp_path / "case_seg.nii.gz")
     with pytest.raises(CaseError, match=r"its affine differs from that of case_flair\.nii\.gz"):
-        read_reference(find_cases(str(tmp_path), ()).cases[0], "flair")
+        read_on_image_grid(find_cases(str(tmp_path), ()).cases[0], "flair")
 
 
 def test_prepared_case_that_is_gone_may_come_back(tmp_path: Path) -> None:
     with pytest.raises(CaseError) as caught:
-        read_reference(PreparedCase(path=str(tmp_path / "a.parquet"), voxel_hash=""))
+        read_on_image_grid(PreparedCase(path=str(tmp_path / "a.parquet"), voxel_hash=""))
     assert caught.value.transient

@@ -11,6 +11,7 @@ import pytest
 
 from brats import storage
 from brats.config import EvaluateConfig
+from brats.data.cases import DEFAULT_HDF5
 from brats.data.items import find_items
 from brats.data.masks import MASK, masks_path, read_masks, write_masks
 from brats.data.predicted import Prediction
@@ -244,6 +245,6 @@ def test_prediction_of_cases_without_segmentations_is_refused_elsewhere_and_has_
 
 
 def test_only_cases_of_the_predicted_split_are_missed(root: Path) -> None:
-    prediction = Prediction(out="o", data=None, split="test", coding="auto", run="")
+    prediction = Prediction(out="o", data=None, split="test", coding="auto", hdf5=DEFAULT_HDF5, run="")
     found = find_items(str(root / "data"), "", MODALITIES, "all")
     assert len(module.describe(prediction, {}, found, in_place=True)) == 1
