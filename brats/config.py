@@ -89,7 +89,7 @@ class PrepareConfig:
     """
 
     data: str = path()
-    """Folder or s3:// prefix with BraTS cases, at any depth, in the naming of any edition since 2018."""
+    """Folder or s3:// prefix with BraTS cases, at any depth, in the names of any edition or another form."""
     out: str = path()
     """Folder or s3:// prefix for the prepared dataset."""
     modalities: tuple[Modality, ...] = result(MODALITIES, Limits(distinct=True))
@@ -261,7 +261,7 @@ class TrainConfig:
     predict: bool = execution(True)
     """With --no-predict, the test split is not predicted and scored into OUT/test at the end."""
     nifti: bool = execution(False)
-    """Write the predicted masks as .nii.gz too."""
+    """Write the predicted masks as .nii.gz too; as .mha for cases of .mha files."""
     max_failures: int = execution(3, Limits(at_least=0))
     """Restarts after lost workers, without a finished epoch between them, before the job fails."""
     strict: bool = execution(False)
@@ -350,7 +350,7 @@ class PredictConfig:
     flips: bool = result(False, earlier=False)
     """Average the probabilities over the four ways to flip the slices, which takes four times as long."""
     nifti: bool = execution(False)
-    """Write the masks as .nii.gz too, on the grid of the source images."""
+    """Write the masks as .nii.gz too, on the grid of the source images; as .mha where these are .mha."""
     probabilities: bool = execution(False)
     """Write the probability of each region in each voxel too, in 256 levels."""
     batch_size: int = execution(0, Limits(at_least=0))
@@ -374,16 +374,16 @@ class PredictConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class EvaluateConfig:
-    """Score masks against the references of BraTS cases: NIfTI of any program, or a finished prediction.
+    """Score masks against the references of BraTS cases: NIfTI or .mha of any program, or a finished prediction.
 
     A prediction of predict.py, or a run, is scored from its masks, without its model; without --out its own tables
     get the columns that they lack. --against compares its scores with those of another prediction.
     """
 
     predictions: str = path()
-    """Folder with one <case_id>.nii or .nii.gz per case, at any depth, aligned with the case's segmentation; or the
-    --out of predict.py; or a run of train.py, whose test split is meant. With --against the --out of evaluate.py
-    too."""
+    """Folder with one <case_id>.nii, .nii.gz or .mha per case, at any depth, aligned with the case's segmentation;
+    or the --out of predict.py; or a run of train.py, whose test split is meant. With --against the --out of
+    evaluate.py too."""
     references: str | None = path(None)
     """Case folders that hold the reference segmentations. For masks of predict.py a prepared dataset will do too;
     without it the cases that were predicted."""

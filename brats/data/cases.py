@@ -116,7 +116,10 @@ class FoundCases:
 
     def notes(self) -> list[str]:
         """What the user should know of the folder, a line each."""
-        return [*self._unused_notes(), *self.mapping_notes, *self.description_notes, *spacing_notes(self.cases)]
+        return [*self._unused_notes(), *self.mapping_notes, *self.description_notes, *self._spacing_notes()]
+
+    def _spacing_notes(self) -> list[str]:
+        return [spacing_note(each) for each in sorted({case.spacing_mm for case in self.cases if case.spacing_mm})]
 
     def _unused_notes(self) -> list[str]:
         if not self.unused:
@@ -127,15 +130,12 @@ class FoundCases:
         return [f"{files} to no case: {some(self.unused)}"]
 
 
-def spacing_notes(cases: Iterable[CaseFiles]) -> list[str]:
-    """The line that says which voxel size cases have whose files state none."""
-    return [
-        f"{HDF5_SLICES.name} states no voxel size: ml and mm of its cases are of voxels of {spacing} mm "
-        "(--hdf5-spacing-mm)"
-        for spacing in sorted(
-            {" x ".join(f"{mm:g}" for mm in case.spacing_mm) for case in cases if case.spacing_mm}
-        )
-    ]
+def spacing_note(spacing_mm: Iterable[float]) -> str:
+    """The line that says which voxel size the cases have whose files state none."""
+    return (
+        f"{HDF5_SLICES.name} states no voxel size: ml and mm of its cases are of voxels of "
+        f"{' x '.join(f'{mm:g}' for mm in spacing_mm)} mm (--hdf5-spacing-mm)"
+    )
 
 
 def find_cases(

@@ -5,9 +5,10 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from brats.data.case import Case, check_modalities
-from brats.data.cases import DEFAULT_HDF5, CaseFiles, Hdf5Options, find_cases
+from brats.data.cases import DEFAULT_HDF5, CaseFiles, Hdf5Options, find_cases, spacing_note
 from brats.data.challenges import AUTO
 from brats.data.dataset import is_prepared, read_case_table, slices_path
+from brats.data.layouts import HDF5_SLICES
 from brats.data.preprocess import read_case
 from brats.data.rejects import Reject
 from brats.data.run_split import read_split
@@ -102,6 +103,7 @@ def check_unread(prepared: str, coding: str, hdf5: Hdf5Options) -> None:
 
 
 def _prepared_items(prepared: str, splits: dict[str, str]) -> FoundItems:
+    rows = read_case_table(prepared)
     items = [
         Item(
             case_id=row["case_id"],
@@ -111,9 +113,10 @@ def _prepared_items(prepared: str, splits: dict[str, str]) -> FoundItems:
             sources=tuple(file.content for file in from_rows(row["sources"])),
             coding=row["coding"],
         )
-        for row in read_case_table(prepared)
+        for row in rows
     ]
-    return FoundItems(items, [], [])
+    spacings = {tuple(row["spacing_mm"]) for row in rows if row["layout"] == HDF5_SLICES.name}
+    return FoundItems(items, [], [spacing_note(each) for each in sorted(spacings)])
 
 
 def _items_of(

@@ -14,10 +14,11 @@ import nibabel as nib
 import nibabel.affines
 import numpy as np
 import numpy.typing as npt
-from isal import igzip, isal_zlib
+from isal import igzip
 from nibabel.spatialimages import HeaderDataError
 
 from brats import storage
+from brats.data.inflate import GZIP_MAGIC, inflate, inflate_start
 from brats.errors import CaseError, StorageError
 from brats.storage import FileInfo
 
@@ -34,7 +35,6 @@ MAX_DEFLATE_RATIO = 1032
 # What an affine may hold: no scanner has voxels of a micrometre or a table of a kilometre.
 MIN_VOXEL_SIZE_MM, MAX_LENGTH_MM = 1e-3, 1e6
 
-_GZIP_MAGIC = b"\x1f\x8b"
 # In the order in which nibabel tries them: the first by its magic string, the second by its `sizeof_hdr`.
 _HEADER_TYPES: dict[int, Any] = {348: nib.Nifti1Header, 540: nib.Nifti2Header}  # by `sizeof_hdr`
 _CIFTI_INTENTS = range(3000, 3100)  # `intent_code` of NIfTI-2 files that are CIFTI-2
@@ -90,23 +90,23 @@ def read_nifti(
     Raises CaseError for a file that cannot be read (transient), is no NIfTI, is damaged or truncated, is not
     one 3-D volume of plausible size, or as many as asked for, or has no usable affine.
     """
-    content = read_content(file) if content is None else content
-    if content.startswith(_GZIP_MAGIC):
-        header = _parse_header(file.path, _inflate(file.path, content[: 2**16], max(_HEADER_TYPES))[0], n_channels)
-        if header.n_bytes > MAX_DEFLATE_RATIO * len(content):
-            reason = f"its header claims {header.n_bytes} bytes, which {len(content)} of gzip cannot hold"
+    stored = read_content(file) if content is None else content
+    whole: bytes | memoryview = stored
+    if stored.startswith(GZIP_MAGIC):
+        header = _parse_header(
+            file.path, inflate_start(file.path, stored[: 2**16], max(_HEADER_TYPES))[0], n_channels
+        )
+        if header.n_bytes > MAX_DEFLATE_RATIO * len(stored):
+            reason = f"its header claims {header.n_bytes} bytes, which {len(stored)} of gzip cannot hold"
             raise CaseError(file.path, reason)
-        # One byte more than wanted, so that the end is reached and the checksum there compared.
-        content, complete = _inflate(file.path, content, header.n_bytes + 1)
-        if len(content) == header.n_bytes and not complete:
-            raise CaseError(file.path, "truncated: the checksum at the end of its gzip data is missing")
+        whole = inflate(file.path, stored, header.n_bytes)
     else:
-        header = _parse_header(file.path, content[: max(_HEADER_TYPES)], n_channels)
-    if len(content) < header.n_bytes:
-        n_missing = header.n_bytes - len(content)
+        header = _parse_header(file.path, stored[: max(_HEADER_TYPES)], n_channels)
+    if len(whole) < header.n_bytes:
+        n_missing = header.n_bytes - len(whole)
         raise CaseError(file.path, f"truncated: {n_missing} of {header.n_bytes} bytes are missing")
-    _check_extensions(file.path, content, header)
-    raw = np.frombuffer(content, header.dtype, n_channels * header.n_voxels, header.offset)
+    _check_extensions(file.path, whole, header)
+    raw = np.frombuffer(whole, header.dtype, n_channels * header.n_voxels, header.offset)
     return raw.astype(header.dtype.newbyteorder("="), copy=False), header
 
 
@@ -141,21 +141,6 @@ def read_content(file: FileInfo) -> bytes:
     if not content:
         raise CaseError(file.path, "the file is empty")
     return content
-
-
-def _inflate(path: str, content: bytes, limit: int) -> tuple[bytes, bool]:
-    """At most `limit` bytes of gzip data, and whether its end was reached, with the right checksum there."""
-    members = []
-    while True:
-        member = isal_zlib.decompressobj(wbits=31)
-        try:
-            members.append(member.decompress(content, max_length=limit))
-        except isal_zlib.error as error:  # type: ignore[misc]  # isal's stub declares an instance, not a class
-            raise CaseError(path, f"damaged gzip data ({error})") from error
-        limit -= len(members[-1])
-        content = member.unused_data
-        if not (member.eof and limit and content.startswith(_GZIP_MAGIC)):
-            return b"".join(members), member.eof
 
 
 def _parse_header(path: str, start: bytes, n_channels: int) -> Header:
@@ -208,7 +193,7 @@ def _both_ways(start: bytes) -> tuple[int, int]:
     return int.from_bytes(start[:4], "little"), int.from_bytes(start[:4], "big")
 
 
-def _check_extensions(path: str, content: bytes, header: Header) -> None:
+def _check_extensions(path: str, content: bytes | memoryview, header: Header) -> None:
     """Refuse header extensions that do not end before the voxels: nibabel takes what follows for one more."""
     position = header.geometry["sizeof_hdr"] + 4
     if not content[position - 4]:

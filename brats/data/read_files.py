@@ -11,6 +11,7 @@ from brats.data.layouts import SEGMENTATION
 from brats.data.nifti import read_content
 from brats.data.slice_stack import SliceStack, read_stack, stack_grid
 from brats.data.sources import Sources, content_hash
+from brats.data.trim import Trimmed, trim
 from brats.data.volume import (
     Segmentation,
     Volume,
@@ -28,12 +29,12 @@ T = TypeVar("T")
 class ReadFiles:
     """What the files of a case hold.
 
-    volumes:  by modality, in the order in which they were asked for
+    images:   by modality, in the order in which they were asked for
     sources:  the files that were read, with the hash of their content
     warnings: of the case
     """
 
-    volumes: dict[str, Volume]
+    images: dict[str, Trimmed]
     segmentation: Segmentation | None
     sources: Sources
     warnings: tuple[str, ...]
@@ -55,26 +56,28 @@ def read_reference(files: CaseFiles) -> Segmentation:
 def _read_volumes(files: CaseFiles, modalities: Sequence[str]) -> ReadFiles:
     """The images from files of their own, or from the channels of one."""
     sources = files.sources(modalities)
-    images = [file for file in sources if file.kind != SEGMENTATION]
-    workers = len(images) + 1 if any(is_remote(file.path) for file in images) else 1
+    stored = [file for file in sources if file.kind != SEGMENTATION]
+    workers = len(stored) + 1 if any(is_remote(file.path) for file in stored) else 1
 
-    def read(file: FileInfo, content: bytes) -> list[Volume]:
-        return read_channels(file, len(files.channels), content) if files.channels else [read_volume(file, content)]
+    def read(file: FileInfo, content: bytes) -> list[Trimmed]:
+        if files.channels:
+            return [trim(volume) for volume in read_channels(file, len(files.channels), content)]
+        return [trim(read_volume(file, content))]
 
     with ThreadPoolExecutor(workers) as pool:  # on S3 the latencies of the files of a case overlap
-        reading = [pool.submit(_read_once, FileInfo(file.path, file.size), read) for file in images]
+        reading = [pool.submit(_read_once, FileInfo(file.path, file.size), read) for file in stored]
         segmented = files.segmentation and pool.submit(
             _read_once, files.segmentation, lambda file, content: read_segmentation(file, files.coding, content)
         )
         found = [future.result() for future in reading]
         segmentation, labels_hash = segmented.result() if segmented else (None, "")
     names = files.channels or modalities
-    volumes = dict(zip(names, (volume for several, _ in found for volume in several), strict=True))
-    hashes = {file.kind: own_hash for file, (_, own_hash) in zip(images, found, strict=True)}
+    images = dict(zip(names, (image for several, _ in found for image in several), strict=True))
+    hashes = {file.kind: own_hash for file, (_, own_hash) in zip(stored, found, strict=True)}
     hashes[SEGMENTATION] = labels_hash
     rounded = segmentation.warnings(files.segmentation) if segmentation and files.segmentation else ()
     return ReadFiles(
-        volumes={name: volumes[name] for name in modalities},
+        images={name: images[name] for name in modalities},
         segmentation=segmentation,
         sources=tuple(replace(file, hash=hashes[file.kind]) for file in sources),
         warnings=(*rounded, *files.notes),
@@ -92,10 +95,10 @@ def _read_slices(files: CaseFiles, modalities: Sequence[str]) -> ReadFiles:
     stack = read_stack(files.slices)
     grid = stack_grid(stack, files.spacing_mm)
     images = dict(zip(files.channels, stack.images, strict=True))
-    name = files.images[modalities[0]].name
+    name = next(iter(files.images.values())).name
     return ReadFiles(
-        volumes={
-            each: Volume(voxels=to_ras(images[each].T, grid), slope=1.0, inter=0.0, grid=grid)
+        images={
+            each: trim(Volume(voxels=to_ras(images[each].T, grid), slope=1.0, inter=0.0, grid=grid))
             for each in modalities
         },
         segmentation=_stack_segmentation(stack, files),

@@ -191,10 +191,13 @@ def _volume(path: str, raw: Array, header: Header) -> Volume:
 def turn_alike(array: Array, grid: Grid, like: Grid) -> tuple[Array, Grid]:
     """A view of a RAS+ array and its grid, turned so that they lie on those of another file of the same case.
 
+    array: a volume, or a part of one
+
     That changes nothing but for files whose orientation rounding decides, at 45 degrees.
     """
     turned = grid.turned_like(like)
-    return to_ras(from_ras(array, grid), turned), turned
+    in_ras: Array = orientations.apply_orientation(from_ras(array, grid), turned.orientation)
+    return in_ras, turned
 
 
 def read_segmentation(file: FileInfo, coding: str | Coding, content: bytes | None = None) -> Segmentation:

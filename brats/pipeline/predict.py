@@ -82,7 +82,7 @@ def _predict(config: PredictConfig, ownership: Ownership, degradation: Degradati
     SavedConfig.of("predict", config, weights=model.fingerprint, **applied).claim(out)
     items = settle_items(items, parts, out)
     todo = [
-        item for item in items if not is_done(parts.get(item.case_id)) or _lacks_files(parts[item.case_id], config)
+        item for item in items if not is_done(parts.get(item.case_id)) or lacks_files(parts[item.case_id], config)
     ]
     say("predict", f"{len(items)} cases of {data}; {len(items) - len(todo)} done before")
     say("predict", str(model.decoding))
@@ -138,7 +138,7 @@ def _name_left_over(parts: Mapping[str, Part], here: Collection[Item | Reject], 
         say("predict", f"not in {data}, left out of the tables, though their masks stay in {out}: {some(left)}")
 
 
-def _lacks_files(part: Part, config: PredictConfig) -> bool:
+def lacks_files(part: Part, config: PredictConfig) -> bool:
     """Whether a case that is done still lacks a file that is asked for now."""
     if part.reject:
         return False

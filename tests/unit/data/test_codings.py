@@ -43,6 +43,25 @@ def test_single_voxels_of_a_large_volume_are_decoded() -> None:
     assert np.count_nonzero(labels) == 3
 
 
+@pytest.mark.parametrize("dtype", ["u1", "i2", "u4", "i8", "f4", "f8"])
+@pytest.mark.parametrize("n_voxels", [1, 7, 8, 9, 63, 64, 65])
+def test_every_voxel_is_decoded_wherever_eight_bytes_end(n_voxels: int, dtype: str) -> None:
+    expected = np.array([0, NCR, ED, 0, ET])
+    for place in range(n_voxels):
+        codes = np.zeros(n_voxels, dtype)
+        codes[place] = 4
+        assert np.flatnonzero(BRATS_2018.decode(codes) == ET).tolist() == [place]
+        codes[place] = 5
+        with pytest.raises(UnknownLabelError, match="unknown label 5 in 1 voxels"):
+            BRATS_2018.decode(codes)
+    codes = np.resize(np.array([0, 1, 2, 0, 4], dtype), n_voxels)
+    np.testing.assert_array_equal(BRATS_2018.decode(codes), np.resize(expected, n_voxels))
+
+
+def test_a_negative_zero_is_background() -> None:
+    assert BRATS_2018.decode(np.array([-0.0, 1, -0.0, -0.0], np.float32)).tolist() == [0, NCR, 0, 0]
+
+
 def test_codes_in_any_memory_order_are_decoded() -> None:
     codes = np.asfortranarray(np.array([[0, 1, 2], [4, 0, 1]]))[:, ::-1]
     assert BRATS_2018.decode(codes).tolist() == [[ED, NCR, 0], [NCR, 0, ET]]

@@ -100,9 +100,9 @@ def test_modality_is_the_channel_that_the_description_states(tmp_path: Path) -> 
     path = tmp_path / "dataset.json"
     path.write_text(path.read_text().replace('"0": "FLAIR"', '"0": "T2w"').replace('"3": "T2w"', '"3": "FLAIR"'))
     images, _ = make_images(3)
-    volumes = read_files(found(tmp_path), ("flair", "t2")).volumes
+    read = read_files(found(tmp_path), ("flair", "t2")).images
     for stored_as, name in (("t2", "flair"), ("flair", "t2")):
-        assert volumes[name].voxels.sum() == images[stored_as].sum()
+        assert read[name].volume.voxels.sum() == images[stored_as].sum()
 
 
 def test_image_with_fewer_channels_than_described_is_refused(tmp_path: Path) -> None:
