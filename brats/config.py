@@ -381,15 +381,24 @@ class PredictConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class EvaluateConfig:
-    """Score masks in NIfTI or .mha, made by any program, against the references of BraTS cases."""
+    """Score masks against the references of BraTS cases: NIfTI or .mha of any program, or a finished prediction.
+
+    A prediction of predict.py, or a run, is scored from its masks, without its model; without --out its own tables
+    get the columns that they lack. --against compares its scores with those of another prediction.
+    """
 
     predictions: str = path()
-    """Folder with one <case_id>.nii, .nii.gz or .mha per case, at any depth, aligned with the case's
-    segmentation."""
-    references: str = path()
-    """Case folders that hold the reference segmentations."""
-    out: str = path()
-    """Folder or s3:// prefix for the metric tables."""
+    """Folder with one <case_id>.nii, .nii.gz or .mha per case, at any depth, aligned with the case's segmentation;
+    or the --out of predict.py; or a run of train.py, whose test split is meant. With --against the --out of
+    evaluate.py too."""
+    references: str | None = path(None)
+    """Case folders that hold the reference segmentations. For masks of predict.py a prepared dataset will do too;
+    without it the cases that were predicted."""
+    out: str | None = path(None)
+    """Folder or s3:// prefix for the metric tables; without it, those of a prediction itself are added to."""
+    against: str | None = path(None)
+    """Another prediction, run or --out of evaluate.py: the scores of --predictions minus its scores, patient by
+    patient, go into metrics/against.parquet."""
     coding: CodingName = result("auto", earlier="auto")
     """How references are coded where names leave it open: brats2018, brats2023, brats2023-ped,
     brats2024-ped, brats2024-gli, brats2025-met, brats2012, brats2013 or msd-task01; auto refuses names that have

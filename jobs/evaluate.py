@@ -1,4 +1,4 @@
-"""Score masks in NIfTI, made by any program, against the references of BraTS cases (see --help)."""
+"""Score masks, NIfTI of any program or those of a finished prediction, and compare two predictions (see --help)."""
 
 try:
     from brats.cli import run_job
@@ -9,12 +9,16 @@ from brats.config import EvaluateConfig
 
 def main(config: EvaluateConfig) -> None:
     from brats.cluster.session import ready
-    from brats.pipeline.evaluate import evaluate, stated_coding
+    from brats.pipeline.against import against, scored_folder
+    from brats.pipeline.evaluate import check_evaluation, evaluate
 
-    stated_coding(config)  # a wrong value is an error before Ray starts
-    inputs = {"--predictions": config.predictions, "--references": config.references}
-    with ready(inputs, config.out, config.wait_minutes):
-        print(evaluate(config).summary())
+    if not (config.against and scored_folder(config.predictions)):  # two tables are compared without Ray
+        out = check_evaluation(config)  # a wrong value is an error before Ray starts
+        inputs = {"--predictions": config.predictions, "--references": config.references}
+        with ready(inputs, out, config.wait_minutes):
+            print(evaluate(config).summary())
+    if config.against:
+        print(against(config).summary())
 
 
 if __name__ == "__main__":

@@ -136,7 +136,7 @@ class SliceFile:
     def read_case(self, modalities: Sequence[str] | None = None) -> Case:
         """The whole case, with these modalities (default: all it has)."""
         described = self.description
-        names = list(modalities or described["modalities"])
+        names = list(described["modalities"] if modalities is None else modalities)
         with storage.storage_errors(self.path, "read"), _whole(self.path):
             file = self._file
             if self._remote:  # one request, where single columns would take one for each slice

@@ -1,4 +1,4 @@
-"""Score masks of any origin against the references of their cases, as `predict` scores its own."""
+"""Score masks of any origin, or those of a finished prediction, against the references of their cases."""
 
 import dataclasses
 import functools
@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from brats import storage
 from brats.cluster import attempts
 from brats.cluster.datasets import from_cases, run_cases
 from brats.cluster.owned import Ownership, owned
@@ -19,12 +20,15 @@ from brats.data.challenges import scoring_rules
 from brats.data.codings import CODINGS, Coding
 from brats.data.layouts import LAYOUTS
 from brats.data.pairs import FoundPairs, Pair, find_pairs
+from brats.data.predicted import find_prediction
 from brats.data.prediction_coding import CASE, RAW, parse_prediction_coding
 from brats.data.read_files import read_reference
 from brats.data.rejects import Reject, check_rejects
 from brats.data.volume import Segmentation, check_same_grid, from_ras, read_segmentation, turn_alike
-from brats.errors import CaseError, UnknownLabelError
+from brats.errors import CaseError, ConfigError, UnknownLabelError
+from brats.fields import option_name
 from brats.labels import Labels
+from brats.pipeline.rescore import rescore
 from brats.saved_config import SavedConfig
 from brats.score.label_orders import CodeCounts, best_order, count_codes, order_warnings
 from brats.score.parts import Part, check_parts, write_part
@@ -36,21 +40,53 @@ from brats.storage import FileInfo
 def evaluate(config: EvaluateConfig) -> Results:
     """Score every case that has both a reference and a prediction; then rebuild the tables.
 
-    A reference without a prediction is a reject: leaving it out silently would flatter the means.
+    A folder of `predict` is scored by `rescore`. Of other folders a reference without a prediction is a reject:
+    leaving it out silently would flatter the means.
 
     Raises ConfigError for predictions that cannot be told apart, when none has a reference, and when another job is
     at work in `config.out`.
     """
+    check_evaluation(config)
+    if prediction := find_prediction(config.predictions):
+        return rescore(config, prediction)
     coding = stated_coding(config)
     config = dataclasses.replace(config, prediction_coding=coding.name if coding else CASE)  # one spelling of each
+    assert config.references
+    assert config.out
     hdf5 = Hdf5Options(spacing_mm=config.hdf5_spacing_mm)
     found = find_pairs(config.predictions, config.references, config.coding, hdf5)
     with owned(config.out, "evaluate") as ownership:
-        return _evaluate(config, coding, found, ownership)
+        return _evaluate(config, config.out, coding, found, ownership)
 
 
-def _evaluate(config: EvaluateConfig, coding: Coding | None, found: FoundPairs, ownership: Ownership) -> Results:
-    out = config.out
+def check_evaluation(config: EvaluateConfig) -> str:
+    """The folder that the tables go to: `--out`, else that of the prediction.
+
+    Raises ConfigError for an option that is missing, or does not fit what `--predictions` is.
+    """
+    coding = stated_coding(config)
+    prediction = find_prediction(config.predictions)
+    if prediction and coding:
+        raise ConfigError(
+            f"--prediction-coding: the masks in {prediction.out} are of predict.py, whose labels are known; leave "
+            "it out"
+        )
+    if prediction and config.out and config.out == prediction.out:
+        raise ConfigError(f"--out: {config.out} is the prediction itself; leave --out out to add to its tables")
+    if not (prediction or storage.is_remote(config.predictions) or storage.exists(config.predictions)):
+        raise ConfigError(f"--predictions: {config.predictions} does not exist")
+    lacking = [] if prediction else [name for name in ("references", "out") if getattr(config, name) is None]
+    if lacking:
+        raise ConfigError(
+            f"{' and '.join(map(option_name, lacking))}: needed, since {config.predictions} was not written by "
+            "predict.py"
+        )
+    return config.out or prediction.out if prediction else str(config.out)
+
+
+def _evaluate(
+    config: EvaluateConfig, out: str, coding: Coding | None, found: FoundPairs, ownership: Ownership
+) -> Results:
     check_parts(out)
     SavedConfig.of("evaluate", config).claim(out)
     say("evaluate", f"{len(found.pairs)} cases")

@@ -12,11 +12,10 @@ import pyarrow as pa
 from brats import storage
 from brats.labels import REGIONS, TISSUES, Labels
 from brats.score.metrics import METRICS, count_overlap, notebook_metrics
-from brats.score.paired import LEAST_DIFFERENCES, Paired, compare_paired, holm
+from brats.score.paired import LEAST_DIFFERENCES, Paired, by_patient, compare_paired, holm, is_lower_better
 from brats.score.summary import N_RESAMPLES, STATISTICS, describe
 
 TESTED = ("dice", "hd95_mm")
-LOWER_IS_BETTER = ("hd95_mm",)
 NOTEBOOK_REGION = "all labels"  # as in the summary of a set of predictions
 
 COMPARISON = storage.TableKind(
@@ -154,11 +153,8 @@ def _tests(
 
 def paired(ours: Sequence[ScoredRun], theirs: Sequence[ScoredRun], region: str, metric: str) -> Paired:
     """A preset beside another in a region and metric, each patient's scores averaged over seeds and cases."""
-    return compare_paired(
-        _by_patient(ours, region, metric),
-        _by_patient(theirs, region, metric),
-        lower_is_better=metric in LOWER_IS_BETTER,
-    )
+    scores = [by_patient(pd.concat([run.cases for run in runs]), region, metric) for runs in (ours, theirs)]
+    return compare_paired(*scores, lower_is_better=is_lower_better(metric))
 
 
 def background_scores(
@@ -204,13 +200,6 @@ def _scores(runs: Sequence[ScoredRun]) -> Iterator[dict[str, Any]]:
         values = group.groupby("case_id")["value"].mean()
         names = {"region": NOTEBOOK_REGION, "metric": metric, "convention": "notebook"}
         yield names | describe(values.to_numpy(np.float64), patients[values.index].to_numpy())
-
-
-def _by_patient(runs: Sequence[ScoredRun], region: str, metric: str) -> pd.Series:
-    cases = pd.concat([run.cases for run in runs])
-    of_case = cases[cases["region"] == region].groupby(["patient_id", "case_id"])[metric].mean()
-    by_patient: pd.Series = of_case.groupby("patient_id").mean()
-    return by_patient
 
 
 def _columns(found: Paired) -> dict[str, Any]:

@@ -15,11 +15,14 @@ import numpy.typing as npt
 
 from brats.labels import REGIONS, TISSUES, Labels, bounding_box, region_mask
 from brats.score.surface import (
-    HD95_ONE_EMPTY_MM,
-    PERCENTILE,
+    ASSD,
+    HD95,
+    NSD,
     Spacing,
     SurfaceDistances,
+    assd_mm,
     hd95_mm,
+    surface_dice,
     surface_distances,
 )
 
@@ -84,12 +87,7 @@ METRICS = (
         "2 TP / (2 TP + FP + FN); both masks empty 1, one empty 0",
         lambda found: _agreement(2 * found.n_both, found.n_reference + found.n_predicted),
     ),
-    Metric(
-        "hd95_mm",
-        f"per direction the {PERCENTILE}th percentile weighted by surface area, then the larger, as in "
-        f"google-deepmind/surface-distance; both masks empty 0, one empty {HD95_ONE_EMPTY_MM} (BraTS 2020)",
-        lambda found: hd95_mm(found.distances),
-    ),
+    Metric("hd95_mm", HD95, lambda found: hd95_mm(found.distances)),
     Metric(
         "iou",
         "TP / (TP + FP + FN); both masks empty 1, one empty 0",
@@ -114,6 +112,14 @@ METRICS = (
         "accuracy",
         "(TP + TN) / all voxels of the volume",
         lambda found: (found.n_both + found.n_neither) / found.n_voxels,
+    ),
+    Metric("nsd_at_half_mm", NSD.format("0.5"), lambda found: surface_dice(found.distances, 0.5)),
+    Metric("nsd_at_1_mm", NSD.format("1"), lambda found: surface_dice(found.distances, 1.0)),
+    Metric("assd_mm", ASSD, lambda found: assd_mm(found.distances)),
+    Metric(
+        "relative_volume_difference",
+        "(predicted - reference) / reference volume; null where the reference is empty",
+        lambda found: _ratio(found.n_predicted - found.n_reference, found.n_reference),
     ),
 )
 """What each region of a case is scored by. The columns of `metrics/cases.parquet`, their conventions in its

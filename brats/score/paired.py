@@ -9,6 +9,7 @@ import scipy.stats
 
 from brats.score.summary import bootstrap_mean_ci95
 
+DISTANCES = ("hd95", "assd")  # in the names of the metrics that are distances
 LEAST_DIFFERENCES = 6  # of five, all in one direction, the signed-rank test has p = 2 / 2**5 = .06 at least
 
 
@@ -32,6 +33,22 @@ class Paired:
     losses: int
     p: float | None
     why_no_p: str
+
+
+def is_lower_better(metric: str) -> bool:
+    """Whether a smaller value of a metric, by its name, is the better one."""
+    return any(name in metric for name in DISTANCES)
+
+
+def by_patient(cases: pd.DataFrame, region: str, metric: str) -> pd.Series:
+    """A metric of a region by patient: each case's mean over its rows, then each patient's mean over the cases.
+
+    cases: rows with case_id, patient_id, region and the metric, NaN where it is undefined; several of one case are
+           those of several seeds
+    """
+    of_case = cases[cases["region"] == region].groupby(["patient_id", "case_id"])[metric].mean()
+    by_patient: pd.Series = of_case.groupby("patient_id").mean()
+    return by_patient
 
 
 def compare_paired(ours: pd.Series, theirs: pd.Series, *, lower_is_better: bool = False) -> Paired:

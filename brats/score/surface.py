@@ -1,4 +1,4 @@
-"""Distances between the surfaces of two masks, and HD95, which is read from them.
+"""Distances between the surfaces of two masks, and the metrics that are read from them.
 
 Axes: `X Y Z` the voxel axes of the masks, in any order; the spacing is in the same order.
 
@@ -26,6 +26,20 @@ Spacing = tuple[float, float, float]
 
 HD95_ONE_EMPTY_MM = 373.13  # diagonal of 240 x 240 x 155 voxels of 1 mm, BraTS 2020
 PERCENTILE = 95  # of HD95, by area
+ROUNDING_MM = 1e-5  # voxel sizes are of single precision in headers: one of 1 mm may read 1.0000001 mm
+HD95 = (
+    f"per direction the {PERCENTILE}th percentile weighted by surface area, then the larger, as in "
+    f"google-deepmind/surface-distance; both masks empty 0, one empty {HD95_ONE_EMPTY_MM} (BraTS 2020)"
+)
+NSD = (
+    "normalised surface Dice: area of both surfaces within {} mm of the other one / area of both, as in "
+    "google-deepmind/surface-distance; both masks empty 1, one empty 0"
+)
+ASSD = (
+    "average symmetric surface distance: mean distance from each surface to the other, weighted by surface area, "
+    "in either direction as in google-deepmind/surface-distance; then the mean of the two directions; both masks "
+    f"empty 0, one empty {HD95_ONE_EMPTY_MM}, as hd95_mm"
+)
 REACH = 3  # voxels searched offset by offset; the surfaces of a good prediction are mostly nearer
 CROWDED = 0.05  # elements still searching, per voxel of the box, from which a distance transform is cheaper
 
@@ -38,8 +52,7 @@ class AreaWithin:
     areas_mm2:    (N,), the area within each of these distances
     total_mm2:    the area of the whole surface; 0 where its mask is empty
 
-    It may end where PERCENTILE of the area is reached, because elements farther away cost most of the search: a
-    metric that reads more lets `_area_within` go on. N is 0 where a mask is empty.
+    The last of the areas is the total, but for rounding. N is 0 where a mask is empty.
     """
 
     distances_mm: Floats
@@ -77,6 +90,40 @@ def hd95_mm(distances: SurfaceDistances) -> float:
     return max(_percentile_mm(direction) for direction in directions)
 
 
+def surface_dice(distances: SurfaceDistances, tolerance_mm: float) -> float:
+    """The share of the area of both surfaces that lies within a tolerance of the other one, 0 to 1.
+
+    `compute_surface_dice_at_tolerance` of google-deepmind/surface-distance (Nikolov et al. 2018); distances count
+    as within the tolerance up to ROUNDING_MM above it. Both masks empty: 1. One empty: 0.
+    """
+    directions = (distances.reference, distances.predicted)
+    whole_mm2 = sum(direction.total_mm2 for direction in directions)
+    if not whole_mm2:
+        return 1.0
+    return min(1.0, sum(_area_mm2(direction, tolerance_mm) for direction in directions) / whole_mm2)
+
+
+def assd_mm(distances: SurfaceDistances) -> float:
+    """The mean of the two directions' mean distances to the other surface, each weighted by area, in mm.
+
+    Of the two numbers of `compute_average_surface_distance` of google-deepmind/surface-distance. Both masks empty:
+    0. One empty: HD95_ONE_EMPTY_MM, as for HD95, so that a region missed altogether does not leave the mean.
+    """
+    directions = (distances.reference, distances.predicted)
+    if not all(direction.total_mm2 for direction in directions):
+        return HD95_ONE_EMPTY_MM if any(direction.total_mm2 for direction in directions) else 0.0
+    return sum(_mean_mm(direction) for direction in directions) / 2
+
+
+def _area_mm2(direction: AreaWithin, distance_mm: float) -> float:
+    n_within = int(np.searchsorted(direction.distances_mm, distance_mm + ROUNDING_MM, side="right"))
+    return float(direction.areas_mm2[n_within - 1]) if n_within else 0.0
+
+
+def _mean_mm(direction: AreaWithin) -> float:
+    return float(direction.distances_mm @ np.diff(direction.areas_mm2, prepend=0.0) / direction.total_mm2)
+
+
 def _percentile_mm(direction: AreaWithin) -> float:
     reached = np.searchsorted(direction.areas_mm2, PERCENTILE / 100 * direction.total_mm2)
     return float(direction.distances_mm[reached])
@@ -104,8 +151,8 @@ def _is_surface(codes: Codes) -> Mask:
 def _area_within(codes: Codes, surface: Mask, other: Mask, spacing_mm: Spacing) -> AreaWithin:
     """The area of a surface within each distance of the other, both given as elements at voxel corners.
 
-    All elements look for the other surface together, at one offset after another, nearest first, until enough
-    have met it; those beyond REACH find the nearest element at any distance.
+    All elements look for the other surface together, at one offset after another, nearest first, until they have
+    met it; those beyond REACH find the nearest element at any distance.
     """
     elements = np.flatnonzero(surface)
     areas = element_areas_mm2(spacing_mm)[codes.ravel()[elements]]
@@ -114,15 +161,14 @@ def _area_within(codes: Codes, surface: Mask, other: Mask, spacing_mm: Spacing) 
     areas_met: list[float] = []
     if not (elements.size and other.any()):
         return AreaWithin(np.array(steps_mm), np.array(areas_met), total)
-    goal = PERCENTILE / 100 * total
     for step, distance_mm in nearest_steps(codes.shape, spacing_mm):
         meets = other.ravel()[elements + step]
         met += areas[meets].sum()
         steps_mm.append(distance_mm)
         areas_met.append(met)
-        if met >= goal:
-            return AreaWithin(np.array(steps_mm), np.array(areas_met), total)
         elements, areas = elements[~meets], areas[~meets]
+        if not elements.size:
+            return AreaWithin(np.array(steps_mm), np.array(areas_met), total)
     far_mm = distances_mm(elements, other, spacing_mm)
     order = np.argsort(far_mm)
     areas_far = met + np.cumsum(areas[order])

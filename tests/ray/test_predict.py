@@ -14,7 +14,7 @@ import torch
 from brats import storage
 from brats.cluster.capacity import Machine
 from brats.cluster.placement import Placement
-from brats.config import PredictConfig, PrepareConfig
+from brats.config import EvaluateConfig, PredictConfig, PrepareConfig
 from brats.data.batches import InputSpec
 from brats.data.dataset import read_case_table
 from brats.data.items import Item, PreparedCase
@@ -23,10 +23,13 @@ from brats.data.run_split import SPLIT
 from brats.errors import BratsError, BundleError, ConfigError, StorageError
 from brats.model.bundle import ModelCard, save_bundle
 from brats.model.unet import build_unet
+from brats.pipeline.against import against
+from brats.pipeline.evaluate import evaluate
 from brats.pipeline.predict import predict, warn_of_training_cases
 from brats.pipeline.predictor import predictor_cpus
 from brats.pipeline.prepare import prepare
 from brats.score.results import Results
+from tests.support.predictions import ADDED, forget
 from tests.support.synthetic import file_path, uncompress, write_case
 
 pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("embedded_ray")]
@@ -484,3 +487,23 @@ def test_part_that_cannot_be_written_fails_the_job_after_the_other_cases(
         run(bundle, cases, tmp_path / "out")
     written = {path.stem for path in (tmp_path / "out" / "parts").iterdir()}
     assert written == {"case_0", "case_1", "case_3", "unlabelled"}
+
+
+def test_tables_of_an_earlier_version_are_completed_from_the_masks_and_compared_with_another_prediction(
+    predicted: Path, with_one_worker: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    shutil.copytree(predicted, out)
+    forget(out)
+    assert tables(out)["cases"][list(ADDED)].isna().all(axis=None)
+    results = evaluate(EvaluateConfig(predictions=str(out)))
+    assert (results.n_cases, results.rejects) == (5, [])
+    for path in (predicted / "metrics").iterdir():
+        found = pd.read_parquet(out / "metrics" / path.name)
+        pd.testing.assert_frame_equal(found, pd.read_parquet(path), check_exact=True)
+    assert_same_masks(out, predicted)
+    compared = against(EvaluateConfig(predictions=str(out), against=str(with_one_worker)))
+    assert {(row["n_cases"], row["losses"], row["better"]) for row in compared.table.to_pylist()} == {
+        (4, 0, "equal")
+    }
+    assert "order    the same by every convention: the two are equal" in compared.summary()

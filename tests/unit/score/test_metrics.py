@@ -52,6 +52,8 @@ def test_scores_of_a_case_are_those_computed_by_hand() -> None:
     assert tc["specificity"] == pytest.approx(8 / 9)
     assert et["dice"] == pytest.approx(2 / 3)
     assert et["sensitivity"] == 1
+    assert (wt["relative_volume_difference"], tc["relative_volume_difference"]) == (0, 0)
+    assert et["relative_volume_difference"] == 1  # 2 voxels for 1
     assert et["precision"] == pytest.approx(1 / 2)
 
 
@@ -69,6 +71,10 @@ def test_both_masks_empty_is_a_perfect_score_and_no_ratio() -> None:
         "specificity": 1,
         "precision": None,
         "accuracy": 1,
+        "nsd_at_half_mm": 1,
+        "nsd_at_1_mm": 1,
+        "assd_mm": 0,
+        "relative_volume_difference": None,
         "reference_ml": 0,
         "predicted_ml": 0,
         "n_reference_voxels": 0,
@@ -85,6 +91,10 @@ def test_a_region_missed_altogether_scores_nothing() -> None:
         "specificity": 1,
         "precision": None,
         "accuracy": 0.98,
+        "nsd_at_half_mm": 0,
+        "nsd_at_1_mm": 0,
+        "assd_mm": 373.13,
+        "relative_volume_difference": -1,
         "reference_ml": 0.002,
         "predicted_ml": 0,
         "n_reference_voxels": 2,
@@ -101,6 +111,10 @@ def test_a_region_made_up_scores_nothing() -> None:
         "specificity": 0.98,
         "precision": 0,
         "accuracy": 0.98,
+        "nsd_at_half_mm": 0,
+        "nsd_at_1_mm": 0,
+        "assd_mm": 373.13,
+        "relative_volume_difference": None,
         "reference_ml": 0,
         "predicted_ml": 0.002,
         "n_reference_voxels": 0,
@@ -117,6 +131,10 @@ def test_a_region_found_exactly_is_a_perfect_score() -> None:
         "specificity": 1,
         "precision": 1,
         "accuracy": 1,
+        "nsd_at_half_mm": 1,
+        "nsd_at_1_mm": 1,
+        "assd_mm": 0,
+        "relative_volume_difference": 0,
         "reference_ml": 0.002,
         "predicted_ml": 0.002,
         "n_reference_voxels": 2,

@@ -1,4 +1,4 @@
-"""HD95: hand-computed distances, areas and empty masks, and parity with surface-distance and MONAI.
+"""Surface metrics: hand-computed distances, areas and empty masks, and parity with surface-distance and MONAI.
 
 `surface_distance` 0.1 fails on empty masks under NumPy 2, so parity is taken on pairs that are not empty.
 """
@@ -21,12 +21,15 @@ from brats.score.surface import (
     AreaWithin,
     Mask,
     Spacing,
+    assd_mm,
     element_areas_mm2,
+    surface_dice,
     surface_distances,
 )
 
 UNIT = (1.0, 1.0, 1.0)
 SPACINGS = [UNIT, (1.0, 1.3, 1.7), (0.5, 5.0, 2.0), (3.0, 0.9, 0.9)]
+TOLERANCES_MM = (0.5, 1.0, 4.0)  # the last is beyond the reach of offsets
 EMPTY = np.zeros((5, 5, 5), bool)
 
 uses_surface_distance = pytest.mark.filterwarnings(
@@ -55,9 +58,23 @@ def hd95_mm(reference: Mask, predicted: Mask, spacing_mm: Spacing) -> float:
     return surface.hd95_mm(surface_distances(reference, predicted, spacing_mm))
 
 
-def peer_hd95_mm(reference: Mask, predicted: Mask, spacing_mm: Spacing) -> float:
+def metrics(reference: Mask, predicted: Mask, spacing_mm: Spacing) -> dict[str, float]:
+    distances = surface_distances(reference, predicted, spacing_mm)
+    return {
+        "hd95_mm": surface.hd95_mm(distances),
+        "assd_mm": assd_mm(distances),
+        **{f"nsd at {mm} mm": surface_dice(distances, mm) for mm in TOLERANCES_MM},
+    }
+
+
+def peer_metrics(reference: Mask, predicted: Mask, spacing_mm: Spacing) -> dict[str, float]:
     distances = surface_distance.compute_surface_distances(reference, predicted, spacing_mm)
-    return float(surface_distance.compute_robust_hausdorff(distances, 95))
+    nsd = {mm: surface_distance.compute_surface_dice_at_tolerance(distances, mm) for mm in TOLERANCES_MM}
+    return {
+        "hd95_mm": float(surface_distance.compute_robust_hausdorff(distances, 95)),
+        "assd_mm": float(np.mean(surface_distance.compute_average_surface_distance(distances))),
+        **{f"nsd at {mm} mm": float(value) for mm, value in nsd.items()},
+    }
 
 
 @pytest.mark.parametrize("spacing_mm", SPACINGS)
@@ -173,6 +190,50 @@ def test_the_memory_order_of_a_mask_does_not_matter() -> None:
     assert hd95_mm(np.asfortranarray(reference), np.asfortranarray(predicted), (1.0, 1.3, 1.7)) == expected
 
 
+@pytest.mark.parametrize(("tolerance_mm", "share"), [(1.9, 0), (2, 0.5), (2.9, 0.5), (3, 1)])
+def test_surface_dice_is_the_share_of_area_within_the_tolerance(tolerance_mm: float, share: float) -> None:
+    # Of the eight corners of either voxel, four are 2 mm from the other voxel and four 3 mm.
+    reference = block((9, 9, 9), (1, 1, 1))
+    distances = surface_distances(reference, np.roll(reference, 3, axis=0), UNIT)
+    assert surface_dice(distances, tolerance_mm) == pytest.approx(share)
+
+
+def test_surface_dice_weighs_both_surfaces_by_their_area() -> None:
+    one, two = block((60, 9, 9), (1, 1, 1)), block((60, 9, 9), (1, 1, 1), (50, 1, 1))
+    assert surface_dice(surface_distances(one, two, UNIT), 1) == pytest.approx((1 + 1) / (1 + 2))
+
+
+def test_voxels_of_1_mm_but_for_rounding_are_within_1_mm_of_their_neighbours() -> None:
+    reference = block((9, 9, 9), (1, 1, 1))
+    distances = surface_distances(reference, np.roll(reference, 1, axis=0), (1.0000001, 1.0, 1.0))
+    assert surface_dice(distances, 1) == 1
+    assert surface_dice(distances, 0.5) == pytest.approx(0.5)
+
+
+def test_assd_is_the_mean_of_the_means_of_the_two_directions() -> None:
+    # From the one voxel 0 mm. From the two voxels 0 mm in half of the area, 48 and 49 mm in the other half.
+    one, two = block((60, 9, 9), (1, 1, 1)), block((60, 9, 9), (1, 1, 1), (50, 1, 1))
+    assert assd_mm(surface_distances(one, two, UNIT)) == pytest.approx((0 + 48.5 / 2) / 2)
+    assert assd_mm(surface_distances(two, one, UNIT)) == pytest.approx((0 + 48.5 / 2) / 2)
+
+
+def test_assd_is_in_mm() -> None:
+    reference = block((9, 9, 9), (1, 1, 1))
+    distances = surface_distances(reference, np.roll(reference, 3, axis=1), (1.0, 2.0, 1.0))
+    assert assd_mm(distances) == pytest.approx(2 * 2.5)
+
+
+def test_surfaces_of_two_empty_masks_agree_and_those_of_one_do_not() -> None:
+    one = block((5, 5, 5), (2, 2, 2))
+    both_empty = surface_distances(EMPTY, EMPTY, UNIT)
+    assert (surface_dice(both_empty, 1), assd_mm(both_empty)) == (1, 0)
+    for reference, predicted in ((one, EMPTY), (EMPTY, one)):
+        distances = surface_distances(reference, predicted, UNIT)
+        assert (surface_dice(distances, 1), assd_mm(distances)) == (0, 373.13)
+    same = surface_distances(one, one, UNIT)
+    assert (surface_dice(same, 0.5), assd_mm(same)) == (1, 0)
+
+
 PAIRS = {
     "near": (ball((24, 24, 24), (12, 12, 12), 8), ball((24, 24, 24), (13, 11, 12), 8)),
     "far": (ball((60, 60, 60), (8, 8, 8), 4), ball((60, 60, 60), (50, 51, 49), 5)),
@@ -185,10 +246,9 @@ PAIRS = {
 @uses_surface_distance
 @pytest.mark.parametrize("spacing_mm", SPACINGS)
 @pytest.mark.parametrize("pair", PAIRS)
-def test_hd95_of_made_masks_equals_the_peers(pair: str, spacing_mm: Spacing) -> None:
-    reference, predicted = PAIRS[pair]
-    expected = peer_hd95_mm(reference, predicted, spacing_mm)
-    assert hd95_mm(reference, predicted, spacing_mm) == pytest.approx(expected, abs=1e-6)
+def test_metrics_of_made_masks_equal_the_peers(pair: str, spacing_mm: Spacing) -> None:
+    expected = peer_metrics(*PAIRS[pair], spacing_mm)
+    assert metrics(*PAIRS[pair], spacing_mm) == pytest.approx(expected, abs=1e-6)
 
 
 @pytest.mark.filterwarnings("ignore::FutureWarning")  # torch and MONAI deprecate what MONAI calls
@@ -220,7 +280,7 @@ def made_predictions(labels: Labels) -> dict[str, Labels]:
 
 @pytest.mark.real
 @uses_surface_distance
-def test_hd95_of_real_cases_equals_the_peers(real_data_dir: str) -> None:
+def test_metrics_of_real_cases_equal_the_peers(real_data_dir: str) -> None:
     n_pairs = 0
     for path in sorted(glob(f"{real_data_dir}/**/*_seg.nii*", recursive=True))[::3]:  # the peer takes seconds
         labels = BRATS_2018.decode(np.asarray(nib.Nifti1Image.from_filename(path).dataobj))
@@ -228,7 +288,7 @@ def test_hd95_of_real_cases_equals_the_peers(real_data_dir: str) -> None:
             for region in REGIONS:
                 masks = region_mask(labels, region), region_mask(predicted, region)
                 if masks[0].any() and masks[1].any():
-                    expected = peer_hd95_mm(*masks, UNIT)
-                    assert hd95_mm(*masks, UNIT) == pytest.approx(expected, abs=1e-6), (path, name, region)
+                    expected = peer_metrics(*masks, UNIT)
+                    assert metrics(*masks, UNIT) == pytest.approx(expected, abs=1e-6), (path, name, region)
                     n_pairs += 1
     assert n_pairs > 0
