@@ -281,6 +281,7 @@ def predict_test_split(config: TrainConfig, prepared: str, split: Sequence[Split
             out=test_dir(config.out),
             split="test",
             nifti=config.nifti,
+            challenge_rules=config.challenge_rules,
             device=config.device,
             precision=config.precision,
             strict=config.strict,

@@ -25,7 +25,8 @@ from brats.model.bundle import ModelCard, save_bundle
 from brats.model.unet import build_unet
 from brats.pipeline.against import against
 from brats.pipeline.evaluate import evaluate
-from brats.pipeline.predict import predict, predictor_cpus, warn_of_training_cases
+from brats.pipeline.predict import predict, warn_of_training_cases
+from brats.pipeline.predictor import predictor_cpus
 from brats.pipeline.prepare import prepare
 from brats.score.results import Results
 from tests.support.predictions import ADDED, forget
