@@ -19,11 +19,13 @@ from brats.labels import Labels
 class Reference:
     """The labels of a case, (X, Y, Z) on its full source grid.
 
+    layout:   the naming of the files of its case: a key of `layouts.LAYOUTS`
     warnings: of the segmentation, such as rounded values
     """
 
     labels: Labels
     grid: Grid
+    layout: str
     warnings: Sequence[str] = ()
 
 
@@ -44,7 +46,7 @@ def _read_prepared(path: str) -> Reference | None:
         raise CaseError(path, str(error), transient=True) from error
     if case.labels is None:
         return None
-    return Reference(labels=case.on_source_grid(case.labels), grid=case.grid)
+    return Reference(labels=case.on_source_grid(case.labels), grid=case.grid, layout=case.layout)
 
 
 def _read_files(files: CaseFiles, modality: str) -> Reference | None:
@@ -59,4 +61,9 @@ def _read_files(files: CaseFiles, modality: str) -> Reference | None:
         labels, grid = turn_alike(labels, grid, image_grid)
         check_same_grid(files.images[name], image_grid, files.segmentation, grid)
         grid = image_grid
-    return Reference(labels=from_ras(labels, grid), grid=grid, warnings=[*found.warnings(files.segmentation)])
+    return Reference(
+        labels=from_ras(labels, grid),
+        grid=grid,
+        layout=files.layout,
+        warnings=[*found.warnings(files.segmentation)],
+    )

@@ -14,11 +14,12 @@ from brats.cluster import attempts
 from brats.cluster.datasets import from_cases, run_cases
 from brats.cluster.owned import owned
 from brats.cluster.per_case import CASE_CPUS, CASE_MEMORY_BYTES, ray_step
-from brats.config import EvaluateConfig
+from brats.config import EvaluateConfig, RulesName
 from brats.console import say, some
 from brats.data.cases import Hdf5Options
-from brats.data.challenges import AUTO
+from brats.data.challenges import AUTO, scoring_rules
 from brats.data.items import FoundItems, Item, find_items
+from brats.data.layouts import LAYOUTS
 from brats.data.masks import masks_path, read_masks
 from brats.data.predicted import ALL_CASES, Prediction
 from brats.data.references import read_on_image_grid
@@ -69,7 +70,7 @@ def rescore(config: EvaluateConfig, prediction: Prediction) -> Results:
         for line in describe(prediction, parts, found, in_place=not config.out):
             say("evaluate", line)
         todo = to_score(parts, items, prediction.out, every_case=bool(config.out))
-        rejects, unlabelled = _score_all(todo, out, in_place=not config.out)
+        rejects, unlabelled = _score_all(todo, out, config.challenge_rules, in_place=not config.out)
         ownership.check()
         if config.out:
             results = _write_elsewhere(config, prediction, parts, todo.keys() - unlabelled)
@@ -130,11 +131,15 @@ def to_score(
     return {
         name: Masked(part=part, item=items[name], mask_path=masks_path(out, name), regions=regions)
         for name, part in parts.items()
-        if not part.reject and name in items and (every_case or not part.is_complete or not is_scored(part))
+        if not part.reject
+        and name in items
+        and (every_case or not part.has_every_convention or not is_scored(part))
     }
 
 
-def _score_all(todo: Mapping[str, Masked], out: str, *, in_place: bool) -> tuple[list[Reject], list[str]]:
+def _score_all(
+    todo: Mapping[str, Masked], out: str, rules: RulesName, *, in_place: bool
+) -> tuple[list[Reject], list[str]]:
     """Score these cases on the cluster, each into its part.
 
     Returns the rejects, none of which is written in place, and the cases without a segmentation. Raises BratsError
@@ -152,7 +157,7 @@ def _score_all(todo: Mapping[str, Masked], out: str, *, in_place: bool) -> tuple
             unlabelled.append(case_id)
 
     if todo:
-        step = functools.partial(score_masked, out=out, in_place=in_place)
+        step = functools.partial(score_masked, out=out, in_place=in_place, rules=rules)
         dataset = from_cases(todo).map(
             ray_step(step, counter=attempts.start_counter(), doing="scoring", stage="read"),
             num_cpus=CASE_CPUS,
@@ -168,10 +173,11 @@ def _score_all(todo: Mapping[str, Masked], out: str, *, in_place: bool) -> tuple
     return sorted(rejects, key=lambda reject: reject.case_id), unlabelled
 
 
-def score_masked(masked: Masked, out: str, in_place: bool) -> bool:
+def score_masked(masked: Masked, out: str, in_place: bool, rules: RulesName = "gli") -> bool:
     """Step: score a mask, and write its part; False, and nothing written, where the case has no reference.
 
     in_place: complete the part of the prediction, and keep what it holds
+    rules:    `--challenge-rules`
 
     Raises CaseError for a mask or a reference that cannot be used, and as `completed` does.
     """
@@ -182,7 +188,7 @@ def score_masked(masked: Masked, out: str, in_place: bool) -> bool:
         return False
     predicted = read_predicted(masked.mask_path, reference.grid.shape)
     known: Mapping[str, Any] = part.cases[0] if part.cases else vars(item)
-    rows: dict[str, Any] = score_rows(
+    found: dict[str, Any] = score_rows(
         case_id=item.case_id,
         patient_id=known["patient_id"],
         split=known["split"],
@@ -191,10 +197,11 @@ def score_masked(masked: Masked, out: str, in_place: bool) -> bool:
         spacing_mm=reference.grid.spacing_shw_mm,
         n_outside=0,
         first_slice=0,
+        rules=known.get("challenge_rules") or scoring_rules(item.case_id, LAYOUTS[reference.layout], rules),
         regions=masked.regions,
     )
-    fresh = Part(case_id=item.case_id, coding=item.coding, warnings=reference.warnings, **rows)
-    write_part(out, completed(part, rows, part_path(out, item.case_id)) if in_place else fresh)
+    fresh = Part(case_id=item.case_id, coding=item.coding, warnings=reference.warnings, **found)
+    write_part(out, completed(part, found, part_path(out, item.case_id)) if in_place else fresh)
     return True
 
 
