@@ -173,7 +173,7 @@ def _score_all(
     return sorted(rejects, key=lambda reject: reject.case_id), unlabelled
 
 
-def score_masked(masked: Masked, out: str, in_place: bool, rules: RulesName = "gli") -> bool:
+def score_masked(masked: Masked, out: str, in_place: bool, rules: RulesName) -> bool:
     """Step: score a mask, and write its part; False, and nothing written, where the case has no reference.
 
     in_place: complete the part of the prediction, and keep what it holds
