@@ -92,7 +92,8 @@ def find_references(config: EvaluateConfig, prediction: Prediction) -> FoundItem
         raise ConfigError(
             f"--references: {config_path(prediction.out)} does not say where its cases lay; name them"
         )
-    coding, hdf5 = config.coding, Hdf5Options(spacing_mm=config.hdf5_spacing_mm)
+    coding: str = config.coding
+    hdf5 = Hdf5Options(spacing_mm=config.hdf5_spacing_mm)
     if not config.references:
         coding, hdf5 = prediction.coding if coding == AUTO else coding, prediction.hdf5
     try:
