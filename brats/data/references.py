@@ -19,7 +19,7 @@ from brats.labels import Labels
 class Reference:
     """The labels of a case, (X, Y, Z) on its full source grid.
 
-    layout:   the naming of the files of the case
+    layout:   the naming of the files of its case: a key of `layouts.LAYOUTS`
     warnings: of the segmentation, such as rounded values
     """
 
@@ -57,7 +57,7 @@ def _read_files(files: CaseFiles, modality: str) -> Reference | None:
     found = (read and read.segmentation) or read_reference(files)
     labels, grid = found.labels, found.grid
     if name and read:
-        image_grid = read.images[name].volume.grid
+        image_grid = read.volumes[name].grid
         labels, grid = turn_alike(labels, grid, image_grid)
         check_same_grid(files.images[name], image_grid, files.segmentation, grid)
         grid = image_grid

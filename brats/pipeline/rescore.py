@@ -139,7 +139,7 @@ def to_score(
 
 
 def _score_all(
-    todo: Mapping[str, Masked], out: str, challenge_rules: RulesName, *, in_place: bool
+    todo: Mapping[str, Masked], out: str, rules: RulesName, *, in_place: bool
 ) -> tuple[list[Reject], list[str]]:
     """Score these cases on the cluster, each into its part.
 
@@ -158,7 +158,7 @@ def _score_all(
             unlabelled.append(case_id)
 
     if todo:
-        step = functools.partial(score_masked, out=out, in_place=in_place, challenge_rules=challenge_rules)
+        step = functools.partial(score_masked, out=out, in_place=in_place, rules=rules)
         dataset = from_cases(todo).map(
             ray_step(step, counter=attempts.start_counter(), doing="scoring", stage="read"),
             num_cpus=CASE_CPUS,
@@ -174,11 +174,11 @@ def _score_all(
     return sorted(rejects, key=lambda reject: reject.case_id), unlabelled
 
 
-def score_masked(masked: Masked, out: str, in_place: bool, challenge_rules: RulesName = "gli") -> bool:
+def score_masked(masked: Masked, out: str, in_place: bool, rules: RulesName) -> bool:
     """Step: score a mask, and write its part; False, and nothing written, where the case has no reference.
 
     in_place: complete the part of the prediction, and keep what it holds
-    challenge_rules: `--challenge-rules`
+    rules:    `--challenge-rules`
 
     Raises CaseError for a mask or a reference that cannot be used, and as `completed` does.
     """
@@ -189,7 +189,7 @@ def score_masked(masked: Masked, out: str, in_place: bool, challenge_rules: Rule
         return False
     predicted = read_predicted(masked.mask_path, reference.grid.shape)
     known: Mapping[str, Any] = part.cases[0] if part.cases else vars(item)
-    rows: dict[str, Any] = score_rows(
+    found: dict[str, Any] = score_rows(
         case_id=item.case_id,
         patient_id=known["patient_id"],
         split=known["split"],
@@ -198,11 +198,11 @@ def score_masked(masked: Masked, out: str, in_place: bool, challenge_rules: Rule
         spacing_mm=reference.grid.spacing_shw_mm,
         n_outside=0,
         first_slice=0,
-        rules=scoring_rules(item.case_id, LAYOUTS[reference.layout], challenge_rules),
+        rules=known.get("challenge_rules") or scoring_rules(item.case_id, LAYOUTS[reference.layout], rules),
         regions=masked.regions,
     )
-    fresh = Part(case_id=item.case_id, coding=item.coding, warnings=reference.warnings, **rows)
-    write_part(out, completed(part, rows, part_path(out, item.case_id)) if in_place else fresh)
+    fresh = Part(case_id=item.case_id, coding=item.coding, warnings=reference.warnings, **found)
+    write_part(out, completed(part, found, part_path(out, item.case_id)) if in_place else fresh)
     return True
 
 

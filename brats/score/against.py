@@ -12,15 +12,19 @@ from brats import storage
 from brats.console import some
 from brats.labels import REGIONS
 from brats.score.compare import NOTEBOOK_REGION
+from brats.score.lesion_tables import CONVENTIONS
 from brats.score.paired import LEAST_DIFFERENCES, by_patient, compare_paired, is_lower_better
-from brats.score.summary import N_RESAMPLES
+from brats.score.summary import N_RESAMPLES, WHOLE_PATIENT
 from brats.score.tables import CASE_METRICS
 
 # Of one kind of error alone: a model that finds more gains in one and loses in the other, whichever is better.
-ONE_SIDED = ("sensitivity", "specificity", "precision", "relative_volume_difference")
+ONE_SIDED = (
+    *("sensitivity", "specificity", "precision", "relative_volume_difference"),
+    *("lesion_dice_2026", "lesion_hd95_mm_2026", "lesion_surface_dice_2026"),  # of the lesions found, alone
+)
 SIGNED = ("relative_volume_difference",)  # the nearer to 0 the better
 SIZES = ("reference_ml", "predicted_ml", "entropy_bits")  # numbers of the table of cases that are no scores
-SHOWN = ("dice", "hd95_mm", "nsd_at_1_mm")  # on the console
+SHOWN = ("dice", "hd95_mm", "nsd_at_1_mm", "lesion_dice_2023", "panoptic_quality_2026")  # on the console
 WIDEST_NAME = max(map(len, SHOWN)) + 1
 OURS, THEIRS, EQUAL = "predictions", "against", "equal"  # the options that name the two
 
@@ -47,7 +51,9 @@ AGAINST = storage.TableKind(
         ]
     ),
     conventions={
-        "convention": "brats: metrics/cases.parquet; notebook: metrics/notebook.parquet, all labels together",
+        "convention": "brats: of the whole patient, in metrics/cases.parquet; "
+        f"{', '.join(convention.name for convention in CONVENTIONS)}: by lesion, in columns of that year there; "
+        "notebook: metrics/notebook.parquet, all labels together",
         "metric": "as in metrics/cases.parquet; of relative_volume_difference the absolute value",
         "n_cases": "cases that both have scored; the others are left out",
         "n_pairs": "patients with a value of both, each the mean over the cases of the patient",
@@ -131,11 +137,13 @@ def _on(scored: Scored, case_ids: set[str], patients: pd.Series) -> Scored:
 
 
 def _rows(ours: Scored, theirs: Scored) -> Iterator[dict[str, Any]]:
+    by_lesion = {metric.name: convention.name for convention in CONVENTIONS for metric in convention.metrics}
     for region in REGIONS:
         for metric in compared_metrics():
             if ours.has(metric) and theirs.has(metric):
                 scores = [by_patient(scored.cases, region, metric) for scored in (ours, theirs)]
-                yield {"region": region, "metric": metric, "convention": "brats", **_compare(metric, *scores)}
+                names = {"region": region, "metric": metric, "convention": by_lesion.get(metric, WHOLE_PATIENT)}
+                yield {**names, **_compare(metric, *scores)}
     for metric in _notebook_metrics(ours, theirs):
         scores = [_of_notebook(scored.notebook, metric) for scored in (ours, theirs)]
         names = {"region": NOTEBOOK_REGION, "metric": metric, "convention": "notebook"}

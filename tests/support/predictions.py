@@ -12,10 +12,14 @@ from brats.data.items import find_items, read_source
 from brats.labels import ED, Labels
 from brats.pipeline.predict import write_case
 from brats.saved_config import SavedConfig
+from brats.score.lesion_tables import CASE_COLUMNS
 from brats.score.results import Results, write_results
 
 MODALITIES = ("flair", "t1ce")
-ADDED = ("nsd_at_half_mm", "nsd_at_1_mm", "assd_mm", "relative_volume_difference")
+ADDED = (
+    *("nsd_at_half_mm", "nsd_at_1_mm", "assd_mm", "relative_volume_difference"),
+    *(name for name, _ in CASE_COLUMNS),
+)
 
 
 def shifted(labels: Labels, steps: int) -> Labels:
@@ -42,7 +46,7 @@ def forget(out: Path, columns: tuple[str, ...] = ADDED) -> None:
     for path in (out / "parts").iterdir():
         part = read_part(path)
         part["cases"] = [{name: row[name] for name in row if name not in columns} for row in part["cases"]]
-        path.write_text(json.dumps(part))
+        path.write_text(json.dumps({**part, "lesions": []}))
     ids = {path.stem for path in (out / "parts").iterdir()}
     config = json.loads((out / "config.json").read_text())
     write_results(str(out), ids, [], config={**config["result"], **config["execution"], "decoding": {}})

@@ -24,7 +24,7 @@ from tests.support.in_process import run_in_process
 from tests.support.predictions import ADDED, MODALITIES, forget, read_part, write_prediction
 from tests.support.synthetic import write_case, write_cases
 
-TABLES = ("cases", "slices", "notebook", "summary")
+TABLES = ("cases", "slices", "notebook", "lesions", "summary")
 
 
 @pytest.fixture(autouse=True)
@@ -113,7 +113,7 @@ def test_elsewhere_all_cases_are_scored_and_the_prediction_is_only_read(root: Pa
     results = run(root, out=str(root / "scores"))
     assert results.n_cases == 2
     assert contents(root / "out") == before
-    for name in ("cases", "notebook", "summary"):
+    for name in ("cases", "notebook", "lesions", "summary"):
         pd.testing.assert_frame_equal(
             tables(root / "scores")[name], tables(finished / "out")[name], check_exact=True
         )
