@@ -16,7 +16,17 @@ NOBODY_READS = 141  # 128 + SIGPIPE, as shells report a program whose output is 
 
 DEPENDENCIES = (
     *("fsspec", "isal", "matplotlib", "nibabel", "nilearn", "numpy", "pandas", "pyarrow", "ray", "s3fs"),
-    *("safetensors", "scipy", "segmentation_models_pytorch", "timm", "torch", "torchvision", "xxhash", "yaml"),
+    *(
+        "safetensors",
+        "scipy",
+        "segmentation_models_pytorch",
+        "tensorboardX",
+        "timm",
+        "torch",
+        "torchvision",
+        "xxhash",
+        "yaml",
+    ),
 )
 """The modules of the dependencies that pyproject.toml names."""
 REMEDY = "run `make install`, then `source .venv/bin/activate`"

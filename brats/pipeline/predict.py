@@ -22,6 +22,7 @@ from brats.console import say, some
 from brats.data.case import HASH_VERSION, Case
 from brats.data.degrade import Degradation, degrade
 from brats.data.items import Item, PreparedCase, find_items, read_source
+from brats.data.label_description import write_label_descriptions
 from brats.data.masks import (
     masks_dir,
     masks_path,
@@ -96,6 +97,8 @@ def _predict(config: PredictConfig, ownership: Ownership, degradation: Degradati
     results = write_results(
         out, case_ids, found_rejects, config={**asdict(config), "decoding": asdict(model.decoding)}
     )
+    if config.nifti:
+        write_label_descriptions(out, {item.coding for item in items})
     check_rejects(results, strict=config.strict)
     return results
 
