@@ -18,6 +18,7 @@ from brats.data.cases import CaseFiles
 from brats.data.dataset import PREPARED_CASES, case_row, cases_path, slices_path
 from brats.data.preprocess import crop_case
 from brats.data.slices import encode_case, open_slices
+from brats.data.trim import trim
 from brats.data.volume import Grid, Volume
 from brats.labels import ED, ET, NCR, Labels
 from brats.storage import FileInfo
@@ -52,7 +53,7 @@ def generated_case(number: int, shape: Shape, modalities: Sequence[str]) -> Case
         segmentation=None,
         grade="",
     )
-    return crop_case(files, volumes, labels)
+    return crop_case(files, {name: trim(volume) for name, volume in volumes.items()}, labels)
 
 
 def _tumour(shape: Shape, random: np.random.Generator) -> Labels:

@@ -16,8 +16,8 @@ from benchmarks.harness import LIMIT, Row
 RESULTS = Path(__file__).parent / "results"
 VERSION = 2  # of a file of results; one without a version is of the first, whose rows have no measurements
 PACKAGES = (
-    "brats-ray", "ray", "torch", "segmentation-models-pytorch", "numpy", "scipy", "pyarrow", "nibabel", "isal",
-    "monai", "torchio", "medpy", "surface-distance",
+    "brats-ray", "ray", "torch", "segmentation-models-pytorch", "numpy", "scipy", "pyarrow", "nibabel", "deflate",
+    "isal", "monai", "torchio", "medpy", "surface-distance",
 )  # fmt: skip
 
 

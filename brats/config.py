@@ -29,8 +29,19 @@ DECAY_OF_ADAMW = 1e-2
 CLASSIC_UNET = "classic-unet"  # stands for an encoder: a network of its own
 Augmentation = Literal["none", "flips", "full"]
 CodingName = Literal[
-    "auto", "brats2018", "brats2023", "brats2023-ped", "brats2024-ped", "brats2024-gli", "brats2025-met"
+    "auto",
+    "brats2018",
+    "brats2023",
+    "brats2023-ped",
+    "brats2024-ped",
+    "brats2024-gli",
+    "brats2025-met",
+    "brats2012",
+    "brats2013",
+    "msd-task01",
 ]
+HDF5_CHANNELS: tuple[Modality, ...] = ("t1", "t1ce", "t2", "flair")
+HDF5_SPACING_MM = (1.0, 1.0, 1.0)
 Feeding = Literal["auto", "resident", "streamed"]
 Plane = Literal["axial", "coronal", "sagittal"]
 ExtraChannel = Literal["foreground", "t1ce-t1"]
@@ -80,14 +91,23 @@ class PrepareConfig:
     """
 
     data: str = path()
-    """Folder or s3:// prefix with BraTS cases, at any depth, in the naming of any edition since 2018."""
+    """Folder or s3:// prefix with BraTS cases, at any depth, in the names of any edition or another form."""
     out: str = path()
     """Folder or s3:// prefix for the prepared dataset."""
     modalities: tuple[Modality, ...] = result(MODALITIES, Limits(distinct=True))
     """Modalities every case must have; others are left out."""
     coding: CodingName = per_case("auto")
     """How segmentations are coded where names leave it open: brats2018, brats2023, brats2023-ped,
-    brats2024-ped, brats2024-gli or brats2025-met; auto refuses BraTS-PED, which has had two."""
+    brats2024-ped, brats2024-gli, brats2025-met, brats2012, brats2013 or msd-task01; auto refuses names that have
+    had two, such as BraTS-PED, and those that say nothing of it."""
+    hdf5_channels: tuple[Modality, ...] = result(
+        HDF5_CHANNELS, Limits(n_values=4, distinct=True), earlier=HDF5_CHANNELS
+    )
+    """For cases in HDF5 slices, the modality of each channel, which their files do not say."""
+    hdf5_spacing_mm: tuple[float, ...] = result(
+        HDF5_SPACING_MM, Limits(n_values=3, above=0), earlier=HDF5_SPACING_MM
+    )
+    """For cases in HDF5 slices, the size of their voxels in mm along both axes of a slice and across them."""
     val_fraction: float = result(0.15, Limits(at_least=0))
     """Fraction of the patients in the validation split."""
     test_fraction: float = result(0.15, Limits(at_least=0))
@@ -141,8 +161,17 @@ class TrainConfig:
     """Channels computed from others: foreground (1 where any modality is not background), t1ce-t1 (the difference
     of the normalised images)."""
     coding: CodingName = result("auto", earlier="auto")
-    """For case folders, how segmentations are coded where names leave it open: brats2018, brats2023, brats2023-ped,
-    brats2024-ped, brats2024-gli or brats2025-met; auto refuses BraTS-PED, which has had two."""
+    """For cases not prepared, how segmentations are coded where names leave it open: brats2018, brats2023,
+    brats2023-ped, brats2024-ped, brats2024-gli, brats2025-met, brats2012, brats2013 or msd-task01; auto refuses
+    names that have had two, such as BraTS-PED, and those that say nothing of it."""
+    hdf5_channels: tuple[Modality, ...] = result(
+        HDF5_CHANNELS, Limits(n_values=4, distinct=True), earlier=HDF5_CHANNELS
+    )
+    """For cases in HDF5 slices, the modality of each channel, which their files do not say."""
+    hdf5_spacing_mm: tuple[float, ...] = result(
+        HDF5_SPACING_MM, Limits(n_values=3, above=0), earlier=HDF5_SPACING_MM
+    )
+    """For cases in HDF5 slices, the size of their voxels in mm along both axes of a slice and across them."""
     outputs: OutputKind = result("regions", earlier="regions")
     """What the network gives: regions (WT, TC and ET, a sigmoid each), classes (background, NCR, ED and ET, which
     exclude each other, by one softmax) or whole-tumour (WT alone; TC and ET are null in every table)."""
@@ -234,7 +263,7 @@ class TrainConfig:
     predict: bool = execution(True)
     """With --no-predict, the test split is not predicted and scored into OUT/test at the end."""
     nifti: bool = execution(False)
-    """Write the predicted masks as .nii.gz too."""
+    """Write the predicted masks as .nii.gz too; as .mha for cases of .mha files."""
     max_failures: int = execution(3, Limits(at_least=0))
     """Restarts after lost workers, without a finished epoch between them, before the job fails."""
     strict: bool = execution(False)
@@ -309,12 +338,21 @@ class PredictConfig:
     split: Literal["all", "train", "val", "test"] = "all"
     """Which cases, by the split of the run that made the model."""
     coding: CodingName = result("auto", earlier="auto")
-    """For case folders, how segmentations are coded where names leave it open: brats2018, brats2023, brats2023-ped,
-    brats2024-ped, brats2024-gli or brats2025-met; auto refuses BraTS-PED, which has had two."""
+    """For cases not prepared, how segmentations are coded where names leave it open: brats2018, brats2023,
+    brats2023-ped, brats2024-ped, brats2024-gli, brats2025-met, brats2012, brats2013 or msd-task01; auto refuses
+    names that have had two, such as BraTS-PED, and those that say nothing of it."""
+    hdf5_channels: tuple[Modality, ...] = result(
+        HDF5_CHANNELS, Limits(n_values=4, distinct=True), earlier=HDF5_CHANNELS
+    )
+    """For cases in HDF5 slices, the modality of each channel, which their files do not say."""
+    hdf5_spacing_mm: tuple[float, ...] = result(
+        HDF5_SPACING_MM, Limits(n_values=3, above=0), earlier=HDF5_SPACING_MM
+    )
+    """For cases in HDF5 slices, the size of their voxels in mm along both axes of a slice and across them."""
     flips: bool = result(False, earlier=False)
     """Average the probabilities over the four ways to flip the slices, which takes four times as long."""
     nifti: bool = execution(False)
-    """Write the masks as .nii.gz too, on the grid of the source images."""
+    """Write the masks as .nii.gz too, on the grid of the source images; as .mha where these are .mha."""
     probabilities: bool = execution(False)
     """Write the probability of each region in each voxel too, in 256 levels."""
     batch_size: int = execution(0, Limits(at_least=0))
@@ -338,17 +376,23 @@ class PredictConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class EvaluateConfig:
-    """Score masks in NIfTI, made by any program, against the references of BraTS cases."""
+    """Score masks in NIfTI or .mha, made by any program, against the references of BraTS cases."""
 
     predictions: str = path()
-    """Folder with one <case_id>.nii or .nii.gz per case, at any depth, aligned with the case's segmentation."""
+    """Folder with one <case_id>.nii, .nii.gz or .mha per case, at any depth, aligned with the case's
+    segmentation."""
     references: str = path()
     """Case folders that hold the reference segmentations."""
     out: str = path()
     """Folder or s3:// prefix for the metric tables."""
     coding: CodingName = result("auto", earlier="auto")
     """How references are coded where names leave it open: brats2018, brats2023, brats2023-ped,
-    brats2024-ped, brats2024-gli or brats2025-met; auto refuses BraTS-PED, which has had two."""
+    brats2024-ped, brats2024-gli, brats2025-met, brats2012, brats2013 or msd-task01; auto refuses names that have
+    had two, such as BraTS-PED, and those that say nothing of it."""
+    hdf5_spacing_mm: tuple[float, ...] = result(
+        HDF5_SPACING_MM, Limits(n_values=3, above=0), earlier=HDF5_SPACING_MM
+    )
+    """For cases in HDF5 slices, the size of their voxels in mm along both axes of a slice and across them."""
     prediction_coding: str = result("case", earlier="case")
     """How the predictions are coded: case (as the case's own segmentation), a coding such as brats2023, nnunet or
     decathlon (1 ED, 2 NCR, 3 ET), or pairs such as 1=ED,2=NCR,3=ET."""
@@ -383,8 +427,17 @@ class RobustnessConfig:
     split: Literal["all", "train", "val", "test"] = "all"
     """Which cases, by the split of the run that made the model."""
     coding: CodingName = result("auto", earlier="auto")
-    """For case folders, how segmentations are coded where names leave it open: brats2018, brats2023, brats2023-ped,
-    brats2024-ped, brats2024-gli or brats2025-met; auto refuses BraTS-PED, which has had two."""
+    """For cases not prepared, how segmentations are coded where names leave it open: brats2018, brats2023,
+    brats2023-ped, brats2024-ped, brats2024-gli, brats2025-met, brats2012, brats2013 or msd-task01; auto refuses
+    names that have had two, such as BraTS-PED, and those that say nothing of it."""
+    hdf5_channels: tuple[Modality, ...] = result(
+        HDF5_CHANNELS, Limits(n_values=4, distinct=True), earlier=HDF5_CHANNELS
+    )
+    """For cases in HDF5 slices, the modality of each channel, which their files do not say."""
+    hdf5_spacing_mm: tuple[float, ...] = result(
+        HDF5_SPACING_MM, Limits(n_values=3, above=0), earlier=HDF5_SPACING_MM
+    )
+    """For cases in HDF5 slices, the size of their voxels in mm along both axes of a slice and across them."""
     batch_size: int = execution(0, Limits(at_least=0))
     """Slices per forward pass; 0 means 64 on a GPU, 16 on CPUs. What does not fit a GPU is halved."""
     workers: int = execution(0, Limits(at_least=0))

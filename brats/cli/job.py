@@ -15,8 +15,9 @@ FAILED, WRONG_COMMAND = 1, 2
 NOBODY_READS = 141  # 128 + SIGPIPE, as shells report a program whose output is no longer read: `... | head`
 
 DEPENDENCIES = (
-    *("fsspec", "isal", "matplotlib", "nibabel", "nilearn", "numpy", "pandas", "pyarrow", "ray", "s3fs"),
+    *("deflate", "fsspec", "h5py", "isal", "matplotlib", "nibabel", "nilearn", "numpy", "pandas", "pyarrow", "ray"),
     *(
+        "s3fs",
         "safetensors",
         "scipy",
         "segmentation_models_pytorch",

@@ -39,9 +39,16 @@ class Box:
         x, y, z = (stop - start for start, stop in zip(self.start, self.stop, strict=True))
         return x, y, z
 
-    def slices(self) -> tuple[slice, slice, slice]:
-        x, y, z = (slice(start, stop) for start, stop in zip(self.start, self.stop, strict=True))
+    def slices(self, origin: tuple[int, int, int] = (0, 0, 0)) -> tuple[slice, slice, slice]:
+        """Where it lies in an array whose first voxel is `origin`."""
+        edges = zip(self.start, self.stop, origin, strict=True)
+        x, y, z = (slice(start - first, stop - first) for start, stop, first in edges)
         return x, y, z
+
+    def overlap(self, other: Self) -> Self:
+        """The box that lies in both, where there is one."""
+        edges = zip(self.start, self.stop, other.start, other.stop, strict=True)
+        return self._of([(max(start, first), min(stop, last)) for start, stop, first, last in edges])
 
     def in_source_axes(self, grid: Grid) -> Self:
         """The same voxels of a RAS+ volume, in the source axes of its grid."""

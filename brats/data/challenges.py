@@ -118,27 +118,42 @@ def find_challenge(case_id: str, layout: Layout) -> Challenge | None:
 def possible_codings(case_id: str, layout: Layout) -> tuple[list[Coding], bool]:
     """The codings that a case may have, by its id and the naming of its files, and whether the first is certain.
 
-    An id of one's own says nothing: the naming of the files decides, and any coding may be asked for. An id of one
-    era on files named as in the other contradicts itself, so that neither is certain.
+    An id of one's own says nothing: the naming of the files decides, and any coding may be asked for, unless the
+    names are of one set of cases. Where only folders name what a file is, they say nothing of the coding either. An
+    id of one era on files named as in the other contradicts itself, so that neither is certain.
     """
     challenge = find_challenge(case_id, layout)
+    if challenge is None and layout.codings:
+        return list(layout.codings), len(layout.codings) == 1
     if challenge is None:
         others = [coding for coding in CODINGS.values() if coding != layout.coding]
-        return [layout.coding, *others], True
+        return [layout.coding, *others], not layout.by_place
     codings = list(challenge.codings)
-    if codings and challenge.layout != layout:
+    if codings and challenge.layout != layout and not layout.by_place:
         return codings + [layout.coding] * (layout.coding not in codings), False
     return codings, challenge.settled
 
 
-def choose_coding(case_id: str, layout: Layout, wanted: str = AUTO) -> Coding:
+def usual_coding(case_id: str, layout: Layout, *, labelled: bool) -> Coding | None:
+    """The coding of a case for which none is asked for; None where it has to be.
+
+    labelled: whether it has a segmentation. Without one the coding is that of masks to be written alone, and does
+              not have to be certain where no challenge is named.
+    """
+    possible, certain = possible_codings(case_id, layout)
+    is_enough = certain or (not labelled and find_challenge(case_id, layout) is None)
+    return possible[0] if possible and is_enough else None
+
+
+def choose_coding(case_id: str, layout: Layout, wanted: str = AUTO, *, labelled: bool = True) -> Coding:
     """The coding of a case.
 
-    wanted: `--coding`. It is that of every case that may have it; the others keep the one that their name settles.
+    wanted:   `--coding`. It is that of every case that may have it; others keep the one that their name settles.
+    labelled: whether it has a segmentation
 
     Raises CaseError where the name leaves more than one open and none of them is wanted.
     """
-    possible, certain = possible_codings(case_id, layout)
+    possible, _ = possible_codings(case_id, layout)
     if not possible:
         raise CaseError(
             "",
@@ -148,16 +163,20 @@ def choose_coding(case_id: str, layout: Layout, wanted: str = AUTO) -> Coding:
     for coding in possible:
         if coding.name == wanted:
             return coding
-    if not certain:
+    usual = usual_coding(case_id, layout, labelled=labelled)
+    if usual is None:
         raise CaseError("", _open_reason(case_id, layout, possible))
-    return possible[0]
+    return usual
 
 
 def _open_reason(case_id: str, layout: Layout, possible: Sequence[Coding]) -> str:
     """Why the name of a case does not settle its coding, and what to add to the command."""
     challenge = find_challenge(case_id, layout)
-    assert challenge is not None  # ids of one's own are certain
     options = " or ".join(f"--coding {coding.name} ({coding.meaning})" for coding in possible)
+    if challenge is None and layout.codings:
+        return f"segmentations named as {layout.example} have had {len(possible)} codings; add {options}"
+    if challenge is None:
+        return f"neither its id nor the names of its files say how its segmentation is coded; add {options}"
     if len(possible) == len(CODINGS):
         return f"its id is of {challenge.name}; add {options}"
     if challenge.layout != layout:

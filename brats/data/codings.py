@@ -29,12 +29,14 @@ class Coding:
     name:     by which tables, prepared cases and options refer to it
     meaning:  its codes in the words of the challenge, for messages
     codes:    the label of each code in a segmentation; where two codes have one label, the first one encodes it
+    written:  the code of each label that no code stands for alone
     remedies: what to say of a code that is not one of them
     """
 
     name: str
     meaning: str
     codes: Mapping[int, int]
+    written: Mapping[int, int] = field(default_factory=dict)
     remedies: Mapping[int, str] = field(default_factory=dict)
 
     def decode(self, codes: npt.NDArray[np.generic], tolerance: float = CODE_TOLERANCE) -> Labels:
@@ -45,6 +47,23 @@ class Coding:
         Raises UnknownLabelError naming the value and how many voxels have it.
         """
         flat = codes.reshape(-1)
+        width = 8 // flat.itemsize
+        end = flat.size // width * width
+        rows = flat[:end].reshape(-1, width)
+        # Nearly all voxels are 0, and 0 is never a tissue: eight bytes of them are passed over at once.
+        occupied = np.flatnonzero(rows.view(np.uint64) != 0)
+        found = np.concatenate([rows[occupied].reshape(-1), flat[end:]])
+        translated, unknown = self._translate(found, tolerance)
+        if unknown.any():
+            raise self._unknown(flat, self._translate(flat, tolerance)[1], tolerance)
+        labels = np.zeros(flat.size, np.uint8)
+        in_rows = occupied.size * width
+        labels[:end].reshape(-1, width)[occupied] = translated[:in_rows].reshape(-1, width)
+        labels[end:] = translated[in_rows:]
+        return labels.reshape(codes.shape)
+
+    def _translate(self, flat: npt.NDArray[np.generic], tolerance: float) -> tuple[Labels, npt.NDArray[np.bool_]]:
+        """The label of each value, and where there is none."""
         with np.errstate(invalid="ignore"):  # NaN and infinity cast to an arbitrary byte, which differs from them
             small = flat.astype(np.uint8, copy=False)
         strange = np.zeros(0, np.intp)  # where no code is near
@@ -52,16 +71,12 @@ class Coding:
             others = np.flatnonzero(small != flat)
             small[others], known = _nearest_code(flat[others], tolerance)
             strange = others[~known]
-        labels: Labels = small.copy()
-        for code, label in self.codes.items():
-            if label != code:
-                np.copyto(labels, label, where=small == code)
-        found = range(int(small.max(initial=0)) + 1)
-        if strange.size or any(code not in self.codes and (small == code).any() for code in found):
-            unknown = ~np.isin(small, list(self.codes))
-            unknown[strange] = True
-            raise self._unknown(flat, unknown, tolerance)
-        return labels.reshape(codes.shape)
+        table, unknown_codes = np.zeros(256, np.uint8), np.ones(256, np.bool_)
+        table[[*self.codes]] = [*self.codes.values()]
+        unknown_codes[[*self.codes]] = False
+        unknown = unknown_codes[small]
+        unknown[strange] = True
+        return table[small], unknown
 
     def _unknown(
         self, flat: npt.NDArray[np.generic], unknown: npt.NDArray[np.bool_], tolerance: float
@@ -86,6 +101,8 @@ class Coding:
         """
         table = np.zeros(max(TISSUES.values()) + 1, np.uint8)
         for code, label in reversed([*self.codes.items()]):
+            table[label] = code
+        for label, code in self.written.items():
             table[label] = code
         return table[labels]
 
@@ -135,6 +152,17 @@ _BACKGROUND = 0
 _THREE = {0: _BACKGROUND, 1: NCR, 2: ED, 3: ET}
 _WITH_CAVITY = {**_THREE, 4: _BACKGROUND}  # an empty space is no tumour: in none of the regions
 
+BRATS_2012 = Coding(
+    name="brats2012",
+    meaning="1 ED, 2 the whole core, ET not told apart",
+    codes={0: _BACKGROUND, 1: ED, 2: NCR},
+    written={ET: 2},
+)
+BRATS_2013 = Coding(
+    name="brats2013",
+    meaning="1 NCR, 2 ED, 3 NET, 4 ET",
+    codes={0: _BACKGROUND, 1: NCR, 2: ED, 3: NCR, 4: ET},  # NCR is written as 1, as later editions have both
+)
 BRATS_2018 = Coding(
     name="brats2018",
     meaning="1 NCR, 2 ED, 4 ET",
@@ -163,8 +191,21 @@ BRATS_2024_PED = Coding(
 )
 BRATS_2024_GLI = Coding(name="brats2024-gli", meaning="1 NETC, 2 SNFH, 3 ET, 4 RC", codes=_WITH_CAVITY)
 BRATS_2025_MET = Coding(name="brats2025-met", meaning="1 NETC, 2 SNFH, 3 ET, 4 RC", codes=_WITH_CAVITY)
+MSD_TASK01 = Coding(  # `labels` of the dataset.json of the Medical Segmentation Decathlon, Task01_BrainTumour
+    name="msd-task01", meaning="1 ED, 2 NCR, 3 ET", codes={0: _BACKGROUND, 1: ED, 2: NCR, 3: ET}
+)
 CODINGS = {
     coding.name: coding
-    for coding in (BRATS_2018, BRATS_2023, BRATS_2023_PED, BRATS_2024_PED, BRATS_2024_GLI, BRATS_2025_MET)
+    for coding in (
+        BRATS_2018,
+        BRATS_2023,
+        BRATS_2023_PED,
+        BRATS_2024_PED,
+        BRATS_2024_GLI,
+        BRATS_2025_MET,
+        BRATS_2012,
+        BRATS_2013,
+        MSD_TASK01,
+    )
 }
 """By name, as tables, prepared cases and `--coding` have it."""

@@ -1,17 +1,23 @@
-"""The image files below a folder: what the name and place of each say; and the NIfTI files that no rule takes."""
+"""The image files below a folder: what the name and place of each say; and the image files that no rule takes."""
 
 import re
+from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 from brats import storage
 from brats.data import layouts
-from brats.data.layouts import ODD_NAMES, SEGMENTATION
+from brats.data.decathlon import read_descriptions
+from brats.data.layouts import AUTOMATIC, LAYOUTS, ODD_NAMES, SEGMENTATION, SIMULATED, Match
 from brats.data.name_mapping import GRADES
+from brats.data.rejects import Reject
 from brats.errors import ConfigError
 from brats.storage import FileInfo
 
-_NIFTI_NAME = re.compile(r".*\.nii(\.gz)?", re.IGNORECASE)
+SEGMENTATIONS = (SEGMENTATION, AUTOMATIC, SIMULATED)
+"""What an image that is none of a modality may be of."""
+
+_IMAGE_NAME = re.compile(r".*\.(nii(\.gz)?|mha)|volume_\d+_slice_\d+\.h5", re.IGNORECASE)
 
 
 class Image(NamedTuple):
@@ -20,7 +26,7 @@ class Image(NamedTuple):
     case_id: str
     layout: str
     kind: str
-    """A modality, or "seg"."""
+    """A modality, several joined by "+" in the order of their channels, a slice, or one of `SEGMENTATIONS`."""
     file: FileInfo
     is_folder: bool
     grade: str
@@ -28,6 +34,30 @@ class Image(NamedTuple):
     @property
     def folder(self) -> str:
         return _folder(self.file)
+
+    @property
+    def is_segmentation(self) -> bool:
+        return self.kind in SEGMENTATIONS
+
+    @property
+    def by_place(self) -> bool:
+        """Whether the folders above it say what it is."""
+        return LAYOUTS[self.layout].by_place
+
+
+class FoundImages(NamedTuple):
+    """What the names and places of files say.
+
+    images:  that belong to a case
+    rejects: cases of which a description names files that are not there
+    unused:  image files, and folders named like one, that belong to no case: their paths below the root, sorted
+    notes:   descriptions that are not used, a line each
+    """
+
+    images: list[Image]
+    rejects: list[Reject]
+    unused: list[str]
+    notes: list[str]
 
 
 def _folder(file: FileInfo) -> str:
@@ -51,28 +81,39 @@ def names_below(root: str, file: FileInfo) -> list[str]:
     return inner.removeprefix(outer).strip("/").split("/")
 
 
-def find_images(root: str, files: Iterable[FileInfo]) -> tuple[list[Image], list[str]]:
-    """The files that are images of a case, and the paths below the root of NIfTI files that belong to none."""
+def find_images(root: str, files: Sequence[FileInfo]) -> FoundImages:
+    """The files that are images of a case, and those that look like one and belong to none."""
+    described = read_descriptions(files)
     images: dict[str, Image] = {}
     others: dict[str, FileInfo] = {}
     for file in files:
         names = names_below(root, file)
-        if image := _parse(file, names):
+        if image := _parse(root, file, names, described.matches.get(file.path)):
             images[image.file.path] = image
-        elif depths := [depth for depth, name in enumerate(names, start=1) if _NIFTI_NAME.fullmatch(name)]:
+        elif depths := [depth for depth, name in enumerate(names, start=1) if _IMAGE_NAME.fullmatch(name)]:
             others["/".join(names[: depths[0]])] = file
     odd = _odd_segmentations(images.values(), others)
     extra_ids = _extra_ids(images.values())
-    used = [image for image in images.values() if image.case_id not in extra_ids]
-    extra = ["/".join(names_below(root, image.file)) for image in images.values() if image.case_id in extra_ids]
-    return [*used, *odd.values()], sorted([*(others.keys() - odd.keys()), *extra])
+    settled = _settle_places([image for image in images.values() if image.case_id not in extra_ids])
+    used = _without_second_choices([*settled, *odd.values()])
+    taken = {image.file.path for image in used}
+    extra = ["/".join(names_below(root, image.file)) for path, image in images.items() if path not in taken]
+    unused = sorted([*(others.keys() - odd.keys()), *extra])
+    return FoundImages(used, described.rejects, unused, described.notes)
 
 
-def _parse(file: FileInfo, names: Sequence[str]) -> Image | None:
-    """The image whose name a file, or else a folder above it, has. None where neither is named like one."""
+def _parse(root: str, file: FileInfo, names: Sequence[str], described: Match | None) -> Image | None:
+    """The image whose name a file, or else a folder above it, has. None where neither is named like one.
+
+    described: what a description says of the file
+    """
+    above = root.rstrip("/").rsplit("/", 1)[-1]
     for depth, name in enumerate(names, start=1):
-        if found := layouts.match(name):
-            n_below = len(names) - depth
+        n_below = len(names) - depth
+        if not _IMAGE_NAME.fullmatch(name):
+            continue
+        found = described or layouts.match("/".join([above, *names[:depth]]))
+        if found and not (n_below and found.layout.by_place):
             return Image(
                 case_id=found.case_id,
                 layout=found.layout.name,
@@ -104,7 +145,7 @@ def _extra_ids(images: Collection[Image]) -> set[str]:
     number may be that of a visit, which is a case.
     """
     ids = {image.case_id for image in images}
-    with_images = {image.case_id for image in images if image.kind != SEGMENTATION}
+    with_images = {image.case_id for image in images if not image.is_segmentation}
 
     def is_extra(case_id: str) -> bool:
         parts = [(case_id[: match.start()], case_id[match.end() :]) for match in re.finditer("[-_.]", case_id)]
@@ -113,3 +154,36 @@ def _extra_ids(images: Collection[Image]) -> set[str]:
         )
 
     return {case_id for case_id in ids - with_images if is_extra(case_id)}
+
+
+def _settle_places(images: Sequence[Image]) -> list[Image]:
+    """These images without those whose folders mean something else than they seem to.
+
+    A folder that holds files with names of their own says nothing of the others in it. Files that names alone make
+    whole need none of other places: these add a segmentation to images or images to a segmentation, and then count
+    as named alike.
+    """
+    named = [image for image in images if not image.by_place]
+    folders = {image.folder for image in named}
+    placed = [image for image in images if image.by_place and image.folder not in folders]
+    settled = _join(named, [image for image in placed if not image.is_segmentation])
+    return _join(settled, [image for image in placed if image.is_segmentation])
+
+
+def _join(images: Sequence[Image], placed: Iterable[Image]) -> list[Image]:
+    """Images and those that their place makes images of the same cases, or of others."""
+    by_case: dict[str, list[Image]] = defaultdict(list)
+    for image in images:
+        by_case[image.case_id].append(image)
+    added = []
+    for image in placed:
+        own = [other for other in by_case[image.case_id] if other.layout != image.layout]
+        if all(other.is_segmentation != image.is_segmentation for other in own):
+            added.append(image._replace(layout=own[0].layout) if own else image)
+    return [*images, *added]
+
+
+def _without_second_choices(images: Sequence[Image]) -> list[Image]:
+    """These images without the automatic segmentations of cases that have another one."""
+    corrected = {image.case_id for image in images if image.kind == SEGMENTATION}
+    return [image for image in images if image.kind != AUTOMATIC or image.case_id not in corrected]

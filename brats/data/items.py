@@ -5,9 +5,10 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from brats.data.case import Case, check_modalities
-from brats.data.cases import CaseFiles, find_cases
+from brats.data.cases import DEFAULT_HDF5, CaseFiles, Hdf5Options, find_cases, spacing_note
 from brats.data.challenges import AUTO
 from brats.data.dataset import is_prepared, read_case_table, slices_path
+from brats.data.layouts import HDF5_SLICES
 from brats.data.preprocess import read_case
 from brats.data.rejects import Reject
 from brats.data.run_split import read_split
@@ -49,20 +50,28 @@ class FoundItems(NamedTuple):
     notes: list[str]
 
 
-def find_items(data: str, model: str, modalities: Sequence[str], split: str, coding: str = AUTO) -> FoundItems:
+def find_items(
+    data: str,
+    model: str,
+    modalities: Sequence[str],
+    split: str,
+    coding: str = AUTO,
+    hdf5: Hdf5Options = DEFAULT_HDF5,
+) -> FoundItems:
     """The cases of a prepared dataset or of case folders, those of one split where asked, and what is unusable.
 
     The split is that of the run whose model it is. Raises ConfigError when it is asked for and not known, when a
-    coding is asked for of cases that are prepared, and when no case is left.
+    coding, or an option of HDF5 slices, is given for cases that are prepared, and when no case is left.
     """
     split_of = _run_split(model)
     if split != "all" and split_of is None:
         raise ConfigError(f"--split: {split} is known only for a run of train.py; {model} has no split.parquet")
     splits = split_of or {}
-    found = (
-        _prepared_items(data, splits, coding) if is_prepared(data) else _items_of(data, modalities, splits, coding)
-    )
-    items, rejects, notes = found
+    if is_prepared(data):
+        check_unread(data, coding, hdf5)
+        items, rejects, notes = _prepared_items(data, splits)
+    else:
+        items, rejects, notes = _items_of(data, modalities, splits, coding, hdf5)
     chosen = [item for item in items if split in ("all", item.split)]
     rejects = [reject for reject in rejects if split in ("all", splits.get(reject.case_id))]
     if not items and rejects:
@@ -81,17 +90,20 @@ def _run_split(model: str) -> dict[str, str] | None:
     return {row["case_id"]: row["split"] for row in rows}
 
 
-def check_coding_free(prepared: str, coding: str) -> None:
-    """Raise ConfigError where a coding is asked for of cases whose masks are read already."""
+def check_unread(prepared: str, coding: str, hdf5: Hdf5Options) -> None:
+    """Raise ConfigError for an option of how files are read, where the cases are prepared."""
     if coding != AUTO:
         raise ConfigError(
             f"--coding: the cases of {prepared} are prepared, in the coding that its cases.parquet names; leave "
             "--coding out"
         )
+    if hdf5 != DEFAULT_HDF5:
+        option = "--hdf5-channels" if hdf5.channels != DEFAULT_HDF5.channels else "--hdf5-spacing-mm"
+        raise ConfigError(f"{option}: the cases of {prepared} are prepared; leave {option} out")
 
 
-def _prepared_items(prepared: str, splits: dict[str, str], coding: str) -> FoundItems:
-    check_coding_free(prepared, coding)
+def _prepared_items(prepared: str, splits: dict[str, str]) -> FoundItems:
+    rows = read_case_table(prepared)
     items = [
         Item(
             case_id=row["case_id"],
@@ -101,13 +113,16 @@ def _prepared_items(prepared: str, splits: dict[str, str], coding: str) -> Found
             sources=tuple(file.content for file in from_rows(row["sources"])),
             coding=row["coding"],
         )
-        for row in read_case_table(prepared)
+        for row in rows
     ]
-    return FoundItems(items, [], [])
+    spacings = {tuple(row["spacing_mm"]) for row in rows if row["layout"] == HDF5_SLICES.name}
+    return FoundItems(items, [], [spacing_note(each) for each in sorted(spacings)])
 
 
-def _items_of(root: str, modalities: Sequence[str], splits: dict[str, str], coding: str) -> FoundItems:
-    found = find_cases(root, modalities, coding)
+def _items_of(
+    root: str, modalities: Sequence[str], splits: dict[str, str], coding: str, hdf5: Hdf5Options
+) -> FoundItems:
+    found = find_cases(root, modalities, coding, hdf5)
     items = [
         Item(
             case_id=files.case_id,

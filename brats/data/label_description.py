@@ -20,10 +20,13 @@ HEADER = "# ITK-SNAP label description: IDX R G B A VIS MSH LABEL"
 def label_description(coding: Coding) -> str:
     """The description of the codes that masks in this coding hold, each once, with a newline at its end."""
     lines = [HEADER, '    0    0    0    0  0  0  0  "background"']
-    written = {int(coding.encode(np.array([label], np.uint8))[0]): label for label in TISSUE_NAMES}
-    for code, label in sorted(written.items()):
-        red, green, blue = bytes.fromhex(COLOUR_OF[label].removeprefix("#"))
-        lines.append(f'{code:>5} {red:>4} {green:>4} {blue:>4}  1  1  1  "{TISSUE_NAMES[label]}"')
+    written: dict[int, list[int]] = {}
+    for label in TISSUE_NAMES:
+        written.setdefault(int(coding.encode(np.array([label], np.uint8))[0]), []).append(label)
+    for code, labels in sorted(written.items()):
+        red, green, blue = bytes.fromhex(COLOUR_OF[labels[0]].removeprefix("#"))
+        name = ", ".join(TISSUE_NAMES[label] for label in labels)
+        lines.append(f'{code:>5} {red:>4} {green:>4} {blue:>4}  1  1  1  "{name}"')
     return "\n".join(lines) + "\n"
 
 

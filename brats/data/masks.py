@@ -61,6 +61,11 @@ def nifti_path(out: str, case_id: str) -> str:
     return storage.join(nifti_dir(out), f"{case_id}.nii.gz")
 
 
+def mha_path(out: str, case_id: str) -> str:
+    """Where it lies instead for a case of MetaImage files."""
+    return storage.join(nifti_dir(out), f"{case_id}.mha")
+
+
 def masks_path(out: str, case_id: str) -> str:
     return storage.join(masks_dir(out), f"{case_id}.parquet")
 

@@ -31,6 +31,9 @@ _PATIENT_IN_CASE_ID = (
     re.compile(  # patient, visit: from 2023 on
         r"((?:.*[-_.])?BraTS(?:-?(?:20)?\d\d)?-[A-Z]+-\d+)-\d+", re.IGNORECASE
     ),
+    re.compile(r"(UPENN-GBM-\d+)_\d+", re.IGNORECASE),  # patient, visit
+    re.compile(r"(UCSF-PDGM-\d+)_FU\w+", re.IGNORECASE),  # a follow-up
+    re.compile(r"((?:[HL]GG?_)?brats_tcia_pat\d+)_\d+", re.IGNORECASE),  # patient, visit: 2014 and 2015
 )
 
 

@@ -14,10 +14,11 @@ import nibabel as nib
 import nibabel.affines
 import numpy as np
 import numpy.typing as npt
-from isal import igzip, isal_zlib
+from isal import igzip
 from nibabel.spatialimages import HeaderDataError
 
 from brats import storage
+from brats.data.inflate import GZIP_MAGIC, inflate, inflate_start
 from brats.errors import CaseError, StorageError
 from brats.storage import FileInfo
 
@@ -34,7 +35,6 @@ MAX_DEFLATE_RATIO = 1032
 # What an affine may hold: no scanner has voxels of a micrometre or a table of a kilometre.
 MIN_VOXEL_SIZE_MM, MAX_LENGTH_MM = 1e-3, 1e6
 
-_GZIP_MAGIC = b"\x1f\x8b"
 # In the order in which nibabel tries them: the first by its magic string, the second by its `sizeof_hdr`.
 _HEADER_TYPES: dict[int, Any] = {348: nib.Nifti1Header, 540: nib.Nifti2Header}  # by `sizeof_hdr`
 _CIFTI_INTENTS = range(3000, 3100)  # `intent_code` of NIfTI-2 files that are CIFTI-2
@@ -54,7 +54,7 @@ class Header:
     affine: tuple[tuple[float, ...], ...]
     """4 x 4, voxel indices to RAS+ mm: the sform where set, else the qform, else the voxel sizes."""
     geometry: dict[str, Any]
-    """The header fields of the geometry, repaired: pixdim, units, qform and sform with their codes."""
+    """The header fields of the geometry, repaired: pixdim, units, qform and sform with their codes. JSON-able."""
     dtype: np.dtype[Any]
     byte_order: str
     """Of the whole file: "<" or ">"."""
@@ -63,6 +63,8 @@ class Header:
     slope: float
     inter: float
     """The value of a voxel is `slope * raw + inter`."""
+    n_channels: int = 1
+    """Volumes of this shape that follow each other in the file."""
 
     @property
     def n_voxels(self) -> int:
@@ -71,37 +73,40 @@ class Header:
     @property
     def n_bytes(self) -> int:
         """Size of the whole file, uncompressed."""
-        return self.offset + self.n_voxels * self.dtype.itemsize
+        return self.offset + self.n_channels * self.n_voxels * self.dtype.itemsize
 
 
-def read_nifti(file: FileInfo, content: bytes | None = None) -> tuple[npt.NDArray[Any], Header]:
+def read_nifti(
+    file: FileInfo, content: bytes | None = None, n_channels: int = 1
+) -> tuple[npt.NDArray[Any], Header]:
     """The raw values, flat in file order (first axis fastest) and in native bytes, and the header.
 
     NIfTI-1 and -2, compressed or not, of any integer or floating type up to 64 bits. Sizes in the header
     are checked against the limits and the file's size before memory is allocated. Not to be written to.
 
-    content: the bytes of the file, where they were read already, by `read_content`
+    content:    the bytes of the file, where they were read already, by `read_content`
+    n_channels: volumes that it is to have along its fourth axis, one behind the other in the values
 
     Raises CaseError for a file that cannot be read (transient), is no NIfTI, is damaged or truncated, is not
-    one 3-D volume of plausible size, or has no usable affine.
+    one 3-D volume of plausible size, or as many as asked for, or has no usable affine.
     """
-    content = read_content(file) if content is None else content
-    if content.startswith(_GZIP_MAGIC):
-        header = _parse_header(file.path, _inflate(file.path, content[: 2**16], max(_HEADER_TYPES))[0])
-        if header.n_bytes > MAX_DEFLATE_RATIO * len(content):
-            reason = f"its header claims {header.n_bytes} bytes, which {len(content)} of gzip cannot hold"
+    stored = read_content(file) if content is None else content
+    whole: bytes | memoryview = stored
+    if stored.startswith(GZIP_MAGIC):
+        header = _parse_header(
+            file.path, inflate_start(file.path, stored[: 2**16], max(_HEADER_TYPES))[0], n_channels
+        )
+        if header.n_bytes > MAX_DEFLATE_RATIO * len(stored):
+            reason = f"its header claims {header.n_bytes} bytes, which {len(stored)} of gzip cannot hold"
             raise CaseError(file.path, reason)
-        # One byte more than wanted, so that the end is reached and the checksum there compared.
-        content, complete = _inflate(file.path, content, header.n_bytes + 1)
-        if len(content) == header.n_bytes and not complete:
-            raise CaseError(file.path, "truncated: the checksum at the end of its gzip data is missing")
+        whole = inflate(file.path, stored, header.n_bytes)
     else:
-        header = _parse_header(file.path, content[: max(_HEADER_TYPES)])
-    if len(content) < header.n_bytes:
-        n_missing = header.n_bytes - len(content)
+        header = _parse_header(file.path, stored[: max(_HEADER_TYPES)], n_channels)
+    if len(whole) < header.n_bytes:
+        n_missing = header.n_bytes - len(whole)
         raise CaseError(file.path, f"truncated: {n_missing} of {header.n_bytes} bytes are missing")
-    _check_extensions(file.path, content, header)
-    raw = np.frombuffer(content, header.dtype, header.n_voxels, header.offset)
+    _check_extensions(file.path, whole, header)
+    raw = np.frombuffer(whole, header.dtype, n_channels * header.n_voxels, header.offset)
     return raw.astype(header.dtype.newbyteorder("="), copy=False), header
 
 
@@ -113,8 +118,8 @@ def encode_nifti(voxels: npt.NDArray[np.uint8], geometry: dict[str, Any]) -> byt
     header = _HEADER_TYPES[geometry["sizeof_hdr"]]()
     header.set_data_shape(voxels.shape)
     header.set_data_dtype(voxels.dtype)
-    for field, value in geometry.items():
-        header[field] = value
+    for field in _GEOMETRY_FIELDS:
+        header[field] = geometry[field]
     no_extensions = bytes(4)
     header["vox_offset"] = geometry["sizeof_hdr"] + len(no_extensions)
     return igzip.compress(header.binaryblock + no_extensions + voxels.tobytes(order="F"), mtime=0)
@@ -138,25 +143,10 @@ def read_content(file: FileInfo) -> bytes:
     return content
 
 
-def _inflate(path: str, content: bytes, limit: int) -> tuple[bytes, bool]:
-    """At most `limit` bytes of gzip data, and whether its end was reached, with the right checksum there."""
-    members = []
-    while True:
-        member = isal_zlib.decompressobj(wbits=31)
-        try:
-            members.append(member.decompress(content, max_length=limit))
-        except isal_zlib.error as error:  # type: ignore[misc]  # isal's stub declares an instance, not a class
-            raise CaseError(path, f"damaged gzip data ({error})") from error
-        limit -= len(members[-1])
-        content = member.unused_data
-        if not (member.eof and limit and content.startswith(_GZIP_MAGIC)):
-            return b"".join(members), member.eof
-
-
-def _parse_header(path: str, start: bytes) -> Header:
-    """Parse the first bytes of a file, and refuse what cannot be one 3-D volume."""
+def _parse_header(path: str, start: bytes, n_channels: int) -> Header:
+    """Parse the first bytes of a file, and refuse what cannot be one 3-D volume, or so many."""
     fields = _find_header(path, start)
-    shape, dtype, offset = _shape(path, fields), _dtype(path, fields), _offset(path, fields)
+    shape, dtype, offset = _shape(path, fields, n_channels), _dtype(path, fields), _offset(path, fields)
     slope, inter = _scaling(path, fields)
     try:
         fields.check_fix(logger=_QUIET)
@@ -164,13 +154,14 @@ def _parse_header(path: str, start: bytes) -> Header:
         raise CaseError(path, f"impossible header ({error})") from error
     header = Header(
         shape=shape,
-        affine=_affine(path, fields),
-        geometry={name: _finite(fields[name]) for name in _GEOMETRY_FIELDS},
+        affine=check_affine(path, fields),
+        geometry=geometry_fields(fields),
         dtype=dtype,
         byte_order=fields.endianness,
         offset=offset,
         slope=slope,
         inter=inter,
+        n_channels=n_channels,
     )
     if header.n_bytes > MAX_FILE_BYTES:
         reason = f"its header claims {header.n_bytes} bytes; a volume has {MAX_FILE_BYTES} at most"
@@ -202,7 +193,7 @@ def _both_ways(start: bytes) -> tuple[int, int]:
     return int.from_bytes(start[:4], "little"), int.from_bytes(start[:4], "big")
 
 
-def _check_extensions(path: str, content: bytes, header: Header) -> None:
+def _check_extensions(path: str, content: bytes | memoryview, header: Header) -> None:
     """Refuse header extensions that do not end before the voxels: nibabel takes what follows for one more."""
     position = header.geometry["sizeof_hdr"] + 4
     if not content[position - 4]:
@@ -214,27 +205,40 @@ def _check_extensions(path: str, content: bytes, header: Header) -> None:
         position += size
 
 
+def geometry_fields(fields: Any) -> dict[str, Any]:
+    """The fields of a NIfTI header that a mask takes over, as `Header.geometry` has them."""
+    return {name: _finite(fields[name]) for name in _GEOMETRY_FIELDS}
+
+
 def _finite(field: npt.NDArray[Any]) -> Any:
     """A header field as JSON takes it. NaN, found in fields that are not in use, becomes 0."""
     return np.nan_to_num(field, posinf=0, neginf=0).tolist()
 
 
-def _shape(path: str, fields: Any) -> tuple[int, int, int]:
-    """The first three sizes. Further axes must have length 1."""
+def _shape(path: str, fields: Any, n_channels: int) -> tuple[int, int, int]:
+    """The first three sizes. The fourth axis has the channels; further ones must have length 1."""
     n_axes, *sizes = fields["dim"].tolist()
     if not 1 <= n_axes <= 7 or min(sizes[:n_axes]) < 1:
         raise CaseError(path, f"impossible shape in its header (dim {[n_axes, *sizes]})")
     shape = tuple(sizes[:n_axes])
-    if n_axes < 3 or max(shape[3:], default=1) > 1:
-        raise CaseError(path, f"{n_axes}-D with shape {shape}, where one 3-D volume is expected")
+    n_found, *further = [*shape[3:], 1]
+    if n_axes < 3 or n_found != n_channels or max(further, default=1) > 1:
+        expected = "one 3-D volume is expected" if n_channels == 1 else f"{n_channels} volumes are expected"
+        raise CaseError(path, f"{n_axes}-D with shape {shape}, where {expected}")
     x, y, z = shape[:3]
-    if x * y * z > MAX_VOXELS:
-        raise CaseError(path, f"its header claims {x} x {y} x {z} voxels; at most {MAX_VOXELS} are read")
-    if max(x, y, z) > MAX_SIDE:
-        raise CaseError(path, f"shape {x} x {y} x {z}; an axis has {MAX_SIDE} voxels at most")
+    check_shape(path, (x, y, z))
     if fields.get_data_shape()[:3] != (x, y, z):
         raise CaseError(path, f"shape {x} x {y} x {z} stands for a surface of FreeSurfer, not for a volume")
     return x, y, z
+
+
+def check_shape(path: str, shape: tuple[int, int, int]) -> None:
+    """Raise CaseError for more voxels than a worker can hold, or than the tables can count."""
+    x, y, z = shape
+    if x * y * z > MAX_VOXELS:
+        raise CaseError(path, f"its header claims {x} x {y} x {z} voxels; at most {MAX_VOXELS} are read")
+    if max(shape) > MAX_SIDE:
+        raise CaseError(path, f"shape {x} x {y} x {z}; an axis has {MAX_SIDE} voxels at most")
 
 
 def _dtype(path: str, fields: Any) -> np.dtype[Any]:
@@ -269,7 +273,8 @@ def _scaling(path: str, fields: Any) -> tuple[float, float]:
     return slope, inter
 
 
-def _affine(path: str, fields: Any) -> tuple[tuple[float, ...], ...]:
+def check_affine(path: str, fields: Any) -> tuple[tuple[float, ...], ...]:
+    """The affine of a NIfTI header, 4 x 4. Raises CaseError for one that spans no volume a scanner could make."""
     unit = int(fields["xyzt_units"]) & 7
     if unit in _FOREIGN_UNITS:
         raise CaseError(path, f"its header gives lengths in {_FOREIGN_UNITS[unit]}, where mm are expected")

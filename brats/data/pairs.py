@@ -7,13 +7,13 @@ from dataclasses import dataclass
 
 from brats import storage
 from brats.console import some
-from brats.data.cases import CaseFiles, find_cases
+from brats.data.cases import DEFAULT_HDF5, CaseFiles, Hdf5Options, find_cases
 from brats.data.challenges import AUTO
 from brats.data.rejects import Reject
 from brats.errors import BratsError, ConfigError
 from brats.storage import FileInfo
 
-_MASK_NAME = re.compile(r"(.+)\.nii(\.gz)?", re.IGNORECASE)
+_MASK_NAME = re.compile(r"(.+)\.(nii(\.gz)?|mha)", re.IGNORECASE)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,7 +49,9 @@ class FoundPairs:
         return [f"predictions named after no reference: {len(self.unused)} of {self.n_masks}, {names}"]
 
 
-def find_pairs(predictions: str, references: str, coding: str = AUTO) -> FoundPairs:
+def find_pairs(
+    predictions: str, references: str, coding: str = AUTO, hdf5: Hdf5Options = DEFAULT_HDF5
+) -> FoundPairs:
     """Every reference with the prediction that has the name of its case, at any depth.
 
     A reference without one is a reject: leaving it out silently would flatter the means. One with two is an error,
@@ -61,7 +63,7 @@ def find_pairs(predictions: str, references: str, coding: str = AUTO) -> FoundPa
     where every reference is rejected.
     """
     masks, folders = _list_masks(predictions)
-    found = find_cases(references, (), coding)
+    found = find_cases(references, (), coding, hdf5)
     if not found.cases:
         raise BratsError(
             f"{references}: no usable case; the first of {len(found.rejects)} rejected: {found.rejects[0]}"
@@ -96,7 +98,7 @@ def find_pairs(predictions: str, references: str, coding: str = AUTO) -> FoundPa
 
 
 def _list_masks(root: str) -> tuple[dict[str, list[FileInfo]], Mapping[str, str]]:
-    """The NIfTI files below a folder and the folders named like one, by name without suffix; nothing hidden."""
+    """The image files below a folder and the folders named like one, by name without suffix; nothing hidden."""
     try:
         files = storage.list_files(root)
     except FileNotFoundError:

@@ -59,8 +59,8 @@ def find_warnings(case: Case, files: CaseFiles) -> tuple[str, ...]:
             *_size(n_voxels[name] / brains[name].size, case),
             *_values(image[::step], n_voxels[name], case.intensities[name]),
         ]
-        warnings += [f"{files.images[name].name}: {text}" for text in own]
-    warnings += [f"{files.images[name].name}: {text}" for name, text in _overlap(brains, n_voxels)]
+        warnings += [f"{files.image_name(name)}: {text}" for text in own]
+    warnings += [f"{files.image_name(name)}: {text}" for name, text in _overlap(brains, n_voxels)]
     if case.labels is not None and files.segmentation is not None:
         stray = _stray(case.labels[::step], list(brains.values()))
         warnings += [f"{files.segmentation.name}: {text}" for text in stray]

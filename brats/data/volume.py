@@ -18,6 +18,7 @@ import numpy.typing as npt
 from nibabel import orientations
 
 from brats.data.codings import CODE_TOLERANCE, CODINGS, INTERPOLATED, Coding, count_rounded
+from brats.data.mha import LINES, encode_mha, read_mha
 from brats.data.nifti import Header, encode_nifti, read_nifti
 from brats.errors import CaseError, UnknownLabelError
 from brats.labels import Labels
@@ -36,14 +37,15 @@ FAR_VOXELS = 5
 
 @dataclass(frozen=True, kw_only=True)
 class Grid:
-    """The voxel grid of one NIfTI file, with all that another file needs to overlay it exactly. JSON-able."""
+    """The voxel grid of one file, with all that another file needs to overlay it exactly. JSON-able."""
 
     shape: tuple[int, int, int]
     """In source axes."""
     affine: Affine
     """4 x 4, source voxel indices to RAS+ mm."""
     header: dict[str, Any]
-    """The NIfTI header fields of the geometry, repaired: pixdim, units, qform and sform with their codes."""
+    """The NIfTI header fields of the geometry, repaired: pixdim, units, qform and sform with their codes; with the
+    lines of a MetaImage file, if it is of one."""
     axes: Axes
     """The orientation as it was found where the file was read: for each source axis the RAS+ axis, and direction.
 
@@ -83,6 +85,11 @@ class Grid:
         """(8, 3): the corners of the volume, in the order of its RAS+ voxel axes."""
         edges = itertools.product(*((-0.5, size - 0.5) for size in self.ras_shape))
         return np.asarray(nib.affines.apply_affine(self.ras_affine, np.array([*edges])), np.float64)
+
+    @property
+    def is_mha(self) -> bool:
+        """Whether it is that of a MetaImage file."""
+        return LINES in self.header
 
     def turned_like(self, other: "Grid") -> "Grid":
         """This grid, its axes turned to lie on the other's in RAS+, where both are the same grid."""
@@ -153,14 +160,29 @@ def from_ras(array: Array, grid: Grid) -> Array:
 
 
 def read_volume(file: FileInfo, content: bytes | None = None) -> Volume:
-    """Read an image of any integer or floating type and any orientation.
+    """Read an image, NIfTI or MetaImage by the name of its file, of any number type and any orientation.
 
     content: the bytes of the file, where they were read already
 
-    Raises CaseError for a file that `read_nifti` refuses, with NaN or infinite voxels, or 0 everywhere.
+    Raises CaseError for a file that `read_nifti` or `read_mha` refuses, with NaN or infinite voxels, or 0
+    everywhere.
     """
-    raw, header = read_nifti(file, content)
-    _check_values(file.path, raw, header)
+    return _volume(file.path, *_read_raw(file, content))
+
+
+def read_channels(file: FileInfo, n_channels: int, content: bytes | None = None) -> list[Volume]:
+    """Read a 4-D NIfTI image as so many volumes, in their order. Raises CaseError as `read_volume` does."""
+    raw, header = read_nifti(file, content, n_channels)
+    return [_volume(file.path, channel, header) for channel in raw.reshape(n_channels, -1)]
+
+
+def _read_raw(file: FileInfo, content: bytes | None) -> tuple[Array, Header]:
+    return (read_mha if file.name.lower().endswith(".mha") else read_nifti)(file, content)
+
+
+def _volume(path: str, raw: Array, header: Header) -> Volume:
+    """The image of raw values in file order. Raises CaseError for values that are none."""
+    _check_values(path, raw, header)
     grid = Grid.of(header.shape, header.affine, header.geometry)
     voxels = to_ras(raw.reshape(grid.shape, order="F"), grid)
     return Volume(voxels=voxels, slope=header.slope, inter=header.inter, grid=grid)
@@ -169,22 +191,25 @@ def read_volume(file: FileInfo, content: bytes | None = None) -> Volume:
 def turn_alike(array: Array, grid: Grid, like: Grid) -> tuple[Array, Grid]:
     """A view of a RAS+ array and its grid, turned so that they lie on those of another file of the same case.
 
+    array: a volume, or a part of one
+
     That changes nothing but for files whose orientation rounding decides, at 45 degrees.
     """
     turned = grid.turned_like(like)
-    return to_ras(from_ras(array, grid), turned), turned
+    in_ras: Array = orientations.apply_orientation(from_ras(array, grid), turned.orientation)
+    return in_ras, turned
 
 
 def read_segmentation(file: FileInfo, coding: str | Coding, content: bytes | None = None) -> Segmentation:
     """Read a segmentation in the codes of `coding`.
 
     Any dtype will do, as long as every value, scaled as the header says, is a code, or as near to one as rounding
-    brings it. No tumour at all is fine. Raises CaseError for a file that `read_nifti` refuses, and for a value that
-    the coding does not define.
+    brings it. No tumour at all is fine. Raises CaseError for a file that `read_nifti` or `read_mha` refuses, and
+    for a value that the coding does not define.
 
     content: the bytes of the file, where they were read already
     """
-    raw, header = read_nifti(file, content)
+    raw, header = _read_raw(file, content)
     codes = _scaled(raw, header)
     try:
         labels = (CODINGS[coding] if isinstance(coding, str) else coding).decode(codes, _code_tolerance(header))
@@ -208,6 +233,13 @@ def nifti_bytes(labels: Labels, grid: Grid, coding: str) -> bytes:
     stay empty, and the same labels give the same bytes.
     """
     return encode_nifti(CODINGS[coding].encode(labels), grid.header)
+
+
+def mask_bytes(labels: Labels, grid: Grid, coding: str) -> bytes:
+    """The file of a label map in the source axes of `grid`, in the form of its images: .mha, or else .nii.gz."""
+    if grid.is_mha:
+        return encode_mha(CODINGS[coding].encode(labels), grid.header)
+    return nifti_bytes(labels, grid, coding)
 
 
 def check_same_grid(file: FileInfo, grid: Grid, other_file: FileInfo, other_grid: Grid) -> None:

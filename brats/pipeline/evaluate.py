@@ -1,4 +1,4 @@
-"""Score NIfTI masks of any origin against the references of their cases, as `predict` scores its own."""
+"""Score masks of any origin against the references of their cases, as `predict` scores its own."""
 
 import dataclasses
 import functools
@@ -14,10 +14,11 @@ from brats.cluster.owned import Ownership, owned
 from brats.cluster.per_case import CASE_CPUS, CASE_MEMORY_BYTES, ray_step
 from brats.config import EvaluateConfig
 from brats.console import say
-from brats.data.cases import count_codings
+from brats.data.cases import Hdf5Options, count_codings
 from brats.data.codings import CODINGS, Coding
 from brats.data.pairs import FoundPairs, Pair, find_pairs
 from brats.data.prediction_coding import CASE, RAW, parse_prediction_coding
+from brats.data.read_files import read_reference
 from brats.data.rejects import Reject, check_rejects
 from brats.data.volume import Segmentation, check_same_grid, from_ras, read_segmentation, turn_alike
 from brats.errors import CaseError, UnknownLabelError
@@ -40,7 +41,8 @@ def evaluate(config: EvaluateConfig) -> Results:
     """
     coding = stated_coding(config)
     config = dataclasses.replace(config, prediction_coding=coding.name if coding else CASE)  # one spelling of each
-    found = find_pairs(config.predictions, config.references, config.coding)
+    hdf5 = Hdf5Options(spacing_mm=config.hdf5_spacing_mm)
+    found = find_pairs(config.predictions, config.references, config.coding, hdf5)
     with owned(config.out, "evaluate") as ownership:
         return _evaluate(config, coding, found, ownership)
 
@@ -108,7 +110,7 @@ def score(pair: Pair, coding: Coding | None = None) -> Part:
     case, segmentation = pair.case, pair.case.segmentation
     assert segmentation is not None  # find_pairs leaves out cases without a reference
     coding = coding or CODINGS[case.coding]
-    found, foreign = read_segmentation(segmentation, case.coding), _read_codes(pair.prediction, coding)
+    found, foreign = read_reference(case), _read_codes(pair.prediction, coding)
     reference, grid = found.labels, found.grid
     codes, predicted_grid = turn_alike(foreign.labels, foreign.grid, grid)
     check_same_grid(segmentation, grid, pair.prediction, predicted_grid)
@@ -124,7 +126,7 @@ def score(pair: Pair, coding: Coding | None = None) -> Part:
         n_outside=0,
         first_slice=0,
     )
-    warnings = [*found.warnings(segmentation), *foreign.warnings(pair.prediction)]
+    warnings = [*found.warnings(segmentation), *foreign.warnings(pair.prediction), *case.notes]
     return Part(case_id=case.case_id, code_counts=code_counts, warnings=warnings, **rows)
 
 

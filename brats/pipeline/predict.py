@@ -20,12 +20,14 @@ from brats.cluster.preflight import check_gpus
 from brats.config import PredictConfig
 from brats.console import say, some
 from brats.data.case import HASH_VERSION, Case
+from brats.data.cases import Hdf5Options
 from brats.data.degrade import Degradation, degrade
 from brats.data.items import Item, PreparedCase, find_items, read_source
 from brats.data.label_description import write_label_descriptions
 from brats.data.masks import (
     masks_dir,
     masks_path,
+    mha_path,
     nifti_dir,
     nifti_path,
     probabilities_dir,
@@ -36,7 +38,7 @@ from brats.data.masks import (
 from brats.data.rejects import Reject, check_rejects
 from brats.data.segmentation import Segmentation
 from brats.data.sources import same_sources
-from brats.data.volume import nifti_bytes
+from brats.data.volume import mask_bytes
 from brats.labels import REGIONS, Labels
 from brats.pipeline.predictor import Predictor, Work
 from brats.saved_config import SavedConfig
@@ -69,7 +71,10 @@ def _predict(config: PredictConfig, ownership: Ownership, degradation: Degradati
     data, out = config.data, config.out
     bundle = find_bundle(config.model)
     model = read_model(bundle)  # here too, to refuse a broken bundle before anything is read
-    items, found_rejects, notes = find_items(data, config.model, model.modalities, config.split, config.coding)
+    hdf5 = Hdf5Options.of(config)
+    items, found_rejects, notes = find_items(
+        data, config.model, model.modalities, config.split, config.coding, hdf5
+    )
     config = dataclasses.replace(config, model=bundle)
     parts = read_parts(out)
     applied: dict[str, Any] = {"degradation": asdict(degradation)} if degradation else {}
@@ -78,7 +83,7 @@ def _predict(config: PredictConfig, ownership: Ownership, degradation: Degradati
     SavedConfig.of("predict", config, weights=model.fingerprint, **applied).claim(out)
     items = settle_items(items, parts, out)
     todo = [
-        item for item in items if not is_done(parts.get(item.case_id)) or _lacks_files(parts[item.case_id], config)
+        item for item in items if not is_done(parts.get(item.case_id)) or lacks_files(parts[item.case_id], config)
     ]
     say("predict", f"{len(items)} cases of {data}; {len(items) - len(todo)} done before")
     say("predict", str(model.decoding))
@@ -120,7 +125,7 @@ def settle_items(items: Sequence[Item], parts: dict[str, Part], out: str) -> lis
         if part.coding != item.coding or not same_sources(part.sources, item.sources):
             changed.append(item.case_id)
             del parts[item.case_id]
-            for path_of in (part_path, masks_path, nifti_path, probabilities_path):
+            for path_of in (part_path, masks_path, nifti_path, mha_path, probabilities_path):
                 storage.remove(path_of(out, item.case_id))
         elif part.sources != item.sources:  # touched or moved: the next start need not read it
             parts[item.case_id] = dataclasses.replace(part, sources=item.sources)
@@ -136,11 +141,14 @@ def _name_left_over(parts: Mapping[str, Part], here: Collection[Item | Reject], 
         say("predict", f"not in {data}, left out of the tables, though their masks stay in {out}: {some(left)}")
 
 
-def _lacks_files(part: Part, config: PredictConfig) -> bool:
+def lacks_files(part: Part, config: PredictConfig) -> bool:
     """Whether a case that is done still lacks a file that is asked for now."""
-    asked = {nifti_path: config.nifti, probabilities_path: config.probabilities}
-    paths = [path_of(config.out, part.case_id) for path_of, wanted in asked.items() if wanted]
-    return part.reject is None and not all(map(storage.exists, paths))
+    if part.reject:
+        return False
+    out, case_id = config.out, part.case_id
+    if config.nifti and not any(storage.exists(path_of(out, case_id)) for path_of in (nifti_path, mha_path)):
+        return True
+    return config.probabilities and not storage.exists(probabilities_path(out, case_id))
 
 
 def warn_of_training_cases(items: Collection[Item], trained_on: Mapping[str, Mapping[str, str]]) -> None:
@@ -258,12 +266,12 @@ def score_and_write(predicted: tuple[Item, Case, Segmentation], out: str, nifti:
 def write_case(
     out: str, item: Item, case: Case, predicted: Labels, *, nifti: bool, found: Segmentation | None = None
 ) -> None:
-    """Write the mask of a case, as NIfTI too where asked, and its part with the scores."""
+    """Write the mask of a case, in the form of its images too where asked, and its part with the scores."""
     volume = case.on_source_grid(predicted)
     write_masks(out, case.case_id, volume)
     if nifti:
-        content = nifti_bytes(volume, case.grid, case.coding)
-        storage.write_bytes(nifti_path(out, case.case_id), content)
+        path_of = mha_path if case.grid.is_mha else nifti_path
+        storage.write_bytes(path_of(out, case.case_id), mask_bytes(volume, case.grid, case.coding))
     write_part(out, score_case(item, case, predicted, found))
 
 

@@ -15,8 +15,8 @@ from brats.cluster.per_case import CASE_CPUS, CASE_MEMORY_BYTES, ray_step
 from brats.cluster.preflight import check_disk
 from brats.config import PrepareConfig
 from brats.console import say, some
-from brats.data.cases import CaseFiles, FoundCases, count_codings, find_cases
-from brats.data.challenges import AUTO, possible_codings
+from brats.data.cases import CaseFiles, FoundCases, Hdf5Options, count_codings, find_cases
+from brats.data.challenges import AUTO, usual_coding
 from brats.data.dataset import (
     PREPARED_CASES,
     case_row,
@@ -26,7 +26,7 @@ from brats.data.dataset import (
     slices_dir,
     slices_path,
 )
-from brats.data.layouts import LAYOUTS
+from brats.data.layouts import LAYOUTS, copy_warnings
 from brats.data.plausibility import Warned, warning_lines
 from brats.data.preprocess import read_case
 from brats.data.rejects import Reject, check_rejects, write_rejects
@@ -54,6 +54,7 @@ class Prepared:
         lines = [f"prepared {len(self.cases)} cases ({', '.join(parts)}) in {self.out}"]
         lines.append(f"  coding {count_codings(row['coding'] for row in self.cases)}")
         lines += [f"  same patient: {', '.join(names)}" for names in self.duplicates()]
+        lines += [f"  {line}" for line in copy_warnings({row["layout"] for row in self.cases})]
         warnings = [Warned(row["case_id"], text) for row in self.cases for text in row["warnings"]]
         lines += warning_lines(warnings, f"the column warnings of {cases_path(self.out)}")
         lines += [f"  rejected {reject}" for reject in self.rejects]
@@ -86,7 +87,7 @@ def _prepare(
     config: PrepareConfig, ownership: Ownership, check: Callable[[Mapping[str, str | None]], None] | None
 ) -> Prepared:
     data, out = config.data, config.out
-    found = find_cases(data, config.modalities, config.coding)
+    found = find_cases(data, config.modalities, config.coding, Hdf5Options.of(config))
     SavedConfig.of("prepare", config).claim(out)
     known = known_cases(out)
     _check_coding_kept(config, {case_id: row for case_id, row in known.items() if case_id in here(found)})
@@ -154,8 +155,9 @@ def _check_coding_kept(config: PrepareConfig, known: Mapping[str, dict[str, Any]
     if config.coding != AUTO:
         return
     for row in known.values():
-        possible, certain = possible_codings(row["case_id"], LAYOUTS[row["layout"]])
-        if not certain or row["coding"] != possible[0].name:
+        labelled = row["volume_ml_wt"] is not None
+        usual = usual_coding(row["case_id"], LAYOUTS[row["layout"]], labelled=labelled)
+        if usual is None or row["coding"] != usual.name:
             raise ConfigError(
                 f"--coding: {config.out} was prepared with --coding {row['coding']} (case {row['case_id']}); "
                 "add it again, or choose another --out"

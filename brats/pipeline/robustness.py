@@ -70,6 +70,18 @@ def predict_config(config: RobustnessConfig, name: str) -> PredictConfig:
     """How the cases of one degradation are predicted: with the options of this job, into a folder of its own."""
     shared: dict[str, Any] = {
         option: getattr(config, option)
-        for option in ("model", "data", "split", "coding", "batch_size", "workers", "device", "precision", "strict")
+        for option in (
+            "model",
+            "data",
+            "split",
+            "coding",
+            "hdf5_channels",
+            "hdf5_spacing_mm",
+            "batch_size",
+            "workers",
+            "device",
+            "precision",
+            "strict",
+        )
     }
     return PredictConfig(**shared, out=storage.join(config.out, name), wait_minutes=config.wait_minutes)

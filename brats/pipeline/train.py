@@ -11,8 +11,9 @@ from brats.cluster.owned import Ownership, check_free, owned
 from brats.config import PredictConfig, PrepareConfig, ReportConfig, TrainConfig
 from brats.console import say, some
 from brats.data.batches import InputSpec
+from brats.data.cases import Hdf5Options
 from brats.data.dataset import is_prepared
-from brats.data.items import check_coding_free
+from brats.data.items import check_unread
 from brats.data.masks import masks_dir
 from brats.data.run_split import (
     SplitRow,
@@ -147,7 +148,7 @@ def claim(config: TrainConfig, choose: ChooseSplit = choose_split) -> tuple[str,
 def prepare_data(config: TrainConfig) -> str:
     """The prepared dataset to train on: the one given, or one made of the cases given or of phantoms."""
     if config.data is not None and is_prepared(config.data):
-        check_coding_free(config.data, config.coding)
+        check_unread(config.data, config.coding, Hdf5Options.of(config))
         return config.data
     data = config.data or make_phantoms(storage.join(config.out, "phantoms"))
     started = storage.exists(split_path(config.out))
@@ -158,6 +159,8 @@ def prepare_data(config: TrainConfig) -> str:
         out=prepared,
         modalities=config.modalities,
         coding=config.coding,
+        hdf5_channels=config.hdf5_channels,
+        hdf5_spacing_mm=config.hdf5_spacing_mm,
         seed=config.seed,
         strict=config.strict,
     )

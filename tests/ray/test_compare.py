@@ -23,6 +23,7 @@ TINY: dict[str, Any] = {
     "learning_rate": 3e-3,
     "warmup_steps": 1,
     "augmentation": "flips",
+    "tune": False,
 }
 
 

@@ -25,6 +25,7 @@ def config_of(folder: Path) -> TrainConfig:
         batch_size=8,
         micro_batch_size=4,
         workers=1,
+        tune=False,
         precision="fp32",
     )
 

@@ -7,6 +7,7 @@ import numpy as np
 from brats.data.case import Case
 from brats.data.cases import CaseFiles
 from brats.data.preprocess import crop_case
+from brats.data.trim import trim
 from brats.data.volume import Grid, Volume
 from brats.labels import ED, ET, NCR, Labels
 from brats.storage import FileInfo
@@ -47,7 +48,7 @@ def make_case(case_id: str = "a", modalities: Sequence[str] = MODALITIES) -> Cas
         segmentation=None,
         grade="",
     )
-    return crop_case(files, volumes, labels)
+    return crop_case(files, {name: trim(volume) for name, volume in volumes.items()}, labels)
 
 
 def reference_of(case: Case) -> Labels:

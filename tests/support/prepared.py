@@ -17,6 +17,7 @@ from brats.data.dataset import case_row, slices_path
 from brats.data.epoch import EpochPlan, PlannedBatch
 from brats.data.preprocess import crop_case
 from brats.data.slices import encode_case, open_slices
+from brats.data.trim import trim
 from brats.data.volume import Grid, Volume
 from brats.labels import Labels
 from brats.model.decoding import Decoding
@@ -139,7 +140,7 @@ def tiny_case(
         segmentation=None,
         grade="",
     )
-    return crop_case(files, volumes, labels)
+    return crop_case(files, {name: trim(volume) for name, volume in volumes.items()}, labels)
 
 
 def write_prepared(prepared: str, cases: Sequence[Case]) -> list[str]:

@@ -32,21 +32,37 @@ def write_case(
     edition: int = 2020,
 ) -> str:
     """Write one case into its own folder and return that folder."""
-    random = np.random.default_rng(seed)
-    labels = make_labels(random, shape, radius=radius, with_et=with_et)
+    images, labels = make_images(seed, shape=shape, modalities=modalities, with_et=with_et, radius=radius)
     folder = os.path.join(root, case_id)
     os.makedirs(folder, exist_ok=True)
-    brain = _ball(shape, [size / 2 for size in shape], [size * 0.45 for size in shape])
-    for modality in modalities:
-        image = np.zeros(shape, np.int16)
-        healthy, oedema, core = TISSUE_VALUES[modality]
-        values = np.choose(labels, (healthy, core - 100, oedema, core))
-        image[brain] = (values + random.normal(0, 20, shape))[brain].clip(1)
+    for modality, image in images.items():
         save(image, file_path(folder, case_id, modality, edition))
     if labelled:
         codes = CODINGS["brats2018" if edition < 2023 else "brats2023"].encode(labels)
         save(codes, file_path(folder, case_id, "seg", edition))
     return folder
+
+
+def make_images(
+    seed: int,
+    *,
+    shape: tuple[int, int, int] = (40, 36, 16),
+    modalities: Sequence[str] = MODALITIES,
+    with_et: bool = True,
+    radius: float = 6,
+) -> tuple[dict[str, npt.NDArray[np.int16]], Labels]:
+    """The images of a case by modality, and its labels, in the axes of its files."""
+    random = np.random.default_rng(seed)
+    labels = make_labels(random, shape, radius=radius, with_et=with_et)
+    brain = _ball(shape, [size / 2 for size in shape], [size * 0.45 for size in shape])
+    images = {}
+    for modality in modalities:
+        image = np.zeros(shape, np.int16)
+        healthy, oedema, core = TISSUE_VALUES[modality]
+        values = np.choose(labels, (healthy, core - 100, oedema, core))
+        image[brain] = (values + random.normal(0, 20, shape))[brain].clip(1)
+        images[modality] = image
+    return images, labels
 
 
 def write_cases(root: str | Path, n_cases: int, *, no_et_every: int = 0, **options: Any) -> list[str]:

@@ -13,6 +13,7 @@ from brats.data.cases import CaseFiles
 from brats.data.preprocess import crop_case
 from brats.data.sources import source_hash
 from brats.data.stacks import SliceBatch
+from brats.data.trim import trim
 from brats.data.volume import Grid, Volume, from_ras, to_ras
 from brats.labels import ED, ET, NCR, Labels
 from brats.storage import FileInfo
@@ -82,8 +83,8 @@ def case_of(
     **images: Array,
 ) -> Case:
     """The case of these images and labels (X, Y, Z) in RAS+."""
-    volumes = {name: volume_of(voxels, slope, inter, grid) for name, voxels in images.items()}
-    return crop_case(files_of(images, case_id), volumes, labels)
+    trimmed = {name: trim(volume_of(voxels, slope, inter, grid)) for name, voxels in images.items()}
+    return crop_case(files_of(images, case_id), trimmed, labels)
 
 
 def image(seed: int, dtype: npt.DTypeLike, low: float, high: float, background: float = 0) -> Array:

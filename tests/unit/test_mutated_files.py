@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import Any
 from unittest import mock
 
+import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -17,17 +19,25 @@ from hypothesis import given
 from torch import nn
 
 from brats import storage
-from brats.data.cases import find_cases
+from brats.data.cases import FoundCases, find_cases
 from brats.data.dataset import PREPARED_CASES, case_row, read_case_table
+from brats.data.hdf5 import read_hdf5_slice
+from brats.data.mha import encode_mha, read_mha
+from brats.data.nifti import Header, encode_nifti
 from brats.data.slices import PREPARED_CASE, SliceFile, encode_case
+from brats.data.volume import Grid
 from brats.errors import BratsError
 from brats.model.bundle import CARD, WEIGHTS, ModelCard, load_bundle, read_card
 from brats.saved_config import SavedConfig
 from brats.score.parts import Part, part_path, read_parts, write_part
 from brats.score.tables import CASE_METRICS, NOTEBOOK, SLICES, score_rows
 from brats.score.uncertainty_tables import CURVES, UNCERTAINTY, uncertainty_rows, with_ranks
+from brats.storage import FileInfo
 from tests.support.bundles import MODEL_CARD
+from tests.support.forms import DECATHLON
 from tests.support.fuzzing import Choices, choices, mutations
+from tests.support.hdf5_files import mutated_hdf5
+from tests.support.mha_files import mutated_mha
 from tests.support.mutated_documents import mutated_bytes, mutated_json, mutated_table, mutated_weights, outcome
 from tests.support.nifti_files import difference, mutated_file
 from tests.support.prepared import CONFIG, tiny_case
@@ -61,6 +71,39 @@ def nifti_file(folder: Path) -> Check:
     return lambda choose: difference(mutated_file(choose), folder)
 
 
+def mha_file(_: Path) -> Check:
+    def check(choose: Choices) -> str:
+        content = mutated_mha(choose)
+        return outcome(lambda: _use_mha(*read_mha(FileInfo("x.mha", len(content)), content)), BratsError)
+
+    return check
+
+
+def _use_mha(raw: npt.NDArray[Any], header: Header) -> None:
+    assert raw.size == header.n_voxels
+    assert raw.dtype.isnative
+    assert Grid.from_json(json.loads(json.dumps(Grid.of(header.shape, header.affine, header.geometry).to_json())))
+    content = encode_mha(np.zeros(header.shape, np.uint8), header.geometry)
+    _, own = read_mha(FileInfo("mask.mha", len(content)), content)
+    assert (own.affine, own.geometry) == (header.affine, header.geometry)
+    encode_nifti(np.zeros(header.shape, np.uint8), header.geometry)
+
+
+def hdf5_file(_: Path) -> Check:
+    def check(choose: Choices) -> str:
+        content = mutated_hdf5(choose)
+        return outcome(lambda: _use_slice(*read_hdf5_slice(FileInfo("x.h5", len(content)), content)), BratsError)
+
+    return check
+
+
+def _use_slice(image: npt.NDArray[Any], mask: npt.NDArray[np.uint8]) -> None:
+    assert image.dtype.kind == "f"
+    assert mask.dtype == np.uint8
+    assert image.shape == (*mask.shape[:2], 4)
+    assert mask.shape[2] == 3
+
+
 def name_mapping(folder: Path) -> Check:
     header = "Grade,BraTS_2017_subject_ID,BraTS_2018_subject_ID,TCGA_TCIA_subject_ID,BraTS_2020_subject_ID"
     rows = [f"{grade},NA,Brats18_{i},NA,BraTS20_Training_00{i}" for i, grade in enumerate(("HGG", "LGG", "HGG"))]
@@ -72,6 +115,26 @@ def name_mapping(folder: Path) -> Check:
         return outcome(lambda: find_cases(str(folder), ("flair",)), BratsError)
 
     return check
+
+
+def decathlon(folder: Path) -> Check:
+    files = {"image": "./imagesTr/BRATS_001.nii.gz", "label": "./labelsTr/BRATS_001.nii.gz"}
+    for path in files.values():
+        (folder / path).parent.mkdir()
+        (folder / path).write_bytes(b"x")
+
+    def check(choose: Choices) -> str:
+        document = {**DECATHLON, "training": [files], "test": ["./imagesTs/BRATS_002.nii.gz"]}
+        write(folder / "dataset.json", mutated_json(document, choose))
+        return outcome(lambda: _one_line_each(find_cases(str(folder))), BratsError)
+
+    return check
+
+
+def _one_line_each(found: FoundCases) -> None:
+    assert {case.case_id for case in found.cases} <= {"BRATS_001"}
+    lines = [*found.notes(), *map(str, found.rejects)]
+    assert all(line.isprintable() for line in lines), lines
 
 
 def model_card(folder: Path) -> Check:
@@ -213,7 +276,10 @@ def write(path: Path, content: bytes) -> None:
 # How many mutations of each kind the fast and the slow test try.
 KINDS: dict[str, tuple[Callable[[Path], Check], int, int]] = {
     "nifti": (nifti_file, 100, 10_000),
+    "mha": (mha_file, 50, 3_000),
+    "hdf5": (hdf5_file, 50, 3_000),
     "name mapping": (name_mapping, 20, 2_000),
+    "dataset.json": (decathlon, 20, 2_000),
     "model card": (model_card, 30, 2_000),
     "weights": (weights, 20, 1_500),
     "prepared case": (prepared_case, 20, 1_500),

@@ -5,7 +5,7 @@ import functools
 from collections.abc import Callable, Mapping, Sequence
 
 from brats import storage
-from brats.config import Plane, ReportConfig, TrainConfig
+from brats.config import HDF5_CHANNELS, HDF5_SPACING_MM, Plane, ReportConfig, TrainConfig
 from brats.console import say
 from brats.data.dataset import read_case_table
 from brats.data.run_split import (
@@ -63,7 +63,16 @@ def below(config: TrainConfig, name: str, prepared: str) -> TrainConfig:
 
     out = storage.join(config.out, name)
     init = initial_dir(config.out) if config.init else None  # the copy of the whole run
-    return dataclasses.replace(config, out=out, data=prepared, coding="auto", cross_validation=None, init=init)
+    return dataclasses.replace(
+        config,
+        out=out,
+        data=prepared,
+        coding="auto",
+        hdf5_channels=HDF5_CHANNELS,
+        hdf5_spacing_mm=HDF5_SPACING_MM,
+        cross_validation=None,
+        init=init,
+    )
 
 
 def lay_out(config: TrainConfig) -> list[TrainConfig]:

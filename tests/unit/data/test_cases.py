@@ -7,10 +7,11 @@ import pytest
 
 from brats import storage
 from brats.config import MODALITIES
-from brats.data.cases import CaseFiles, count_codings, find_cases
+from brats.data.cases import CaseFiles, Hdf5Options, count_codings, find_cases
 from brats.data.rejects import Reject
 from brats.data.sources import SourceFile
 from brats.errors import ConfigError
+from tests.support.forms import write_decathlon_case, write_ucsf_pdgm
 
 KINDS_2018 = ("flair", "t1", "t1ce", "t2", "seg")
 KINDS_2023 = ("t2f", "t1n", "t1c", "t2w", "seg")
@@ -461,6 +462,116 @@ def test_one_listing_is_all_that_the_storage_is_asked(tmp_path: Path, monkeypatc
         monkeypatch.delattr(storage, name)
     assert len(find_cases(str(tmp_path)).cases) == 2
     assert asked == [str(tmp_path)]
+
+
+@pytest.mark.parametrize("folder", ["patient7", "BraTS-GLI-00005-000", "BraTS20_Training_001"])
+def test_coding_of_files_named_by_their_folder_is_that_of_the_id_or_asked_for(tmp_path: Path, folder: str) -> None:
+    touch(tmp_path / folder, *(f"{kind}.nii.gz" for kind in KINDS_2018))
+    if folder == "patient7":
+        reason = only_reject(tmp_path).reason
+        assert reason.startswith(
+            "neither its id nor the names of its files say how its segmentation is coded; add "
+        )
+        assert "--coding brats2023 (1 NCR, 2 ED, 3 ET) or --coding brats2018 (1 NCR, 2 ED, 4 ET)" in reason
+        (case,) = find_cases(str(tmp_path), coding="brats2018").cases
+        assert case.coding == "brats2018"
+    else:
+        assert only_case(tmp_path).coding == ("brats2023" if "GLI" in folder else "brats2018")
+
+
+def test_unlabelled_case_named_by_its_folder_needs_no_coding(tmp_path: Path) -> None:
+    touch(tmp_path / "patient7", *(f"{kind}.nii.gz" for kind in KINDS_2018[:4]))
+    assert only_case(tmp_path).coding == "brats2023"
+
+
+def test_labels_of_2012_wait_for_their_coding(tmp_path: Path) -> None:
+    touch(tmp_path, *(f"BRATS_HG0001_{kind}.mha" for kind in ("FLAIR", "T1", "T1C", "T2", "truth")))
+    assert only_reject(tmp_path).reason == (
+        "segmentations named as BRATS_HG0001_T1C.mha (2012) have had 2 codings; add --coding brats2013 "
+        "(1 NCR, 2 ED, 3 NET, 4 ET) or --coding brats2012 (1 ED, 2 the whole core, ET not told apart)"
+    )
+
+
+def test_coding_of_a_described_case_is_fixed(tmp_path: Path) -> None:
+    write_decathlon_case(tmp_path, 1)
+    assert only_case(tmp_path).coding == "msd-task01"
+    with pytest.raises(ConfigError, match="--coding: brats2018 is the coding of no case"):
+        find_cases(str(tmp_path), coding="brats2018")
+
+
+def test_half_a_folder_per_modality_is_rejected_by_what_is_missing(tmp_path: Path) -> None:
+    touch_case(tmp_path, "good")
+    touch(tmp_path, "t1/x.nii.gz", "t2/x.nii.gz")
+    found = find_cases(str(tmp_path))
+    assert [case.case_id for case in found.cases] == ["good"]
+    assert [reject.reason for reject in found.rejects] == ["lacks flair and t1ce (flair/x.nii.gz); found t1, t2"]
+
+
+def test_two_forms_of_one_id_are_rejected_and_others_are_not(tmp_path: Path) -> None:
+    touch_case(tmp_path, "good")
+    touch(tmp_path, "x/t1.nii.gz", "t2/x.nii.gz", "flair/x.nii.gz", "t1ce/x.nii.gz")
+    found = find_cases(str(tmp_path))
+    assert [case.case_id for case in found.cases] == ["good"]
+    (reject,) = found.rejects
+    assert reject.reason.startswith("files named as in different editions: ")
+
+
+def test_description_of_another_task_is_noted_beside_good_cases(tmp_path: Path) -> None:
+    touch_case(tmp_path, "good")
+    (tmp_path / "dataset.json").write_text('{"modality": {"0": "CT"}}')
+    found = find_cases(str(tmp_path))
+    assert [case.case_id for case in found.cases] == ["good"]
+    (note,) = found.notes()
+    assert note.startswith(f'{tmp_path}/dataset.json: its modality is {{"0": "CT"}}; Task01_BrainTumour ')
+
+
+def test_description_of_another_task_alone_is_a_configuration_error(tmp_path: Path) -> None:
+    (tmp_path / "dataset.json").write_text('{"modality": {"0": "CT"}}')
+    with pytest.raises(ConfigError, match=r'dataset.json: its modality is \{"0": "CT"\}; Task01_BrainTumour '):
+        find_cases(str(tmp_path))
+
+
+def test_case_of_which_a_described_file_is_not_there_is_rejected(tmp_path: Path) -> None:
+    good, bad = (write_decathlon_case(tmp_path, number) for number in (1, 2))
+    (tmp_path / "labelsTr" / f"{bad}.nii.gz").unlink()
+    found = find_cases(str(tmp_path))
+    assert [case.case_id for case in found.cases] == [good]
+    assert [reject.case_id for reject in found.rejects] == [bad]
+    assert found.notes() == [f"1 NIfTI file belongs to no case: imagesTr/{bad}.nii.gz"]
+
+
+def test_slices_have_the_options_of_their_form(tmp_path: Path) -> None:
+    touch(tmp_path, *(f"volume_1_slice_{number}.h5" for number in range(155)))
+    options = Hdf5Options(channels=("flair", "t1", "t1ce", "t2"), spacing_mm=(1.0, 1.0, 2.0))
+    found = find_cases(str(tmp_path), hdf5=options)
+    (case,) = found.cases
+    assert (case.channels, case.spacing_mm, case.coding) == (options.channels, (1.0, 1.0, 2.0), "brats2018")
+    assert case.image_name("t1") == "volume_1_slice_*.h5 (t1)"
+    assert [file.kind for file in case.sources(("t1",))][::154] == ["slice 0", "slice 154"]
+    assert found.notes() == [
+        "hdf5-slices states no voxel size: ml and mm of its cases are of voxels of 1 x 1 x 2 mm (--hdf5-spacing-mm)"
+    ]
+
+
+@pytest.mark.parametrize(
+    ("options", "option"),
+    [
+        (Hdf5Options(channels=("flair", "t1", "t1ce", "t2")), "--hdf5-channels"),
+        (Hdf5Options(spacing_mm=(1.0, 1.0, 2.0)), "--hdf5-spacing-mm"),
+    ],
+)
+def test_options_of_slices_without_slices_are_a_configuration_error(
+    tmp_path: Path, options: Hdf5Options, option: str
+) -> None:
+    touch_case(tmp_path, "x")
+    with pytest.raises(ConfigError, match=f"{option}: no case below .* volume_41_slice_0.h5 .*; leave it out"):
+        find_cases(str(tmp_path), hdf5=options)
+
+
+def test_many_files_beside_a_collection_are_one_note(tmp_path: Path) -> None:
+    write_ucsf_pdgm(tmp_path, 4)
+    (note,) = find_cases(str(tmp_path)).notes()
+    assert note.startswith("3 NIfTI files belong to no case: UCSF-PDGM-0004_nifti/UCSF-PDGM-0004_ADC.nii.gz, ")
 
 
 @pytest.mark.real

@@ -2,8 +2,8 @@
 
 import pytest
 
-from brats.data.challenges import choose_coding, find_challenge
-from brats.data.layouts import SINCE_2018, SINCE_2023, Layout
+from brats.data.challenges import choose_coding, find_challenge, usual_coding
+from brats.data.layouts import LAYOUTS, SINCE_2018, SINCE_2023, Layout
 from brats.errors import CaseError
 
 
@@ -177,3 +177,40 @@ def test_visit_after_treatment_is_known_in_ids_with_an_edition_or_a_prefix(case_
 def test_radiotherapy_case_is_refused_under_other_ids(case_id: str) -> None:
     with pytest.raises(CaseError, match="BraTS-MEN-RT has one label"):
         choose_coding(case_id, SINCE_2023)
+
+
+@pytest.mark.parametrize(
+    ("case_id", "layout", "labelled", "coding"),
+    [
+        ("patient7", "case-folders", True, None),
+        ("patient7", "case-folders", False, "brats2023"),
+        ("BraTS20_Training_001", "modality-folders", True, "brats2018"),
+        ("BraTS-GLI-00005-100", "case-folders", True, "brats2024-gli"),
+        ("BraTS-PED-00001-000", "case-folders", True, None),
+        ("BraTS-PED-00001-000", "case-folders", False, None),
+        ("BraTS-PED-00001-000", "brats2023", False, None),
+        ("BraTS-MEN-RT-0002-1", "case-folders", False, None),
+        ("BRATS_HG0001", "brats2012-mha", True, None),
+        ("BRATS_HG0001", "brats2012-mha", False, "brats2013"),
+        ("HGG_brats_2013_pat0001_1", "brats2013-mha", True, "brats2013"),
+        ("volume_41", "hdf5-slices", True, "brats2018"),
+        ("BRATS_001", "msd-task01", True, "msd-task01"),
+        ("UCSF-PDGM-0004", "ucsf-pdgm", True, "brats2018"),
+        ("UPENN-GBM-00001_11", "upenn-gbm", True, "brats2018"),
+    ],
+)
+def test_coding_without_asking_is_that_of_the_id_or_of_the_form(
+    case_id: str, layout: str, labelled: bool, coding: str | None
+) -> None:
+    usual = usual_coding(case_id, LAYOUTS[layout], labelled=labelled)
+    assert (usual.name if usual else None) == coding
+
+
+@pytest.mark.parametrize("layout", ["hdf5-slices", "msd-task01", "brats2013-mha"])
+def test_coding_that_a_form_states_is_not_replaced_by_the_one_asked_for(layout: str) -> None:
+    assert choose_coding("x", LAYOUTS[layout], "brats2023") == LAYOUTS[layout].coding
+
+
+def test_coding_that_labels_of_2012_never_had_leaves_them_open() -> None:
+    with pytest.raises(CaseError, match="have had 2 codings"):
+        choose_coding("BRATS_HG0001", LAYOUTS["brats2012-mha"], "brats2023")

@@ -20,7 +20,9 @@ def test_editions_code_the_tissues_differently() -> None:
     assert BRATS_2023.encode(np.array([0, NCR, ED, ET], np.uint8)).tolist() == [0, 1, 2, 3]
 
 
-@pytest.mark.parametrize("coding", CODINGS.values(), ids=lambda coding: coding.name)
+@pytest.mark.parametrize(
+    "coding", [coding for coding in CODINGS.values() if not coding.written], ids=lambda coding: coding.name
+)
 def test_decoding_undoes_encoding(coding: Coding) -> None:
     decoded = coding.decode(coding.encode(LABELS))
     np.testing.assert_array_equal(decoded, LABELS)
@@ -39,6 +41,25 @@ def test_single_voxels_of_a_large_volume_are_decoded() -> None:
     labels = BRATS_2018.decode(codes)
     assert (labels[0, 0, 0], labels[24, 30, 35], labels[-1, -1, -1]) == (ET, ED, NCR)
     assert np.count_nonzero(labels) == 3
+
+
+@pytest.mark.parametrize("dtype", ["u1", "i2", "u4", "i8", "f4", "f8"])
+@pytest.mark.parametrize("n_voxels", [1, 7, 8, 9, 63, 64, 65])
+def test_every_voxel_is_decoded_wherever_eight_bytes_end(n_voxels: int, dtype: str) -> None:
+    expected = np.array([0, NCR, ED, 0, ET])
+    for place in range(n_voxels):
+        codes = np.zeros(n_voxels, dtype)
+        codes[place] = 4
+        assert np.flatnonzero(BRATS_2018.decode(codes) == ET).tolist() == [place]
+        codes[place] = 5
+        with pytest.raises(UnknownLabelError, match="unknown label 5 in 1 voxels"):
+            BRATS_2018.decode(codes)
+    codes = np.resize(np.array([0, 1, 2, 0, 4], dtype), n_voxels)
+    np.testing.assert_array_equal(BRATS_2018.decode(codes), np.resize(expected, n_voxels))
+
+
+def test_a_negative_zero_is_background() -> None:
+    assert BRATS_2018.decode(np.array([-0.0, 1, -0.0, -0.0], np.float32)).tolist() == [0, NCR, 0, 0]
 
 
 def test_codes_in_any_memory_order_are_decoded() -> None:
@@ -111,6 +132,9 @@ REGIONS_OF_CODES = {
     "brats2024-ped": {"WT": {1, 2, 3, 4}, "TC": {1, 2, 3}, "ET": {1}},
     "brats2024-gli": {"WT": {1, 2, 3}, "TC": {1, 3}, "ET": {3}},
     "brats2025-met": {"WT": {1, 2, 3}, "TC": {1, 3}, "ET": {3}},
+    "brats2012": {"WT": {1, 2}, "TC": {2}, "ET": set()},
+    "brats2013": {"WT": {1, 2, 3, 4}, "TC": {1, 3, 4}, "ET": {4}},
+    "msd-task01": {"WT": {1, 2, 3}, "TC": {2, 3}, "ET": {3}},
 }
 
 
@@ -132,6 +156,11 @@ def test_codes_written_back_are_in_the_same_regions(name: str) -> None:
 def test_core_of_a_paediatric_case_is_written_as_non_enhancing_tumour() -> None:
     coding = CODINGS["brats2024-ped"]
     assert coding.encode(np.array([0, NCR, ED, ET], np.uint8)).tolist() == [0, 2, 4, 1]
+
+
+def test_enhancing_tumour_is_written_as_core_where_no_code_stands_for_it() -> None:
+    coding = CODINGS["brats2012"]
+    assert coding.encode(np.array([0, NCR, ED, ET], np.uint8)).tolist() == [0, 2, 1, 2]
 
 
 def test_resection_cavity_is_written_back_as_background() -> None:

@@ -13,8 +13,11 @@ def found(root: Path, *names: str) -> tuple[list[tuple[str, str, str]], list[str
         path = root / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(b"x")
-    images, unused = find_images(str(root), list_files(str(root)))
-    return [(image.case_id, image.kind, image.file.path.removeprefix(f"{root}/")) for image in images], unused
+    images = find_images(str(root), list_files(str(root)))
+    assert (images.rejects, images.notes) == ([], [])
+    return [
+        (image.case_id, image.kind, image.file.path.removeprefix(f"{root}/")) for image in images.images
+    ], images.unused
 
 
 def test_image_has_its_name_and_place(tmp_path: Path) -> None:
@@ -100,3 +103,83 @@ def test_longer_id_with_images_of_its_own_is_a_case(tmp_path: Path) -> None:
     images, unused = found(tmp_path, "a_t1.nii", "a_later_t1.nii", "a_later_seg.nii")
     assert {case_id for case_id, _, _ in images} == {"a", "a_later"}
     assert unused == []
+
+
+MODALITIES = ("flair", "t1", "t1ce", "t2")
+
+
+def test_folder_of_a_case_names_files_that_bear_the_modality_alone(tmp_path: Path) -> None:
+    images, unused = found(tmp_path, "b/x_t1.nii", "a/t1c.nii.gz", "a/fla.nii.gz", "a/seg.nii", "a/brain.nii.gz")
+    assert sorted(images) == [
+        ("a", "flair", "a/fla.nii.gz"),
+        ("a", "seg", "a/seg.nii"),
+        ("a", "t1ce", "a/t1c.nii.gz"),
+        ("x", "t1", "b/x_t1.nii"),
+    ]
+    assert unused == ["a/brain.nii.gz"]
+
+
+def test_root_itself_may_be_the_folder_of_a_case_or_of_a_modality(tmp_path: Path) -> None:
+    assert found(tmp_path / "a", "t1.nii.gz")[0] == [("a", "t1", "t1.nii.gz")]
+    assert found(tmp_path / "labels", "a.nii.gz")[0] == [("a", "seg", "a.nii.gz")]
+
+
+def test_folder_says_nothing_of_a_file_beside_images_with_names(tmp_path: Path) -> None:
+    images, unused = found(
+        tmp_path,
+        "a/a_t1.nii",
+        "a/t1.nii.gz",
+        "t1/b_t1.nii",
+        "t1/b_mask.nii",
+        "labels/c_seg.nii",
+        "labels/c_brain.nii",
+    )
+    assert sorted(path for *_, path in images) == ["a/a_t1.nii", "labels/c_seg.nii", "t1/b_t1.nii"]
+    assert unused == ["a/t1.nii.gz", "labels/c_brain.nii", "t1/b_mask.nii"]
+
+
+def test_labels_in_a_folder_of_their_own_complete_images_with_names(tmp_path: Path) -> None:
+    images, unused = found(tmp_path, "images/a_t1.nii", "labels/a.nii.gz", "images/b_t1.nii", "images/b_seg.nii")
+    assert ("a", "seg", "labels/a.nii.gz") in images
+    assert unused == []
+
+
+def test_labels_in_a_folder_of_their_own_complete_folders_of_cases(tmp_path: Path) -> None:
+    for name in ("a/t1.nii", "labels/a.nii"):
+        (tmp_path / name).parent.mkdir()
+        (tmp_path / name).write_bytes(b"x")
+    images = find_images(str(tmp_path), list_files(str(tmp_path))).images
+    assert {(image.kind, image.layout) for image in images} == {("t1", "case-folders"), ("seg", "case-folders")}
+
+
+def test_labels_with_names_complete_a_folder_per_modality(tmp_path: Path) -> None:
+    names = [*(f"{name}/a.nii.gz" for name in MODALITIES), "labels/a_seg.nii.gz"]
+    images, unused = found(tmp_path, *names)
+    assert {path for *_, path in images} == set(names)
+    assert unused == []
+
+
+def test_second_segmentation_in_a_folder_of_labels_is_unused(tmp_path: Path) -> None:
+    images, unused = found(tmp_path, "a/a_t1.nii", "a/a_seg.nii", "labels/a.nii")
+    assert ("a", "seg", "a/a_seg.nii") in images
+    assert unused == ["labels/a.nii"]
+
+
+def test_automatic_segmentation_is_used_only_without_another(tmp_path: Path) -> None:
+    one, other = "UPENN-GBM-00001_11", "UPENN-GBM-00002_11"
+    images, unused = found(
+        tmp_path,
+        *(f"{case_id}_T1.nii.gz" for case_id in (one, other)),
+        *(f"{case_id}_automated_approx_segm.nii.gz" for case_id in (one, other)),
+        f"{one}_segm.nii.gz",
+    )
+    assert {(case_id, kind) for case_id, kind, _ in images if kind != "t1"} == {
+        (one, "seg"),
+        (other, "automatic seg"),
+    }
+    assert unused == [f"{one}_automated_approx_segm.nii.gz"]
+
+
+def test_image_files_of_other_kinds_are_unused_too(tmp_path: Path) -> None:
+    _, unused = found(tmp_path, "a_t1.nii", "SimBRATS_HG0001_complete_truth.mha", "weights.h5", "notes.json")
+    assert unused == ["SimBRATS_HG0001_complete_truth.mha"]

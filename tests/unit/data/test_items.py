@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from brats import storage
-from brats.data.cases import CaseFiles
+from brats.data.cases import CaseFiles, Hdf5Options, spacing_note
 from brats.data.dataset import PREPARED_CASES, case_row, cases_path
 from brats.data.items import PreparedCase, find_items, read_source
 from brats.data.run_split import COLUMNS, SPLIT, split_path
@@ -137,3 +137,27 @@ def test_modality_that_a_prepared_case_lacks_is_no_passing_fault(prepared: str) 
     with pytest.raises(CaseError, match="no t2; the case has flair, t1ce") as refused:
         read_source(PreparedCase(path=f"{prepared}/slices/a.parquet", voxel_hash=""), ("t2",))
     assert not refused.value.transient
+
+
+@pytest.mark.parametrize(
+    ("hdf5", "option"),
+    [
+        (Hdf5Options(channels=("flair", "t1", "t1ce", "t2")), "--hdf5-channels"),
+        (Hdf5Options(spacing_mm=(1.0, 1.0, 2.0)), "--hdf5-spacing-mm"),
+    ],
+)
+def test_options_of_slices_are_refused_for_cases_that_are_prepared(
+    prepared: str, hdf5: Hdf5Options, option: str
+) -> None:
+    with pytest.raises(ConfigError, match=f"{option}: the cases of {prepared} are prepared; leave {option} out"):
+        find_items(prepared, "bundle", MODALITIES, "all", hdf5=hdf5)
+
+
+def test_voxel_size_that_no_file_states_is_noted_of_prepared_cases_too(prepared: str) -> None:
+    assert find_items(prepared, "bundle", MODALITIES, "all").notes == []
+    rows = storage.read_table(cases_path(prepared), PREPARED_CASES).to_pylist()
+    rows[0] |= {"layout": "hdf5-slices", "spacing_mm": [1.0, 1.0, 2.5]}
+    storage.write_table(cases_path(prepared), PREPARED_CASES, PREPARED_CASES.table(rows))
+    (note,) = find_items(prepared, "bundle", MODALITIES, "all").notes
+    assert note == spacing_note((1, 1, 2.5))
+    assert "ml and mm of its cases are of voxels of 1 x 1 x 2.5 mm" in note

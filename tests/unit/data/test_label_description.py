@@ -26,6 +26,11 @@ def test_every_code_that_is_written_has_its_tissue(coding: str, expected: dict[i
     assert codes(coding) == expected
 
 
+def test_a_code_of_several_tissues_names_them_all() -> None:
+    (line,) = [line for line in label_description(CODINGS["brats2012"]).splitlines() if line.startswith("    2 ")]
+    assert line.endswith('"NCR necrotic tumour core, ET enhancing tumour"')
+
+
 def test_a_line_has_the_eight_fields_of_itk_snap_and_the_colour_of_the_pictures() -> None:
     (line,) = [line for line in label_description(CODINGS["brats2018"]).splitlines() if "ET enhancing" in line]
     assert line.split(maxsplit=7) == ["4", "213", "94", "0", "1", "1", "1", '"ET enhancing tumour"']  # #D55E00

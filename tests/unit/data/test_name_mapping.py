@@ -226,3 +226,19 @@ def test_unusable_table_is_a_configuration_error(tmp_path: Path, content: bytes,
 )
 def test_case_id_names_its_patient(case_id: str, patient_id: str) -> None:
     assert patient_in(case_id) == patient_id
+
+
+@pytest.mark.parametrize(
+    ("case_id", "patient"),
+    [
+        ("UPENN-GBM-00001_11", "UPENN-GBM-00001"),
+        ("UPENN-GBM-00001_21", "UPENN-GBM-00001"),
+        ("UCSF-PDGM-0138_FU003d", "UCSF-PDGM-0138"),
+        ("HGG_brats_tcia_pat105_0283", "HGG_brats_tcia_pat105"),
+        ("HG_0001", "HG_0001"),
+        ("BRATS_001", "BRATS_001"),
+        ("volume_41", "volume_41"),
+    ],
+)
+def test_patient_of_a_collection_is_its_id_without_the_visit(case_id: str, patient: str) -> None:
+    assert patient_in(case_id) == patient

@@ -102,6 +102,24 @@ def test_gzip_data_may_come_in_several_members(tmp_path: Path) -> None:
     np.testing.assert_array_equal(stored, VOXELS.ravel(order="F"))
 
 
+@pytest.mark.parametrize("last", [1, 99, 399])
+def test_gzip_data_whose_last_member_is_damaged_or_truncated_are_refused(tmp_path: Path, last: int) -> None:
+    first, second = (gzip.compress(part) for part in (nifti()[:-last], nifti()[-last:]))
+    assert reason(tmp_path, first + second[:-1]).startswith("truncated: ")
+    assert reason(tmp_path, first + second[:-8] + bytes(8)).startswith("damaged gzip data (")
+
+
+def test_a_member_after_the_last_voxel_is_not_read(tmp_path: Path) -> None:
+    stored, _ = read_nifti(as_file(tmp_path, gzip.compress(nifti()) + gzip.compress(b"more")[:-3]))
+    np.testing.assert_array_equal(stored, VOXELS.ravel(order="F"))
+
+
+@pytest.mark.parametrize("packed", [False, True])
+def test_the_values_of_a_file_are_not_written_to(tmp_path: Path, packed: bool) -> None:
+    stored, _ = read_nifti(as_file(tmp_path, gzip.compress(nifti()) if packed else nifti()))
+    assert not stored.flags.writeable
+
+
 @pytest.mark.parametrize("packed", [False, True])
 def test_bytes_after_the_voxels_are_ignored(tmp_path: Path, packed: bool) -> None:
     content = nifti() + b"more"

@@ -31,9 +31,9 @@ def found(root: Path) -> dict[str, str]:
 
 
 def test_predictions_are_found_at_any_depth_by_name(root: Path) -> None:
-    for name in ("a.nii.gz", "one/b.nii", "one/two/c.nii.gz"):
+    for name in ("a.nii.gz", "one/b.nii", "one/two/c.mha"):
         touch(root / "masks" / name)
-    assert found(root) == {"a": "a.nii.gz", "b": "one/b.nii", "c": "one/two/c.nii.gz"}
+    assert found(root) == {"a": "a.nii.gz", "b": "one/b.nii", "c": "one/two/c.mha"}
 
 
 def test_suffix_in_any_case_of_letters_is_taken(root: Path) -> None:

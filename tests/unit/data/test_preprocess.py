@@ -1,6 +1,9 @@
 """From files to a crop: the brain's box, what counts as background, and how intensities are normalised."""
 
+import math
+import tracemalloc
 from pathlib import Path
+from typing import Any
 
 import nibabel as nib
 import numpy as np
@@ -11,18 +14,12 @@ import xxhash
 from brats.data.background import Background
 from brats.data.case import Array, Box, crop
 from brats.data.cases import CaseFiles, find_cases
-from brats.data.preprocess import (
-    brain_box,
-    crop_case,
-    hash_brain,
-    measure_intensity,
-    read_case,
-    used_box,
-)
+from brats.data.preprocess import crop_case, hash_brain, measure_intensity, read_case
 from brats.data.sources import content_hash, source_bytes
+from brats.data.trim import trim
 from brats.errors import CaseError
 from brats.labels import ED, ET, NCR
-from tests.support.volumes import ORIENTATIONS, case_of, files_of, grid_of, oriented_grid, stored, volume_of
+from tests.support.volumes import case_of, files_of, grid_of, volume_of
 
 SHAPE = (6, 5, 4)
 GRID = grid_of(SHAPE)
@@ -38,57 +35,6 @@ def brain(dtype: npt.DTypeLike = np.int16, background: float = 0) -> Array:
 
 
 # The box
-
-
-def test_the_box_is_the_smallest_around_every_mask() -> None:
-    first, second = np.zeros(SHAPE, bool), np.zeros(SHAPE, bool)
-    first[2, 1, 3] = True
-    second[4, 2, 1] = True
-    box = brain_box([(first, GRID, ZERO), (second, GRID, ZERO)])
-    assert box == Box(start=(2, 1, 1), stop=(5, 3, 4))
-
-
-def test_an_image_of_background_alone_leaves_the_box_to_the_others() -> None:
-    empty, mask = np.zeros(SHAPE, np.int16), np.zeros(SHAPE, np.uint8)
-    mask[2, 1, 3] = 1
-    assert brain_box([(empty, GRID, ZERO), (mask, GRID, ZERO)]) == Box(start=(2, 1, 3), stop=(3, 2, 4))
-
-
-def test_the_box_may_be_the_whole_volume_or_one_voxel() -> None:
-    assert used_box(np.ones(SHAPE, bool), GRID, ZERO) == Box(start=(0, 0, 0), stop=SHAPE)
-    mask = np.zeros(SHAPE, bool)
-    mask[5, 4, 3] = True
-    assert used_box(mask, GRID, ZERO) == Box(start=(5, 4, 3), stop=SHAPE)
-
-
-@pytest.mark.parametrize(("order", "flips"), ORIENTATIONS)
-@pytest.mark.parametrize(("dtype", "background"), [("int16", 0), ("int16", -7), ("float32", 0), ("float32", -0.1)])
-def test_the_box_is_found_in_every_orientation(
-    order: tuple[int, ...], flips: tuple[int, ...], dtype: str, background: float
-) -> None:
-    voxels = np.full((7, 9, 5), background, dtype)
-    voxels[1, 2:6, 3], voxels[4, 7, 1] = 5, -3
-    used = np.argwhere(voxels != voxels[0, 0, 0])
-    expected = Box(start=(1, 2, 1), stop=(5, 8, 4))
-    assert (list(expected.start), list(expected.stop)) == (used.min(0).tolist(), (used.max(0) + 1).tolist())
-    grid = oriented_grid((7, 9, 5), order, flips)
-    assert used_box(stored(voxels, grid), grid, Background(float(voxels[0, 0, 0]))) == expected
-
-
-@pytest.mark.parametrize(("order", "flips"), ORIENTATIONS)
-def test_the_box_of_labels_is_found_whatever_orientation_they_are_stored_in(
-    order: tuple[int, ...], flips: tuple[int, ...]
-) -> None:
-    labels = np.zeros((7, 9, 5), np.uint8)
-    labels[1, 2:6, 3], labels[4, 7, 1] = NCR, ET
-    grid_of_images = oriented_grid((7, 9, 5), (2, 0, 1), (1, -1, 1))
-    own_grid = oriented_grid((7, 9, 5), order, flips)
-    assert used_box(stored(labels, own_grid), grid_of_images, ZERO) == Box(start=(1, 2, 1), stop=(5, 8, 4))
-
-
-def test_without_any_voxel_there_is_no_box() -> None:
-    assert used_box(np.full(SHAPE, 3, np.int16), GRID, Background(3)) is None
-    assert brain_box([(np.zeros(SHAPE, bool), GRID, ZERO), (np.zeros(SHAPE, np.uint8), GRID, ZERO)]) is None
 
 
 @pytest.mark.parametrize("label", [NCR, ED, ET])
@@ -138,6 +84,18 @@ def test_large_numbers_are_summed_without_overflow_or_loss() -> None:
     intensity = measure_intensity(voxels, volume_of(voxels), ZERO, "x.nii")
     assert intensity.mean == pytest.approx((2 * 65535 + 65533) / 3, abs=1e-6)
     assert intensity.std == pytest.approx((8 / 9) ** 0.5, abs=1e-6)
+
+
+@pytest.mark.parametrize("dtype", [np.int16, np.uint16, np.int8, np.uint8])
+@pytest.mark.parametrize("background", [0, 1])
+def test_mean_and_deviation_of_whole_numbers_are_exact(dtype: type[np.integer[Any]], background: int) -> None:
+    limits = np.iinfo(dtype)
+    voxels = np.random.default_rng(0).integers(limits.min, limits.max, (3, 90, 400), dtype, endpoint=True)
+    intensity = measure_intensity(voxels, volume_of(voxels), Background(background), "x.nii")
+    values = [value for value in voxels.ravel().tolist() if value != background]
+    n, total, squares = len(values), sum(values), sum(value**2 for value in values)
+    assert intensity.mean == total / n
+    assert intensity.std == math.sqrt(n * squares - total**2) / n
 
 
 def test_the_background_of_each_modality_is_left_out_of_its_own_statistics() -> None:
@@ -257,7 +215,7 @@ def test_the_hash_is_the_same_for_other_margins_number_types_and_scalings() -> N
     hashes = {
         case_of(flair=brain()).voxel_hash,
         case_of(flair=wide).voxel_hash,
-        crop_case(files_of(("flair",)), {"flair": halves}, None).voxel_hash,
+        crop_case(files_of(("flair",)), {"flair": trim(halves)}, None).voxel_hash,
     }
     assert len(hashes) == 1
 
@@ -313,6 +271,20 @@ def test_a_case_is_read_cropped_and_labelled(tmp_path: Path) -> None:
     assert {file.path: (file.size, file.hash) for file in case.sources} == {
         str(path): (path.stat().st_size, content_hash(path.read_bytes())) for path in tmp_path.iterdir()
     }
+
+
+def test_reading_a_case_takes_the_memory_of_one_volume_and_of_its_crops(tmp_path: Path) -> None:
+    voxels = np.zeros((96, 96, 96), np.int16)
+    voxels[40:56, 40:56, 40:56] = np.arange(1, 4097).reshape(16, 16, 16)
+    modalities = ("flair", "t1", "t1ce", "t2")
+    files = write_case(tmp_path, **dict.fromkeys(modalities, voxels))
+    read_case(files, modalities)
+    tracemalloc.start()
+    try:
+        read_case(files, modalities)
+        assert tracemalloc.get_traced_memory()[1] < 1.5 * voxels.nbytes
+    finally:
+        tracemalloc.stop()
 
 
 def test_only_the_modalities_asked_for_are_read(tmp_path: Path) -> None:

@@ -17,7 +17,9 @@ from brats.data.volume import (
     Grid,
     check_same_grid,
     from_ras,
+    mask_bytes,
     nifti_bytes,
+    read_channels,
     read_labels,
     read_segmentation,
     read_volume,
@@ -27,6 +29,7 @@ from brats.data.volume import (
 from brats.errors import CaseError
 from brats.labels import ED, ET, NCR
 from brats.storage import FileInfo
+from tests.support.mha_files import mha
 from tests.support.volumes import ORIENTATIONS, oriented_affine
 
 VOXELS = np.arange(24, dtype=np.int16).reshape(2, 3, 4)
@@ -487,3 +490,44 @@ def test_every_real_reference_mask_is_written_as_it_was_read(real_data_dir: str)
         np.testing.assert_array_equal(written.affine, source.affine)
         for field in ("dim", "pixdim", "sform_code", "qform_code", "srow_x", "srow_y", "srow_z", "quatern_d"):
             np.testing.assert_array_equal(written.header[field], source.header[field])
+
+
+def test_mask_of_a_metaimage_grid_is_one_with_its_lines(tmp_path: Path) -> None:
+    path = tmp_path / "x.mha"
+    path.write_bytes(mha(VOXELS, ElementSpacing="1 2 3.5", Offset="5 6 -7"))
+    grid = read_volume(FileInfo(str(path), path.stat().st_size)).grid
+    grid = Grid.from_json(json.loads(json.dumps(grid.to_json())))
+    assert list(grid.spacing_xyz_mm) == [1, 2, 3.5]
+    labels = (VOXELS % 4).astype(np.uint8)
+    path.write_bytes(mask_bytes(labels, grid, "brats2018"))
+    assert b"ElementSpacing = 1 2 3.5\n" in path.read_bytes()
+    found, found_grid = read_labels(FileInfo(str(path), 0), "brats2018")
+    np.testing.assert_array_equal(from_ras(found, found_grid), labels)
+    assert found_grid.affine == grid.affine
+
+
+def test_mask_of_a_nifti_grid_is_nifti(tmp_path: Path) -> None:
+    grid = read_volume(save(tmp_path / "x.nii.gz")).grid
+    labels = (VOXELS % 4).astype(np.uint8)
+    assert mask_bytes(labels, grid, "brats2018") == nifti_bytes(labels, grid, "brats2018")
+
+
+def test_channels_of_a_4d_image_are_volumes_in_their_order(tmp_path: Path) -> None:
+    file = save(tmp_path / "x.nii.gz", np.stack([VOXELS, VOXELS + 100, -VOXELS], axis=3))
+    volumes = read_channels(file, 3)
+    for volume, expected in zip(volumes, (VOXELS, VOXELS + 100, -VOXELS), strict=True):
+        np.testing.assert_array_equal(from_ras(volume.voxels, volume.grid), expected)
+        assert volume.grid.shape == (2, 3, 4)
+
+
+@pytest.mark.parametrize(("n_stored", "n_asked"), [(3, 4), (4, 3), (1, 4)])
+def test_another_number_of_channels_is_refused(tmp_path: Path, n_stored: int, n_asked: int) -> None:
+    file = save(tmp_path / "x.nii.gz", np.stack([VOXELS] * n_stored, axis=3))
+    with pytest.raises(CaseError, match=f"where {n_asked} volumes are expected"):
+        read_channels(file, n_asked)
+
+
+def test_values_of_a_channel_are_checked(tmp_path: Path) -> None:
+    file = save(tmp_path / "x.nii.gz", np.stack([VOXELS, 0 * VOXELS], axis=3))
+    with pytest.raises(CaseError, match="every voxel is 0"):
+        read_channels(file, 2)

@@ -1,21 +1,23 @@
 """Results of an earlier start: kept where they were made from the files of today, removed where not."""
 
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from brats import storage
+from brats.config import PredictConfig
 from brats.data.items import Item
-from brats.data.masks import masks_path, nifti_path, probabilities_path
+from brats.data.masks import masks_path, mha_path, nifti_path, probabilities_path
 from brats.data.rejects import Reject
 from brats.data.sources import SourceFile
-from brats.pipeline.predict import settle_items
+from brats.pipeline.predict import lacks_files, settle_items
 from brats.score.parts import Part, part_path, read_parts, write_part
 from tests.support.volumes import files_of
 
 IMAGE = SourceFile(kind="t1", size=9, hash="ab", path="/data/a_t1.nii", stamp="7")
-PATHS = (part_path, masks_path, nifti_path, probabilities_path)
+PATHS = (part_path, masks_path, nifti_path, mha_path, probabilities_path)
 
 
 def item_of(*sources: SourceFile, coding: str = "brats2018") -> Item:
@@ -77,3 +79,23 @@ def test_reject_stays_until_its_file_is_touched(out: str) -> None:
     write_part(out, Part(case_id="a", sources=(unread,), coding="brats2018", reject=reject))
     assert "a" in settle(item_of(unread), out)[1]
     assert settle(item_of(replace(unread, stamp="8")), out)[1] == {}
+
+
+@pytest.mark.parametrize(
+    ("there", "nifti", "probabilities", "lacks"),
+    [
+        ((), False, False, False),
+        ((), True, False, True),
+        ((nifti_path,), True, False, False),
+        ((mha_path,), True, False, False),
+        ((mha_path,), True, True, True),
+        ((probabilities_path,), False, True, False),
+    ],
+)
+def test_case_that_is_done_lacks_what_is_asked_for_in_neither_form(
+    tmp_path: Path, there: tuple[Callable[[str, str], str], ...], nifti: bool, probabilities: bool, lacks: bool
+) -> None:
+    for path_of in there:
+        storage.write_bytes(path_of(str(tmp_path), "a"), b"")
+    config = PredictConfig(model="run", data="cases", out=str(tmp_path), nifti=nifti, probabilities=probabilities)
+    assert lacks_files(Part(case_id="a"), config) == lacks

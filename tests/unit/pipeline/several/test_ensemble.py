@@ -11,12 +11,14 @@ import pytest
 from brats import storage
 from brats.config import TrainConfig
 from brats.data import run_split
+from brats.data.cases import Hdf5Options
+from brats.data.items import check_unread
 from brats.data.run_split import choose_split, freeze_split, read_prepared, read_split, split_path
 from brats.errors import BratsError, ConfigError
 from brats.model.bundle import bundle_dir
 from brats.model.ensemble import read_ensemble
 from brats.pipeline.several import ensemble
-from brats.pipeline.several.ensemble import average, finish, lay_out, members_of
+from brats.pipeline.several.ensemble import average, below, finish, lay_out, members_of
 from brats.pipeline.train import TrainedRun, claim
 from tests.support.bundles import save_undecided_bundle
 from tests.support.patients import patient_row, write_patients
@@ -114,6 +116,19 @@ def test_members_start_from_the_copy_of_a_model_that_their_run_keeps(tmp_path: P
 def change_weights(content: bytes) -> bytes:
     """Weights in the form of safetensors, of which the last number is another."""
     return content[:-4] + bytes(4)
+
+
+def test_members_take_prepared_cases_without_the_options_of_their_files(tmp_path: Path) -> None:
+    config = TrainConfig(
+        data="cases",
+        out=str(tmp_path),
+        seeds=2,
+        coding="brats2018",
+        hdf5_channels=("flair", "t1", "t1ce", "t2"),
+        hdf5_spacing_mm=(1.0, 1.0, 2.0),
+    )
+    member = below(config, "seed_1", "prepared")
+    check_unread("prepared", member.coding, Hdf5Options.of(member))
 
 
 def test_all_members_train_on_the_split_of_the_dataset(tmp_path: Path, prepared: str) -> None:
