@@ -40,6 +40,7 @@ CodingName = Literal[
     "brats2013",
     "msd-task01",
 ]
+RulesName = Literal["gli", "ssa", "ped", "men", "met"]
 HDF5_CHANNELS: tuple[Modality, ...] = ("t1", "t1ce", "t2", "flair")
 HDF5_SPACING_MM = (1.0, 1.0, 1.0)
 Feeding = Literal["auto", "resident", "streamed"]
@@ -264,6 +265,9 @@ class TrainConfig:
     """With --no-predict, the test split is not predicted and scored into OUT/test at the end."""
     nifti: bool = execution(False)
     """Write the predicted masks as .nii.gz too; as .mha for cases of .mha files."""
+    challenge_rules: RulesName = execution("gli")
+    """Rules of BraTS 2023 by which lesions are scored where the id of a case names no challenge that has some: gli,
+    ssa, ped, men or met."""
     max_failures: int = execution(3, Limits(at_least=0))
     """Restarts after lost workers, without a finished epoch between them, before the job fails."""
     strict: bool = execution(False)
@@ -355,6 +359,9 @@ class PredictConfig:
     """Write the masks as .nii.gz too, on the grid of the source images; as .mha where these are .mha."""
     probabilities: bool = execution(False)
     """Write the probability of each region in each voxel too, in 256 levels."""
+    challenge_rules: RulesName = execution("gli")
+    """Rules of BraTS 2023 by which lesions are scored where the id of a case names no challenge that has some: gli,
+    ssa, ped, men or met."""
     batch_size: int = execution(0, Limits(at_least=0))
     """Slices per forward pass; 0 means 64 on a GPU, 16 on CPUs. What does not fit a GPU is halved."""
     workers: int = execution(0, Limits(at_least=0))
@@ -396,6 +403,9 @@ class EvaluateConfig:
     prediction_coding: str = result("case", earlier="case")
     """How the predictions are coded: case (as the case's own segmentation), a coding such as brats2023, nnunet or
     decathlon (1 ED, 2 NCR, 3 ET), or pairs such as 1=ED,2=NCR,3=ET."""
+    challenge_rules: RulesName = execution("gli")
+    """Rules of BraTS 2023 by which lesions are scored where the id of a case names no challenge that has some: gli,
+    ssa, ped, men or met."""
     strict: bool = execution(False)
     """Fail when any case is rejected, after the others are done."""
     wait_minutes: float = execution(15.0, Limits(at_least=0))
@@ -459,12 +469,17 @@ class RobustnessConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class ReportConfig:
-    """Draw learning curves and test cases from the files of a run."""
+    """Write a page of a run's results, with a viewer of its cases, and draw its learning curves and test cases.
+
+    The page opens from disk, without a network or a server.
+    """
 
     run: str = path()
-    """Folder or s3:// prefix of a run of train.py."""
+    """Folder or s3:// prefix of a run of train.py, or of the --out of predict.py or evaluate.py."""
     out: str | None = path(None)
-    """Folder or s3:// prefix for the pictures; without it RUN/figures."""
+    """Folder or s3:// prefix for index.html and the pictures; without it RUN/report and RUN/figures."""
+    cases: int = execution(40, Limits(at_least=0))
+    """Cases that the viewer has, at most, the worst first; a real one takes some 6 MB."""
     debug: bool = execution(False)
     """Show tracebacks instead of one-line errors."""
 

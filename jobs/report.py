@@ -1,4 +1,4 @@
-"""Draw learning curves and test cases from the files of a run (see --help)."""
+"""Write a page of results and draw pictures, from the files of a run or of predictions (see --help)."""
 
 try:
     from brats.cli import run_job
@@ -8,9 +8,9 @@ from brats.config import ReportConfig
 
 
 def main(config: ReportConfig) -> None:
-    from brats.pipeline.report import report
+    from brats.pipeline.report import page_of, report
 
-    for path in report(config):
+    for path in [*report(config), page_of(config)]:
         print(path)
 
 

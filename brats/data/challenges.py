@@ -4,6 +4,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from brats.config import RulesName
 from brats.data.codings import (
     BRATS_2018,
     BRATS_2023,
@@ -38,6 +39,7 @@ class Challenge:
     layout:   how it names the files of a case
     codings:  those it has used under such ids, the usual one first; none where no region can be made of its labels
     settled:  whether the first coding may be taken without asking: another one only adds a code to it
+    rules:    by which BraTS 2023 scores its lesions; None where that code has none for it
     """
 
     name: str
@@ -46,6 +48,7 @@ class Challenge:
     layout: Layout
     codings: tuple[Coding, ...]
     settled: bool = True
+    rules: RulesName | None = None
 
     def holds(self, case_id: str, layout: Layout) -> bool:
         """Whether a case of this id, whose files are named so, is of the challenge."""
@@ -61,12 +64,14 @@ CHALLENGES = (
         ids=_EDITION.format("23") + _PED,
         layout=SINCE_2023,
         codings=(BRATS_2023_PED,),
+        rules="ped",
     ),
     Challenge(
         name="BraTS-PED from 2024 on",
         ids=_EDITION.format("(2[4-9]|[3-9][0-9])") + _PED,
         layout=SINCE_2023,
         codings=(BRATS_2024_PED,),
+        rules="ped",
     ),
     Challenge(  # its codes mean other tissues from year to year, so that no id with that word passes in silence
         name="BraTS-PED",
@@ -75,30 +80,40 @@ CHALLENGES = (
         layout=SINCE_2023,
         codings=(BRATS_2023_PED, BRATS_2024_PED),
         settled=False,
+        rules="ped",
     ),
     Challenge(
         name="BraTS 2017 to 2021",
         ids=r"(?<![a-z0-9])BraTS(17|18|19|20|2021)[-_]",
         layout=SINCE_2018,
         codings=(BRATS_2018,),
+        rules="gli",
     ),
     Challenge(  # visits are counted from 100 on, as in BraTS-GLI-00005-100
         name="BraTS-GLI after treatment",
         ids=rf"{_BRATS}GLI[-_]\d+[-_][1-9]\d\d(?!\d)",
         layout=SINCE_2023,
         codings=(BRATS_2024_GLI,),
+        rules="gli",
     ),
-    Challenge(name="BraTS-GLI", ids=rf"{_BRATS}GLI{_END}", layout=SINCE_2023, codings=(BRATS_2023, BRATS_2024_GLI)),
     Challenge(
-        name="BraTS-METS", ids=rf"{_BRATS}METS?{_END}", layout=SINCE_2023, codings=(BRATS_2023, BRATS_2025_MET)
+        name="BraTS-GLI",
+        ids=rf"{_BRATS}GLI{_END}",
+        layout=SINCE_2023,
+        codings=(BRATS_2023, BRATS_2024_GLI),
+        rules="gli",
+    ),
+    Challenge(
+        name="BraTS-METS",
+        ids=rf"{_BRATS}METS?{_END}",
+        layout=SINCE_2023,
+        codings=(BRATS_2023, BRATS_2025_MET),
+        rules="met",
     ),
     Challenge(name="BraTS-MEN-RT", ids=rf"{_BRATS}MEN[-_]RT{_END}", layout=SINCE_2023, codings=()),
-    Challenge(
-        name="BraTS-MEN, -SSA and -GoAT",
-        ids=rf"{_BRATS}(MEN|SSA|GoAT){_END}",
-        layout=SINCE_2023,
-        codings=(BRATS_2023,),
-    ),
+    Challenge(name="BraTS-MEN", ids=rf"{_BRATS}MEN{_END}", layout=SINCE_2023, codings=(BRATS_2023,), rules="men"),
+    Challenge(name="BraTS-SSA", ids=rf"{_BRATS}SSA{_END}", layout=SINCE_2023, codings=(BRATS_2023,), rules="ssa"),
+    Challenge(name="BraTS-GoAT", ids=rf"{_BRATS}GoAT{_END}", layout=SINCE_2023, codings=(BRATS_2023,)),
     Challenge(
         name="a challenge whose coding is not known",
         ids=r"(?<![a-z0-9])BraTS-[A-Z]+-",
@@ -113,6 +128,15 @@ CHALLENGES = (
 def find_challenge(case_id: str, layout: Layout) -> Challenge | None:
     """The challenge that the id of a case names, whose files are named so; None for ids of one's own."""
     return next((challenge for challenge in CHALLENGES if challenge.holds(case_id, layout)), None)
+
+
+def scoring_rules(case_id: str, layout: Layout, otherwise: RulesName) -> RulesName:
+    """The challenge by whose rules the lesions of a case are scored: its own where its id names one that has them.
+
+    otherwise: `--challenge-rules`
+    """
+    challenge = find_challenge(case_id, layout)
+    return (challenge and challenge.rules) or otherwise
 
 
 def possible_codings(case_id: str, layout: Layout) -> tuple[list[Coding], bool]:

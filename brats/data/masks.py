@@ -117,3 +117,16 @@ def read_masks(path: str) -> Labels:
     shape = table["height"][0].as_py(), table["width"][0].as_py()
     slices = [np.frombuffer(value.as_buffer(), np.uint8).reshape(shape) for value in table["mask"]]
     return np.stack(slices, axis=2)
+
+
+def read_probabilities(path: str) -> dict[str, npt.NDArray[np.uint8]]:
+    """The probabilities x 255 (X, Y, Z) in source axes, by region, of a file of `write_probabilities`."""
+    table = storage.read_table(path, PROBABILITIES)
+    shape = table["height"][0].as_py(), table["width"][0].as_py()
+    known = [region for region in REGIONS if table[region.lower()][0].is_valid]
+    return {
+        region: np.stack(
+            [np.frombuffer(value.as_buffer(), np.uint8).reshape(shape) for value in table[region.lower()]], axis=2
+        )
+        for region in known
+    }

@@ -12,10 +12,12 @@ from brats.cluster import attempts
 from brats.cluster.datasets import from_cases, run_cases
 from brats.cluster.owned import Ownership, owned
 from brats.cluster.per_case import CASE_CPUS, CASE_MEMORY_BYTES, ray_step
-from brats.config import EvaluateConfig
+from brats.config import EvaluateConfig, RulesName
 from brats.console import say
 from brats.data.cases import Hdf5Options, count_codings
+from brats.data.challenges import scoring_rules
 from brats.data.codings import CODINGS, Coding
+from brats.data.layouts import LAYOUTS
 from brats.data.pairs import FoundPairs, Pair, find_pairs
 from brats.data.prediction_coding import CASE, RAW, parse_prediction_coding
 from brats.data.read_files import read_reference
@@ -56,7 +58,9 @@ def _evaluate(config: EvaluateConfig, coding: Coding | None, found: FoundPairs, 
     for note in found.notes:
         say("evaluate", note)
     by_id = {pair.case.case_id: pair for pair in found.pairs}
-    _score_pairs(by_id, out, coding)  # all of them, each time: masks of equal size may differ
+    _score_pairs(
+        by_id, out, coding, config.challenge_rules
+    )  # all of them, each time: masks of equal size may differ
     ownership.check()
     results = write_results(out, by_id.keys(), found.rejects, config=asdict(config))
     own = {name: CODINGS[by_id[name].case.coding] for name in results.code_counts}
@@ -79,14 +83,14 @@ def describe_codings(pairs: Sequence[Pair], coding: Coding | None) -> str:
     return f"references in coding {own}; predictions {stated}"
 
 
-def _score_pairs(pairs: Mapping[str, Pair], out: str, coding: Coding | None) -> None:
+def _score_pairs(pairs: Mapping[str, Pair], out: str, coding: Coding | None, challenge_rules: RulesName) -> None:
     """Score every pair on the cluster. The step writes its part; the driver that of a reject."""
 
     def take(case_id: str, outcome: Any) -> None:
         if isinstance(outcome, Reject):
             write_part(out, Part(case_id=case_id, reject=outcome))
 
-    step = functools.partial(score_pair, out=out, coding=coding)
+    step = functools.partial(score_pair, out=out, coding=coding, challenge_rules=challenge_rules)
     dataset = from_cases(pairs).map(
         ray_step(step, counter=attempts.start_counter(), doing="scoring", stage="read"),
         num_cpus=CASE_CPUS,
@@ -95,15 +99,16 @@ def _score_pairs(pairs: Mapping[str, Pair], out: str, coding: Coding | None) -> 
     run_cases(dataset, "evaluate", len(pairs), take)
 
 
-def score_pair(pair: Pair, out: str, coding: Coding | None = None) -> None:
+def score_pair(pair: Pair, out: str, coding: Coding | None = None, challenge_rules: RulesName = "gli") -> None:
     """Step: score one prediction and write its part."""
-    write_part(out, score(pair, coding))
+    write_part(out, score(pair, coding, challenge_rules))
 
 
-def score(pair: Pair, coding: Coding | None = None) -> Part:
+def score(pair: Pair, coding: Coding | None = None, challenge_rules: RulesName = "gli") -> Part:
     """The metric rows of a pair, and the counts that tell the order of its codes.
 
     coding: of the prediction; that of the case's own segmentation unless given
+    challenge_rules: `--challenge-rules`
 
     Raises CaseError when a file cannot be read, or the two do not fit together.
     """
@@ -125,6 +130,7 @@ def score(pair: Pair, coding: Coding | None = None) -> Part:
         spacing_mm=grid.spacing_shw_mm,
         n_outside=0,
         first_slice=0,
+        rules=scoring_rules(case.case_id, LAYOUTS[case.layout], challenge_rules),
     )
     warnings = [*found.warnings(segmentation), *foreign.warnings(pair.prediction), *case.notes]
     return Part(case_id=case.case_id, code_counts=code_counts, warnings=warnings, **rows)

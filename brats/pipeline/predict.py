@@ -10,20 +10,22 @@ import numpy as np
 
 from brats import storage
 from brats.cluster import attempts
-from brats.cluster.capacity import Machine, cluster_capacity
+from brats.cluster.capacity import cluster_capacity
 from brats.cluster.datasets import from_cases, run_cases
 from brats.cluster.identify import identify
 from brats.cluster.owned import Ownership, owned
 from brats.cluster.per_case import CASE_MEMORY_BYTES, ray_step
 from brats.cluster.placement import Placement, place_workers
 from brats.cluster.preflight import check_gpus
-from brats.config import PredictConfig
+from brats.config import PredictConfig, RulesName
 from brats.console import say, some
 from brats.data.case import HASH_VERSION, Case
 from brats.data.cases import Hdf5Options
+from brats.data.challenges import scoring_rules
 from brats.data.degrade import Degradation, degrade
 from brats.data.items import Item, PreparedCase, find_items, read_source
 from brats.data.label_description import write_label_descriptions
+from brats.data.layouts import LAYOUTS
 from brats.data.masks import (
     masks_dir,
     masks_path,
@@ -40,7 +42,7 @@ from brats.data.segmentation import Segmentation
 from brats.data.sources import same_sources
 from brats.data.volume import mask_bytes
 from brats.labels import REGIONS, Labels
-from brats.pipeline.predictor import Predictor, Work
+from brats.pipeline.predictor import Predictor, Work, predictor_cpus
 from brats.saved_config import SavedConfig
 from brats.score import tables
 from brats.score.parts import Part, is_done, part_path, parts_dir, read_parts, write_part
@@ -86,9 +88,8 @@ def _predict(config: PredictConfig, ownership: Ownership, degradation: Degradati
         item for item in items if not is_done(parts.get(item.case_id)) or lacks_files(parts[item.case_id], config)
     ]
     say("predict", f"{len(items)} cases of {data}; {len(items) - len(todo)} done before")
-    say("predict", str(model.decoding))
-    for note in notes:
-        say("predict", note)
+    for line in (str(model.decoding), *notes):
+        say("predict", line)
     warn_of_training_cases(items, model.trained_on)
     _name_left_over(parts, [*items, *found_rejects], data, out)
     if todo:
@@ -99,9 +100,8 @@ def _predict(config: PredictConfig, ownership: Ownership, degradation: Degradati
     for folder in (parts_dir(out), masks_dir(out), nifti_dir(out), probabilities_dir(out)):
         storage.remove_unfinished(folder)
     case_ids = {item.case_id for item in items}
-    results = write_results(
-        out, case_ids, found_rejects, config={**asdict(config), "decoding": asdict(model.decoding)}
-    )
+    saved = {**asdict(config), "decoding": asdict(model.decoding)}
+    results = write_results(out, case_ids, found_rejects, config=saved)
     if config.nifti:
         write_label_descriptions(out, {item.coding for item in items})
     check_rejects(results, strict=config.strict)
@@ -199,7 +199,7 @@ def _predict_items(
 
     counter = attempts.start_counter()
     work = functools.partial(segment, keep_levels=config.probabilities)
-    scoring = functools.partial(score_and_write, out=config.out, nifti=config.nifti)
+    scoring = functools.partial(score_and_write, out=config.out, nifti=config.nifti, rules=config.challenge_rules)
     dataset = through_network(by_id, config, reading, work, placement, counter).map(
         ray_step(scoring, counter=counter, doing="scoring", stage="predict"), num_cpus=BESIDE_NETWORK_CPUS
     )
@@ -236,35 +236,30 @@ def through_network(
     )
 
 
-def predictor_cpus(placement: Placement, machines: Sequence[Machine]) -> float:
-    """CPUs that a predictor reserves: so few that all of them leave half of the smallest machine free.
-
-    Ray starts the predictors of a lost machine again on those that remain, however full that makes them. Without a
-    CPU for the tasks that read and score, the job would hang. On GPUs they wait for another GPU instead.
-    """
-    if placement.use_gpu:
-        return placement.cpus
-    smallest = min((machine.cpus for machine in machines if machine.cpus), default=1.0)
-    return min(placement.cpus, smallest / 2 / placement.workers)
-
-
 def read_item(item: Item, modalities: Sequence[str], degradation: Degradation | None = None) -> tuple[Item, Case]:
     """Step: read a case, and degrade it where asked."""
     case = read_source(item.source, modalities)
     return item, degrade(case, degradation) if degradation else case
 
 
-def score_and_write(predicted: tuple[Item, Case, Segmentation], out: str, nifti: bool) -> None:
+def score_and_write(predicted: tuple[Item, Case, Segmentation], out: str, nifti: bool, rules: RulesName) -> None:
     """Step: write the mask of a case, score it against its reference, and write its part last."""
     item, case, found = predicted
     if found.levels is not None:
         crops = zip(found.regions, np.moveaxis(found.levels, 1, 0), strict=True)
         write_probabilities(out, case.case_id, {region: case.on_source_grid(levels) for region, levels in crops})
-    write_case(out, item, case, found.labels, nifti=nifti, found=found)
+    write_case(out, item, case, found.labels, nifti=nifti, found=found, rules=rules)
 
 
 def write_case(
-    out: str, item: Item, case: Case, predicted: Labels, *, nifti: bool, found: Segmentation | None = None
+    out: str,
+    item: Item,
+    case: Case,
+    predicted: Labels,
+    *,
+    nifti: bool,
+    found: Segmentation | None = None,
+    rules: RulesName = "gli",
 ) -> None:
     """Write the mask of a case, in the form of its images too where asked, and its part with the scores."""
     volume = case.on_source_grid(predicted)
@@ -272,13 +267,16 @@ def write_case(
     if nifti:
         path_of = mha_path if case.grid.is_mha else nifti_path
         storage.write_bytes(path_of(out, case.case_id), mask_bytes(volume, case.grid, case.coding))
-    write_part(out, score_case(item, case, predicted, found))
+    write_part(out, score_case(item, case, predicted, found, rules))
 
 
-def score_case(item: Item, case: Case, predicted: Labels, found: Segmentation | None = None) -> Part:
+def score_case(
+    item: Item, case: Case, predicted: Labels, found: Segmentation | None = None, rules: RulesName = "gli"
+) -> Part:
     """The metric rows of a case, without scores where it has no reference.
 
     found: the prediction with its probabilities, where they are known
+    rules: `--challenge-rules`
     """
     rows: dict[str, Any] = {}
     entropy_bits: dict[str, Floats] = {}
@@ -297,6 +295,8 @@ def score_case(item: Item, case: Case, predicted: Labels, found: Segmentation | 
             spacing_mm=case.grid.spacing_shw_mm,
             n_outside=case.n_outside,
             first_slice=case.source_box.start[2],
+            first_in_slice=case.source_box.start[:2],
+            rules=scoring_rules(case.case_id, LAYOUTS[case.layout], rules),
             entropy_bits=entropy_bits,
             regions=REGIONS if found is None else found.regions,
         )

@@ -2,9 +2,10 @@
 
 import dataclasses
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
+from brats.cluster.capacity import Machine
 from brats.cluster.per_case import CaseRow, per_case
 from brats.cluster.placement import Placement
 from brats.config import PredictConfig
@@ -17,6 +18,18 @@ REMEDY = "use machines with more memory, or a smaller --batch-size"
 
 Work = Callable[[Any, Case, int], Any]
 """What a segmenter makes of a case, in batches of this many slices."""
+
+
+def predictor_cpus(placement: Placement, machines: Sequence[Machine]) -> float:
+    """CPUs that a predictor reserves: so few that all of them leave half of the smallest machine free.
+
+    Ray starts the predictors of a lost machine again on those that remain, however full that makes them. Without a
+    CPU for the tasks that read and score, the job would hang. On GPUs they wait for another GPU instead.
+    """
+    if placement.use_gpu:
+        return placement.cpus
+    smallest = min((machine.cpus for machine in machines if machine.cpus), default=1.0)
+    return min(placement.cpus, smallest / 2 / placement.workers)
 
 
 class Predictor:

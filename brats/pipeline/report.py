@@ -1,39 +1,191 @@
-"""Pictures of a run, drawn from the files that it wrote."""
+"""The report of a run or of predictions: pictures, a page, and the cases beside it, from the files written."""
+
+import os
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict
+from typing import TYPE_CHECKING
 
 from brats import storage
 from brats.config import ReportConfig
-from brats.data.run_split import read_prepared, test_dir
-from brats.errors import ConfigError
-from brats.model.history import history_path
+from brats.data.rejects import read_rejects
+from brats.data.run_split import test_dir
+from brats.errors import BratsError, CaseError, ConfigError
 from brats.score.tables import metrics_path
+
+if TYPE_CHECKING:
+    from brats.report.findings import Findings
+    from brats.report.page import Content
+    from brats.report.reading import Viewed
+    from brats.report.viewer import ViewCase
+
+    Write = Callable[[ViewCase], None]
+
+AT_ONCE = 4  # cases read and packed at a time, at most; each takes some 100 MB meanwhile
+NOTHING_PREDICTED = "Nothing is predicted here: the viewer shows the cases of masks/."
+MASKS_ELSEWHERE = (
+    "The viewer shows masks that predict.py wrote; those scored by evaluate.py stay in their NIfTI files."
+)
+
+
+def report_dir(run: str) -> str:
+    """Where the page of a folder lies, unless another place is asked for."""
+    return storage.join(run, "report")
+
+
+def page_path(out: str) -> str:
+    return storage.join(out, "index.html")
+
+
+def page_of(config: ReportConfig) -> str:
+    """Where `report` writes the page."""
+    return page_path(config.out or report_dir(config.run))
 
 
 def report(config: ReportConfig) -> list[str]:
-    """Draw what the run has: its learning curves and, where the test split was predicted, its cases and scores.
+    """Draw what a folder has (learning curves, cases, distributions of scores) and write its page.
 
-    Returns the paths of the pictures. Raises ConfigError for a folder that is not a run.
+    Returns the paths of the pictures; that of the page is `page_of(config)`. Raises ConfigError for a folder with
+    nothing to report and, once the page is written, where a case to draw has gone or is not the one predicted.
     """
-    from brats.model.bundle import bundle_dir
-    from brats.model.ensemble import is_ensemble
-    from brats.report.figures import draw_cases, draw_distributions, draw_learning_curves, figures_dir
+    from brats.report.figures import figures_dir
+    from brats.report.findings import read_findings
 
-    run = config.run
-    figures = config.out or figures_dir(run)
-    pictures = []
-    if storage.exists(history_path(run)):
-        pictures.append(draw_learning_curves(run, figures))
-    elif not is_ensemble(bundle_dir(run)):  # whose runs have the curves
-        raise ConfigError(f"--run: {run} has no history.parquet; give the --out of a finished train.py")
-    predictions = test_dir(run)
-    if storage.exists(metrics_path(run, "cases")):  # a cross-validation, whose folds have the masks
-        distributions = draw_distributions(run, figures)
-        pictures += [distributions] if distributions else []
-    elif storage.exists(metrics_path(predictions, "cases")):
-        prepared = read_prepared(run)
-        try:
-            pictures += draw_cases(predictions, figures, prepared)
-        except FileNotFoundError as error:
-            raise ConfigError(f"{prepared}: the prepared cases of {run} are gone ({error})") from error
-        distributions = draw_distributions(predictions, figures)
-        pictures += [distributions] if distributions else []
+    found = read_findings(config.run)
+    pictures: list[str] = []
+    lacking = ""
+    try:
+        for path in draw_figures(found, config.out or figures_dir(config.run)):
+            pictures += [path]  # those drawn before a case that has gone stay
+    except FileNotFoundError as error:
+        lacking = f"{found.data}: the prepared cases of {config.run} are gone ({error})"
+    except CaseError as error:
+        lacking = str(error)
+    page = write_page(found, config.out or report_dir(config.run), pictures, at_most=config.cases)
+    if lacking:
+        raise ConfigError(f"{lacking}; {page} has the rest")
     return pictures
+
+
+def draw_figures(found: "Findings", figures: str) -> Iterator[str]:
+    """Draw the pictures of a folder; their paths. Raises FileNotFoundError where a case to draw has gone."""
+    from brats.report.figures import draw_cases, draw_distributions, draw_learning_curves
+
+    run, predictions = found.folder, test_dir(found.folder)
+    if "" in found.histories:
+        yield draw_learning_curves(run, figures)
+    own = storage.exists(
+        metrics_path(run, "cases")
+    )  # of predictions, and of a cross-validation, whose folds have masks
+    if found.scores and (path := draw_distributions(run if own else predictions, figures)):
+        yield path
+    if found.scores and not own:
+        yield from draw_cases(predictions, figures, found.data)
+
+
+def write_page(found: "Findings", out: str, pictures: Sequence[str], *, at_most: int) -> str:
+    """Write the page of a folder and, beside it, the cases that it does not carry; return its path."""
+    from brats.report.page import page
+
+    remove_cases(out)
+
+    def write(case: "ViewCase") -> None:
+        storage.write_bytes(storage.join(out, case.file), case.packed or b"")
+
+    content = gather(found, pictures, write, at_most)
+    html, carried = page(content)
+    for case in content.cases:
+        if case.packed is not None and case not in carried:
+            write(case)
+    storage.write_bytes(page_path(out), html.encode())
+    return page_path(out)
+
+
+def remove_cases(out: str) -> None:
+    """Remove the cases beside a page of before, and no other file."""
+    from brats.report.viewer import CASES_DIR, ENDING
+
+    try:
+        files = storage.list_files(storage.join(out, CASES_DIR))
+    except FileNotFoundError:
+        return
+    for file in files:
+        if file.path.endswith(ENDING):
+            storage.remove(file.path)
+
+
+def gather(found: "Findings", pictures: Sequence[str], write: "Write", at_most: int) -> "Content":
+    """All that the page shows. Cases that it does not carry are handed to `write` one by one."""
+    from brats.report.model_facts import find_card, network_drawing, read_samples
+    from brats.report.page import Content
+    from brats.report.reading import UNREADABLE, with_figures
+    from brats.report.reliability import add_up
+
+    card, notes, samples = find_card(found), list[str](), None
+    viewed = view_cases(found, write, at_most, notes)
+    try:
+        samples = read_samples(card, found) if card else None
+    except UNREADABLE as error:
+        notes.append(f"slices as the network sees them: {error}")
+    drawn = {path.rpartition("/")[2]: path for path in pictures}
+    figures = {
+        role: _data_url(drawn[f"case_{role}.png"])
+        for role in ("worst", "median", "best")
+        if f"case_{role}.png" in drawn
+    }
+    examples = {one.example.role: one.example for one in viewed if one.example}
+    return Content(
+        findings=found,
+        card=asdict(card) if card else {},
+        network=network_drawing(card, found) if card else "",
+        distributions=_data_url(drawn["distributions.png"]) if "distributions.png" in drawn else "",
+        cases=[one.case for one in viewed],
+        examples=with_figures(examples, figures),
+        samples=samples,
+        calibration=add_up(one.calibration for one in viewed),
+        why_no_viewer=_why_no_viewer(found, notes),
+        notes=notes,
+        prepared_rejects=[str(reject) for reject in read_rejects(found.data)] if found.split else (),
+    )
+
+
+def view_cases(found: "Findings", write: "Write", at_most: int, notes: list[str]) -> "list[Viewed]":
+    """Read and pack the cases of the viewer, several at a time; what cannot be shown is added to the notes."""
+    from brats.report.reading import Viewed, case_reader, roles, view_case, viewing_order, without_file
+
+    order = viewing_order(found)
+    if len(order) > at_most:
+        notes.append(f"{len(order) - at_most} of {len(order)} cases are not in the viewer: --cases {at_most}")
+    try:
+        read = case_reader(found) if order and at_most else None
+    except BratsError as error:
+        notes.append(f"the viewer: {error}")
+        read = None
+    if read is None:
+        return []
+    role_of = {case_id: role for role, case_id in roles(found).items()}
+    carried = list(role_of) or order[:1]
+
+    def view(case_id: str) -> Viewed | str:
+        one = view_case(found, read, case_id, role_of.get(case_id, ""))
+        if isinstance(one, str) or case_id in carried:
+            return one
+        write(one.case)
+        return without_file(one)
+
+    with ThreadPoolExecutor(min(AT_ONCE, os.cpu_count() or 1)) as pool:
+        viewed = dict(zip(order[:at_most], pool.map(view, order[:at_most]), strict=True))
+    notes += [f"{case_id}: {reason}" for case_id, reason in viewed.items() if isinstance(reason, str)]
+    return [one for one in viewed.values() if isinstance(one, Viewed)]
+
+
+def _why_no_viewer(found: "Findings", notes: Sequence[str]) -> str:
+    if notes:
+        return "No case can be shown; the section on rejects and warnings says why."
+    return MASKS_ELSEWHERE if found.job == "evaluate" else NOTHING_PREDICTED
+
+
+def _data_url(path: str) -> str:
+    from brats.report.panels import data_url
+
+    return data_url(storage.read_bytes(path))

@@ -28,7 +28,7 @@ from brats.pipeline.export import write_card
 from brats.pipeline.phantoms import make_phantoms
 from brats.pipeline.predict import predict
 from brats.pipeline.prepare import prepare
-from brats.pipeline.report import report
+from brats.pipeline.report import page_path, report, report_dir
 from brats.pipeline.tune import tune
 from brats.pipeline.workers.fit import fit_on_cluster
 from brats.saved_config import SavedConfig
@@ -83,6 +83,7 @@ class TrainedRun:
         histories = [history_path(run.out) for run in self.networks]
         lines.append(f"history  {some(histories, at_most=1)}")
         lines.append(f"figures  {figures_dir(self.out)}")
+        lines.append(f"report   {page_path(report_dir(self.out))}")
         return "\n".join(lines)
 
 
@@ -283,6 +284,7 @@ def predict_test_split(config: TrainConfig, prepared: str, split: Sequence[Split
             out=test_dir(config.out),
             split="test",
             nifti=config.nifti,
+            challenge_rules=config.challenge_rules,
             device=config.device,
             precision=config.precision,
             strict=config.strict,

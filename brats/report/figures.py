@@ -14,14 +14,12 @@ from matplotlib.figure import Figure
 from matplotlib.patheffects import withStroke
 
 from brats import storage
-from brats.data.case import Case, crop
 from brats.data.dataset import slices_path
-from brats.data.masks import masks_path, read_masks
 from brats.data.slices import SliceFile
-from brats.data.volume import to_ras
-from brats.labels import REGIONS, Labels
+from brats.labels import REGIONS
 from brats.model.history import dice_column, read_history
 from brats.report.overlay import blank_figure, format_score, plot_case
+from brats.report.volumes import read_prediction
 from brats.score.surface import HD95_ONE_EMPTY_MM
 from brats.score.tables import read_case_metrics
 
@@ -46,7 +44,8 @@ def draw_cases(predictions: str, figures: str, prepared: str) -> list[str]:
     """Draw the best, the median and the worst case of a folder of predictions; return the pictures' paths.
 
     Images and references are read from the prepared dataset that was predicted. Fewer than three scored cases
-    give as many pictures, and none gives none. Raises FileNotFoundError for a missing file.
+    give as many pictures, and none gives none. Raises FileNotFoundError for a missing file, CaseError for a mask of
+    another grid.
     """
     metrics = read_case_metrics(predictions)
     heading = f"of {_count_cases(metrics)} by mean Dice"
@@ -65,11 +64,6 @@ def draw_distributions(predictions: str, figures: str) -> str | None:
     if metrics.empty:
         return None
     return _write(plot_distributions(metrics), storage.join(figures, "distributions.png"))
-
-
-def read_prediction(predictions: str, case: Case) -> Labels:
-    """The predicted label map of a case, (Z, H, W): cut to the crop of the case."""
-    return crop(to_ras(read_masks(masks_path(predictions, case.case_id)), case.grid), case.box)
 
 
 def choose_cases(metrics: pd.DataFrame) -> dict[str, str]:

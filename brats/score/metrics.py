@@ -36,6 +36,7 @@ class Overlap:
     """Two label maps of a case side by side, counted once: what every score is computed from.
 
     reference, predicted: the box (S H W) of the maps that holds all tumour of both
+    start:                index in the maps of the first voxel of the box
     spacing_mm:           of their axes
     slice_counts:         (S, L, L), of every slice of the maps, in and beside the box
     counts:               (L, L), of the full volume
@@ -43,6 +44,7 @@ class Overlap:
 
     reference: Labels
     predicted: Labels
+    start: tuple[int, int, int]
     spacing_mm: Spacing
     slice_counts: Counts
     counts: Counts
@@ -150,7 +152,9 @@ def count_overlap(reference: Labels, predicted: Labels, spacing_mm: Spacing, n_o
     slice_counts = _count_label_pairs(reference, predicted, box)
     counts = slice_counts.sum(axis=0)
     counts[0, 0] += n_outside
-    return Overlap(reference[box], predicted[box], spacing_mm, slice_counts, counts)
+    first_slice, first_row, first_column = (side.start for side in box)
+    start = first_slice, first_row, first_column
+    return Overlap(reference[box], predicted[box], start, spacing_mm, slice_counts, counts)
 
 
 def case_metrics(overlap: Overlap, regions: Collection[str] = REGIONS) -> dict[str, dict[str, Any]]:

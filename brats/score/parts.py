@@ -6,7 +6,7 @@ a run that was interrupted and resumed ends with the tables of an uninterrupted 
 
 import dataclasses
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
@@ -16,18 +16,24 @@ from brats.data.rejects import Reject
 from brats.data.sources import Sources, from_rows, to_rows
 from brats.errors import StorageError
 from brats.score.label_orders import CodeCounts
-from brats.score.metrics import METRICS
+from brats.score.lesion_tables import LESIONS
 from brats.score.tables import CASE_METRICS, NOTEBOOK, SLICES, MetricRow, TableName, check_rows
 from brats.score.uncertainty_tables import CURVES, UNCERTAINTY
 from brats.storage.documents import check_types
 
-FORMAT = "brats-ray part 4"
-FORMAT_WITHOUT_UNCERTAINTY = "brats-ray part 3"
+FORMAT = "brats-ray part 5"
+LACKING: Mapping[str, Mapping[str, Any]] = {
+    "brats-ray part 4": {"lesions": []},
+    "brats-ray part 3": {"lesions": [], "uncertainty": [], "uncertainty_curves": []},
+}
+"""Formats that are read too, with what they lack. Their rows lack columns, which are null in the tables."""
+METRICS_OF_ALWAYS = ("dice", "hd95_mm", "iou", "sensitivity", "specificity", "precision", "accuracy")
 EARLIER_FORMATS = ("brats-ray part 2",)  # those of format 1 were Parquet files
 ROWS: dict[TableName, storage.TableKind] = {
     "cases": CASE_METRICS,
     "slices": SLICES,
     "notebook": NOTEBOOK,
+    "lesions": LESIONS,
     "uncertainty": UNCERTAINTY,
     "uncertainty_curves": CURVES,
 }
@@ -50,6 +56,7 @@ class Part:
     cases: Sequence[MetricRow] = ()
     slices: Sequence[MetricRow] = ()
     notebook: Sequence[MetricRow] = ()
+    lesions: Sequence[MetricRow] = ()
     uncertainty: Sequence[MetricRow] = ()
     uncertainty_curves: Sequence[MetricRow] = ()
     code_counts: CodeCounts = ()
@@ -58,12 +65,18 @@ class Part:
 
     @property
     def is_complete(self) -> bool:
-        """Whether its rows have every metric; not those of a program that did not know one of them yet."""
-        return all(metric.name in row for row in self.cases for metric in METRICS)
+        """Whether its rows have METRICS_OF_ALWAYS. Those that were added later do not make a case be done again."""
+        return all(name in row for row in self.cases for name in METRICS_OF_ALWAYS)
+
+    @property
+    def has_every_convention(self) -> bool:
+        """Whether its rows have every column of today; not those of a program that did not know one of them yet."""
+        columns = CASE_METRICS.schema.names
+        return all(name in row for row in self.cases for name in columns)
 
 
 def is_done(part: Part | None) -> bool:
-    """Whether a case is done, with every metric, or was rejected for a lasting reason."""
+    """Whether a case is done, or was rejected for a lasting reason."""
     if part is None or not part.is_complete:
         return False
     return part.reject is None or not part.reject.transient
@@ -92,6 +105,7 @@ def write_part(out: str, part: Part) -> None:
         "cases": list(part.cases),
         "slices": list(part.slices),
         "notebook": list(part.notebook),
+        "lesions": list(part.lesions),
         "uncertainty": list(part.uncertainty),
         "uncertainty_curves": list(part.uncertainty_curves),
         "code_counts": list(part.code_counts),
@@ -143,8 +157,9 @@ def _read_part(path: str) -> Part:
     try:
         document = json.loads(content)
         _check_fields(document, {"format"})
-        if (found := document.pop("format")) == FORMAT_WITHOUT_UNCERTAINTY:
-            found, document = FORMAT, {**document, "uncertainty": [], "uncertainty_curves": []}
+        found = document.pop("format")
+        if isinstance(found, str) and found in LACKING:
+            found, document = FORMAT, {**document, **LACKING[found]}
         if found == FORMAT:
             part = _to_part(document)
             if part_name(part.case_id) == path.rpartition("/")[2]:
@@ -166,7 +181,8 @@ def _to_part(document: dict[str, Any]) -> Part:
     _check_fields(document, {item.name for item in dataclasses.fields(Part)})
     reject, sources = document.pop("reject"), from_rows(document.pop("sources"))
     part = Part(reject=Reject(**reject) if reject else None, sources=sources, **document)
-    check_types(dataclasses.replace(part, cases=(), slices=(), notebook=(), uncertainty=(), uncertainty_curves=()))
+    without_rows: dict[str, Any] = dict.fromkeys(ROWS, ())
+    check_types(dataclasses.replace(part, **without_rows))
     for name, kind in ROWS.items():
         check_rows(kind, getattr(part, name))
     return part

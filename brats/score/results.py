@@ -12,6 +12,7 @@ from brats.data.plausibility import Warned, warning_lines
 from brats.data.rejects import Reject, write_rejects
 from brats.errors import BratsError
 from brats.score.label_orders import CodeCounts
+from brats.score.lesion_tables import rules_line
 from brats.score.parts import ROWS, parts_dir, read_parts
 from brats.score.summary import SUMMARY, format_summary, summarise
 from brats.score.tables import CASE_METRICS, MetricRow, TableName, metrics_dir, metrics_path
@@ -25,6 +26,7 @@ class Results:
     code_counts: of the predictions, by case, where they are those of another program
     doubts:      what makes the scores doubtful, a line each
     look_first:  the line that names the most uncertain cases; "" where that is not known
+    rules:       by whose rules of 2023 the lesions were scored; "" where they were not
     """
 
     out: str
@@ -35,6 +37,7 @@ class Results:
     code_counts: Mapping[str, CodeCounts] = field(default_factory=dict)
     doubts: Sequence[str] = ()
     look_first: str = ""
+    rules: str = ""
 
     @property
     def cases(self) -> pd.DataFrame:
@@ -51,6 +54,7 @@ class Results:
     def summary(self) -> str:
         """The scores as a small table, for the console."""
         lines = [format_summary(self.statistics)]
+        lines += [f"lesions of 2023 by the rules of {self.rules}"] if self.rules else []
         lines += [self.look_first] if self.look_first else []
         lines += warning_lines(self.warnings, parts_dir(self.out))
         lines += [f"  rejected {reject}" for reject in self.rejects]
@@ -79,7 +83,8 @@ def write_results(
     statistics, look_first = write_metric_tables(out, rows, len(usable), config=config)
     code_counts = {part.case_id: part.code_counts for part in usable if part.code_counts}
     warnings = [Warned(part.case_id, text) for part in usable for text in part.warnings]
-    return Results(out, len(usable), statistics, rejects, warnings, code_counts, look_first=look_first)
+    rules = rules_line(rows["cases"])
+    return Results(out, len(usable), statistics, rejects, warnings, code_counts, look_first=look_first, rules=rules)
 
 
 def write_metric_tables(

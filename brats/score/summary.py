@@ -1,5 +1,6 @@
 """Statistics of the case metrics over cases: mean, spread, quartiles, and bootstrap intervals by patient."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -9,6 +10,7 @@ import pyarrow as pa
 
 from brats import storage
 from brats.labels import REGIONS
+from brats.score.lesion_tables import CONVENTIONS
 from brats.score.metrics import METRICS
 from brats.score.uncertainty_tables import QU_BRATS
 
@@ -20,6 +22,13 @@ SHOWN_SUBSETS = (("ET", "present"), ("WT", "tiny"))  # on the console, beside al
 # A ball of 1 ml is 12 mm across, little more than the 10 mm from which RANO calls a lesion measurable. Outlined
 # one voxel too wide everywhere it scores a Dice of 0.78, where a ball of 50 ml still scores 0.94.
 TINY_WT_ML = 1.0
+
+WHOLE_PATIENT = "brats"
+OTHERS_SHOWN = {
+    "lesion-wise 2023": (("Dice", "lesion_dice_2023", 3), ("HD95 mm", "lesion_hd95_mm_2023", 1)),
+    "panoptic 2026": (("F1", "f1_2026", 3), ("Dice of those found", "lesion_dice_2026", 3)),
+}
+"""Means over all cases on the console, by other conventions: what each is called, its metric and its digits."""
 
 N_RESAMPLES = 1000
 BOOTSTRAP_SEED = 2020
@@ -37,8 +46,9 @@ SUMMARY = storage.TableKind(
         ]
     ),
     conventions={
-        "convention": "brats: metrics/cases.parquet; notebook: metrics/notebook.parquet; qu-brats: "
-        "metrics/uncertainty.parquet",
+        "convention": "brats: of the whole patient, metrics/cases.parquet; "
+        f"{', '.join(convention.name for convention in CONVENTIONS)}: by lesion, in columns of that year there; "
+        "notebook: metrics/notebook.parquet; qu-brats: metrics/uncertainty.parquet",
         "subset": "all cases; present: the reference has the region; tiny, not_tiny: the reference has a WT below, "
         f"or of at least, {TINY_WT_ML:g} ml",
         "n": "cases whose value is not null; the others are left out",
@@ -52,8 +62,8 @@ SUMMARY = storage.TableKind(
 def summarise(cases: pa.Table, notebook: pa.Table, uncertainty: pa.Table) -> pa.Table:
     """Statistics over cases, from tables of these kinds; no rows where no case was scored.
 
-    By region, metric and subset with convention "brats"; by metric with convention "notebook"; by region and metric
-    with convention "qu-brats".
+    By region, metric and subset with convention "brats" and those of CONVENTIONS; by metric with convention
+    "notebook"; by region and metric with convention "qu-brats".
     """
     scored: pd.DataFrame = cases.to_pandas()
     rows = []
@@ -65,11 +75,15 @@ def summarise(cases: pa.Table, notebook: pa.Table, uncertainty: pa.Table) -> pa.
         "tiny": (wt_ml > 0) & (wt_ml < TINY_WT_ML),
         "not_tiny": wt_ml >= TINY_WT_ML,
     }
-    for region in REGIONS if len(scored) else ():
-        for subset, chosen in subsets.items():
-            group = scored[chosen & (scored["region"] == region)]
-            for metric in (metric.name for metric in METRICS):
-                names = {"region": region, "metric": metric, "convention": "brats", "subset": subset}
+    groups = {
+        (region, subset): scored[chosen & (scored["region"] == region)]
+        for region in (REGIONS if len(scored) else ())
+        for subset, chosen in subsets.items()
+    }
+    for convention, metrics in _metrics_of_cases().items():
+        for (region, subset), group in groups.items():
+            for metric in metrics:
+                names = {"region": region, "metric": metric, "convention": convention, "subset": subset}
                 rows.append(names | describe(group[metric].to_numpy(), group["patient_id"].to_numpy()))
     for metric, group in notebook.to_pandas().groupby("metric"):
         names = {"region": "all labels", "metric": metric, "convention": "notebook", "subset": "all"}
@@ -78,6 +92,14 @@ def summarise(cases: pa.Table, notebook: pa.Table, uncertainty: pa.Table) -> pa.
     if len(scored):
         rows += _summarise_uncertainty(uncertainty.to_pandas())
     return SUMMARY.table(rows)
+
+
+def _metrics_of_cases() -> dict[str, list[str]]:
+    """The columns of `metrics/cases.parquet` that are summarised, by convention."""
+    return {
+        WHOLE_PATIENT: [metric.name for metric in METRICS],
+        **{convention.name: [metric.name for metric in convention.metrics] for convention in CONVENTIONS},
+    }
 
 
 def _summarise_uncertainty(uncertainty: pd.DataFrame) -> list[dict[str, Any]]:
@@ -129,10 +151,9 @@ def bootstrap_mean_ci95(values: Floats, patients: npt.NDArray[Any]) -> tuple[flo
 
 def format_summary(summary: pa.Table) -> str:
     """The summary as a small table for the console: lines of up to 100 columns, no newline at the end."""
+    rows = [row for row in summary.to_pylist() if row["n"]]
     found = {
-        (row["region"], row["subset"], row["metric"]): row
-        for row in summary.to_pylist()
-        if row["convention"] == "brats" and row["n"]
+        (row["region"], row["subset"], row["metric"]): row for row in rows if row["convention"] == WHOLE_PATIENT
     }
     if not found:
         return "no case with a reference, so no scores"
@@ -153,7 +174,24 @@ def format_summary(summary: pa.Table) -> str:
     lines.append(
         f"means over cases, intervals by patient; ET present: reference has ET; tiny: WT below {TINY_WT_ML:g} ml"
     )
-    return "\n".join(lines)
+    others = _other_lines(rows)
+    lines.append(f"of the whole patient, as in BraTS 2018 to 2022{'; by other conventions:' if others else ''}")
+    return "\n".join([*lines, *others])
+
+
+def _other_lines(rows: Sequence[dict[str, Any]]) -> list[str]:
+    """A line for each of OTHERS_SHOWN by which cases were scored, from rows with values."""
+    means = {(row["metric"], row["region"]): row["mean"] for row in rows if row["subset"] == "all"}
+    known = {metric for metric, _ in means}
+    lines = []
+    for name, shown in OTHERS_SHOWN.items():
+        texts = [
+            f"{label} " + " ".join(f"{region} {_number(means.get((metric, region)), digits)}" for region in REGIONS)
+            for label, metric, digits in shown
+        ]
+        if any(metric in known for _, metric, _ in shown):
+            lines.append(f"{name:<18}{'   '.join(texts)}")
+    return lines
 
 
 def _number(value: float | None, digits: int = 3) -> str:

@@ -115,7 +115,7 @@ def _area_within(codes: Codes, surface: Mask, other: Mask, spacing_mm: Spacing) 
     if not (elements.size and other.any()):
         return AreaWithin(np.array(steps_mm), np.array(areas_met), total)
     goal = PERCENTILE / 100 * total
-    for step, distance_mm in _nearest_steps(codes.shape, spacing_mm):
+    for step, distance_mm in nearest_steps(codes.shape, spacing_mm):
         meets = other.ravel()[elements + step]
         met += areas[meets].sum()
         steps_mm.append(distance_mm)
@@ -123,13 +123,13 @@ def _area_within(codes: Codes, surface: Mask, other: Mask, spacing_mm: Spacing) 
         if met >= goal:
             return AreaWithin(np.array(steps_mm), np.array(areas_met), total)
         elements, areas = elements[~meets], areas[~meets]
-    far_mm = _distances_mm(elements, other, spacing_mm)
+    far_mm = distances_mm(elements, other, spacing_mm)
     order = np.argsort(far_mm)
     areas_far = met + np.cumsum(areas[order])
     return AreaWithin(np.append(steps_mm, far_mm[order]), np.append(areas_met, areas_far), total)
 
 
-def _nearest_steps(shape: tuple[int, ...], spacing_mm: Spacing) -> Iterator[tuple[int, float]]:
+def nearest_steps(shape: tuple[int, ...], spacing_mm: Spacing) -> Iterator[tuple[int, float]]:
     """The offsets of a grid within REACH voxels: step in the flat array and length in mm, shortest first."""
     offsets = np.argwhere(np.ones((2 * REACH + 1,) * 3)) - REACH
     lengths_mm = np.linalg.norm(offsets * spacing_mm, axis=1)
@@ -140,7 +140,7 @@ def _nearest_steps(shape: tuple[int, ...], spacing_mm: Spacing) -> Iterator[tupl
         yield int(steps[index]), float(lengths_mm[index])
 
 
-def _distances_mm(elements: npt.NDArray[np.intp], other: Mask, spacing_mm: Spacing) -> Floats:
+def distances_mm(elements: npt.NDArray[np.intp], other: Mask, spacing_mm: Spacing) -> Floats:
     """The distance from each element, a flat index, to the nearest element of the other surface."""
     if elements.size > CROWDED * other.size:
         return np.asarray(ndimage.distance_transform_edt(~other, sampling=spacing_mm)).ravel()[elements]

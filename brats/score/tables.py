@@ -10,7 +10,9 @@ import pandas as pd
 import pyarrow as pa
 
 from brats import storage
+from brats.config import RulesName
 from brats.labels import REGIONS, TISSUES, Labels
+from brats.score.lesion_tables import CASE_COLUMNS, CASE_CONVENTIONS, lesion_columns
 from brats.score.metrics import MACRO, METRICS, MICRO, case_metrics, count_overlap, notebook_metrics, slice_metrics
 from brats.score.surface import Spacing
 from brats.storage.documents import is_text
@@ -18,7 +20,9 @@ from brats.storage.documents import is_text
 MetricRow = Mapping[str, Any]
 """A row of a metric table, by column; its values fit JSON."""
 
-TableName = Literal["cases", "slices", "notebook", "summary", "uncertainty", "uncertainty_curves", "ranking"]
+TableName = Literal[
+    "cases", "slices", "notebook", "lesions", "summary", "uncertainty", "uncertainty_curves", "ranking"
+]
 CHANNELS = ", ".join(["background", *map(str.upper, TISSUES)])
 NOT_PREDICTED = "null for a region that the model does not predict, such as TC of --outputs whole-tumour"
 
@@ -51,6 +55,7 @@ CASE_METRICS = storage.TableKind(
             ("n_reference_voxels", pa.int64()),
             ("n_predicted_voxels", pa.int64()),
             ("entropy_bits", pa.float64()),
+            *CASE_COLUMNS,
         ]
     ),
     conventions={
@@ -58,6 +63,7 @@ CASE_METRICS = storage.TableKind(
         **{metric.name: metric.convention for metric in METRICS},
         "reference_ml, predicted_ml": "voxels x voxel volume",
         "entropy_bits": ENTROPY,
+        **CASE_CONVENTIONS,
         ", ".join([*(metric.name for metric in METRICS), "predicted_ml", "n_predicted_voxels"]): NOT_PREDICTED,
     },
 )
@@ -136,24 +142,37 @@ def score_rows(
     spacing_mm: Spacing,
     n_outside: int,
     first_slice: int,
+    rules: RulesName,
+    first_in_slice: tuple[int, int] = (0, 0),
     regions: Collection[str] = REGIONS,
     entropy_bits: Mapping[str, npt.NDArray[np.float64]] = MappingProxyType({}),
 ) -> dict[str, list[dict[str, Any]]]:
-    """The rows of a case for each table but the summary, keys cases, slices and notebook; values fit JSON.
+    """The rows of a case by every convention, keys cases, slices, notebook and lesions; values fit JSON.
 
     reference, predicted: label maps (S, H, W), crops of a volume that is background in both outside
     spacing_mm: in the order S H W
     n_outside: number of voxels of the volume outside the crops
-    first_slice: index of the crops' first slice in the volume
+    first_slice, first_in_slice: index of the crops' first slice in the volume, and of its first row and column
+    rules: challenge by whose rules of 2023 the lesions are scored
     regions: those that the model predicts; the scores of others are None
     entropy_bits: of each slice (S,) of the crops, by region; without a region where it is not known
     """
     overlap = count_overlap(reference, predicted, spacing_mm, n_outside)
-    case = {"case_id": case_id, "patient_id": patient_id, "split": split}
+    whole = case_metrics(overlap, regions)
+    hd95_mm = {region: whole[region]["hd95_mm"] for region in regions}
+    of_lesions, lesions = lesion_columns(overlap, rules, hd95_mm, (first_slice, *first_in_slice))
+    names = {"case_id": case_id, "patient_id": patient_id}
     return {
         "cases": [
-            {**case, "region": region, **metrics, "entropy_bits": _total(entropy_bits.get(region))}
-            for region, metrics in case_metrics(overlap, regions).items()
+            {
+                **names,
+                "split": split,
+                "region": region,
+                **metrics,
+                "entropy_bits": _total(entropy_bits.get(region)),
+                **of_lesions[region],
+            }
+            for region, metrics in whole.items()
         ],
         "slices": [
             {
@@ -165,6 +184,7 @@ def score_rows(
             for row in slice_metrics(overlap, regions)
         ],
         "notebook": [{"case_id": case_id, **row} for row in notebook_metrics(overlap, regions)],
+        "lesions": [{**names, **row} for row in lesions],
     }
 
 

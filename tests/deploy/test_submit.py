@@ -113,7 +113,7 @@ def test_warm_cluster_trains_what_is_submitted_and_the_log_is_as_calm_as_the_con
     print(log)
     assert job_status("first", cluster.env) == "succeeded"
     ours = re.compile(
-        r"(prepare|prepared|train|tune|predict|model|history|figures|cluster|workers?|storage|  coding) "
+        r"(prepare|prepared|train|tune|predict|model|history|figures|report|cluster|workers?|storage|  coding) "
     )
     rays = re.compile(r".*Runtime env is setting up\.|Running entrypoint for job first: python jobs/train\.py ")
     strange = [line for line in log.splitlines() if line.strip() and not ours.match(line) and not rays.match(line)]

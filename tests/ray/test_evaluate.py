@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from brats.config import EvaluateConfig
+from brats.config import EvaluateConfig, RulesName
 from brats.data.codings import BRATS_2018, BRATS_2023, Coding
 from brats.data.pairs import Pair
 from brats.data.prediction_coding import NNUNET
@@ -38,12 +38,14 @@ def root(tmp_path: Path) -> Path:
 
 
 def test_reference_against_itself_is_perfect(root: Path) -> None:
-    scores = run(root)
+    scores = run(root, challenge_rules="met")
     table = pd.read_parquet(root / "out" / "metrics" / "cases.parquet")
     assert len(table) == 9
     assert (table.dice == 1).all()
     assert (table.hd95_mm == 0).all()
+    assert (table.lesion_dice_2023 == 1).all()
     assert scores.n_cases == 3
+    assert "lesions of 2023 by the rules of met (3 cases)" in scores.summary()
 
 
 def test_half_a_tumour_has_the_dice_computed_by_hand(root: Path) -> None:
@@ -96,7 +98,7 @@ def test_parts_of_an_earlier_version_are_refused_before_anything_is_scored(root:
 def test_pair_that_kills_its_process_is_a_transient_reject_while_the_others_are_scored(
     root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def score_or_die(pair: Pair, out: str, coding: Coding | None) -> None:
+    def score_or_die(pair: Pair, out: str, coding: Coding | None, challenge_rules: RulesName) -> None:
         import os
         import signal
 
@@ -104,7 +106,7 @@ def test_pair_that_kills_its_process_is_a_transient_reject_while_the_others_are_
 
         if pair.case.case_id == "case_1":
             os.kill(os.getpid(), signal.SIGKILL)
-        score_pair(pair, out, coding)
+        score_pair(pair, out, coding, challenge_rules)
 
     with monkeypatch.context() as patched:
         patched.setattr("brats.pipeline.evaluate.score_pair", score_or_die)

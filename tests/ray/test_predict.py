@@ -23,7 +23,8 @@ from brats.data.run_split import SPLIT
 from brats.errors import BratsError, BundleError, ConfigError, StorageError
 from brats.model.bundle import ModelCard, save_bundle
 from brats.model.unet import build_unet
-from brats.pipeline.predict import predict, predictor_cpus, warn_of_training_cases
+from brats.pipeline.predict import predict, warn_of_training_cases
+from brats.pipeline.predictor import predictor_cpus
 from brats.pipeline.prepare import prepare
 from brats.score.results import Results
 from tests.support.synthetic import file_path, uncompress, write_case

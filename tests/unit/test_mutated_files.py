@@ -242,6 +242,7 @@ def part_file(folder: Path) -> Check:
         spacing_mm=(1, 1, 1),
         n_outside=0,
         first_slice=0,
+        rules="gli",
     )
     rows |= uncertainty_rows("case", "p", {"WT": constant_uncertainty()})
     write_part(str(folder), Part(case_id="case", **rows))

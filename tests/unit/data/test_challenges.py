@@ -2,7 +2,8 @@
 
 import pytest
 
-from brats.data.challenges import choose_coding, find_challenge, usual_coding
+from brats.config import RulesName
+from brats.data.challenges import choose_coding, find_challenge, scoring_rules, usual_coding
 from brats.data.layouts import LAYOUTS, SINCE_2018, SINCE_2023, Layout
 from brats.errors import CaseError
 
@@ -177,6 +178,31 @@ def test_visit_after_treatment_is_known_in_ids_with_an_edition_or_a_prefix(case_
 def test_radiotherapy_case_is_refused_under_other_ids(case_id: str) -> None:
     with pytest.raises(CaseError, match="BraTS-MEN-RT has one label"):
         choose_coding(case_id, SINCE_2023)
+
+
+@pytest.mark.parametrize(
+    ("case_id", "layout", "rules"),
+    [
+        ("BraTS20_Training_001", SINCE_2018, "gli"),
+        ("BraTS2021_00006", SINCE_2018, "gli"),
+        ("BraTS-GLI-00005-000", SINCE_2023, "gli"),
+        ("BraTS-GLI-00005-100", SINCE_2023, "gli"),
+        ("BraTS-SSA-00002-000", SINCE_2023, "ssa"),
+        ("BraTS-PED-00001-000", SINCE_2023, "ped"),
+        ("BraTS2024-PED-1", SINCE_2023, "ped"),
+        ("PED-00001-000", SINCE_2023, "ped"),
+        ("BraTS-MEN-00004-000", SINCE_2023, "men"),
+        ("BraTS-MET-00001-000", SINCE_2023, "met"),
+        ("BraTS-GoAT-00000", SINCE_2023, None),
+        ("BraTS-XYZ-00001-000", SINCE_2023, None),
+        ("patient7", SINCE_2018, None),
+    ],
+)
+def test_lesions_are_scored_by_the_rules_of_the_challenge_that_the_id_names_else_by_those_asked_for(
+    case_id: str, layout: Layout, rules: RulesName | None
+) -> None:
+    for otherwise in ("gli", "met"):
+        assert scoring_rules(case_id, layout, otherwise) == (rules or otherwise)
 
 
 @pytest.mark.parametrize(

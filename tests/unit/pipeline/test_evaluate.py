@@ -41,6 +41,12 @@ def test_prediction_in_a_stated_coding_scores_as_the_same_mask_in_that_of_its_ca
         assert [row["dice"] for row in part.cases] == [1, 1, 1]
 
 
+def test_lesions_are_scored_by_the_rules_that_are_asked_for_where_the_id_names_no_challenge(tmp_path: Path) -> None:
+    part = score(pair_of(tmp_path, BRATS_2018.encode(LABELS)), challenge_rules="met")
+    assert [row["challenge_rules"] for row in part.cases] == ["met"] * 3
+    assert [row["n_found_2023"] for row in part.cases] == [1, 1, 0]  # ET are 2 mm3, too small to count
+
+
 def test_counts_of_the_codes_are_those_of_the_file(tmp_path: Path) -> None:
     part = score(pair_of(tmp_path, NNUNET.encode(LABELS)), NNUNET)
     assert part.code_counts == [[0, 102, 0, 0, 0], [1, 0, 0, 14, 0], [2, 0, 2, 0, 0], [3, 0, 0, 0, 2]]

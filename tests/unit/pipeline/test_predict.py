@@ -1,9 +1,10 @@
-"""Results of an earlier start: kept where they were made from the files of today, removed where not."""
+"""Results of an earlier start: kept or removed by the files they were made from; lesions on the source grid."""
 
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from brats import storage
@@ -12,8 +13,9 @@ from brats.data.items import Item
 from brats.data.masks import masks_path, mha_path, nifti_path, probabilities_path
 from brats.data.rejects import Reject
 from brats.data.sources import SourceFile
-from brats.pipeline.predict import lacks_files, settle_items
+from brats.pipeline.predict import lacks_files, score_case, settle_items
 from brats.score.parts import Part, part_path, read_parts, write_part
+from tests.support.prepared import tiny_case
 from tests.support.volumes import files_of
 
 IMAGE = SourceFile(kind="t1", size=9, hash="ab", path="/data/a_t1.nii", stamp="7")
@@ -79,6 +81,17 @@ def test_reject_stays_until_its_file_is_touched(out: str) -> None:
     write_part(out, Part(case_id="a", sources=(unread,), coding="brats2018", reject=reject))
     assert "a" in settle(item_of(unread), out)[1]
     assert settle(item_of(replace(unread, stamp="8")), out)[1] == {}
+
+
+def test_lesions_lie_on_the_source_grid_and_are_scored_by_the_rules_that_are_asked_for() -> None:
+    case = tiny_case("a")
+    assert case.labels is not None
+    part = score_case(item_of(), case, case.labels, rules="men")
+    assert {row["challenge_rules"] for row in part.cases} == {"men"}
+    volume = case.on_source_grid(case.labels)
+    (whole,) = (row for row in part.lesions if (row["region"], row["convention"]) == ("WT", "panoptic-2026"))
+    centroid = [whole["centroid_i"], whole["centroid_j"], whole["centroid_k"]]
+    assert centroid == pytest.approx(np.argwhere(volume > 0).mean(axis=0))
 
 
 @pytest.mark.parametrize(

@@ -29,7 +29,6 @@ from brats.report.figures import (
     draw_learning_curves,
     plot_distributions,
     plot_learning_curves,
-    read_prediction,
 )
 from brats.score.tables import CASE_METRICS, metrics_path
 from tests.support.drawing import make_case, reference_of
@@ -222,12 +221,6 @@ def test_drawing_again_gives_the_same_file(tmp_path: Path) -> None:
     assert storage.read_bytes(path) == content
 
 
-def test_a_prediction_comes_back_from_the_source_axes_as_the_crop(tmp_path: Path) -> None:
-    case = make_case()
-    write_masks(str(tmp_path), case.case_id, case.on_source_grid(reference_of(case)))
-    np.testing.assert_array_equal(read_prediction(str(tmp_path), case), reference_of(case))
-
-
 def test_a_missing_mask_is_not_drawn_over(tmp_path: Path) -> None:
     predictions, prepared = write_predictions(tmp_path, {"a": 0.5})
     storage.remove(masks_path(predictions, "a"))
@@ -237,7 +230,7 @@ def test_a_missing_mask_is_not_drawn_over(tmp_path: Path) -> None:
 
 
 def test_learning_curves_are_drawn_from_the_history(tmp_path: Path) -> None:
-    table = pa.Table.from_pandas(make_history([0.2, 0.5]), preserve_index=False)
+    table = HISTORY.table(make_history([0.2, 0.5]).to_dict("records"))
     storage.write_table(str(tmp_path / "run" / "history.parquet"), HISTORY, table)
     path = draw_learning_curves(str(tmp_path / "run"), str(tmp_path / "figures"))
     assert path == f"{tmp_path}/figures/learning_curves.png"

@@ -11,8 +11,10 @@ import pytest
 from brats.data.rejects import Reject
 from brats.data.sources import SourceFile
 from brats.errors import StorageError
+from brats.score.lesion_tables import CASE_COLUMNS
 from brats.score.metrics import METRICS
 from brats.score.parts import Part, check_parts, is_done, read_parts, write_part
+from brats.score.tables import CASE_METRICS
 
 FILES = (SourceFile(kind="t1", size=9, hash="ab", path="/data/a_t1.nii", stamp="7"),)
 UNREAD = (SourceFile(kind="t1", size=9, path="/data/a_t1.nii", stamp="7"),)
@@ -27,6 +29,7 @@ def test_parts_come_back_as_written_in_the_order_of_their_ids(tmp_path: Path) ->
         cases=[ROW],
         slices=[{"dice": 1.0}],
         notebook=[{"value": 0.9}],
+        lesions=[{"status": "found"}],
         uncertainty=[{"ece": 0.1}],
         uncertainty_curves=[{"ftp": 0.2}],
         code_counts=[[0, 4, 0, 0, 1]],
@@ -39,7 +42,14 @@ def test_parts_come_back_as_written_in_the_order_of_their_ids(tmp_path: Path) ->
         (
             "a",
             dataclasses.replace(
-                first, cases=[], slices=[], notebook=[], uncertainty=[], uncertainty_curves=[], code_counts=[]
+                first,
+                cases=[],
+                slices=[],
+                notebook=[],
+                lesions=[],
+                uncertainty=[],
+                uncertainty_curves=[],
+                code_counts=[],
             ),
         ),
         ("b", dataclasses.replace(second, warnings=[])),
@@ -60,7 +70,7 @@ def test_unfinished_files_are_not_parts(tmp_path: Path) -> None:
 def test_part_is_one_json_document(tmp_path: Path) -> None:
     write_part(str(tmp_path), Part(case_id="a", cases=[ROW]))
     assert json.loads((tmp_path / "parts" / "a.json").read_text()) == {
-        "format": "brats-ray part 4",
+        "format": "brats-ray part 5",
         "case_id": "a",
         "sources": [],
         "coding": "",
@@ -68,6 +78,7 @@ def test_part_is_one_json_document(tmp_path: Path) -> None:
         "cases": [ROW],
         "slices": [],
         "notebook": [],
+        "lesions": [],
         "uncertainty": [],
         "uncertainty_curves": [],
         "code_counts": [],
@@ -118,21 +129,31 @@ def test_part_of_the_format_before_is_named_with_the_remedy(tmp_path: Path, chec
     )
 
 
-def test_part_of_before_there_were_figures_of_uncertainty_is_read_without_them(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("before", "lacking"),
+    [
+        ("brats-ray part 3", ["lesions", "uncertainty", "uncertainty_curves"]),
+        ("brats-ray part 4", ["lesions"]),
+    ],
+)
+def test_part_of_a_format_that_lacks_some_rows_is_read_without_them(
+    tmp_path: Path, before: str, lacking: list[str]
+) -> None:
     write_part(str(tmp_path), Part(case_id="a", cases=[ROW]))
     path = tmp_path / "parts" / "a.json"
     document = json.loads(path.read_text())
-    del document["uncertainty"], document["uncertainty_curves"]
-    path.write_text(json.dumps({**document, "format": "brats-ray part 3"}))
+    for name in lacking:
+        del document[name]
+    path.write_text(json.dumps({**document, "format": before}))
     part = read_parts(str(tmp_path))["a"]
-    assert (part.cases, part.uncertainty, part.uncertainty_curves) == ([ROW], [], [])
+    assert (part.cases, part.lesions, part.uncertainty, part.uncertainty_curves) == ([ROW], [], [], [])
 
 
 def test_part_of_a_newer_format_is_refused(tmp_path: Path) -> None:
     (tmp_path / "parts").mkdir()
-    (tmp_path / "parts" / "a.json").write_text('{"format": "brats-ray part 5", "rows": {}}')
+    (tmp_path / "parts" / "a.json").write_text('{"format": "brats-ray part 6", "rows": {}}')
     with pytest.raises(
-        StorageError, match=r"a\.json: of the format 'brats-ray part 5', this program reads .* part 4'"
+        StorageError, match=r"a\.json: of the format 'brats-ray part 6', this program reads .* part 5'"
     ):
         read_parts(str(tmp_path))
 
@@ -141,13 +162,13 @@ def test_part_of_a_newer_format_is_refused(tmp_path: Path) -> None:
     ("content", "reason"),
     [
         (b"", "Expecting value"),
-        (b'{"format": "brats-ray part 4", "case_id": "a", "sou', "Unterminated string"),
+        (b'{"format": "brats-ray part 5", "case_id": "a", "sou', "Unterminated string"),
         (b"\xff\xfe\x00", "decode"),
         (b"[1, 2]", "not a JSON object"),
         (b'{"case_id": "a"}', "it lacks format"),
         (
-            b'{"format": "brats-ray part 4", "case_id": "a"}',
-            "it lacks cases, code_counts, coding, notebook, reject, slices, sources, uncertainty, "
+            b'{"format": "brats-ray part 5", "case_id": "a"}',
+            "it lacks cases, code_counts, coding, lesions, notebook, reject, slices, sources, uncertainty, "
             "uncertainty_curves, warnings",
         ),
     ],
@@ -168,8 +189,17 @@ def test_case_is_done_unless_its_reject_may_pass() -> None:
     assert not is_done(Part(case_id="a", reject=passing))
 
 
-def test_case_scored_before_a_metric_was_added_is_not_done() -> None:
+def test_case_is_not_done_without_a_metric_that_there_has_always_been() -> None:
     row: dict[str, object] = {"case_id": "a", **{metric.name: 0.5 for metric in METRICS}}
     assert is_done(Part(case_id="a", cases=[row]))
     del row["iou"]
     assert not is_done(Part(case_id="a", cases=[row]))
+
+
+def test_case_scored_before_there_were_scores_by_lesion_is_done_and_says_what_it_lacks() -> None:
+    row: dict[str, object] = dict.fromkeys(CASE_METRICS.schema.names)
+    assert Part(case_id="a", cases=[row]).has_every_convention
+    before = {name: value for name, value in row.items() if name not in dict(CASE_COLUMNS)}
+    part = Part(case_id="a", cases=[before])
+    assert (is_done(part), part.has_every_convention) == (True, False)
+    assert CASE_METRICS.table(part.cases)["lesion_dice_2023"].to_pylist() == [None]

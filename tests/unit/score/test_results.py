@@ -14,6 +14,7 @@ from brats.data.rejects import Reject
 from brats.errors import BratsError
 from brats.labels import ED, ET, NCR
 from brats.pipeline.predict import score_case
+from brats.score.lesion_tables import LESIONS
 from brats.score.parts import Part, read_parts, write_part
 from brats.score.results import write_results
 from brats.score.summary import SUMMARY
@@ -23,7 +24,13 @@ from tests.support.prepared import tiny_case
 from tests.support.uncertainty import constant_uncertainty
 
 IDS = {"a", "b", "bad"}
-KINDS = {"cases": CASE_METRICS, "slices": SLICES, "notebook": NOTEBOOK, "summary": SUMMARY}
+KINDS = {
+    "cases": CASE_METRICS,
+    "slices": SLICES,
+    "notebook": NOTEBOOK,
+    "lesions": LESIONS,
+    "summary": SUMMARY,
+}
 REJECT = Reject(case_id="bad", path="bad_t1.nii.gz", stage="read", reason="the file is empty")
 
 
@@ -49,6 +56,7 @@ def part_without_et() -> Part:
         spacing_mm=(5.0, 1.0, 1.0),
         n_outside=52,
         first_slice=20,
+        rules="gli",
     )
     return Part(case_id="a", **rows)
 
@@ -97,6 +105,28 @@ def test_tables_of_uncertainty_are_written_where_probabilities_are_known(tmp_pat
     assert tables["ranking"]["n"].tolist() == [2, 0, 0]
     summary = tables["summary"]
     assert summary[summary.convention == "qu-brats"].metric.tolist() == [*QU_BRATS]
+
+
+def test_the_summary_names_the_rules_by_which_lesions_were_scored(tmp_path: Path) -> None:
+    write_scored(tmp_path, "a")
+    write_scored(tmp_path, "BraTS-MET-00001-000")
+    scores = write_results(str(tmp_path), {"a", "BraTS-MET-00001-000"}, [], config={})
+    assert "\nlesions of 2023 by the rules of gli (1 case), met (1 case)\n" in scores.summary()
+    lesions = pd.read_parquet(tmp_path / "metrics" / "lesions.parquet")
+    assert set(lesions.case_id) == {"a", "BraTS-MET-00001-000"}
+
+
+def test_cases_scored_before_there_were_scores_by_lesion_stay_in_the_tables_with_nulls(tmp_path: Path) -> None:
+    part = part_without_et()
+    before = [{name: row[name] for name in list(row)[:15]} for row in part.cases]
+    assert "challenge_rules" not in before[0]
+    write_part(str(tmp_path), dataclasses.replace(part, cases=before, lesions=[]))
+    scores = write_results(str(tmp_path), IDS, [], config={})
+    assert "rules" not in scores.summary()
+    cases = pd.read_parquet(tmp_path / "metrics" / "cases.parquet").set_index("region")
+    assert cases["dice"].to_dict() == pytest.approx({"WT": 0.8, "TC": 2 / 3, "ET": 0})
+    assert cases["lesion_dice_2023"].isna().all()
+    assert len(pd.read_parquet(tmp_path / "metrics" / "lesions.parquet")) == 0
 
 
 def test_tables_hold_the_rows_of_every_part_and_every_reject(tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ import pyarrow as pa
 import pytest
 
 from brats.labels import REGIONS
+from brats.score.lesion_tables import CONVENTIONS
 from brats.score.metrics import METRICS
 from brats.score.summary import (
     STATISTICS,
@@ -134,8 +135,13 @@ def test_tiny_tumours_are_summarised_apart_by_the_reference_volume_of_wt() -> No
 def test_every_metric_is_summarised_for_every_region_and_subset() -> None:
     rows = summary_of(case_rows("a", dice=0.8)).to_pylist()
     subsets = ("all", "present", "tiny", "not_tiny")
-    assert [(row["region"], row["subset"], row["metric"]) for row in rows] == [
-        (region, subset, name) for region in REGIONS for subset in subsets for name in NAMES
+    metrics = {"brats": NAMES} | {each.name: [metric.name for metric in each.metrics] for each in CONVENTIONS}
+    assert [(row["convention"], row["region"], row["subset"], row["metric"]) for row in rows] == [
+        (convention, region, subset, name)
+        for convention, names in metrics.items()
+        for region in REGIONS
+        for subset in subsets
+        for name in names
     ]
 
 
@@ -152,7 +158,8 @@ def test_notebook_scores_are_summarised_under_their_own_convention() -> None:
     summary = summarise(CASE_METRICS.table(case_rows("a", dice=0.8)), notebook, UNCERTAINTY.table([]))
     row = found(summary, "all labels", "all", "accuracy")
     assert (row["convention"], row["n"], row["mean"]) == ("notebook", 1, 0.99)
-    assert {row["convention"] for row in summary.to_pylist() if row["region"] != "all labels"} == {"brats"}
+    others = {row["convention"] for row in summary.to_pylist() if row["region"] != "all labels"}
+    assert others == {"brats", *(convention.name for convention in CONVENTIONS)}
 
 
 def test_figures_of_uncertainty_are_summarised_by_region_under_their_own_convention() -> None:
@@ -173,7 +180,7 @@ def test_the_console_shows_regions_tiny_tumours_and_cases_with_et_in_aligned_lin
         case_rows("b", dice=0.6, n_reference_voxels=0),
         case_rows("c", dice=0.1, wt_ml=0.5),
     )
-    assert format_summary(summary).splitlines()[:-1] == [
+    assert format_summary(summary).splitlines()[:-2] == [
         "cases        n   Dice mean [95 % interval]   median   HD95 mm   sensitivity   precision",
         "WT           3   0.500 [0.100, 0.800]         0.600       2.0         0.500       0.500",
         "TC           3   0.500 [0.100, 0.800]         0.600       2.0         0.500       0.500",
@@ -181,6 +188,30 @@ def test_the_console_shows_regions_tiny_tumours_and_cases_with_et_in_aligned_lin
         "ET present   2   0.450 [0.100, 0.800]         0.450       2.0         0.500       0.500",
         "WT tiny      1   0.100 [-, -]                 0.100       2.0         0.500       0.500",
     ]
+
+
+BY_LESION = {"lesion_dice_2023": 0.5, "lesion_hd95_mm_2023": 374.0, "f1_2026": 2 / 3, "lesion_dice_2026": 0.99}
+
+
+def test_the_console_states_its_convention_and_has_a_line_for_each_of_the_others() -> None:
+    case = [{**row, **BY_LESION} for row in case_rows("a", dice=0.8)]
+    lines = format_summary(summary_of(case, case_rows("scored before", dice=0.8))).splitlines()
+    assert lines[-3:] == [
+        "of the whole patient, as in BraTS 2018 to 2022; by other conventions:",
+        "lesion-wise 2023  Dice WT 0.500 TC 0.500 ET 0.500   HD95 mm WT 374.0 TC 374.0 ET 374.0",
+        "panoptic 2026     F1 WT 0.667 TC 0.667 ET 0.667   Dice of those found WT 0.990 TC 0.990 ET 0.990",
+    ]
+    assert max(map(len, lines)) <= 100
+
+
+def test_the_console_has_no_line_for_a_convention_by_which_no_case_was_scored() -> None:
+    lines = format_summary(summary_of(case_rows("a", dice=0.8))).splitlines()
+    assert lines[-1] == "of the whole patient, as in BraTS 2018 to 2022"
+
+
+def test_counts_of_lesions_are_summarised() -> None:
+    cases = [[{**row, "n_false_2023": n} for row in case_rows(str(n), dice=0.8)] for n in (1, 4)]
+    assert found(summary_of(*cases), "WT", "all", "n_false_2023")["mean"] == 2.5
 
 
 def test_the_console_table_leaves_out_subsets_without_cases_and_fits_100_columns() -> None:
@@ -202,5 +233,5 @@ def test_regions_that_a_model_does_not_predict_have_no_scores_and_the_console_sa
             assert (row["n"], row["mean"]) == (0, None)
     assert (found(summary, "WT", "all")["n"], found(summary, "WT", "all")["mean"]) == (2, pytest.approx(0.6))
     lines = format_summary(summary).splitlines()
-    assert [line.split()[0] for line in lines] == ["cases", "WT", "TC", "means"]
+    assert [line.split()[0] for line in lines] == ["cases", "WT", "TC", "means", "of"]
     assert lines[2] == "TC and ET: no scores, since this model does not predict them"

@@ -9,6 +9,7 @@ import pytest
 
 from brats import storage
 from brats.labels import ED, ET, NCR, REGIONS
+from brats.score.lesion_tables import LESIONS
 from brats.score.metrics import METRICS
 from brats.score.tables import (
     CASE_METRICS,
@@ -20,7 +21,7 @@ from brats.score.tables import (
     score_rows,
 )
 
-KINDS = {"cases": CASE_METRICS, "slices": SLICES, "notebook": NOTEBOOK}
+KINDS = {"cases": CASE_METRICS, "slices": SLICES, "notebook": NOTEBOOK, "lesions": LESIONS}
 
 
 def rows_of_case(**options: Any) -> dict[str, list[dict[str, Any]]]:
@@ -37,6 +38,7 @@ def rows_of_case(**options: Any) -> dict[str, list[dict[str, Any]]]:
         spacing_mm=(5.0, 1.0, 1.0),
         n_outside=52,
         first_slice=20,
+        rules="gli",
         **options,
     )
 
@@ -53,8 +55,9 @@ def test_rows_of_a_case_survive_json() -> None:
 
 def test_rows_of_a_case_without_some_regions_fit_their_tables_with_nulls_in_place_of_scores() -> None:
     rows = rows_of_case(regions=["WT"])
-    assert {name: [list(row) for row in rows[name]] for name in rows} == {
-        name: [list(row) for row in all_rows] for name, all_rows in rows_of_case().items()
+    assert {row["region"] for row in rows["lesions"]} == {"WT"}
+    assert {name: [list(row) for row in rows[name]] for name in rows if name != "lesions"} == {
+        name: [list(row) for row in all_rows] for name, all_rows in rows_of_case().items() if name != "lesions"
     }
     for name, kind in KINDS.items():
         check_rows(kind, rows[name])

@@ -1,0 +1,56 @@
+"""Samples of slices as the network sees them: normalised, and augmented as training augments them.
+
+Axes: `N` samples, `C` modality, `H W` slice axes.
+"""
+
+from dataclasses import replace
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from brats.config import Augmentation
+from brats.data.batches import InputSpec
+from brats.data.case import Case
+from brats.data.planes import in_plane
+from brats.model.augment import augment, drop_modalities, noise_table
+from brats.model.augment_draw import draw
+from brats.model.inputs import RawCase, normalise
+
+Slices = npt.NDArray[np.float32]
+
+
+def sample_slices(
+    case: Case, inputs: InputSpec, *, kind: Augmentation, modality_dropout: float, seed: int, n_samples: int
+) -> tuple[Slices, Slices]:
+    """The slice of a case with most tumour: normalised (C, H, W), and as it is augmented (N, C, H, W).
+
+    The samples are those that a run of this seed would draw for the slice in its first epoch, as it comes for the
+    first time, the second, and on. Neighbours and computed channels are left out. Raises CaseError naming a
+    modality that the case lacks; the case must have labels.
+    """
+    assert case.labels is not None, f"{case.case_id} has no labels"
+    inputs = replace(inputs, context=0, extra=())
+    labels = in_plane(case.labels, inputs.plane)
+    row = int(np.count_nonzero(labels, axis=(1, 2)).argmax())
+    raw = RawCase.of(case, inputs, pinned=False)
+    images = normalise(raw.images[row : row + 1], *raw.numbers[:, row : row + 1])
+    parameters = torch.from_numpy(
+        draw(
+            [(case.case_id, row)] * n_samples,
+            seed=seed,
+            epoch=1,
+            n_channels=images.shape[1],
+            kind=kind,
+            modality_dropout=modality_dropout,
+        )
+    )
+    n_drawn = parameters.shape[1] - (images.shape[1] if modality_dropout else 0)
+    mask = torch.zeros(n_samples, *images.shape[2:], dtype=torch.uint8)
+    noise = noise_table(seed, torch.device("cpu"))
+    repeated = images.repeat(n_samples, 1, 1, 1)
+    augmented, _ = augment(repeated, mask, parameters[:, :n_drawn], noise, kind)
+    if modality_dropout:
+        augmented = drop_modalities(augmented, parameters[:, n_drawn:])
+    height, width = raw.size
+    return images[0, :, :height, :width].numpy(), augmented[:, :, :height, :width].numpy()
