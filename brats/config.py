@@ -58,6 +58,8 @@ LITE0_ENCODER = "tu-tf_efficientnet_lite0"
 LITE0_WEIGHTS = "efficientnet-lite0"  # installed with the extra `pretrained`
 DegradationKind = Literal["noise", "bias-field", "gain", "blur", "low-resolution", "missing"]
 DEGRADATION_KINDS: tuple[DegradationKind, ...] = get_args(DegradationKind)
+ExportFormat = Literal["onnx", "torch", "card"]
+EXPORT_FORMATS: tuple[ExportFormat, ...] = get_args(ExportFormat)
 PresetName = Literal[
     "brats",
     "best",
@@ -492,6 +494,41 @@ class ReportConfig:
 
     def __post_init__(self) -> None:
         check_options(self)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExportConfig:
+    """Write a trained model, or predicted masks, in the form in which other programs and people take them.
+
+    With --model, the network as a graph for other programs and a card that describes it. With --predictions, the
+    masks of predict.py as a submission to a BraTS challenge, checked.
+    """
+
+    model: str | None = path(None)
+    """A run of train.py or a model bundle; of several networks, each has a folder in --out."""
+    predictions: str | None = path(None)
+    """An --out of predict.py --nifti, or RUN/test of train.py --nifti."""
+    data: str | None = path(None)
+    """With --predictions, the case folders of the challenge: those without a mask are named. Without it only
+    those that were rejected are."""
+    out: str = path()
+    """Folder or s3:// prefix for the files of the model; of --predictions the .zip file."""
+    formats: tuple[ExportFormat, ...] = execution(EXPORT_FORMATS, Limits(distinct=True))
+    """Of the model: onnx (model.onnx; needs the extra export), torch (model.pt2, for torch.export.load) and card
+    (README.md)."""
+    strict: bool = execution(False)
+    """Fail when a mask is missing or cannot be submitted, after the archive is written."""
+    debug: bool = execution(False)
+    """Show tracebacks instead of one-line errors."""
+
+    def __post_init__(self) -> None:
+        check_options(self)
+        if (self.model is None) == (self.predictions is None):
+            raise ConfigError("give either --model or --predictions: what is to be exported")
+        if self.predictions is None and self.data is not None:
+            raise ConfigError("--data: names the cases of a submission; give it with --predictions")
+        if self.predictions is not None and not self.out.endswith(".zip"):
+            raise ConfigError(f"--out: {self.out} is to be the archive of a submission; let it end with .zip")
 
 
 @dataclass(frozen=True, kw_only=True)

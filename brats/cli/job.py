@@ -21,6 +21,7 @@ DEPENDENCIES = (
         "safetensors",
         "scipy",
         "segmentation_models_pytorch",
+        "tensorboardX",
         "timm",
         "torch",
         "torchvision",

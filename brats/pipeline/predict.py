@@ -24,6 +24,7 @@ from brats.data.cases import Hdf5Options
 from brats.data.challenges import scoring_rules
 from brats.data.degrade import Degradation, degrade
 from brats.data.items import Item, PreparedCase, find_items, read_source
+from brats.data.label_description import write_label_descriptions
 from brats.data.layouts import LAYOUTS
 from brats.data.masks import (
     masks_dir,
@@ -98,9 +99,9 @@ def _predict(config: PredictConfig, ownership: Ownership, degradation: Degradati
     ownership.check()
     for folder in (parts_dir(out), masks_dir(out), nifti_dir(out), probabilities_dir(out)):
         storage.remove_unfinished(folder)
-    case_ids = {item.case_id for item in items}
     saved = {**asdict(config), "decoding": asdict(model.decoding)}
-    results = write_results(out, case_ids, found_rejects, config=saved)
+    results = write_results(out, {item.case_id for item in items}, found_rejects, config=saved)
+    write_label_descriptions(out, {item.coding for item in items if config.nifti})
     check_rejects(results, strict=config.strict)
     return results
 

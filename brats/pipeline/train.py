@@ -24,6 +24,7 @@ from brats.data.run_split import (
     split_path,
     test_dir,
 )
+from brats.pipeline.export import write_card
 from brats.pipeline.phantoms import make_phantoms
 from brats.pipeline.predict import predict
 from brats.pipeline.prepare import prepare
@@ -101,6 +102,7 @@ def _train(config: TrainConfig, ownership: Ownership) -> TrainedRun:
     choose_split(config, config.out, prepared)  # again: the dataset may have been prepared anew meanwhile
     export_model(config, split, functools.partial(tune, config, prepared, split) if config.tune else None)
     scores = predict_test_split(config, prepared, split) if config.predict else None
+    write_card(config.out)
     return TrainedRun(config.out, history, scores, report(ReportConfig(run=config.out)))
 
 

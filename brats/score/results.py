@@ -4,6 +4,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import pandas as pd
 import pyarrow as pa
 
 from brats import storage
@@ -14,7 +15,7 @@ from brats.score.label_orders import CodeCounts
 from brats.score.lesion_tables import rules_line
 from brats.score.parts import ROWS, parts_dir, read_parts
 from brats.score.summary import SUMMARY, format_summary, summarise
-from brats.score.tables import MetricRow, TableName, metrics_dir, metrics_path
+from brats.score.tables import CASE_METRICS, MetricRow, TableName, metrics_dir, metrics_path
 from brats.score.uncertainty_tables import RANKING, UNCERTAINTY, look_first, ranking, with_ranks
 
 
@@ -37,6 +38,18 @@ class Results:
     doubts: Sequence[str] = ()
     look_first: str = ""
     rules: str = ""
+
+    @property
+    def cases(self) -> pd.DataFrame:
+        """The scores of `metrics/cases.parquet`: one row per case and region; none without references."""
+        frame: pd.DataFrame = storage.read_table(metrics_path(self.out, "cases"), CASE_METRICS).to_pandas()
+        return frame
+
+    @property
+    def statistics_frame(self) -> pd.DataFrame:
+        """The statistics of `metrics/summary.parquet`: one row per region, metric, convention and subset."""
+        frame: pd.DataFrame = self.statistics.to_pandas()
+        return frame
 
     def summary(self) -> str:
         """The scores as a small table, for the console."""

@@ -64,12 +64,13 @@ def test_every_option_in_a_document_exists(document: Path) -> None:
             "RobustnessConfig",
             "EvaluateConfig",
             "ReportConfig",
+            "ExportConfig",
             "CompareConfig",
         )
         for field in dataclasses.fields(getattr(config, name))
     }
     known |= {"--no-predict", "--no-tune"}
-    of_others = {"--help", "--working-dir", "--no-wait", "--generate"}
+    of_others = {"--help", "--working-dir", "--no-wait", "--generate", "--logdir"}
     of_benchmarks = {"--quick", "--only", "--against", "--with", "--check"}
     of_aws = {"--aws-service-name", "--group-name", "--strategy"}
     shown = set(re.findall(r"(?<!-)--[a-z][a-z-]*", document.read_text())) - of_others - of_benchmarks - of_aws

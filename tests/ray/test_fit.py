@@ -1,12 +1,17 @@
 """What training on Ray refuses; the training itself is tested in test_train."""
 
+import dataclasses
+from pathlib import Path
+
 import pytest
 
 from brats.config import TrainConfig
 from brats.data.batches import InputSpec, TrainingSet
 from brats.data.epoch import EpochPlan, TrainingCase
 from brats.errors import ConfigError
-from brats.pipeline.workers.fit import check_batches, check_slices
+from brats.pipeline.loggers.tensorboard import tensorboard_dir
+from brats.pipeline.workers import fit
+from brats.pipeline.workers.fit import check_batches, check_slices, follow
 from brats.pipeline.workers.worker import TrainingTask
 
 
@@ -53,3 +58,17 @@ def test_small_slices_that_the_network_takes_are_trained_on(
 def test_slices_of_more_pixels_than_the_noise_that_augments_them_are_refused() -> None:
     with pytest.raises(ConfigError, match="padded to 2048 x 1024, have more than the 1,048,576 pixels"):
         check_slices(tiny_task(4, (2048, 1024)), 1)
+
+
+def test_a_history_is_shown_and_logged_and_other_news_are_shown(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shown: list[object] = []
+    monkeypatch.setattr(fit, "show", lambda _, news: shown.append(news))
+    task = tiny_task(4, (64, 64))
+    task = dataclasses.replace(task, config=dataclasses.replace(task.config, out=str(tmp_path)))
+    history = [{"epoch": 1, "train_loss": 0.5}]
+    for news in ("a message", history):
+        follow(task, news)
+    assert shown == ["a message", history]
+    assert len(list(Path(tensorboard_dir(str(tmp_path))).iterdir())) == 1

@@ -244,7 +244,7 @@ def test_no_mask_stays_of_a_scan_that_was_replaced_by_a_damaged_one(
     path.write_bytes(bytes(path.stat().st_size))
     assert [reject.case_id for reject in run(bundle, data, out, nifti=True).rejects] == ["case_1"]
     assert {path.stem for path in (out / "masks").iterdir()} == {"case_0", "case_2", "case_3", "unlabelled"}
-    assert len(list((out / "nifti").iterdir())) == 4
+    assert len(list((out / "nifti").glob("*.nii.gz"))) == 4
 
 
 def test_one_worker_and_other_batch_sizes_give_the_same_masks(with_one_worker: Path, predicted: Path) -> None:

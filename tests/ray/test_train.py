@@ -115,6 +115,8 @@ def test_run_leaves_model_history_scores_masks_and_figures(finished: Path) -> No
         "history.parquet",
         "model/model.safetensors",
         "model/model.json",
+        "model/README.md",
+        "test/nifti/labels_brats2018.txt",
         "test/metrics/cases.parquet",
         "test/metrics/slices.parquet",
         "test/metrics/notebook.parquet",
@@ -124,7 +126,7 @@ def test_run_leaves_model_history_scores_masks_and_figures(finished: Path) -> No
     split = pd.read_parquet(finished / "split.parquet")
     tested = set(split.case_id[split.split == "test"])
     assert {path.stem for path in (finished / "test" / "masks").iterdir()} == tested
-    assert {path.name.removesuffix(".nii.gz") for path in (finished / "test" / "nifti").iterdir()} == tested
+    assert {path.name.removesuffix(".nii.gz") for path in (finished / "test" / "nifti").glob("*.nii.gz")} == tested
     assert set(pd.read_parquet(finished / "test" / "metrics" / "cases.parquet").case_id) == tested
 
 
@@ -293,13 +295,13 @@ def said_by(job: str, *options: str) -> str:
 def test_evaluate_scores_the_nifti_of_a_run_as_the_run_did(finished: Path, cases: Path, tmp_path: Path) -> None:
     masks, out = finished / "test" / "nifti", tmp_path / "scores"
     (tmp_path / "references").mkdir()
-    for path in masks.iterdir():
+    for path in masks.glob("*.nii.gz"):
         name = path.name.removesuffix(".nii.gz")
         (tmp_path / "references" / name).symlink_to(cases / name)
     said = said_by(
         *("evaluate", "--predictions", str(masks), "--references", str(tmp_path / "references"), "--out", str(out))
     )
-    assert said.endswith(f"metrics  {out}/metrics ({len(list(masks.iterdir()))} cases)\n")
+    assert said.endswith(f"metrics  {out}/metrics ({len(list(masks.glob('*.nii.gz')))} cases)\n")
     columns = ["case_id", "region", "dice", "hd95_mm", "sensitivity", "precision"]
     ours, theirs = (pd.read_parquet(path / "metrics" / "cases.parquet") for path in (out, finished / "test"))
     pd.testing.assert_frame_equal(ours[columns], theirs[columns])

@@ -8,6 +8,7 @@ from brats.console import say
 from brats.data.cross_validation import choose_folds, folds_without_et, splits_of_folds
 from brats.data.run_split import SplitRow, read_prepared, read_split, test_dir
 from brats.errors import BratsError
+from brats.pipeline.export import write_card
 from brats.pipeline.report import report
 from brats.pipeline.several import ensemble
 from brats.pipeline.several.ensemble import average, begin, below, each, freeze_below, name_of
@@ -58,6 +59,7 @@ def finish(config: TrainConfig, failed: Mapping[str, BratsError]) -> TrainedRun:
     runs = each(folds, lambda fold: ensemble.finish(fold, failed))
     average(config, {name_of(run.out): run.out for run in runs})
     scores = gather_scores(config, runs) if config.predict else None
+    write_card(config.out)
     history = [row for run in runs for row in run.history]
     return TrainedRun(config.out, history, scores, report(ReportConfig(run=config.out)), runs)
 

@@ -19,6 +19,7 @@ from brats.data.run_split import (
     test_dir,
 )
 from brats.errors import BratsError, ConfigError
+from brats.pipeline.export import write_card
 from brats.pipeline.report import report
 from brats.pipeline.train import ChooseSplit, TrainedRun, claim, predict_test_split, train
 
@@ -124,6 +125,7 @@ def finish(config: TrainConfig, failed: Mapping[str, BratsError]) -> TrainedRun:
     runs = each(members_of(config, prepared), lambda member: finish(member, failed))
     average(config, {name_of(run.out): run.out for run in runs})
     scores = predict_test_split(config, prepared, split) if config.predict else None
+    write_card(config.out)
     history = [row for run in runs for row in run.history]
     return TrainedRun(config.out, history, scores, report(ReportConfig(run=config.out)), runs)
 

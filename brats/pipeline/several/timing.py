@@ -109,5 +109,7 @@ def _on_worker(placement: Placement, *arguments: Any) -> tuple[str, dict[str, fl
 
 def _state(folder: str) -> str:
     """Sizes and stamps of the files of a bundle: another model, or one trained on, has others."""
-    files = storage.list_files(folder)
+    from brats.model.bundle import CARD, WEIGHTS
+
+    files = [file for file in storage.list_files(folder) if file.name in (WEIGHTS, CARD)]
     return "; ".join(f"{file.path.removeprefix(folder)} {file.size} {file.stamp}" for file in files)

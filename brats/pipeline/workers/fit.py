@@ -27,6 +27,7 @@ from brats.data.epoch import EpochPlan
 from brats.data.run_split import SplitRow
 from brats.errors import BratsError, ConfigError, StorageError, WorkersLostError
 from brats.model.history import HistoryRow
+from brats.pipeline.loggers.log import log
 from brats.pipeline.workers.lines import announce, show, show_done, show_patience
 from brats.pipeline.workers.stream import rank_stream, stream_name, volume_stream, volumes_name
 from brats.pipeline.workers.worker import TrainingTask, train_worker
@@ -42,6 +43,7 @@ def fit_on_cluster(config: TrainConfig, prepared: str, split: Sequence[SplitRow]
     data = TrainingSet.of(config, prepared, split)
     config = bounded(config, data.plan.steps_per_epoch)
     history = read_progress(config.out)
+    log(config.out, history)
     if finished(history, config):
         show_done(config, history)
         return history
@@ -60,6 +62,7 @@ def fit_on_cluster(config: TrainConfig, prepared: str, split: Sequence[SplitRow]
         except WorkersLostError as error:
             lost = error
         n_before, history = len(history), read_progress(config.out)
+        log(config.out, history)
         if lost:
             n_failures = n_failures + 1 if len(history) == n_before else 1
             if n_failures > config.max_failures:
@@ -96,7 +99,7 @@ def run_workers(task: TrainingTask, placement: Placement, history: Sequence[Hist
     from ray.train import TrainingFailedError
 
     try:
-        with relayed(functools.partial(show, task)) as queue:
+        with relayed(functools.partial(follow, task)) as queue:
             trainer = make_trainer(task, placement, history, train_worker, {"queue": queue})
             in_thread(trainer.fit)
     except (TrainingFailedError, ray.exceptions.RayError) as error:
@@ -104,6 +107,13 @@ def run_workers(task: TrainingTask, placement: Placement, history: Sequence[Hist
     finally:
         with suppress(StorageError):  # an unreachable store is not what ended the training
             storage.remove(ray_folder(task.config))
+
+
+def follow(task: TrainingTask, news: Any) -> None:
+    """Show what a worker reports, and log a history with a new epoch."""
+    show(task, news)
+    if isinstance(news, list):
+        log(task.config.out, news)
 
 
 def ray_folder(config: TrainConfig) -> str:

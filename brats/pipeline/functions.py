@@ -1,0 +1,38 @@
+"""The jobs as functions, `from brats import train`: what a job does, on Ray, without its command line."""
+
+from brats.cluster.connect import NETWORK_MODULES
+from brats.cluster.session import ready
+from brats.config import EvaluateConfig, PredictConfig, PrepareConfig, TrainConfig
+from brats.pipeline import evaluate as evaluating
+from brats.pipeline import predict as predicting
+from brats.pipeline import prepare as preparing
+from brats.pipeline.prepare import Prepared
+from brats.pipeline.several.side_by_side import train_run
+from brats.pipeline.train import TrainedRun
+from brats.score.results import Results
+
+
+def prepare(config: PrepareConfig) -> Prepared:
+    """What jobs/prepare.py does. Raises BratsError with its one line, as all of these do."""
+    with ready({"--data": config.data}, config.out, config.wait_minutes):
+        return preparing.prepare(config)
+
+
+def train(config: TrainConfig) -> TrainedRun:
+    """What jobs/train.py does; the options of a preset are those that are given, the environment sets none."""
+    with ready({"--data": config.data}, config.out, config.wait_minutes, NETWORK_MODULES):
+        return train_run(config)
+
+
+def predict(config: PredictConfig) -> Results:
+    """What jobs/predict.py does."""
+    with ready({"--data": config.data, "--model": config.model}, config.out, config.wait_minutes, NETWORK_MODULES):
+        return predicting.predict(config)
+
+
+def evaluate(config: EvaluateConfig) -> Results:
+    """What jobs/evaluate.py does."""
+    evaluating.stated_coding(config)  # a wrong value is an error before Ray starts
+    inputs = {"--predictions": config.predictions, "--references": config.references}
+    with ready(inputs, config.out, config.wait_minutes):
+        return evaluating.evaluate(config)

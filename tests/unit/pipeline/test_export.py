@@ -1,0 +1,143 @@
+"""Exports: masks as a submission, with each case that is missing named, and the files of a model."""
+
+import dataclasses
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from brats.config import ExportConfig
+from brats.data.rejects import Reject
+from brats.data.submission import SHAPE
+from brats.errors import BratsError, BundleError, ConfigError
+from brats.model.bundle import bundle_dir, read_card
+from brats.model.ensemble import save_ensemble
+from brats.pipeline import export as exports
+from brats.pipeline.export import export, write_card
+from brats.score.parts import Part, write_part
+from tests.support.bundles import save_undecided_bundle
+from tests.support.synthetic import save, write_case
+
+READY, GRID, GONE, BAD = (f"BraTS-GLI-0000{number}-000" for number in range(4))
+
+
+@pytest.fixture
+def predictions(tmp_path: Path) -> Path:
+    """A case that can be submitted, one on another grid, one without NIfTI mask and a rejected one."""
+    out = tmp_path / "test"
+    (out / "nifti").mkdir(parents=True)
+    for case_id, shape in ((READY, SHAPE), (GRID, (4, 5, 6))):
+        save(np.ones(shape, np.uint8), str(out / "nifti" / f"{case_id}.nii.gz"))
+    for case_id in (READY, GRID, GONE):
+        write_part(str(out), Part(case_id=case_id, coding="brats2023"))
+    write_part(str(out), Part(case_id=BAD, reject=Reject(case_id=BAD, path="t1.nii", stage="read", reason="torn")))
+    return out
+
+
+def submit(predictions: Path, **options: Any) -> tuple[Path, list[str]]:
+    """The archive, and the lines about it."""
+    archive = predictions.parent / "out.zip"
+    return archive, export(ExportConfig(predictions=str(predictions), out=str(archive), **options))
+
+
+def test_masks_are_submitted_and_every_other_case_is_named_with_its_reason(predictions: Path) -> None:
+    archive, lines = submit(predictions)
+    with zipfile.ZipFile(archive) as file:
+        assert file.namelist() == [f"{READY}.nii.gz"]
+    assert lines[0] == f"{archive}  1 masks"
+    assert [line.split(":")[0] for line in lines[1:]] == [f"missing  {case_id}" for case_id in (GRID, GONE, BAD)]
+    assert "grid 4 x 5 x 6" in lines[1]
+    assert "--nifti" in lines[2]
+    assert lines[3].endswith("t1.nii: torn")
+
+
+def test_cases_of_the_challenge_that_were_not_predicted_are_named(predictions: Path, tmp_path: Path) -> None:
+    for case_id in (READY, "BraTS-GLI-00009-000"):
+        write_case(str(tmp_path / "cases"), case_id, modalities=("t1",), shape=(8, 8, 8), edition=2023)
+    _, lines = submit(predictions, data=str(tmp_path / "cases"))
+    assert [line for line in lines if "is not among the predictions" in line] == [
+        "missing  BraTS-GLI-00009-000: it is not among the predictions; predict all cases of --data into one folder"
+    ]
+
+
+def test_strict_fails_after_the_archive_is_written(predictions: Path) -> None:
+    with pytest.raises(BratsError, match=r"^3 cases without a mask to submit \(--strict\); the first: "):
+        submit(predictions, strict=True)
+    assert (predictions.parent / "out.zip").exists()
+
+
+def test_what_cannot_be_submitted_at_all_is_one_line(predictions: Path, tmp_path: Path) -> None:
+    with pytest.raises(
+        ConfigError, match=r"^--predictions: .* has no predicted cases; give an --out of predict\.py$"
+    ):
+        submit(tmp_path)
+    (predictions / "nifti" / f"{READY}.nii.gz").unlink()
+    with pytest.raises(BratsError, match=rf"^{predictions}: no mask can be submitted; the first of 4: {READY}: "):
+        submit(predictions)
+    (predictions / "nifti" / f"{GRID}.nii.gz").unlink()
+    with pytest.raises(ConfigError, match=r"has no NIfTI masks; run predict\.py again with --nifti"):
+        submit(predictions)
+
+
+def test_one_patient_of_two_challenges_is_refused(predictions: Path) -> None:
+    other = READY.replace("GLI", "SSA")
+    save(np.ones(SHAPE, np.uint8), str(predictions / "nifti" / f"{other}.nii.gz"))
+    write_part(str(predictions), Part(case_id=other, coding="brats2023"))
+    with pytest.raises(ConfigError, match=f"{READY}, {other} have equal patients and visits"):
+        submit(predictions)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"out": "o"}, "give either --model or --predictions"),
+        ({"model": "m", "predictions": "p", "out": "o"}, "give either --model or --predictions"),
+        ({"model": "m", "data": "d", "out": "o"}, "^--data: names the cases of a submission"),
+        ({"predictions": "p", "out": "folder"}, r"^--out: .*folder is to be the archive .* end with \.zip$"),
+    ],
+)
+def test_options_that_do_not_fit_are_refused(options: dict[str, str], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        ExportConfig(**options)  # type: ignore[arg-type]
+
+
+def test_the_card_alone_needs_no_graph(tmp_path: Path) -> None:
+    bundle, out = save_undecided_bundle(tmp_path / "bundle"), tmp_path / "out"
+    config = ExportConfig(model=str(bundle), out=str(out), formats=("card",))
+    assert export(config) == [f"{out}/README.md"]
+    assert (out / "README.md").read_text().startswith("# Model card\n")
+    with pytest.raises(BundleError, match="no model here"):
+        export(dataclasses.replace(config, model=str(tmp_path / "nothing")))
+
+
+def test_each_network_of_an_ensemble_has_a_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    bundles = {name: str(save_undecided_bundle(tmp_path / name)) for name in ("a", "b")}
+    save_ensemble(bundle_dir(str(tmp_path / "run")), bundles)
+    given: list[tuple[str, str]] = []
+
+    def export_graph(_: ExportConfig, bundle: str, out: str) -> list[str]:
+        given.append((bundle, out))
+        return []
+
+    monkeypatch.setattr(exports, "_export_graph", export_graph)
+    export(ExportConfig(model=str(tmp_path / "run"), out=str(tmp_path / "out"), formats=("torch",)))
+    assert given == [
+        (f"{tmp_path}/run/model/member_{number}", f"{tmp_path}/out/member_{number}") for number in (0, 1)
+    ]
+
+
+def test_the_card_of_a_run_is_written_once_and_changes_nothing_of_its_bundle(tmp_path: Path) -> None:
+    folder = bundle_dir(str(tmp_path))
+    save_undecided_bundle(Path(folder))
+    before = read_card(folder)
+    write_card(str(tmp_path))
+    path = Path(folder) / "README.md"
+    written = path.stat().st_mtime_ns
+    write_card(str(tmp_path))
+    assert path.stat().st_mtime_ns == written
+    assert read_card(folder) == before
+    path.write_text("of an earlier best epoch")
+    write_card(str(tmp_path))
+    assert path.read_text().startswith("# Model card\n")
