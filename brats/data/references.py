@@ -57,7 +57,7 @@ def _read_files(files: CaseFiles, modality: str) -> Reference | None:
     found = (read and read.segmentation) or read_reference(files)
     labels, grid = found.labels, found.grid
     if name and read:
-        image_grid = read.volumes[name].grid
+        image_grid = read.images[name].volume.grid
         labels, grid = turn_alike(labels, grid, image_grid)
         check_same_grid(files.images[name], image_grid, files.segmentation, grid)
         grid = image_grid

@@ -31,8 +31,8 @@ def predict(config: PredictConfig) -> Results:
 
 
 def evaluate(config: EvaluateConfig) -> Results:
-    """What jobs/evaluate.py does."""
-    evaluating.stated_coding(config)  # a wrong value is an error before Ray starts
+    """What jobs/evaluate.py does, but for `--against`."""
+    out = evaluating.check_evaluation(config)  # a wrong value is an error before Ray starts
     inputs = {"--predictions": config.predictions, "--references": config.references}
-    with ready(inputs, config.out, config.wait_minutes):
+    with ready(inputs, out, config.wait_minutes):
         return evaluating.evaluate(config)

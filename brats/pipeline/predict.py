@@ -1,9 +1,8 @@
 """From cases and a model to masks and metric tables: read -> U-Net -> score and write, each case on its own."""
 
-import dataclasses
 import functools
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any
 
 import numpy as np
@@ -77,7 +76,7 @@ def _predict(config: PredictConfig, ownership: Ownership, degradation: Degradati
     items, found_rejects, notes = find_items(
         data, config.model, model.modalities, config.split, config.coding, hdf5
     )
-    config = dataclasses.replace(config, model=bundle)
+    config = replace(config, model=bundle)
     parts = read_parts(out)
     applied: dict[str, Any] = {"degradation": asdict(degradation)} if degradation else {}
     if model.decoding.rules != Decoding().rules:
@@ -114,7 +113,7 @@ def settle_items(items: Sequence[Item], parts: dict[str, Part], out: str) -> lis
     """
     before = {case_id: part.sources for case_id, part in parts.items()}
     sources = identify(before, {item.case_id: item.sources for item in items}, "predict")
-    settled = [dataclasses.replace(item, sources=sources[item.case_id]) for item in items]
+    settled = [replace(item, sources=sources[item.case_id]) for item in items]
     changed = []
     for item in settled:
         part = parts.get(item.case_id)
@@ -126,7 +125,7 @@ def settle_items(items: Sequence[Item], parts: dict[str, Part], out: str) -> lis
             for path_of in (part_path, masks_path, nifti_path, mha_path, probabilities_path):
                 storage.remove(path_of(out, item.case_id))
         elif part.sources != item.sources:  # touched or moved: the next start need not read it
-            parts[item.case_id] = dataclasses.replace(part, sources=item.sources)
+            parts[item.case_id] = replace(part, sources=item.sources)
             write_part(out, parts[item.case_id])
     if changed:
         say("predict", f"made from other files than these, predicted again: {some(changed)}")
