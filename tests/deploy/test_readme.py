@@ -73,11 +73,13 @@ def test_every_option_in_a_document_exists(document: Path) -> None:
     of_others = {"--help", "--working-dir", "--no-wait", "--generate", "--logdir"}
     of_benchmarks = {"--quick", "--only", "--against", "--with", "--check"}
     of_aws = {"--aws-service-name", "--group-name", "--strategy"}
-    shown = set(re.findall(r"(?<!-)--[a-z][a-z-]*", document.read_text())) - of_others - of_benchmarks - of_aws
+    shown = set(re.findall(r"(?<!-)--[a-z][a-z0-9-]*", document.read_text())) - of_others - of_benchmarks - of_aws
     assert shown <= known, shown - known
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=relative)
 def test_every_path_of_the_code_in_a_document_exists(document: Path) -> None:
-    for path in re.findall(r"(?<![\w/])(?:jobs|brats|benchmarks|tests)/[a-z0-9_/]*(?:\.py)?", document.read_text()):
+    for path in re.findall(
+        r"(?<![\w/])(?:jobs|brats|benchmarks|tests)/[a-z0-9_/]*(?:\.[a-z]+)?", document.read_text()
+    ):
         assert (ROOT / path).exists(), path
