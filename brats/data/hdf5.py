@@ -56,7 +56,7 @@ def _one_line(path: str) -> Iterator[None]:
     """Turn what h5py raises for a file that is none, or a damaged one, into a CaseError."""
     try:
         yield
-    except (OSError, LookupError, RuntimeError, TypeError, ValueError) as error:
+    except (ArithmeticError, OSError, LookupError, RuntimeError, TypeError, ValueError) as error:
         reason = " ".join(str(error).split())
         raise CaseError(path, f"not a whole HDF5 file ({reason})") from error
 

@@ -92,7 +92,7 @@ def encode_mha(voxels: npt.NDArray[np.uint8], geometry: Mapping[str, Any]) -> by
         "ElementType": "MET_UCHAR",
         "ElementDataFile": "LOCAL",
     }
-    assert lines["DimSize"].split() == [str(size) for size in voxels.shape], f"{voxels.shape}, {lines['DimSize']}"
+    assert [*map(int, lines["DimSize"].split())] == [*voxels.shape], f"{voxels.shape}, {lines['DimSize']}"
     header = "".join(f"{key} = {value}\n" for key, value in lines.items())
     return header.encode("latin-1") + voxels.tobytes(order="F")
 
