@@ -169,7 +169,7 @@ def test_predictions_in_s3_have_each_case_once(predicted: str, bucket: str, s3_s
     assert scores.groupby("case_id").size().to_dict() == {f"case_{number:02d}": 3 for number in range(N_CASES)}
     keys = s3_server.objects(bucket).keys()
     assert sum(key.startswith("predicted/masks/") for key in keys) == N_CASES
-    assert sum(key.startswith("predicted/nifti/") for key in keys) == N_CASES
+    assert sum(key.startswith("predicted/nifti/") and key.endswith(".nii.gz") for key in keys) == N_CASES
 
 
 @pytest.mark.slow
