@@ -401,7 +401,7 @@ def test_files_asked_for_later_are_written_for_the_cases_that_are_done(
     assert not (with_one_worker / "probabilities").exists()
     shutil.copytree(with_one_worker, tmp_path / "out")
     run(bundle, cases, tmp_path / "out", nifti=True, probabilities=True)
-    assert len(list((tmp_path / "out" / "nifti").iterdir())) == 5
+    assert len(list((tmp_path / "out" / "nifti").glob("*.nii.gz"))) == 5
     assert len(list((tmp_path / "out" / "probabilities").iterdir())) == 5
 
 
