@@ -108,7 +108,7 @@ def test_warm_cluster_trains_what_is_submitted_and_the_log_is_as_calm_as_the_con
     cluster.train("first", "--epochs", "1", "--no-predict", wait=False)
     await_true(lambda: has_said("epoch 1/1", "first", cluster.env), EPOCH_TIMEOUT_S, "the first epoch")
     print(f"submit to first epoch: {time.monotonic() - started:.0f} s")
-    await_true(lambda: has_ended("first", cluster.env), 120, "the end")
+    await_true(lambda: has_ended("first", cluster.env), EPOCH_TIMEOUT_S, "the end")
     log = job_log("first", cluster.env)
     print(log)
     assert job_status("first", cluster.env) == "succeeded"
