@@ -24,9 +24,7 @@ def ready(
 
     Raises a BratsError, one line that names the setting, the path or the machine, where something is amiss.
     """
-    if not os.environ.get(
-        "RAY_ADDRESS"
-    ):  # the machines of a cluster may see what this one does not: they are asked
+    if not os.environ.get("RAY_ADDRESS"):  # machines of a cluster may see what this one does not: they are asked
         _check_there(inputs)
     storage.check_roundtrip(out)
     check_free(out)

@@ -94,9 +94,8 @@ def _evaluate(
     for note in found.notes:
         say("evaluate", note)
     by_id = {pair.case.case_id: pair for pair in found.pairs}
-    _score_pairs(
-        by_id, out, coding, config.challenge_rules
-    )  # all of them, each time: masks of equal size may differ
+    # All of them, each time: masks of equal size may differ.
+    _score_pairs(by_id, out, coding, config.challenge_rules)
     ownership.check()
     results = write_results(out, by_id.keys(), found.rejects, config=asdict(config))
     own = {name: CODINGS[by_id[name].case.coding] for name in results.code_counts}

@@ -74,9 +74,7 @@ def draw_figures(found: "Findings", figures: str) -> Iterator[str]:
     run, predictions = found.folder, test_dir(found.folder)
     if "" in found.histories:
         yield draw_learning_curves(run, figures)
-    own = storage.exists(
-        metrics_path(run, "cases")
-    )  # of predictions, and of a cross-validation, whose folds have masks
+    own = storage.exists(metrics_path(run, "cases"))  # predictions, or a cross-validation, whose folds have masks
     if found.scores and (path := draw_distributions(run if own else predictions, figures)):
         yield path
     if found.scores and not own:
