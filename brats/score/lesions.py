@@ -46,31 +46,17 @@ def count(lesions: Iterable[Lesion], *statuses: Status) -> int:
 
 def count_metrics(year: int) -> tuple[LesionMetric, ...]:
     """How many lesions were found, missed and made up, in columns of a year."""
+
+    def counted(name: str, convention: str, *statuses: Status) -> LesionMetric:
+        return LesionMetric(
+            f"n_{name}_{year}", convention, lambda lesions: count(lesions, *statuses), is_count=True
+        )
+
     return (
-        LesionMetric(
-            f"n_lesions_{year}",
-            "lesions of the reference that count: found and missed",
-            lambda lesions: count(lesions, "found", "missed"),
-            is_count=True,
-        ),
-        LesionMetric(
-            f"n_found_{year}",
-            "of them those that were found",
-            lambda lesions: count(lesions, "found"),
-            is_count=True,
-        ),
-        LesionMetric(
-            f"n_missed_{year}",
-            "of them those that were missed",
-            lambda lesions: count(lesions, "missed"),
-            is_count=True,
-        ),
-        LesionMetric(
-            f"n_false_{year}",
-            "components of the prediction that are no lesion of the reference",
-            lambda lesions: count(lesions, "false"),
-            is_count=True,
-        ),
+        counted("lesions", "lesions of the reference that count: found and missed", "found", "missed"),
+        counted("found", "of them those that were found", "found"),
+        counted("missed", "of them those that were missed", "missed"),
+        counted("false", "components of the prediction that are no lesion of the reference", "false"),
     )
 
 
