@@ -16,10 +16,11 @@ from brats.data.batches import TrainingSet
 from brats.data.case import Case
 from brats.data.cases import CaseFiles
 from brats.data.dataset import PREPARED_CASES, case_row, cases_path, slices_path
+from brats.data.grid import Grid
 from brats.data.preprocess import crop_case
 from brats.data.slices import encode_case, open_slices
 from brats.data.trim import trim
-from brats.data.volume import Grid, Volume
+from brats.data.volume import Volume
 from brats.labels import ED, ET, NCR, Labels
 from brats.storage import FileInfo
 

@@ -10,7 +10,8 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from brats.data.volume import Volume, from_ras
+from brats.data.grid import from_ras
+from brats.data.volume import Volume
 
 Array = npt.NDArray[Any]
 

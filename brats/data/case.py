@@ -13,9 +13,9 @@ import numpy as np
 import numpy.typing as npt
 
 from brats.data.background import Background
+from brats.data.grid import Grid, from_ras
 from brats.data.planes import COUNT_COLUMNS, slice_counts
 from brats.data.sources import Sources, from_rows, to_rows
-from brats.data.volume import Grid, from_ras
 from brats.errors import CaseError
 from brats.labels import Labels, count_tissues
 

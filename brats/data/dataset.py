@@ -8,9 +8,9 @@ import pyarrow as pa
 from brats import storage
 from brats.data.case import Box, Description
 from brats.data.cases import CASE_ID
+from brats.data.grid import Grid
 from brats.data.planes import COUNT_COLUMNS
 from brats.data.sources import from_rows, source_bytes, source_hash, to_rows
-from brats.data.volume import Grid
 from brats.errors import BratsError, StorageError
 from brats.labels import REGIONS, TISSUES, count_regions
 

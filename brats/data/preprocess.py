@@ -13,10 +13,11 @@ import xxhash
 from brats.data.background import Background
 from brats.data.case import HASH_VERSION, Array, Case, Intensity, crop
 from brats.data.cases import CaseFiles
+from brats.data.grid import check_same_grid, turn_alike
 from brats.data.plausibility import find_warnings
 from brats.data.read_files import read_files
 from brats.data.trim import Trimmed, brain_box, used_box
-from brats.data.volume import Volume, check_same_grid, turn_alike
+from brats.data.volume import Volume
 from brats.errors import CaseError
 from brats.labels import Labels
 

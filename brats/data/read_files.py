@@ -7,19 +7,13 @@ from typing import TypeVar
 
 from brats.data.cases import CaseFiles
 from brats.data.channel_order import order_warnings
+from brats.data.grid import to_ras
 from brats.data.layouts import SEGMENTATION
 from brats.data.nifti import read_content
 from brats.data.slice_stack import SliceStack, read_stack, stack_grid
 from brats.data.sources import Sources, content_hash
 from brats.data.trim import Trimmed, trim
-from brats.data.volume import (
-    Segmentation,
-    Volume,
-    read_channels,
-    read_segmentation,
-    read_volume,
-    to_ras,
-)
+from brats.data.volume import Segmentation, Volume, read_channels, read_segmentation, read_volume
 from brats.storage import FileInfo, is_remote
 
 T = TypeVar("T")

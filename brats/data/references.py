@@ -7,10 +7,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from brats.data.cases import CaseFiles
+from brats.data.grid import Grid, check_same_grid, from_ras, turn_alike
 from brats.data.items import PreparedCase
 from brats.data.read_files import read_files, read_reference
 from brats.data.slices import SliceFile
-from brats.data.volume import Grid, check_same_grid, from_ras, turn_alike
 from brats.errors import CaseError, StorageError
 from brats.labels import Labels
 

@@ -11,10 +11,10 @@ import nibabel as nib
 import numpy as np
 import numpy.typing as npt
 
+from brats.data.grid import Grid
 from brats.data.hdf5 import read_hdf5_slice
 from brats.data.nifti import geometry_fields, read_content
 from brats.data.sources import content_hash
-from brats.data.volume import Grid
 from brats.errors import CaseError
 from brats.labels import ED, ET, NCR, Labels
 from brats.storage import FileInfo, is_remote

@@ -11,7 +11,8 @@ import numpy.typing as npt
 
 from brats.data.background import Background, find_background
 from brats.data.case import Array, Box, crop
-from brats.data.volume import Grid, Volume, from_ras
+from brats.data.grid import Grid, from_ras
+from brats.data.volume import Volume
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -18,13 +18,14 @@ from brats.console import say
 from brats.data.cases import Hdf5Options, count_codings
 from brats.data.challenges import scoring_rules
 from brats.data.codings import CODINGS, Coding
+from brats.data.grid import check_same_grid, from_ras, turn_alike
 from brats.data.layouts import LAYOUTS
 from brats.data.pairs import FoundPairs, Pair, find_pairs
 from brats.data.predicted import find_prediction
 from brats.data.prediction_coding import CASE, RAW, parse_prediction_coding
 from brats.data.read_files import read_reference
 from brats.data.rejects import Reject, check_rejects
-from brats.data.volume import Segmentation, check_same_grid, from_ras, read_segmentation, turn_alike
+from brats.data.volume import Segmentation, read_segmentation
 from brats.errors import CaseError, ConfigError, UnknownLabelError
 from brats.fields import option_name
 from brats.labels import Labels

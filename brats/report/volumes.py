@@ -18,8 +18,8 @@ from isal import igzip
 
 from brats import storage
 from brats.data.case import Array, Case, Intensity, crop
+from brats.data.grid import to_ras
 from brats.data.masks import masks_path, probabilities_path, read_masks, read_probabilities
-from brats.data.volume import to_ras
 from brats.errors import CaseError
 from brats.labels import REGIONS, Labels, bounding_box, region_mask
 

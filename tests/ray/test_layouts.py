@@ -9,9 +9,10 @@ import pytest
 from brats import storage
 from brats.config import EvaluateConfig, PredictConfig
 from brats.data.cases import CaseFiles, find_cases
+from brats.data.grid import from_ras
 from brats.data.masks import masks_path, read_masks
 from brats.data.read_files import read_reference
-from brats.data.volume import from_ras, read_segmentation
+from brats.data.volume import read_segmentation
 from brats.pipeline.evaluate import evaluate
 from brats.pipeline.predict import predict
 from tests.support.forms import write_case_folder, write_decathlon_case, write_hdf5_slices, write_mha_2013

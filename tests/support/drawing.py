@@ -6,9 +6,10 @@ import numpy as np
 
 from brats.data.case import Case
 from brats.data.cases import CaseFiles
+from brats.data.grid import Grid
 from brats.data.preprocess import crop_case
 from brats.data.trim import trim
-from brats.data.volume import Grid, Volume
+from brats.data.volume import Volume
 from brats.labels import ED, ET, NCR, Labels
 from brats.storage import FileInfo
 

@@ -22,8 +22,9 @@ from nibabel.filebasedimages import ImageFileError
 from nibabel.spatialimages import HeaderDataError
 
 from brats.data.codings import BRATS_2018, INTERPOLATED
+from brats.data.grid import from_ras
 from brats.data.nifti import read_nifti
-from brats.data.volume import from_ras, nifti_bytes, read_labels, read_volume
+from brats.data.volume import nifti_bytes, read_labels, read_volume
 from brats.errors import CaseError
 from brats.storage import FileInfo
 from tests.support.fuzzing import Choices, choices

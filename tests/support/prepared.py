@@ -15,10 +15,11 @@ from brats.data.case import Case
 from brats.data.cases import CaseFiles
 from brats.data.dataset import case_row, slices_path
 from brats.data.epoch import EpochPlan, PlannedBatch
+from brats.data.grid import Grid
 from brats.data.preprocess import crop_case
 from brats.data.slices import encode_case, open_slices
 from brats.data.trim import trim
-from brats.data.volume import Grid, Volume
+from brats.data.volume import Volume
 from brats.labels import Labels
 from brats.model.decoding import Decoding
 from brats.model.distributed import Worker

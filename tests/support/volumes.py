@@ -10,11 +10,12 @@ import numpy.typing as npt
 
 from brats.data.case import Case
 from brats.data.cases import CaseFiles
+from brats.data.grid import Grid, from_ras, to_ras
 from brats.data.preprocess import crop_case
 from brats.data.sources import source_hash
 from brats.data.stacks import SliceBatch
 from brats.data.trim import trim
-from brats.data.volume import Grid, Volume, from_ras, to_ras
+from brats.data.volume import Volume
 from brats.labels import ED, ET, NCR, Labels
 from brats.storage import FileInfo
 

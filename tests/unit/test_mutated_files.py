@@ -21,11 +21,11 @@ from torch import nn
 from brats import storage
 from brats.data.cases import FoundCases, find_cases
 from brats.data.dataset import PREPARED_CASES, case_row, read_case_table
+from brats.data.grid import Grid
 from brats.data.hdf5 import read_hdf5_slice
 from brats.data.mha import encode_mha, read_mha
 from brats.data.nifti import Header, encode_nifti
 from brats.data.slices import PREPARED_CASE, SliceFile, encode_case
-from brats.data.volume import Grid
 from brats.errors import BratsError
 from brats.model.bundle import CARD, WEIGHTS, ModelCard, load_bundle, read_card
 from brats.saved_config import SavedConfig

@@ -9,7 +9,7 @@ import numpy.typing as npt
 import pytest
 
 from brats.data.case import Array, Box, Case, Intensity, crop
-from brats.data.volume import Grid, from_ras, to_ras
+from brats.data.grid import Grid, from_ras, to_ras
 from brats.errors import CaseError
 from tests.support.volumes import (
     ORIENTATIONS,

@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 
 from brats.data.cases import CaseFiles, find_cases
+from brats.data.grid import Grid
 from brats.data.items import PreparedCase
 from brats.data.preprocess import read_case
 from brats.data.references import read_on_image_grid
-from brats.data.volume import Grid
 from brats.errors import CaseError
 from brats.labels import ED, ET, NCR, Labels
 from tests.support.prepared import SHAPE, tiny_case, write_prepared

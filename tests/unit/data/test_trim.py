@@ -7,8 +7,8 @@ import pytest
 
 from brats.data.background import Background
 from brats.data.case import Box, crop
+from brats.data.grid import turn_alike
 from brats.data.trim import brain_box, trim, used_box, whole_box
-from brats.data.volume import turn_alike
 from brats.labels import ET, NCR
 from tests.support.volumes import ORIENTATIONS, grid_of, oriented_grid, stored, volume_of
 
