@@ -15,8 +15,8 @@ from tests.support import ROOT
 MODULES = sorted(path for path in (ROOT / "brats").rglob("*.py") if path.name != "__init__.py")
 JOBS = sorted((ROOT / "jobs").glob("*.py"))
 
-# What each room may import from; a room may always import from itself. "base" are the modules directly in brats/ and
-# in brats/config/.
+# What each room may import from; a room may always import from itself. "base" are the modules directly in brats/,
+# and those in brats/config/.
 MAY_IMPORT = {
     "base": {"storage"},
     "storage": {"errors"},
