@@ -9,6 +9,7 @@ from brats.labels import REGIONS
 from brats.report.charts import Series, chart
 from brats.report.findings import Scores
 from brats.report.html import DASH, listing, number, paragraph, section, table, text
+from brats.score.paired import is_lower_better
 from brats.score.tables import TableName
 
 # Why the figures of two conventions differ; of one that is not named here its own columns say what it is.
@@ -50,7 +51,8 @@ def results_section(scores: Scores | None, distributions: str) -> str:
 
 def digits_of(metric: str) -> int:
     """Decimals that a metric is given with."""
-    return 1 if metric.endswith(("_mm", "_ml")) else 3
+    few = is_lower_better(metric) or metric.startswith("n_") or metric.endswith("_ml")  # mm, lesions, ml
+    return 1 if few else 3
 
 
 def mean_and_interval(row: Mapping[str, Any]) -> str:

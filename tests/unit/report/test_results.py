@@ -3,6 +3,7 @@
 import math
 
 import pandas as pd
+import pytest
 
 from brats.report.findings import Scores
 from brats.report.html import DASH
@@ -80,8 +81,15 @@ def test_overlaps_are_told_by_their_names() -> None:
     ]
 
 
-def test_millimetres_have_one_decimal() -> None:
-    assert [digits_of(name) for name in ("dice", "hd95_mm", "reference_ml")] == [3, 1, 1]
+@pytest.mark.parametrize(
+    ("metric", "digits"),
+    [
+        *(("hd95_mm", 1), ("assd_mm", 1), ("lesion_hd95_mm_2023", 1), ("reference_ml", 1), ("n_false_2023", 1)),
+        *(("dice", 3), ("nsd_at_1_mm", 3), ("nsd_at_half_mm", 3), ("lesion_dice_2023", 3)),
+    ],
+)
+def test_millimetres_and_numbers_of_lesions_have_one_decimal_and_shares_three(metric: str, digits: int) -> None:
+    assert digits_of(metric) == digits
 
 
 def test_a_mean_without_interval_stands_alone_and_none_is_a_dash() -> None:
