@@ -207,8 +207,10 @@ def test_only_the_jobs_and_the_library_are_uploaded(tmp_path: Path) -> None:
     ours = {
         f"{name}/{path.relative_to(tree / name)}"
         for name in ("brats", "jobs")
-        for path in (tree / name).rglob("*.py")
+        for path in (tree / name).rglob("*")
+        if path.is_file()
     }
+    assert "brats/report/assets/viewer.js" in ours
     for clutter in (
         ".venv/lib/torch.so",
         ".git/objects/pack",
