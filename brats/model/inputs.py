@@ -137,14 +137,17 @@ def normalise(images: Tensor, offset: Tensor, scale: Tensor, background: Tensor,
     on_cpu = images.device.type == "cpu"
     exact = on_cpu and not tolerance.any()  # most images; on a GPU, asking would make the host wait
     n_rows = 1 if on_cpu else max(1, len(images))
+    # Written over for each of these slices: memory that is new takes a third of the time.
+    values, inside = (torch.empty(images[:n_rows].shape, device=images.device) for _ in range(2))
     for first in range(0, len(images), n_rows):
         rows = slice(first, first + n_rows)
-        values = images[rows].to(torch.float32, copy=True)
+        values.copy_(images[rows])
         # 0 or 1 in float32: multiplying by it takes a quarter of the time that filling a mask takes on CPUs.
         if exact:
-            inside = values.clone().ne_(background[rows, :, None, None])
+            torch.ne(values, background[rows, :, None, None], out=inside)
         else:
-            inside = values.sub(background[rows, :, None, None]).abs_().gt_(tolerance[rows, :, None, None])
+            torch.sub(values, background[rows, :, None, None], out=inside)
+            inside.abs_().gt_(tolerance[rows, :, None, None])
         # Before the division, which would make the lowest number there is, a common background, infinite.
         values.sub_(offset[rows, :, None, None]).mul_(inside)
         normalised[rows] = values.div_(scale[rows, :, None, None])
