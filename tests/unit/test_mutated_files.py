@@ -276,7 +276,7 @@ def write(path: Path, content: bytes) -> None:
 
 # How many mutations of each kind the fast and the slow test try.
 KINDS: dict[str, tuple[Callable[[Path], Check], int, int]] = {
-    "nifti": (nifti_file, 100, 10_000),
+    "nifti": (nifti_file, 100, 3_000),
     "mha": (mha_file, 50, 3_000),
     "hdf5": (hdf5_file, 50, 3_000),
     "name mapping": (name_mapping, 20, 2_000),
