@@ -15,14 +15,21 @@ import torch
 
 from brats.data.case import Case
 from brats.labels import ET, NCR, REGIONS, Labels, bounding_box, region_mask
-from brats.model.decoding import FEWEST_CASES, SMALL_ET_MM3, SURE, Decoding, without_small_components
+from brats.model.decoding import (
+    FEWEST_CASES,
+    SMALL_ET_MM3,
+    SMALL_WT_MM3,
+    SURE,
+    Decoding,
+    without_doubtful_components,
+)
 from brats.model.inference import Segmenter
 
 # Of those that are equally good the nearest to .5 is taken.
 THRESHOLDS = (0.3, 0.35, 0.4, 0.45, 0.5, 0.55, 0.6, 0.65, 0.7)  # NVIDIA's of 2022, .45 .4 .4, are among them
 ET_MM3 = (0.0, SMALL_ET_MM3, 200.0, 500.0)
-WT_MM3 = (0.0, 50.0, 200.0, 500.0)
-UNTUNED = Decoding(smallest_et_mm3=SMALL_ET_MM3)
+WT_MM3 = (0.0, 50.0, SMALL_WT_MM3, 500.0)
+UNTUNED = Decoding(smallest_et_mm3=SMALL_ET_MM3, doubtful_wt_mm3=SMALL_WT_MM3)
 
 LEAST_GAIN = 0.002  # in mean Dice; written masks of two machines may differ by as much
 N_ERRORS = 2.0  # standard errors of the mean difference between the cases
@@ -38,6 +45,7 @@ class TuningCase:
     reference: labels (Z, H, W) in the same box
     n_missed:  (R,), voxels of each region of the reference beside the box
     et_sums:   (len(THRESHOLDS) + 1,), the sum of the probabilities of ET over its voxels of each bin
+    wt:        the probabilities of WT where any bin is above 0, one behind the other
     voxel_mm3: volume of a voxel
     """
 
@@ -45,6 +53,7 @@ class TuningCase:
     reference: Labels
     n_missed: tuple[int, ...]
     et_sums: Floats
+    wt: npt.NDArray[np.float32]
     voxel_mm3: float
 
 
@@ -59,7 +68,8 @@ def tuning_case(segmenter: Segmenter, case: Case, batch_size: int) -> TuningCase
         bins[:, -1].flatten(), weights=probabilities[:, -1].double().flatten(), minlength=len(THRESHOLDS) + 1
     )
     found = bins.to(torch.uint8).movedim(1, 0).cpu().numpy()
-    box = bounding_box(np.any(found, axis=0))
+    likely = np.any(found, axis=0)
+    box = bounding_box(likely)
     reference = case.labels[box]
     return TuningCase(
         bins=found[(slice(None), *box)].copy(),
@@ -69,6 +79,7 @@ def tuning_case(segmenter: Segmenter, case: Case, batch_size: int) -> TuningCase
             for name in segmenter.regions
         ),
         et_sums=et_sums.cpu().numpy(),
+        wt=probabilities[:, 0].cpu().numpy()[likely],
         voxel_mm3=case.voxel_mm3,
     )
 
@@ -76,18 +87,17 @@ def tuning_case(segmenter: Segmenter, case: Case, batch_size: int) -> TuningCase
 def choose_decoding(cases: Sequence[TuningCase], regions: Sequence[str]) -> Decoding:
     """The decoding for a model that tells these regions apart, from its validation cases.
 
-    A small ET is taken for NCR as by UNTUNED, unless that costs Dice here. With FEWEST_CASES or more, other numbers
-    are tried one after the other: the volume of a small ET, the thresholds of ET, TC and WT, and the smallest
-    component. Of those by which the mean Dice rises by LEAST_GAIN and by N_ERRORS standard errors over the number
-    before it, the best is taken; where there is none, that number stays.
+    What is small and doubtful is treated as by UNTUNED, but for a rule that costs Dice here. With FEWEST_CASES or
+    more, other numbers are tried one after the other: the volume of a small ET, the thresholds of ET, TC and WT,
+    and the volume of a small component. Of those by which the mean Dice rises by LEAST_GAIN and by N_ERRORS
+    standard errors over the number before it, the best is taken; where there is none, that number stays.
     """
     has_et = "ET" in regions
-    if len(cases) < FEWEST_CASES and not has_et:
-        return Decoding()  # there is nothing to look at
-    chosen = replace(UNTUNED if has_et else Decoding(), n_tuned_on=len(cases))
-    without = replace(chosen, smallest_et_mm3=0.0)
-    if cases and dice(cases, without).mean() > dice(cases, chosen).mean():
-        chosen = without
+    chosen = replace(UNTUNED, n_tuned_on=len(cases))
+    if not has_et:
+        chosen = replace(chosen, smallest_et_mm3=0.0)
+    chosen = _where_it_pays(cases, chosen, replace(chosen, smallest_et_mm3=0.0))
+    chosen = _where_it_pays(cases, chosen, replace(chosen, doubtful_wt_mm3=0.0))
     if len(cases) < FEWEST_CASES:
         return chosen
     if has_et:
@@ -97,7 +107,13 @@ def choose_decoding(cases: Sequence[TuningCase], regions: Sequence[str]) -> Deco
         candidates = [_with_threshold(chosen, region, threshold) for threshold in nearest_first]
         chosen = _better(cases, candidates, chosen, [region])
     everything = list(range(len(regions)))
-    return _better(cases, [replace(chosen, smallest_wt_mm3=size) for size in WT_MM3], chosen, everything)
+    return _better(cases, [replace(chosen, doubtful_wt_mm3=size) for size in WT_MM3], chosen, everything)
+
+
+def _where_it_pays(cases: Sequence[TuningCase], present: Decoding, without: Decoding) -> Decoding:
+    """The present decoding, or the one without one of its rules where that rule costs Dice."""
+    costs = bool(cases) and dice(cases, without).mean() > dice(cases, present).mean()
+    return without if costs else present
 
 
 def _with_threshold(decoding: Decoding, region: int, threshold: float) -> Decoding:
@@ -149,6 +165,8 @@ def tuning_labels(case: TuningCase, decoding: Decoding) -> Labels:
     n_et = int(et.sum())
     if n_et < decoding.smallest_et_mm3 / case.voxel_mm3 and case.et_sums[steps[-1] + 1 :].sum() < SURE * n_et:
         labels[et] = NCR
-    if decoding.smallest_wt_mm3:
-        return without_small_components(labels, decoding.smallest_wt_mm3 / case.voxel_mm3)
+    if decoding.doubtful_wt_mm3:
+        probability = np.zeros(labels.shape, np.float32)
+        probability[case.bins.any(axis=0)] = case.wt
+        return without_doubtful_components(labels, probability, decoding.doubtful_wt_mm3 / case.voxel_mm3)
     return labels

@@ -86,7 +86,7 @@ def test_the_card_says_all_that_predicting_needs(bundle: Path) -> None:
     assert card["decoding"] == {
         "thresholds": [0.5, 0.5, 0.5],
         "smallest_et_mm3": 0.0,
-        "smallest_wt_mm3": 0.0,
+        "doubtful_wt_mm3": 0.0,
         "n_tuned_on": 0,
     }
     assert "standard deviation" in card["normalisation"]
@@ -95,7 +95,7 @@ def test_the_card_says_all_that_predicting_needs(bundle: Path) -> None:
 
 
 def test_decoding_comes_back_as_it_was_saved(tmp_path: Path) -> None:
-    tuned = Decoding(thresholds=(0.3, 0.4, 0.6), smallest_et_mm3=73.0, smallest_wt_mm3=50.0, n_tuned_on=12)
+    tuned = Decoding(thresholds=(0.3, 0.4, 0.6), smallest_et_mm3=73.0, doubtful_wt_mm3=50.0, n_tuned_on=12)
     save_bundle(str(tmp_path), {}, dataclasses.replace(MODEL_CARD, decoding=tuned))
     assert read_card(str(tmp_path)).decoding == tuned
 

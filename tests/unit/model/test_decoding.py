@@ -19,7 +19,7 @@ from brats.model.decoding import (
     decode,
     label_map,
     mean_decoding,
-    without_small_components,
+    without_doubtful_components,
 )
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -90,16 +90,29 @@ def test_a_model_of_wt_alone_has_ed_where_its_probability_exceeds_the_first_thre
     assert decode(probabilities, rules, 1.0).flatten().tolist() == [0, ED, ED]
 
 
-def test_components_smaller_than_the_limit_are_removed_whatever_their_tissue() -> None:
+def test_doubtful_components_smaller_than_the_limit_are_removed_whatever_their_tissue() -> None:
     labels = np.zeros((3, 6, 6), np.uint8)
     labels[0, 0, :2] = [ED, ET]
     labels[1, 1, 2] = NCR  # touches the one before at a corner: three voxels
     labels[2, 5, 4:] = ED
     kept = labels.copy()
     kept[2] = 0
-    np.testing.assert_array_equal(without_small_components(labels, 3), kept)
-    np.testing.assert_array_equal(without_small_components(labels, 2), labels)
-    assert not without_small_components(labels, 4).any()
+    doubtful = np.full(labels.shape, 0.6, np.float32)
+    np.testing.assert_array_equal(without_doubtful_components(labels, doubtful, 3), kept)
+    np.testing.assert_array_equal(without_doubtful_components(labels, doubtful, 2), labels)
+    assert not without_doubtful_components(labels, doubtful, 4).any()
+
+
+def test_a_small_component_is_doubtful_by_the_mean_of_its_probability() -> None:
+    labels = np.zeros((3, 6, 6), np.uint8)
+    labels[0, 0, :2] = ED
+    labels[2, 5, 4:] = ED
+    probability = np.zeros(labels.shape, np.float32)
+    probability[0, 0, :2] = [1.0, 0.75]  # 0.875
+    probability[2, 5, 4:] = [1.0, 0.875]  # 0.9375
+    kept = labels.copy()
+    kept[0] = 0
+    np.testing.assert_array_equal(without_doubtful_components(labels, probability, 3), kept)
 
 
 def test_components_are_found_in_the_box_of_the_tumour_alone(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -113,7 +126,9 @@ def test_components_are_found_in_the_box_of_the_tumour_alone(monkeypatch: pytest
     monkeypatch.setattr(ndimage, "label", seen)
     labels = np.zeros((9, 20, 20), np.uint8)
     labels[2:5, 7:9, 11] = ED
-    assert np.array_equal(without_small_components(labels, 6), labels)
+    probabilities = torch.from_numpy(labels == ED)[:, None].float().repeat(1, 3, 1, 1) * 0.6
+    kept = decode(probabilities[:, :1], Decoding(doubtful_wt_mm3=6.0), 1.0)
+    assert np.array_equal(kept.numpy(), labels)
     assert shapes == [(3, 2, 1)]
 
 
@@ -123,39 +138,53 @@ def test_components_at_the_border_are_measured_as_any_other() -> None:
     labels[1:, 5, 4:] = NCR
     given, kept = labels.copy(), labels.copy()
     kept[0] = 0
-    np.testing.assert_array_equal(without_small_components(labels, 2), kept)
-    np.testing.assert_array_equal(without_small_components(labels, 1), labels)
+    doubtful = np.full(labels.shape, 0.6, np.float32)
+    np.testing.assert_array_equal(without_doubtful_components(labels, doubtful, 2), kept)
+    np.testing.assert_array_equal(without_doubtful_components(labels, doubtful, 1), labels)
     np.testing.assert_array_equal(labels, given)
 
 
 def test_a_case_without_tumour_has_no_components() -> None:
-    assert not without_small_components(np.zeros((3, 6, 6), np.uint8), 2).any()
+    nothing = np.zeros((3, 6, 6), np.uint8)
+    assert not without_doubtful_components(nothing, nothing.astype(np.float32), 2).any()
+    assert not decode(torch.zeros(3, 3, 6, 6), Decoding(doubtful_wt_mm3=5.0), 1.0).any()
 
 
 def test_small_components_are_measured_in_mm3() -> None:
     probabilities = torch.zeros(1, 3, 4, 4)
-    probabilities[0, 0, 0, 0] = 0.9
-    rule = Decoding(smallest_wt_mm3=5.0)
+    probabilities[0, 0, 0, 0] = 0.8
+    rule = Decoding(doubtful_wt_mm3=5.0)
     assert not decode(probabilities, rule, 4.0).any()
     assert decode(probabilities, rule, 5.0).sum() == ED
 
 
 def test_a_decoding_survives_json_and_states_its_rules() -> None:
-    rules = Decoding(thresholds=(0.45, 0.4, 0.4), smallest_et_mm3=73.0, smallest_wt_mm3=50.0, n_tuned_on=12)
+    rules = Decoding(thresholds=(0.45, 0.4, 0.4), smallest_et_mm3=73.0, doubtful_wt_mm3=50.0, n_tuned_on=12)
     assert Decoding.from_json(json.loads(json.dumps(asdict(rules)))) == rules
     assert str(rules) == (
         "thresholds WT 0.45, TC 0.4, ET 0.4; ET below 73 mm3 and a mean probability of 0.9 is NCR; "
-        "components of WT below 50 mm3 are removed (chosen on 12 validation cases)"
+        "components of WT below 50 mm3 and a mean probability of 0.9 are removed (chosen on 12 validation cases)"
     )
     assert str(Decoding()) == "thresholds WT 0.5, TC 0.5, ET 0.5 (defaults)"
+
+
+def test_a_rule_of_an_earlier_version_is_refused_where_it_was_in_use() -> None:
+    former = {"thresholds": [0.5, 0.5, 0.5], "smallest_et_mm3": 73.0, "smallest_wt_mm3": 0.0, "n_tuned_on": 4}
+    assert Decoding.from_json(former) == Decoding(smallest_et_mm3=73.0, n_tuned_on=4)
+    with pytest.raises(ValueError, match=r"smallest_wt_mm3 50\.0: a rule of an earlier version"):
+        Decoding.from_json({**former, "smallest_wt_mm3": 50.0})
 
 
 @pytest.mark.parametrize(
     ("decoding", "origin"),
     [
         (Decoding(), "defaults"),
-        (replace(RULE, n_tuned_on=2), "defaults; the ET rule was checked on 2 validation cases"),
-        (Decoding(n_tuned_on=1), "defaults; the ET rule was checked on 1 validation case, and left out"),
+        (replace(RULE, n_tuned_on=2), "defaults, without rules that cost Dice on 2 validation cases"),
+        (Decoding(n_tuned_on=1), "defaults, without rules that cost Dice on 1 validation case"),
+        (
+            Decoding(doubtful_wt_mm3=50.0, n_tuned_on=9),
+            "of several models, chosen or checked on 9 validation cases or more",
+        ),
         (
             Decoding(thresholds=(0.45, 0.5, 0.5), n_tuned_on=9),
             "of several models, chosen or checked on 9 validation cases or more",
@@ -171,9 +200,9 @@ def test_a_decoding_says_chosen_only_where_there_were_cases_enough_to_choose(
 
 
 def test_an_ensemble_has_the_mean_thresholds_and_the_smallest_volumes_of_its_members() -> None:
-    one = Decoding(thresholds=(0.4, 0.5, 0.6), smallest_et_mm3=73.0, smallest_wt_mm3=50.0, n_tuned_on=12)
+    one = Decoding(thresholds=(0.4, 0.5, 0.6), smallest_et_mm3=73.0, doubtful_wt_mm3=50.0, n_tuned_on=12)
     other = Decoding(thresholds=(0.5, 0.5, 0.5), smallest_et_mm3=200.0, n_tuned_on=10)
     found = mean_decoding([one, other])
     assert found.thresholds == pytest.approx((0.45, 0.5, 0.55))
-    assert (found.smallest_et_mm3, found.smallest_wt_mm3, found.n_tuned_on) == (73.0, 0.0, 10)
+    assert (found.smallest_et_mm3, found.doubtful_wt_mm3, found.n_tuned_on) == (73.0, 0.0, 10)
     assert mean_decoding([one]) == one

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from brats.data.case import Case
 from brats.labels import ED, ET, NCR, REGIONS, Labels
-from brats.model.decoding import FEWEST_CASES, SMALL_ET_MM3, Decoding, decode
+from brats.model.decoding import FEWEST_CASES, Decoding, decode
 from brats.model.tuning import (
     THRESHOLDS,
     UNTUNED,
@@ -57,8 +57,8 @@ CANDIDATES = [
     Decoding(),
     UNTUNED,
     Decoding(thresholds=(0.3, 0.7, 0.6), smallest_et_mm3=500.0),
-    Decoding(thresholds=(0.7, 0.45, 0.4), smallest_et_mm3=1e5, smallest_wt_mm3=500.0),
-    Decoding(thresholds=(0.65, 0.3, 0.55), smallest_wt_mm3=200.0),
+    Decoding(thresholds=(0.7, 0.45, 0.4), smallest_et_mm3=1e5, doubtful_wt_mm3=500.0),
+    Decoding(thresholds=(0.65, 0.3, 0.55), doubtful_wt_mm3=200.0),
 ]
 
 
@@ -126,7 +126,7 @@ def test_the_rule_for_a_small_et_goes_where_it_costs_dice() -> None:
     reference = ball(((9, ED), (5, NCR), (2, ET)))
     probabilities = predicted_as(reference, high=0.8)  # right, but not sure
     small = tuned_on(probabilities, case_with(reference))
-    assert choose_decoding([small], list(REGIONS)) == Decoding(n_tuned_on=1)
+    assert choose_decoding([small], list(REGIONS)) == replace(UNTUNED, smallest_et_mm3=0.0, n_tuned_on=1)
 
 
 def unsure_rim(seed: int, n_inside: int) -> TuningCase:
@@ -142,7 +142,7 @@ def unsure_rim(seed: int, n_inside: int) -> TuningCase:
 
 def test_a_threshold_changes_where_enough_cases_gain() -> None:
     cases = [unsure_rim(seed, 8) for seed in range(FEWEST_CASES)]
-    expected = Decoding(thresholds=(0.4, 0.5, 0.5), smallest_et_mm3=SMALL_ET_MM3, n_tuned_on=FEWEST_CASES)
+    expected = replace(UNTUNED, thresholds=(0.4, 0.5, 0.5), n_tuned_on=FEWEST_CASES)
     assert choose_decoding(cases, list(REGIONS)) == expected  # .3 and .35 are as good, and farther from .5
 
 
@@ -156,27 +156,57 @@ def test_a_gain_of_some_cases_that_others_lose_changes_nothing() -> None:
     assert choose_decoding(cases, list(REGIONS)) == replace(UNTUNED, n_tuned_on=FEWEST_CASES)
 
 
-def test_small_components_are_removed_where_that_helps_every_case() -> None:
+def test_a_doubtful_component_is_removed_with_few_cases_and_a_sure_one_stays() -> None:
     reference = ball()
     probabilities = predicted_as(reference)
-    probabilities[8:, 0, 36:, 30:] = 0.97  # 48 voxels of 1 mm3, sure and wrong
+    probabilities[8:, 0, 36:, 30:] = 0.8  # 48 voxels of 1 mm3, wrong
+    probabilities[:2, 0, 36:, 30:] = 0.97
     wrong = tuned_on(probabilities, case_with(reference))
-    found = choose_decoding([wrong] * FEWEST_CASES, list(REGIONS))
-    assert found.smallest_wt_mm3 == 50.0
+    found = choose_decoding([wrong], list(REGIONS))
+    assert found == replace(UNTUNED, n_tuned_on=1)
+    assert np.count_nonzero(tuning_labels(wrong, Decoding())) == 9**3 + 48 + 48
+    assert np.count_nonzero(tuning_labels(wrong, found)) == 9**3 + 48
 
 
-def test_without_cases_or_without_et_nothing_is_chosen() -> None:
+def small_satellite(size: int) -> TuningCase:
+    """A case with a second lesion of 10 rows of so many voxels, found as it is but not sure."""
+    reference = ball()
+    reference[0, 29:39, 36 - size :] = ED
+    probabilities = predicted_as(reference)
+    probabilities[0, 0, 29:39, 36 - size :] = 0.8
+    return tuned_on(probabilities, case_with(reference))
+
+
+def test_the_rule_for_doubtful_components_goes_where_it_costs_dice() -> None:
+    found = choose_decoding([small_satellite(5)], list(REGIONS))
+    assert found == replace(UNTUNED, doubtful_wt_mm3=0.0, n_tuned_on=1)
+
+
+def test_enough_cases_choose_the_volume_of_a_doubtful_component() -> None:
+    reference = ball()
+    probabilities = predicted_as(reference)
+    probabilities[:, 0, 30:, 30:] = 0.8  # 600 voxels, wrong: in candidates the largest volume is 500 mm3
+    probabilities[:3, 0, 30:, 30:] = 0.0  # 420
+    wrong = tuned_on(probabilities, case_with(reference))
+    assert choose_decoding([wrong] * FEWEST_CASES, list(REGIONS)).doubtful_wt_mm3 == 500.0
+
+
+def test_without_cases_the_rules_are_as_without_tuning() -> None:
     assert choose_decoding([], list(REGIONS)) == UNTUNED
-    assert choose_decoding([], ["WT"]) == Decoding()
+    assert choose_decoding([], ["WT"]) == replace(UNTUNED, smallest_et_mm3=0.0)
+
+
+def test_a_model_of_wt_alone_has_the_rule_for_doubtful_components_alone() -> None:
     few = [replace(case, bins=case.bins[:1], n_missed=case.n_missed[:1]) for case in [unsure_rim(0, 8)]]
-    assert choose_decoding(few, ["WT"]) == Decoding()  # it has no rule that could be checked
+    assert choose_decoding(few, ["WT"]) == replace(UNTUNED, smallest_et_mm3=0.0, n_tuned_on=1)
 
 
 def test_a_model_of_wt_alone_is_tuned_by_its_one_region() -> None:
     case = unsure_rim(0, 8)
     alone = replace(case, bins=case.bins[:1], n_missed=case.n_missed[:1])
     found = choose_decoding([alone] * FEWEST_CASES, ["WT"])
-    assert found == Decoding(thresholds=(0.4, 0.5, 0.5), n_tuned_on=FEWEST_CASES)
+    expected = replace(UNTUNED, smallest_et_mm3=0.0, thresholds=(0.4, 0.5, 0.5), n_tuned_on=FEWEST_CASES)
+    assert found == expected
 
 
 def test_decode_is_what_tuning_takes_it_for_at_the_thresholds_themselves() -> None:
