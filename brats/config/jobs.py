@@ -20,6 +20,8 @@ DegradationKind = Literal["noise", "bias-field", "gain", "blur", "low-resolution
 DEGRADATION_KINDS: tuple[DegradationKind, ...] = get_args(DegradationKind)
 ExportFormat = Literal["onnx", "torch", "card"]
 EXPORT_FORMATS: tuple[ExportFormat, ...] = get_args(ExportFormat)
+FigureFormat = Literal["png", "pdf"]
+FIGURE_FORMATS: tuple[FigureFormat, ...] = get_args(FigureFormat)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -235,6 +237,8 @@ class ReportConfig:
     """Folder or s3:// prefix for index.html and the pictures; without it RUN/report and RUN/figures."""
     cases: int = execution(40, Limits(at_least=0))
     """Cases that the viewer has, at most, the worst first; a real one takes some 6 MB."""
+    figures: tuple[FigureFormat, ...] = execution(("png",), Limits(distinct=True))
+    """Files of each figure: png, or pdf for papers, 183 mm wide with its fonts embedded."""
     debug: bool = execution(False)
     """Show tracebacks instead of one-line errors."""
 
