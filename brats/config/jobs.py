@@ -265,8 +265,8 @@ class ExportConfig:
     """Folder or s3:// prefix for the files of the model; of --predictions the .zip file, or with --probabilities
     a folder."""
     probabilities: bool = execution(False)
-    """With --predictions, of predict.py --nifti --probabilities: the probability of each region too, one NIfTI file
-    for each, below probabilities/ in the .zip file; where --out is a folder these alone, of any case."""
+    """With --predictions, the probability of each region as NIfTI too, of what predict.py --nifti --probabilities
+    has predicted: in a .zip file below probabilities/; a folder has them alone, of any case."""
     formats: tuple[ExportFormat, ...] = execution(EXPORT_FORMATS, Limits(distinct=True))
     """Of the model: onnx (model.onnx; needs the extra export), torch (model.pt2, for torch.export.load) and card
     (README.md)."""

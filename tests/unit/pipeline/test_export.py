@@ -5,10 +5,12 @@ import zipfile
 from pathlib import Path
 from typing import Any
 
+import nibabel as nib
 import numpy as np
 import pytest
 
 from brats.config import ExportConfig
+from brats.data.items import find_items, read_source
 from brats.data.masks import write_probabilities
 from brats.data.rejects import Reject
 from brats.data.submission import SHAPE
@@ -17,6 +19,7 @@ from brats.model.bundle import bundle_dir, read_card
 from brats.model.ensemble import save_ensemble
 from brats.pipeline import export as exports
 from brats.pipeline.export import export, write_card
+from brats.pipeline.predict import write_case as write_prediction
 from brats.score.parts import Part, write_part
 from tests.support.bundles import save_undecided_bundle
 from tests.support.synthetic import save, write_case
@@ -108,6 +111,24 @@ def test_probabilities_lie_in_the_archive_below_the_masks_that_are_submitted(pre
     folder = predictions.parent / "maps"
     export(ExportConfig(predictions=str(predictions), out=str(folder), probabilities=True))
     assert (folder / f"{READY}_wt.nii.gz").read_bytes() == content
+
+
+def test_probabilities_lie_on_the_mask_of_their_case(tmp_path: Path) -> None:
+    write_case(str(tmp_path / "cases"), "patient_7", modalities=("t1",))
+    (item,) = find_items(str(tmp_path / "cases"), "", ("t1",), "all").items
+    case = read_source(item.source, ("t1",))
+    assert case.labels is not None
+    out, folder = str(tmp_path / "out"), tmp_path / "maps"
+    write_prediction(out, item, case, case.labels, nifti=True)
+    levels = np.where(case.labels > 0, 250, 5).astype(np.uint8)
+    write_probabilities(out, case.case_id, {"WT": case.on_source_grid(levels)})
+    export(ExportConfig(predictions=out, out=str(folder), probabilities=True))
+    mask, found = (
+        nib.load(tmp_path / "out" / "nifti" / "patient_7.nii.gz"),
+        nib.load(folder / "patient_7_wt.nii.gz"),
+    )
+    np.testing.assert_array_equal(np.asarray(found.dataobj) > 0.5, np.asarray(mask.dataobj) > 0)
+    np.testing.assert_array_equal(found.affine, mask.affine)
 
 
 def test_a_folder_has_the_probabilities_of_any_case_and_the_others_are_named(predictions: Path) -> None:
