@@ -9,10 +9,12 @@ the *execution* (paths, workers, device: free to change when a job is run again)
 from brats.config.jobs import (
     DEGRADATION_KINDS,
     EXPORT_FORMATS,
+    FIGURE_FORMATS,
     DegradationKind,
     EvaluateConfig,
     ExportConfig,
     ExportFormat,
+    FigureFormat,
     PredictConfig,
     PrepareConfig,
     ReportConfig,
@@ -56,10 +58,10 @@ from brats.config.values import (
 
 __all__ = [
     "BOUNDS", "CLASSIC_UNET", "COMPARED_PRESETS", "DECAY_OF_ADAMW", "DEFAULT_EPOCHS", "DEFAULT_STEPS",
-    "DEGRADATION_KINDS", "EXPORT_FORMATS", "EXTRA_CHANNELS", "HDF5_CHANNELS", "HDF5_SPACING_MM",
-    "LITE0_ENCODER", "LITE0_WEIGHTS", "LOSS_CONVENTIONS", "MAX_CONTEXT", "MODALITIES", "RECIPE",
-    "Augmentation", "CodingName", "CompareConfig", "DegradationKind", "Device", "EvaluateConfig",
-    "ExportConfig", "ExportFormat", "ExtraChannel", "Feeding", "LossName", "Modality", "OptimiserName",
-    "OutputKind", "Plane", "Precision", "PredictConfig", "PrepareConfig", "Preset", "PresetName",
-    "ReportConfig", "RobustnessConfig", "RulesName", "TrainConfig",
+    "DEGRADATION_KINDS", "EXPORT_FORMATS", "EXTRA_CHANNELS", "FIGURE_FORMATS", "HDF5_CHANNELS",
+    "HDF5_SPACING_MM", "LITE0_ENCODER", "LITE0_WEIGHTS", "LOSS_CONVENTIONS", "MAX_CONTEXT", "MODALITIES",
+    "RECIPE", "Augmentation", "CodingName", "CompareConfig", "DegradationKind", "Device", "EvaluateConfig",
+    "ExportConfig", "ExportFormat", "ExtraChannel", "Feeding", "FigureFormat", "LossName", "Modality",
+    "OptimiserName", "OutputKind", "Plane", "Precision", "PredictConfig", "PrepareConfig", "Preset",
+    "PresetName", "ReportConfig", "RobustnessConfig", "RulesName", "TrainConfig",
 ]  # fmt: skip

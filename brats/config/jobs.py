@@ -20,6 +20,8 @@ DegradationKind = Literal["noise", "bias-field", "gain", "blur", "low-resolution
 DEGRADATION_KINDS: tuple[DegradationKind, ...] = get_args(DegradationKind)
 ExportFormat = Literal["onnx", "torch", "card"]
 EXPORT_FORMATS: tuple[ExportFormat, ...] = get_args(ExportFormat)
+FigureFormat = Literal["png", "pdf"]
+FIGURE_FORMATS: tuple[FigureFormat, ...] = get_args(FigureFormat)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -235,6 +237,8 @@ class ReportConfig:
     """Folder or s3:// prefix for index.html and the pictures; without it RUN/report and RUN/figures."""
     cases: int = execution(40, Limits(at_least=0))
     """Cases that the viewer has, at most, the worst first; a real one takes some 6 MB."""
+    figures: tuple[FigureFormat, ...] = execution(("png",), Limits(distinct=True))
+    """Files of each figure: png, or pdf for papers, 183 mm wide with its fonts embedded."""
     debug: bool = execution(False)
     """Show tracebacks instead of one-line errors."""
 
@@ -247,7 +251,7 @@ class ExportConfig:
     """Write a trained model, or predicted masks, in the form in which other programs and people take them.
 
     With --model, the network as a graph for other programs and a card that describes it. With --predictions, the
-    masks of predict.py as a submission to a BraTS challenge, checked.
+    masks of predict.py as a submission to a BraTS challenge, checked, or their probabilities as NIfTI.
     """
 
     model: str | None = path(None)
@@ -258,7 +262,11 @@ class ExportConfig:
     """With --predictions, the case folders of the challenge: those without a mask are named. Without it only
     those that were rejected are."""
     out: str = path()
-    """Folder or s3:// prefix for the files of the model; of --predictions the .zip file."""
+    """Folder or s3:// prefix for the files of the model; of --predictions the .zip file, or with --probabilities
+    a folder."""
+    probabilities: bool = execution(False)
+    """With --predictions, the probability of each region as NIfTI too, of what predict.py --nifti --probabilities
+    has predicted: in a .zip file below probabilities/; a folder has them alone, of any case."""
     formats: tuple[ExportFormat, ...] = execution(EXPORT_FORMATS, Limits(distinct=True))
     """Of the model: onnx (model.onnx; needs the extra export), torch (model.pt2, for torch.export.load) and card
     (README.md)."""
@@ -273,5 +281,10 @@ class ExportConfig:
             raise ConfigError("give either --model or --predictions: what is to be exported")
         if self.predictions is None and self.data is not None:
             raise ConfigError("--data: names the cases of a submission; give it with --predictions")
-        if self.predictions is not None and not self.out.endswith(".zip"):
-            raise ConfigError(f"--out: {self.out} is to be the archive of a submission; let it end with .zip")
+        if self.predictions is None and self.probabilities:
+            raise ConfigError("--probabilities: those of predicted cases; give it with --predictions")
+        if self.predictions is not None and not (self.probabilities or self.out.endswith(".zip")):
+            raise ConfigError(
+                f"--out: {self.out} is to be the archive of a submission; let it end with .zip, or add "
+                "--probabilities for a folder of these alone"
+            )

@@ -110,14 +110,17 @@ def read_nifti(
     return raw.astype(header.dtype.newbyteorder("="), copy=False), header
 
 
-def encode_nifti(voxels: npt.NDArray[np.uint8], geometry: dict[str, Any]) -> bytes:
+def encode_nifti(voxels: npt.NDArray[np.uint8], geometry: dict[str, Any], slope: float = 1.0) -> bytes:
     """A .nii.gz file of a 3-D uint8 array, with the geometry of another file's `Header`.
+
+    slope: the values of the file are `slope * voxels`
 
     Free-text fields stay empty, and the same input gives the same bytes.
     """
     header = _HEADER_TYPES[geometry["sizeof_hdr"]]()
     header.set_data_shape(voxels.shape)
     header.set_data_dtype(voxels.dtype)
+    header["scl_slope"], header["scl_inter"] = slope, 0
     for field in _GEOMETRY_FIELDS:
         header[field] = geometry[field]
     no_extensions = bytes(4)

@@ -10,7 +10,7 @@ import io
 import re
 import zipfile
 from collections import Counter
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 
 from brats import storage
 from brats.data.codings import BRATS_2024_GLI
@@ -75,10 +75,15 @@ def _by(shape: tuple[int, ...]) -> str:
     return " x ".join(map(str, shape))
 
 
-def archive(masks: Mapping[str, bytes]) -> bytes:
-    """A zip archive with a mask for each case id at its root. The masks are compressed already."""
+def archive(masks: Mapping[str, bytes], others: Iterable[tuple[str, bytes]] = ()) -> bytes:
+    """A zip archive with a mask for each case id at its root. The masks are compressed already.
+
+    others: more files, by their paths in the archive
+    """
     content = io.BytesIO()
     with zipfile.ZipFile(content, "w", zipfile.ZIP_STORED) as file:
         for case_id, mask in sorted(masks.items()):
             file.writestr(zipfile.ZipInfo(f"{case_id}{SUFFIX}", TIME), mask)
+        for path, other in others:
+            file.writestr(zipfile.ZipInfo(path, TIME), other)
     return content.getvalue()

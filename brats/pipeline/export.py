@@ -1,11 +1,12 @@
-"""Ways out: a model as graphs and a card, and predicted masks as a submission to a challenge."""
+"""Ways out: a model as graphs and a card, predicted masks as a submission to a challenge, probabilities."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 
 from brats import storage
 from brats.config import ExportConfig
 from brats.console import some
 from brats.data.cases import find_cases
+from brats.data.probability_maps import AGAIN, find_grids, has_probabilities, probability_maps
 from brats.data.rejects import Reject
 from brats.data.submission import archive, doubled_scans, find_masks, read_mask
 from brats.errors import BratsError, CaseError, ConfigError
@@ -13,6 +14,7 @@ from brats.score.parts import Part, read_parts
 from brats.storage import FileInfo
 
 CARD_FILE = "README.md"
+MAPS_DIR = "probabilities"  # of an archive
 
 
 def export(config: ExportConfig) -> list[str]:
@@ -21,7 +23,9 @@ def export(config: ExportConfig) -> list[str]:
     Raises ConfigError where there is nothing to export or a package is missing, BundleError for a model that cannot
     be used, and BratsError where no mask can be submitted or, with `strict`, one is missing.
     """
-    return export_model(config, config.model) if config.model else export_masks(config, config.predictions or "")
+    return (
+        export_model(config, config.model) if config.model else export_predictions(config, config.predictions or "")
+    )
 
 
 def export_model(config: ExportConfig, model: str) -> list[str]:
@@ -78,23 +82,38 @@ def write_card(run: str) -> None:
         storage.write_bytes(path, content)
 
 
-def export_masks(config: ExportConfig, predictions: str) -> list[str]:
-    """Write the masks that a challenge takes into one archive; a line for it, and one for each other case."""
+def export_predictions(config: ExportConfig, predictions: str) -> list[str]:
+    """Write masks and probabilities as asked for; a line for what is written, and one for each case that is not."""
     parts = read_parts(predictions)
-    masks = find_masks(predictions)
     if not parts:
         raise ConfigError(f"--predictions: {predictions} has no predicted cases; give an --out of predict.py")
-    if not masks:
-        raise ConfigError(
-            f"--predictions: {predictions} has no NIfTI masks; run predict.py again with --nifti and the same "
-            "--out, which adds them"
-        )
+    if config.probabilities and not has_probabilities(predictions):
+        raise ConfigError(f"--predictions: {predictions} has no probabilities; {AGAIN.format('--probabilities')}")
     expected = {*parts, *(_case_ids(config.data) if config.data else ())}
+    write = write_submission if config.out.endswith(".zip") else write_probability_maps
+    line, faults = write(config, predictions, {case_id: parts.get(case_id) for case_id in sorted(expected)})
+    lines = [line, *(f"missing  {fault}" for fault in faults)]
+    if config.strict and faults:
+        print("\n".join(lines), flush=True)
+        raise BratsError(f"{len(faults)} cases are missing from {config.out} (--strict); the first: {faults[0]}")
+    return lines
+
+
+def write_submission(
+    config: ExportConfig, predictions: str, parts: Mapping[str, Part | None]
+) -> tuple[str, list[Reject]]:
+    """Write the masks that a challenge takes into one archive; a line for it, and why the others are not there.
+
+    parts: by case id; None for a case that is not among the predictions
+    """
+    masks = find_masks(predictions)
+    if not masks:
+        raise ConfigError(f"--predictions: {predictions} has no NIfTI masks; {AGAIN.format('--nifti')}")
     taken: dict[str, bytes] = {}
     faults: list[Reject] = []
-    for case_id in sorted(expected):
+    for case_id, part in parts.items():
         try:
-            taken[case_id] = _mask_of(case_id, parts.get(case_id), masks.get(case_id))
+            taken[case_id] = _mask_of(case_id, part, masks.get(case_id))
         except CaseError as error:
             faults.append(Reject.from_error(case_id, "find", error))
     if doubled := doubled_scans(taken):
@@ -104,12 +123,40 @@ def export_masks(config: ExportConfig, predictions: str) -> list[str]:
         )
     if not taken:
         raise BratsError(f"{predictions}: no mask can be submitted; the first of {len(faults)}: {faults[0]}")
-    storage.write_bytes(config.out, archive(taken))
-    lines = [f"{config.out}  {len(taken)} masks", *(f"missing  {fault}" for fault in faults)]
-    if config.strict and faults:
-        print("\n".join(lines), flush=True)
-        raise BratsError(f"{len(faults)} cases without a mask to submit (--strict); the first: {faults[0]}")
-    return lines
+    maps = (
+        _maps(predictions, {case_id: parts[case_id] for case_id in taken}, faults) if config.probabilities else ()
+    )
+    content = archive(taken, ((f"{MAPS_DIR}/{name}", file) for name, file in maps))
+    storage.write_bytes(config.out, content)
+    return f"{config.out}  {len(taken)} masks", faults
+
+
+def write_probability_maps(
+    config: ExportConfig, predictions: str, parts: Mapping[str, Part | None]
+) -> tuple[str, list[Reject]]:
+    """Write the probabilities of every case as NIfTI; a line for their folder, and why the others are not there."""
+    faults: list[Reject] = []
+    n_files = 0
+    for name, file in _maps(predictions, parts, faults):
+        storage.write_bytes(storage.join(config.out, name), file)
+        n_files += 1
+    if not n_files:
+        raise BratsError(f"{predictions}: no probabilities to write; the first of {len(faults)}: {faults[0]}")
+    return f"{config.out}  {n_files} files of {len(parts) - len(faults)} cases", faults
+
+
+def _maps(predictions: str, parts: Mapping[str, Part | None], faults: list[Reject]) -> Iterator[tuple[str, bytes]]:
+    """The NIfTI files of the probabilities of these cases, one after the other, by their names.
+
+    faults: gets those that have none
+    """
+    grids = find_grids(predictions)
+    for case_id, part in parts.items():
+        try:
+            _check_predicted(part)
+            yield from probability_maps(predictions, case_id, grids.get(case_id)).items()
+        except CaseError as error:
+            faults.append(Reject.from_error(case_id, "find", error))
 
 
 def _case_ids(data: str) -> list[str]:
@@ -120,10 +167,16 @@ def _case_ids(data: str) -> list[str]:
 
 def _mask_of(case_id: str, part: Part | None, mask: FileInfo | None) -> bytes:
     """The mask of a case. Raises CaseError where there is none, or none that a challenge takes."""
+    predicted = _check_predicted(part)
+    if mask is None:
+        raise CaseError("", "it has no NIfTI mask; run predict.py again with --nifti and the same --out")
+    return read_mask(mask, case_id, predicted.coding)
+
+
+def _check_predicted(part: Part | None) -> Part:
+    """The result of a case. Raises CaseError where there is none, and for a case that was rejected."""
     if part is None:
         raise CaseError("", "it is not among the predictions; predict all cases of --data into one folder")
     if part.reject:
         raise CaseError(part.reject.path, part.reject.reason)
-    if mask is None:
-        raise CaseError("", "it has no NIfTI mask; run predict.py again with --nifti and the same --out")
-    return read_mask(mask, case_id, part.coding)
+    return part

@@ -1,17 +1,15 @@
 """The report of a run or of predictions: pictures, a page, and the cases beside it, from the files written."""
 
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 from brats import storage
-from brats.config import ReportConfig
+from brats.config import FigureFormat, ReportConfig
 from brats.data.rejects import read_rejects
-from brats.data.run_split import test_dir
 from brats.errors import BratsError, CaseError, ConfigError
-from brats.score.tables import metrics_path
 
 if TYPE_CHECKING:
     from brats.report.findings import Findings
@@ -43,7 +41,7 @@ def page_of(config: ReportConfig) -> str:
 
 
 def report(config: ReportConfig) -> list[str]:
-    """Draw what a folder has (learning curves, cases, distributions of scores) and write its page.
+    """Draw what a folder has (learning curves, cases, scores and what they depend on) and write its page.
 
     Returns the paths of the pictures; that of the page is `page_of(config)`. Raises ConfigError for a folder with
     nothing to report and, once the page is written, where a case to draw has gone or is not the one predicted.
@@ -52,37 +50,64 @@ def report(config: ReportConfig) -> list[str]:
     from brats.report.findings import read_findings
 
     found = read_findings(config.run)
-    pictures: list[str] = []
-    lacking = ""
+    figures = config.out or figures_dir(config.run)
+    paths, pictures, lacking = list[str](), dict[str, bytes](), ""
     try:
-        for path in draw_figures(found, config.out or figures_dir(config.run)):
-            pictures += [path]  # those drawn before a case that has gone stay
+        for name, files in draw_figures(found, config.figures):
+            pictures[name] = files["png"]  # those drawn before a case that has gone stay
+            paths += write_figure(figures, name, files, config.figures)
     except FileNotFoundError as error:
         lacking = f"{found.data}: the prepared cases of {config.run} are gone ({error})"
     except CaseError as error:
         lacking = str(error)
-    page = write_page(found, config.out or report_dir(config.run), pictures, at_most=config.cases)
+    content = write_page(found, config.out or report_dir(config.run), pictures, at_most=config.cases)
+    paths += write_figure(figures, "reliability", draw_reliability(content, config.figures), config.figures)
     if lacking:
-        raise ConfigError(f"{lacking}; {page} has the rest")
-    return pictures
+        raise ConfigError(f"{lacking}; {page_of(config)} has the rest")
+    return paths
 
 
-def draw_figures(found: "Findings", figures: str) -> Iterator[str]:
-    """Draw the pictures of a folder; their paths. Raises FileNotFoundError where a case to draw has gone."""
-    from brats.report.figures import draw_cases, draw_distributions, draw_learning_curves
+def draw_figures(
+    found: "Findings", formats: Sequence[FigureFormat]
+) -> Iterator[tuple[str, Mapping[FigureFormat, bytes]]]:
+    """The files of each figure of a folder, by its name: in PNG, as the page shows it, and in these formats.
 
-    run, predictions = found.folder, test_dir(found.folder)
-    if "" in found.histories:
-        yield draw_learning_curves(run, figures)
-    own = storage.exists(metrics_path(run, "cases"))  # predictions, or a cross-validation, whose folds have masks
-    if found.scores and (path := draw_distributions(run if own else predictions, figures)):
-        yield path
-    if found.scores and not own:
-        yield from draw_cases(predictions, figures, found.data)
+    Raises FileNotFoundError where a case to draw has gone, CaseError where it is not the one predicted.
+    """
+    from brats.report.figure_files import render
+    from brats.report.figures import plots
+
+    for name, plot in plots(found):
+        yield name, render(plot, {"png", *formats})
 
 
-def write_page(found: "Findings", out: str, pictures: Sequence[str], *, at_most: int) -> str:
-    """Write the page of a folder and, beside it, the cases that it does not carry; return its path."""
+def draw_reliability(content: "Content", formats: Sequence[FigureFormat]) -> Mapping[FigureFormat, bytes]:
+    """The files of the figure of reliability; none without a case that has probabilities and a reference."""
+    from brats.report.figure_files import render
+    from brats.report.score_figures import plot_reliability
+
+    if not content.calibration:
+        return {}
+    return render(lambda: plot_reliability(content.calibration, content.n_calibrated), formats)
+
+
+def write_figure(
+    figures: str, name: str, files: Mapping[FigureFormat, bytes], formats: Sequence[FigureFormat]
+) -> list[str]:
+    """Write the files of a figure in these formats; return their paths."""
+    from brats.report.figure_files import figure_path
+
+    paths = {figure_path(figures, name, each): files[each] for each in formats if each in files}
+    for path, content in paths.items():
+        storage.write_bytes(path, content)
+    return list(paths)
+
+
+def write_page(found: "Findings", out: str, pictures: Mapping[str, bytes], *, at_most: int) -> "Content":
+    """Write the page of a folder and, beside it, the cases that it does not carry; return what it shows.
+
+    pictures: in PNG, by the name of the figure
+    """
     from brats.report.page import page
 
     remove_cases(out)
@@ -96,7 +121,7 @@ def write_page(found: "Findings", out: str, pictures: Sequence[str], *, at_most:
         if case.packed is not None and case not in carried:
             write(case)
     storage.write_bytes(page_path(out), html.encode())
-    return page_path(out)
+    return content
 
 
 def remove_cases(out: str) -> None:
@@ -112,11 +137,12 @@ def remove_cases(out: str) -> None:
             storage.remove(file.path)
 
 
-def gather(found: "Findings", pictures: Sequence[str], write: "Write", at_most: int) -> "Content":
+def gather(found: "Findings", pictures: Mapping[str, bytes], write: "Write", at_most: int) -> "Content":
     """All that the page shows. Cases that it does not carry are handed to `write` one by one."""
     from brats.report.model_facts import find_card, network_drawing, read_samples
     from brats.report.page import Content
-    from brats.report.reading import UNREADABLE, with_figures
+    from brats.report.panels import data_url
+    from brats.report.reading import CARRIED_ROLES, UNREADABLE, with_figures
     from brats.report.reliability import add_up
 
     card, notes, samples = find_card(found), list[str](), None
@@ -125,22 +151,19 @@ def gather(found: "Findings", pictures: Sequence[str], write: "Write", at_most: 
         samples = read_samples(card, found) if card else None
     except UNREADABLE as error:
         notes.append(f"slices as the network sees them: {error}")
-    drawn = {path.rpartition("/")[2]: path for path in pictures}
-    figures = {
-        role: _data_url(drawn[f"case_{role}.png"])
-        for role in ("worst", "median", "best")
-        if f"case_{role}.png" in drawn
-    }
+    urls = {name: data_url(picture) for name, picture in pictures.items()}
+    figures = {role: urls[f"case_{role}"] for role in CARRIED_ROLES if f"case_{role}" in urls}
     examples = {one.example.role: one.example for one in viewed if one.example}
     return Content(
         findings=found,
         card=asdict(card) if card else {},
         network=network_drawing(card, found) if card else "",
-        distributions=_data_url(drawn["distributions.png"]) if "distributions.png" in drawn else "",
+        distributions=urls.get("distributions", ""),
         cases=[one.case for one in viewed],
         examples=with_figures(examples, figures),
         samples=samples,
         calibration=add_up(one.calibration for one in viewed),
+        n_calibrated=sum(bool(one.calibration) for one in viewed),
         why_no_viewer=_why_no_viewer(found, notes),
         notes=notes,
         prepared_rejects=[str(reject) for reject in read_rejects(found.data)] if found.split else (),
@@ -181,9 +204,3 @@ def _why_no_viewer(found: "Findings", notes: Sequence[str]) -> str:
     if notes:
         return "No case can be shown; the section on rejects and warnings says why."
     return MASKS_ELSEWHERE if found.job == "evaluate" else NOTHING_PREDICTED
-
-
-def _data_url(path: str) -> str:
-    from brats.report.panels import data_url
-
-    return data_url(storage.read_bytes(path))

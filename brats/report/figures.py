@@ -1,10 +1,10 @@
-"""Pictures of a run, drawn from its files: learning curves, cases with their outlines, distributions of scores.
+"""The figures of a run, each drawn from its files: learning curves, scores, cases with their outlines.
 
 Axes: `Z H W` slices of a crop, H = X and W = Y in RAS+.
 """
 
-import io
-from collections.abc import Sized
+from collections.abc import Iterator, Sized
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -15,55 +15,64 @@ from matplotlib.patheffects import withStroke
 
 from brats import storage
 from brats.data.dataset import slices_path
+from brats.data.run_split import test_dir
 from brats.data.slices import SliceFile
 from brats.labels import REGIONS
-from brats.model.history import dice_column, read_history
-from brats.report.overlay import blank_figure, format_score, plot_case
+from brats.model.history import dice_column
+from brats.report.figure_files import Plot, blank_figure
+from brats.report.findings import Findings
+from brats.report.overlay import format_score, plot_case
+from brats.report.score_figures import EDGE_COLOUR, count_cases, plot_uncertainty, plot_volumes, with_volumes
 from brats.report.volumes import read_prediction
 from brats.score.surface import HD95_ONE_EMPTY_MM
-from brats.score.tables import read_case_metrics
+from brats.score.tables import metrics_path
 
 TRAINING_COLOUR, VALIDATION_COLOUR = "#000000", "#0072B2"  # Okabe and Ito, as those of the regions
-EDGE_COLOUR = "#333333"
 
 
 def figures_dir(run: str) -> str:
     return storage.join(run, "figures")
 
 
-def draw_learning_curves(run: str, figures: str) -> str:
-    """Draw `history.parquet` of a run into the folder `figures`; return the path of the picture.
+def plots(found: Findings) -> Iterator[tuple[str, Plot]]:
+    """Every figure that the files of a folder give, by its name; those that need voxels come last.
 
-    Raises FileNotFoundError before the first epoch is done.
+    A folder has those for which it has the tables: learning_curves, distributions, volumes, uncertainty; a run of
+    one network, whose prepared cases it knows, case_best, case_median and case_worst too.
     """
-    history: pd.DataFrame = read_history(run)
-    return _write(plot_learning_curves(history), storage.join(figures, "learning_curves.png"))
+    if "" in found.histories:
+        yield "learning_curves", partial(plot_learning_curves, found.histories[""])
+    cases = found.case_table
+    if len(cases):
+        yield "distributions", partial(plot_distributions, cases)
+    if len(with_volumes(cases)):
+        yield "volumes", partial(plot_volumes, cases)
+    if found.scores and len(curves := found.scores.table("uncertainty_curves")):
+        yield "uncertainty", partial(plot_uncertainty, curves)
+    own = storage.exists(
+        metrics_path(found.folder, "cases")
+    )  # predictions, or a cross-validation, whose folds have masks
+    if found.scores and not own:
+        yield from case_plots(cases, test_dir(found.folder), found.data)
 
 
-def draw_cases(predictions: str, figures: str, prepared: str) -> list[str]:
-    """Draw the best, the median and the worst case of a folder of predictions; return the pictures' paths.
+def case_plots(metrics: pd.DataFrame, predictions: str, prepared: str) -> Iterator[tuple[str, Plot]]:
+    """The figures of the best, the median and the worst case of a folder of predictions, by their names.
 
-    Images and references are read from the prepared dataset that was predicted. Fewer than three scored cases
-    give as many pictures, and none gives none. Raises FileNotFoundError for a missing file, CaseError for a mask of
-    another grid.
+    metrics: rows of `metrics/cases.parquet`; fewer than three cases give as many figures
+
+    A plot reads image and reference from the prepared dataset that was predicted. It raises FileNotFoundError for a
+    missing file, CaseError for a mask of another grid.
     """
-    metrics = read_case_metrics(predictions)
-    heading = f"of {_count_cases(metrics)} by mean Dice"
-    paths = []
     for role, case_id in choose_cases(metrics).items():
-        case = SliceFile(slices_path(prepared, case_id)).read_case()
+        heading = f"{role.capitalize()} of {count_cases(metrics)} by mean Dice"
         scores = metrics[metrics["case_id"] == case_id].set_index("region")
-        figure = plot_case(case, read_prediction(predictions, case), scores, f"{role.capitalize()} {heading}")
-        paths.append(_write(figure, storage.join(figures, f"case_{role}.png")))
-    return paths
+        yield f"case_{role}", partial(_plot_predicted, predictions, prepared, case_id, scores, heading)
 
 
-def draw_distributions(predictions: str, figures: str) -> str | None:
-    """Draw Dice and HD95 of every scored case; return the path of the picture, None where no case is scored."""
-    metrics = read_case_metrics(predictions)
-    if metrics.empty:
-        return None
-    return _write(plot_distributions(metrics), storage.join(figures, "distributions.png"))
+def _plot_predicted(predictions: str, prepared: str, case_id: str, scores: pd.DataFrame, heading: str) -> Figure:
+    case = SliceFile(slices_path(prepared, case_id)).read_case()
+    return plot_case(case, read_prediction(predictions, case), scores, heading)
 
 
 def choose_cases(metrics: pd.DataFrame) -> dict[str, str]:
@@ -87,12 +96,12 @@ def plot_learning_curves(history: pd.DataFrame) -> Figure:
     history: rows of `history.parquet`. An epoch that was not validated has no point among the validated ones, and
              a region that the network does not predict no line.
     """
-    figure = blank_figure(4.2)
+    figure = blank_figure(3.024)
     loss, dice = figure.subplots(1, 2)
     epoch = history["epoch"]
     scored = history[history["val_dice"].notna()]
-    points: dict[str, Any] = {"markersize": 4, "markeredgecolor": EDGE_COLOUR}
-    edge = [withStroke(linewidth=2.4, foreground=EDGE_COLOUR)]
+    points: dict[str, Any] = {"markersize": 3, "markeredgecolor": EDGE_COLOUR}
+    edge = [withStroke(linewidth=1.8, foreground=EDGE_COLOUR)]
     trained = points | {"color": TRAINING_COLOUR, "markevery": _every(epoch)}
     loss.plot(epoch, history["train_loss"], "-o", label="training", **trained)
     points |= {"markevery": _every(scored)}
@@ -128,7 +137,7 @@ def plot_distributions(metrics: pd.DataFrame) -> Figure:
 
     metrics: rows of `metrics/cases.parquet`
     """
-    figure = blank_figure(4.8)
+    figure = blank_figure(3.456)
     dice, hd95 = figure.subplots(1, 2)
     _draw_distribution(dice, metrics, "dice", 3, "")
     dice.set(title="Dice", ylabel="Dice (1 is perfect)", ylim=(-0.02, 1.02))
@@ -139,9 +148,9 @@ def plot_distributions(metrics: pd.DataFrame) -> Figure:
     hd95.yaxis.set_major_formatter("{x:g}")
     hd95.axhline(HD95_ONE_EMPTY_MM, color=EDGE_COLOUR, linestyle="dotted")
     note = f"one of the masks empty: {HD95_ONE_EMPTY_MM} mm"
-    place = {"ha": "right", "textcoords": "offset points", "xytext": (0, 7)}
-    hd95.annotate(note, (2.45, HD95_ONE_EMPTY_MM), fontsize=8, **place)
-    figure.suptitle(f"{_count_cases(metrics)}: a point for each, a box for quartiles and median", fontsize=11)
+    place = {"ha": "right", "textcoords": "offset points", "xytext": (0, 5)}
+    hd95.annotate(note, (2.45, HD95_ONE_EMPTY_MM), fontsize=6, **place)
+    figure.suptitle(f"{count_cases(metrics)}: a point for each, a box for quartiles and median", fontsize=8)
     return figure
 
 
@@ -160,18 +169,3 @@ def _draw_distribution(axes: Axes, metrics: pd.DataFrame, column: str, n_decimal
     axes.set_xlim(-0.5, len(REGIONS) - 0.5)
     axes.grid(axis="y", alpha=0.3)
     axes.set_axisbelow(True)
-
-
-def _count_cases(metrics: pd.DataFrame) -> str:
-    """How many cases of which splits: "4 test cases"."""
-    n_cases = metrics["case_id"].nunique()
-    splits = "/".join(sorted(metrics["split"].dropna().unique()))
-    return " ".join(filter(None, [str(n_cases), splits, "case" if n_cases == 1 else "cases"]))
-
-
-def _write(figure: Figure, path: str) -> str:
-    """Write a figure as PNG, 1600 pixels wide, and return the path."""
-    content = io.BytesIO()
-    figure.savefig(content, format="png")
-    storage.write_bytes(path, content.getbuffer())
-    return path

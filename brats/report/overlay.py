@@ -19,6 +19,7 @@ from matplotlib.patheffects import withStroke
 
 from brats.data.case import Case, Intensity
 from brats.labels import REGIONS, Labels, region_mask
+from brats.report.figure_files import WIDTH_IN, blank_figure
 
 Array = npt.NDArray[Any]
 Mask = npt.NDArray[np.bool_]
@@ -30,14 +31,12 @@ LETTER_ROOM_MM = 10  # around the crop, for the letters of the directions
 VIEW_MARGIN_MM = 10  # of healthy tissue shown around the tumour
 MIN_VIEW_MM = 30  # shown around the smallest tumour
 
-REFERENCE_LINE: dict[str, Any] = {"linestyle": "solid", "linewidth": 1.9}
-PREDICTION_LINE: dict[str, Any] = {"linestyle": (0, (3, 2.5)), "linewidth": 1.1}
+REFERENCE_LINE: dict[str, Any] = {"linestyle": "solid", "linewidth": 1.4}
+PREDICTION_LINE: dict[str, Any] = {"linestyle": (0, (3, 2.5)), "linewidth": 0.8}
 
 # Between the centres of two voxels a mask rises from 0 to 1. At different levels, the outlines of regions that
 # share an edge lie apart, three regions by 0.4 of a voxel, and none hides another.
 OUTLINE_LEVELS = dict(zip(REGIONS, np.linspace(0.1, 0.9, len(REGIONS)), strict=True))
-
-_WIDTH_IN, _DPI = 10, 160
 
 
 class View(NamedTuple):
@@ -138,7 +137,7 @@ def plot_case(case: Case, predicted: Labels, scores: pd.DataFrame, heading: str)
     _draw_scale_bar(panels[0, 0], 50, whole.width * column_mm)
     _draw_scale_bar(panels[1, 0], 10, enlarged.width * column_mm)
     title = f"{heading}: {case.case_id}, axial slice {case.box.start[2] + index}\n{_list_scores(scores)}"
-    figure.suptitle(title, color="white", fontsize=11)
+    figure.suptitle(title, color="white", fontsize=8)
     _draw_outline_legend(figure, regions)
     return figure
 
@@ -148,7 +147,7 @@ def draw_outlines(axes: Axes, reference: Labels, predicted: Labels, regions: Ite
 
     Each has a dark line beneath. The dashes are narrower, so that they show on a solid line that they follow.
     """
-    rim = {**REFERENCE_LINE, "linewidth": REFERENCE_LINE["linewidth"] + 0.7}
+    rim = {**REFERENCE_LINE, "linewidth": REFERENCE_LINE["linewidth"] + 0.5}
     gaps = {**PREDICTION_LINE, "linestyle": "solid"}
     layers = (
         (reference, "black", rim),
@@ -167,11 +166,6 @@ def draw_outlines(axes: Axes, reference: Labels, predicted: Labels, regions: Ite
                 outline.set(**line)
 
 
-def blank_figure(height_in: float, background: str = "white") -> Figure:
-    """A figure of the width that all pictures have, 1600 pixels."""
-    return Figure(figsize=(_WIDTH_IN, height_in), dpi=_DPI, layout="constrained", facecolor=background)
-
-
 def format_score(value: float, n_decimals: int) -> str:
     """A score as the pictures write it; NaN is "n/a"."""
     return "n/a" if math.isnan(value) else f"{value:.{n_decimals}f}"
@@ -179,8 +173,8 @@ def format_score(value: float, n_decimals: int) -> str:
 
 def _case_panels(n_modalities: int, height_to_width: float) -> tuple[Figure, npt.NDArray[np.object_]]:
     """A black figure and its panels (2, n_modalities): overviews of this proportion, and square details."""
-    panel_in = _WIDTH_IN / max(n_modalities, 3)
-    figure = blank_figure(panel_in * (height_to_width + 1) + 1.3, "black")
+    panel_in = WIDTH_IN / max(n_modalities, 3)
+    figure = blank_figure(panel_in * (height_to_width + 1) + 0.94, "black")
     return figure, figure.subplots(2, n_modalities, squeeze=False, height_ratios=(height_to_width, 1))
 
 
@@ -194,14 +188,14 @@ def _draw_scale_bar(axes: Axes, length_mm: int, panel_mm: float) -> None:
     """A bar of this length near the lower left corner of a panel that shows `panel_mm` from left to right."""
     start, height = 0.03, 0.03
     bar = [start, start + length_mm / panel_mm]
-    axes.plot(bar, [height, height], color="white", linewidth=2, transform=axes.transAxes)
+    axes.plot(bar, [height, height], color="white", linewidth=1.4, transform=axes.transAxes)
     _write_on_image(axes, start, 2 * height, f"{length_mm} mm", ha="left")
 
 
 def _write_on_image(axes: Axes, x: float, y: float, text: str, ha: str = "center") -> None:
-    stroke = [withStroke(linewidth=1.5, foreground="black")]
+    stroke = [withStroke(linewidth=1.1, foreground="black")]
     axes.text(
-        x, y, text, color="white", fontsize=8, ha=ha, va="center", transform=axes.transAxes, path_effects=stroke
+        x, y, text, color="white", fontsize=6, ha=ha, va="center", transform=axes.transAxes, path_effects=stroke
     )
 
 

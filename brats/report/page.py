@@ -28,6 +28,7 @@ class Content:
     network:            the drawing of the network, as HTML
     distributions:      the picture of all scores, as a data: URL; "" without scores
     cases:              of the viewer, those to carry first, in their order
+    n_calibrated:       of them those whose voxels `calibration` counts
     why_no_viewer:      where there are none
     notes:              what is missing from the page, and why
     prepared_rejects:   a line for each case that the prepared dataset left out
@@ -41,6 +42,7 @@ class Content:
     examples: Mapping[str, Example] = field(default_factory=dict)
     samples: Samples | None = None
     calibration: Calibration = field(default_factory=dict)
+    n_calibrated: int = 0
     why_no_viewer: str = ""
     notes: Sequence[str] = ()
     prepared_rejects: Sequence[str] = ()

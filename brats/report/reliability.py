@@ -16,11 +16,18 @@ from brats.score.uncertainty import N_CALIBRATION_BINS
 N_LEVELS = 256
 FEWEST_VOXELS = 20  # of a bin, below which its share says nothing and is not drawn
 
-Calibration = Mapping[str, npt.NDArray[np.int64]]
+CURVE_TITLES = {
+    "dice": "Dice of the voxels left",
+    "ftp": "True positives set aside",
+    "ftn": "True negatives set aside",
+}
+Counts = npt.NDArray[np.int64]
+Floats = npt.NDArray[np.float64]
+Calibration = Mapping[str, Counts]
 """Voxels of the brain by probability x 255 and by whether the reference has the region, (256, 2), by region."""
 
 
-def calibration(layers: Layers) -> dict[str, npt.NDArray[np.int64]]:
+def calibration(layers: Layers) -> dict[str, Counts]:
     """The counts of one case; none without a reference or without probabilities."""
     if layers.reference is None:
         return {}
@@ -34,9 +41,9 @@ def calibration(layers: Layers) -> dict[str, npt.NDArray[np.int64]]:
     return found
 
 
-def add_up(cases: Iterable[Calibration]) -> dict[str, npt.NDArray[np.int64]]:
+def add_up(cases: Iterable[Calibration]) -> dict[str, Counts]:
     """The counts of several cases together."""
-    total: dict[str, npt.NDArray[np.int64]] = {}
+    total: dict[str, Counts] = {}
     for case in cases:
         for region, counts in case.items():
             total[region] = total.get(region, 0) + counts
@@ -61,26 +68,44 @@ def reliability_section(scores: Scores | None, counts: Calibration) -> str:
     )
 
 
+def calibration_curve(counts: Counts) -> tuple[Floats, Floats, Counts]:
+    """The mean probability of each bin, the share of its voxels in the reference, and how many voxels it has.
+
+    counts: (256, 2), of one region; bins of few voxels are left out
+    """
+    bins = np.minimum(np.arange(N_LEVELS) * N_CALIBRATION_BINS // (N_LEVELS - 1), N_CALIBRATION_BINS - 1)
+    of_level = counts.sum(axis=1)
+    totals = np.bincount(bins, of_level, N_CALIBRATION_BINS)
+    sums = np.bincount(bins, of_level * np.arange(N_LEVELS) / (N_LEVELS - 1), N_CALIBRATION_BINS)
+    inside = np.bincount(bins, counts[:, 1], N_CALIBRATION_BINS)
+    drawn = totals >= FEWEST_VOXELS
+    return sums[drawn] / totals[drawn], inside[drawn] / totals[drawn], totals[drawn].astype(np.int64)
+
+
+def mean_curves(curves: pd.DataFrame) -> pd.DataFrame:
+    """Means over cases, by region and threshold, of the rows of `metrics/uncertainty_curves.parquet`."""
+    means: pd.DataFrame = (
+        curves.groupby(["region", "threshold"], sort=False)[list(CURVE_TITLES)].mean().reset_index()
+    )
+    return means
+
+
 def _diagram(counts: Calibration) -> str:
     """Share of voxels in the reference by predicted probability, in equal bins; "" without probabilities."""
     if not counts:
         return ""
-    bins = np.minimum(np.arange(N_LEVELS) * N_CALIBRATION_BINS // (N_LEVELS - 1), N_CALIBRATION_BINS - 1)
     series = []
     for name, of_region in counts.items():
-        totals = np.bincount(bins, of_region.sum(axis=1), N_CALIBRATION_BINS)
-        drawn = totals >= FEWEST_VOXELS
-        sums = np.bincount(bins, of_region.sum(axis=1) * np.arange(N_LEVELS) / (N_LEVELS - 1), N_CALIBRATION_BINS)
-        inside = np.bincount(bins, of_region[:, 1], N_CALIBRATION_BINS)
+        predicted, inside, totals = calibration_curve(of_region)
         region = REGIONS[name]
         series.append(
             Series(
                 name=f"{name} {region.full_name}",
-                x=(sums[drawn] / totals[drawn]).tolist(),
-                y=(inside[drawn] / totals[drawn]).tolist(),
+                x=predicted.tolist(),
+                y=inside.tolist(),
                 colour=region.colour,
                 marker=region.marker,
-                hints=[f"{name}: {int(total):,} voxels" for total in totals[drawn]],
+                hints=[f"{name}: {total:,} voxels" for total in totals.tolist()],
             )
         )
     return chart(
@@ -98,12 +123,8 @@ def _curves(curves: pd.DataFrame) -> Iterable[str]:
     """Means over cases of the QU-BraTS curves by threshold."""
     if curves.empty:
         return
-    means = curves.groupby(["region", "threshold"], sort=False)[["dice", "ftp", "ftn"]].mean().reset_index()
-    for column, title in (
-        ("dice", "Dice of the voxels left"),
-        ("ftp", "True positives set aside"),
-        ("ftn", "True negatives set aside"),
-    ):
+    means = mean_curves(curves)
+    for column, title in CURVE_TITLES.items():
         series = []
         for name, region in REGIONS.items():
             rows = means[means["region"] == name]

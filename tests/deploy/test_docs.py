@@ -12,7 +12,7 @@ from brats.storage import TableKind
 from tests.support import ROOT
 
 ARCHITECTURE = (ROOT / "docs" / "architecture.md").read_text()
-FOLDERS = ("jobs", "brats", "benchmarks")
+FOLDERS = ("jobs", "brats", "benchmarks", "examples")
 DOCUMENTS = [
     ROOT / "README.md",
     ROOT / "CONTRIBUTING.md",

@@ -80,6 +80,6 @@ def test_every_option_in_a_document_exists(document: Path) -> None:
 @pytest.mark.parametrize("document", DOCUMENTS, ids=relative)
 def test_every_path_of_the_code_in_a_document_exists(document: Path) -> None:
     for path in re.findall(
-        r"(?<![\w/])(?:jobs|brats|benchmarks|tests)/[a-z0-9_/]*(?:\.[a-z]+)?", document.read_text()
+        r"(?<![\w/])(?:jobs|brats|benchmarks|examples|tests)/[a-z0-9_/]*(?:\.[a-z]+)?", document.read_text()
     ):
         assert (ROOT / path).exists(), path

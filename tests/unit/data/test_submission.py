@@ -75,6 +75,9 @@ def test_the_archive_has_the_masks_at_its_root_and_always_the_same_bytes(tmp_pat
     mask = (tmp_path / "nifti" / "BraTS-GLI-00005-000.nii.gz").read_bytes()
     content = archive({"BraTS-GLI-00005-001": b"other", "BraTS-GLI-00005-000": mask})
     assert content == archive({"BraTS-GLI-00005-000": mask, "BraTS-GLI-00005-001": b"other"})
+    beside = archive({"BraTS-GLI-00005-000": mask}, [("probabilities/x.nii.gz", b"map")])
+    with zipfile.ZipFile(io.BytesIO(beside)) as file:
+        assert file.read("probabilities/x.nii.gz") == b"map"
     with zipfile.ZipFile(io.BytesIO(content)) as file:
         assert file.namelist() == ["BraTS-GLI-00005-000.nii.gz", "BraTS-GLI-00005-001.nii.gz"]
         file.extractall(tmp_path)

@@ -5,10 +5,13 @@ import zipfile
 from pathlib import Path
 from typing import Any
 
+import nibabel as nib
 import numpy as np
 import pytest
 
 from brats.config import ExportConfig
+from brats.data.items import find_items, read_source
+from brats.data.masks import write_probabilities
 from brats.data.rejects import Reject
 from brats.data.submission import SHAPE
 from brats.errors import BratsError, BundleError, ConfigError
@@ -16,6 +19,7 @@ from brats.model.bundle import bundle_dir, read_card
 from brats.model.ensemble import save_ensemble
 from brats.pipeline import export as exports
 from brats.pipeline.export import export, write_card
+from brats.pipeline.predict import write_case as write_prediction
 from brats.score.parts import Part, write_part
 from tests.support.bundles import save_undecided_bundle
 from tests.support.synthetic import save, write_case
@@ -63,7 +67,7 @@ def test_cases_of_the_challenge_that_were_not_predicted_are_named(predictions: P
 
 
 def test_strict_fails_after_the_archive_is_written(predictions: Path) -> None:
-    with pytest.raises(BratsError, match=r"^3 cases without a mask to submit \(--strict\); the first: "):
+    with pytest.raises(BratsError, match=r"^3 cases are missing from .*out\.zip \(--strict\); the first: "):
         submit(predictions, strict=True)
     assert (predictions.parent / "out.zip").exists()
 
@@ -89,13 +93,88 @@ def test_one_patient_of_two_challenges_is_refused(predictions: Path) -> None:
         submit(predictions)
 
 
+def write_levels(predictions: Path, case_id: str, shape: tuple[int, ...] = SHAPE) -> None:
+    levels = np.zeros(shape, np.uint8)
+    levels[1, 2, 3] = 255
+    write_probabilities(str(predictions), case_id, {"WT": levels, "ET": levels // 2})
+
+
+def test_probabilities_lie_in_the_archive_below_the_masks_that_are_submitted(predictions: Path) -> None:
+    for case_id, shape in ((READY, SHAPE), (GRID, (4, 5, 6))):
+        write_levels(predictions, case_id, shape)
+    archive, lines = submit(predictions, probabilities=True)
+    names = [f"probabilities/{READY}_{region}.nii.gz" for region in ("wt", "et")]
+    with zipfile.ZipFile(archive) as file:
+        assert file.namelist() == [f"{READY}.nii.gz", *names]
+        content = file.read(names[0])
+    assert len(lines) == 4  # three cases have no mask
+    folder = predictions.parent / "maps"
+    export(ExportConfig(predictions=str(predictions), out=str(folder), probabilities=True))
+    assert (folder / f"{READY}_wt.nii.gz").read_bytes() == content
+
+
+def test_probabilities_lie_on_the_mask_of_their_case(tmp_path: Path) -> None:
+    write_case(str(tmp_path / "cases"), "patient_7", modalities=("t1",))
+    (item,) = find_items(str(tmp_path / "cases"), "", ("t1",), "all").items
+    case = read_source(item.source, ("t1",))
+    assert case.labels is not None
+    out, folder = str(tmp_path / "out"), tmp_path / "maps"
+    write_prediction(out, item, case, case.labels, nifti=True)
+    levels = np.where(case.labels > 0, 250, 5).astype(np.uint8)
+    write_probabilities(out, case.case_id, {"WT": case.on_source_grid(levels)})
+    export(ExportConfig(predictions=out, out=str(folder), probabilities=True))
+    mask, found = (
+        nib.load(tmp_path / "out" / "nifti" / "patient_7.nii.gz"),
+        nib.load(folder / "patient_7_wt.nii.gz"),
+    )
+    np.testing.assert_array_equal(np.asarray(found.dataobj) > 0.5, np.asarray(mask.dataobj) > 0)
+    np.testing.assert_array_equal(found.affine, mask.affine)
+
+
+def test_a_folder_has_the_probabilities_of_any_case_and_the_others_are_named(predictions: Path) -> None:
+    for case_id, shape in ((READY, SHAPE), (GRID, (4, 5, 6))):
+        write_levels(predictions, case_id, shape)
+    folder = predictions.parent / "maps"
+    lines = export(ExportConfig(predictions=str(predictions), out=str(folder), probabilities=True))
+    assert lines[0] == f"{folder}  4 files of 2 cases"
+    assert lines[1].startswith(f"missing  {GONE}: it has no probabilities; run predict.py again with --prob")
+    assert lines[2:] == [f"missing  {BAD}: t1.nii: torn"]
+    assert len(list(folder.iterdir())) == 4
+
+
+def test_a_mask_without_probabilities_is_submitted_and_named(predictions: Path) -> None:
+    write_levels(predictions, GRID, (4, 5, 6))
+    archive, lines = submit(predictions, probabilities=True)
+    with zipfile.ZipFile(archive) as file:
+        assert file.namelist() == [f"{READY}.nii.gz"]
+    assert lines[-1].startswith(f"missing  {READY}: it has no probabilities; ")
+
+
+def test_predictions_without_probabilities_are_one_line_that_names_the_option(predictions: Path) -> None:
+    with pytest.raises(
+        ConfigError,
+        match=r"^--predictions: .* has no probabilities; run predict\.py again with --probabilities and the same "
+        r"--out, which adds them$",
+    ):
+        submit(predictions, probabilities=True)
+    assert not (predictions.parent / "out.zip").exists()
+    write_levels(predictions, GONE)
+    folder = predictions.parent / "maps"
+    with pytest.raises(BratsError, match=f"no probabilities to write; the first of 4: {READY}: it has no prob"):
+        export(ExportConfig(predictions=str(predictions), out=str(folder), probabilities=True))
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
         ({"out": "o"}, "give either --model or --predictions"),
         ({"model": "m", "predictions": "p", "out": "o"}, "give either --model or --predictions"),
         ({"model": "m", "data": "d", "out": "o"}, "^--data: names the cases of a submission"),
-        ({"predictions": "p", "out": "folder"}, r"^--out: .*folder is to be the archive .* end with \.zip$"),
+        (
+            {"predictions": "p", "out": "folder"},
+            r"^--out: .*folder is to be the archive .* end with \.zip, or add ",
+        ),
+        ({"model": "m", "probabilities": True, "out": "o"}, "^--probabilities: .* give it with --predictions$"),
     ],
 )
 def test_options_that_do_not_fit_are_refused(options: dict[str, str], message: str) -> None:

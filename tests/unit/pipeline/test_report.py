@@ -56,10 +56,32 @@ def test_run_with_predictions_has_cases_and_distributions_too(tmp_path: Path) ->
         "case_best.png",
         "distributions.png",
         "learning_curves.png",
+        "volumes.png",
     ]
     assert all(Path(path).parent == tmp_path / "elsewhere" for path in pictures)
     assert all(Path(path).exists() for path in pictures)
     assert (tmp_path / "elsewhere" / "index.html").exists()
+
+
+def test_figures_are_written_in_the_formats_asked_for_and_shown_in_the_page_all_the_same(tmp_path: Path) -> None:
+    run = write_run(tmp_path / "run", (0,), probabilities=True)
+    names = ("learning_curves", "distributions", "volumes", "uncertainty", "case_best", "reliability")
+    assert report(ReportConfig(run=run, figures=("pdf",))) == [f"{run}/figures/{name}.pdf" for name in names]
+    assert {path.name for path in Path(run, "figures").iterdir()} == {f"{name}.pdf" for name in names}
+    assert Path(page_of(ReportConfig(run=run))).read_text().count("data:image/png;base64,") >= 2
+
+
+def test_figures_are_the_same_when_drawn_again_and_with_other_formats(tmp_path: Path) -> None:
+    run = write_run(tmp_path / "run", (0,), probabilities=True)
+    first = {path: storage.read_bytes(path) for path in report(ReportConfig(run=run, figures=("pdf", "png")))}
+    again = report(ReportConfig(run=run, figures=("pdf",)))
+    assert again == [path for path in first if path.endswith(".pdf")]
+    assert {path: storage.read_bytes(path) for path in first} == first
+
+
+def test_reliability_is_drawn_of_the_cases_of_the_viewer(tmp_path: Path) -> None:
+    run = write_run(tmp_path / "run", (0, 1), probabilities=True)
+    assert f"{run}/figures/reliability.png" not in report(ReportConfig(run=run, cases=0))
 
 
 def test_cases_are_read_from_where_the_dataset_was_moved(tmp_path: Path) -> None:
@@ -133,7 +155,7 @@ def test_a_page_without_room_has_its_cases_beside_it(tmp_path: Path, monkeypatch
 def test_predictions_on_their_own_have_a_page(tmp_path: Path) -> None:
     out = predictions_of(write_run(tmp_path / "run", (0, 1)))
     pictures, page = report(ReportConfig(run=out)), page_of(ReportConfig(run=out))
-    assert [Path(path).name for path in pictures] == ["distributions.png"]
+    assert [Path(path).name for path in pictures] == ["distributions.png", "volumes.png"]
     html = Path(page).read_text()
     assert "no config.json" in html  # which would name the cases
     assert 'id="case-table"' in html

@@ -1,8 +1,6 @@
-"""Pictures of a run: which cases are shown, which values are drawn, and the files written."""
+"""Figures of a run: which there are, which cases are shown, and which values are drawn."""
 
 import io
-import subprocess
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -18,20 +16,16 @@ from matplotlib.lines import Line2D
 from brats import storage
 from brats.data.dataset import slices_path
 from brats.data.masks import masks_path, write_masks
+from brats.data.run_split import test_dir as predictions_of
 from brats.data.slices import encode_case
 from brats.errors import StorageError
 from brats.labels import REGIONS
-from brats.model.history import HISTORY
-from brats.report.figures import (
-    choose_cases,
-    draw_cases,
-    draw_distributions,
-    draw_learning_curves,
-    plot_distributions,
-    plot_learning_curves,
-)
-from brats.score.tables import CASE_METRICS, metrics_path
+from brats.report.figure_files import render
+from brats.report.figures import case_plots, choose_cases, plot_distributions, plot_learning_curves, plots
+from brats.report.findings import Findings, Scores, read_findings, read_scores
+from brats.score.tables import CASE_METRICS, metrics_path, read_case_metrics
 from tests.support.drawing import make_case, reference_of
+from tests.support.reports import write_run
 
 NAN = float("nan")
 PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
@@ -204,64 +198,57 @@ def write_predictions(tmp_path: Path, dice: dict[str, float]) -> tuple[str, str]
 
 def test_best_median_and_worst_case_are_drawn_from_the_files(tmp_path: Path) -> None:
     predictions, prepared = write_predictions(tmp_path, {"a": 0.3, "b": 0.9, "c": 0.6})
-    paths = draw_cases(predictions, str(tmp_path / "figures"), prepared)
-    assert paths == [f"{tmp_path}/figures/case_{role}.png" for role in ("best", "median", "worst")]
-    for path in paths:
-        content = storage.read_bytes(path)
+    plots_of_cases = dict(case_plots(read_case_metrics(predictions), predictions, prepared))
+    assert list(plots_of_cases) == ["case_best", "case_median", "case_worst"]
+    contents = [render(plot, ["png"])["png"] for plot in plots_of_cases.values()]
+    assert len({*contents}) == 3
+    for content in contents:
         assert png_size(content)[0] == 1600
         assert matplotlib.image.imread(io.BytesIO(content))[..., :3].std() > 0.1  # not one colour
-    assert len({storage.read_bytes(path) for path in paths}) == 3
-
-
-def test_drawing_again_gives_the_same_file(tmp_path: Path) -> None:
-    predictions, prepared = write_predictions(tmp_path, {"a": 0.5})
-    (path,) = draw_cases(predictions, str(tmp_path / "figures"), prepared)
-    content = storage.read_bytes(path)
-    assert draw_cases(predictions, str(tmp_path / "figures"), prepared) == [path]
-    assert storage.read_bytes(path) == content
 
 
 def test_a_missing_mask_is_not_drawn_over(tmp_path: Path) -> None:
     predictions, prepared = write_predictions(tmp_path, {"a": 0.5})
     storage.remove(masks_path(predictions, "a"))
+    ((_, plot),) = case_plots(read_case_metrics(predictions), predictions, prepared)
     with pytest.raises(FileNotFoundError):
-        draw_cases(predictions, str(tmp_path / "figures"), prepared)
-    assert not (tmp_path / "figures").exists()
+        plot()
 
 
-def test_learning_curves_are_drawn_from_the_history(tmp_path: Path) -> None:
-    table = HISTORY.table(make_history([0.2, 0.5]).to_dict("records"))
-    storage.write_table(str(tmp_path / "run" / "history.parquet"), HISTORY, table)
-    path = draw_learning_curves(str(tmp_path / "run"), str(tmp_path / "figures"))
-    assert path == f"{tmp_path}/figures/learning_curves.png"
-    assert png_size(storage.read_bytes(path)) == (1600, 672)
+def names_of(found: Findings) -> list[str]:
+    return [name for name, _ in plots(found)]
 
 
-def test_distributions_are_drawn_from_the_metrics_also_of_cases_without_a_split(tmp_path: Path) -> None:
+def test_a_folder_has_the_figures_of_the_tables_that_it_has(tmp_path: Path) -> None:
+    run = write_run(tmp_path / "run", (0, 1), probabilities=True)
+    assert names_of(read_findings(run)) == [
+        *("learning_curves", "distributions", "volumes", "uncertainty", "case_best", "case_worst")
+    ]
+    assert names_of(read_findings(predictions_of(run))) == ["distributions", "volumes", "uncertainty"]
+    assert names_of(Findings(folder=run, histories={"": make_history([0.5])})) == ["learning_curves"]
+    assert names_of(Findings(folder=run, histories={"fold_0": make_history([0.5])})) == []
+
+
+def test_scores_without_volumes_or_probabilities_have_their_distributions_alone(tmp_path: Path) -> None:
+    cases = metrics_of({"a": (0.5, 0.6, None)}).assign(reference_ml=NAN, predicted_ml=NAN)
+    found = Findings(folder=str(tmp_path), scores=Scores(tables={"cases": cases}, conventions={}))
+    write_metrics(tmp_path, metric_rows("a", (0.5, 0.6, None)))
+    assert names_of(found) == ["distributions"]
+
+
+def test_figures_of_another_program_are_not_drawn(tmp_path: Path) -> None:
+    make_history([0.5]).to_parquet(tmp_path / "history.parquet")
+    with pytest.raises(StorageError, match=r"history\.parquet: not written by brats-ray"):
+        read_findings(str(tmp_path))
+
+
+def test_distributions_have_points_of_cases_without_a_split(tmp_path: Path) -> None:
     write_metrics(tmp_path, metric_rows("a", (0.5, 0.6, None), split=None))
-    path = draw_distributions(str(tmp_path), str(tmp_path / "figures"))
-    assert path == f"{tmp_path}/figures/distributions.png"
-    assert png_size(storage.read_bytes(path)) == (1600, 768)
+    metrics = read_case_metrics(str(tmp_path))
+    assert plot_distributions(metrics).get_suptitle().startswith("1 case:")
+    assert png_size(render(lambda: plot_distributions(metrics), ["png"])["png"]) == (1600, 768)
 
 
 def test_without_scored_cases_nothing_is_drawn(tmp_path: Path) -> None:
-    write_metrics(tmp_path, [])
-    assert draw_cases(str(tmp_path), str(tmp_path / "figures"), str(tmp_path)) == []
-    assert draw_distributions(str(tmp_path), str(tmp_path / "figures")) is None
-    assert not (tmp_path / "figures").exists()
-
-
-def test_a_table_of_another_program_is_refused(tmp_path: Path) -> None:
-    make_history([0.5]).to_parquet(tmp_path / "history.parquet")
-    with pytest.raises(StorageError, match=r"history\.parquet: not written by brats-ray"):
-        draw_learning_curves(str(tmp_path), str(tmp_path / "figures"))
-
-
-def test_drawing_leaves_the_global_state_of_matplotlib_alone(tmp_path: Path) -> None:
-    write_metrics(tmp_path, metric_rows("a", (0.5, 0.6, 0.7)))
-    program = (
-        "import sys; from brats.report.figures import draw_distributions; "
-        f"draw_distributions({str(tmp_path)!r}, {str(tmp_path)!r}); "
-        "sys.exit('matplotlib.pyplot' in sys.modules)"
-    )
-    assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0
+    storage.write_table(metrics_path(str(tmp_path), "cases"), CASE_METRICS, CASE_METRICS.table([]))
+    assert names_of(Findings(folder=str(tmp_path), scores=read_scores(str(tmp_path)))) == []
