@@ -6,8 +6,8 @@ from pathlib import Path
 from brats.cli import run_job
 from brats.config import PredictConfig
 
-ROOT = Path(__file__).parents[2]
-sys.path[:0] = [str(ROOT), str(ROOT / "jobs")]
+sys.path.insert(0, str(Path(__file__).parents[2]))
+sys.path.insert(0, str(Path(__file__).parents[2] / "jobs"))
 from predict import main as predict_job
 
 from tests.support.t4s import pretend

@@ -1,4 +1,4 @@
-"""T4s that Ray sees and torch does not: work is placed on GPUs and computed on CPUs, in this process and below it."""
+"""T4s that Ray sees and torch does not: the work of a process is placed on GPUs and computed on CPUs."""
 
 import dataclasses
 import sys
