@@ -18,7 +18,7 @@ from tests.support.training import OPTIONS
 pytestmark = [pytest.mark.ray, pytest.mark.slow]
 
 PAGE = (ROOT / "docs" / "notebooks.md").read_text()
-CELLS = re.findall(r"```python\n(.*?)```", PAGE, flags=re.DOTALL)
+CELLS: list[str] = re.findall(r"```python\n(.*?)```", PAGE, flags=re.DOTALL)
 TINY = 'encoder="tu-test_resnet", decoder_channels=(8,) * 5, batch_size=8, micro_batch_size=4, precision="fp32"'
 TINY += ", learning_rate=3e-3, warmup_steps=5, tune=False"
 N_TRAINING = 7
@@ -47,7 +47,7 @@ class Notebook:
     def write_data(self) -> None:
         """Cases of BraTS 2020 as they lie at Kaggle."""
         for kind, n_cases in {"Training": N_TRAINING, "Validation": 1}.items():
-            folder = "brats20-dataset-training-validation/BraTS2020_{0}Data/MICCAI_BraTS2020_{0}Data".format(kind)
+            folder = f"brats20-dataset-training-validation/BraTS2020_{kind}Data/MICCAI_BraTS2020_{kind}Data"
             for number in range(1, n_cases + 1):
                 options: dict[str, Any] = {"seed": number, "shape": (32, 30, 10), "labelled": kind == "Training"}
                 case_id = f"BraTS20_{kind}_{number:03d}"

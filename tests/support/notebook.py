@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
@@ -78,7 +79,9 @@ class Kernel:
 def mounts_are_allowed(folder: Path) -> bool:
     """Whether this user can have file systems of its own, in containers too."""
     command = ["unshare", "--mount", "sh", "-c", MOUNTS, str(folder)]
-    return subprocess.run(command, capture_output=True, check=False).returncode == 0
+    return (
+        bool(shutil.which("unshare")) and not subprocess.run(command, capture_output=True, check=False).returncode
+    )
 
 
 @contextmanager
