@@ -73,6 +73,7 @@ def connected(imports: Sequence[str] = (), *, wait_minutes: float = 0) -> Iterat
     import ray
 
     if ray.is_initialized():
+        importing.join()  # what two threads import at a time may be found half imported
         configure_datasets(wait_minutes)
         yield
         return
