@@ -15,9 +15,22 @@ BratsError                the job cannot go on: exit code 1
     UnknownLabelError     a segmentation holds an unknown code; becomes a CaseError where the file is known
 """
 
+import traceback
+
 
 class BratsError(Exception):
-    """The job cannot go on. The message says what is wrong, where, and what to do."""
+    """The job cannot go on. The message says what is wrong, where, and what to do.
+
+    in_full: whether a notebook shows where it was raised, too
+    """
+
+    in_full = False
+
+    def _render_traceback_(self) -> list[str]:
+        """What IPython, which calls this, shows in place of a screen of code that is not the user's."""
+        if self.in_full:
+            return "".join(traceback.format_exception(self)).splitlines()
+        return [f"{type(self).__name__}: {self}"]
 
 
 class ConfigError(BratsError):

@@ -13,9 +13,10 @@ from types import FrameType
 from typing import Any
 
 from brats.cluster.datasets import configure_datasets, root_cause
-from brats.cluster.folder import choose_folder
+from brats.cluster.folder import choose_folder, objects_on_disk
 from brats.cluster.quiet import keep_off_console, shorten_messages
 from brats.cluster.ray_internals import submitted_env_vars
+from brats.console import say
 from brats.errors import BratsError, ConfigError
 from brats.storage.places import has_credentials
 
@@ -58,7 +59,7 @@ REACH_TIMEOUT_S = 10  # Ray itself tries for two minutes
 
 @contextmanager
 def connected(imports: Sequence[str] = (), *, wait_minutes: float = 0) -> Iterator[None]:
-    """Connect to Ray for the duration of the block. SIGTERM, with which Ray stops a job, then acts like Ctrl-C.
+    """Connect to Ray for the duration of the block. SIGTERM, with which Ray stops a job, acts like Ctrl-C in it.
 
     imports:      large modules that the job needs later, imported while Ray starts, which is mostly waiting
     wait_minutes: how long the job waits for machines; its datasets may stand still as long
@@ -72,20 +73,25 @@ def connected(imports: Sequence[str] = (), *, wait_minutes: float = 0) -> Iterat
     import ray
 
     if ray.is_initialized():
+        importing.join()  # what two threads import at a time may be found half imported
         configure_datasets(wait_minutes)
         yield
         return
+    handler = signal.getsignal(signal.SIGTERM)
     init(os.environ.get("RAY_ADDRESS") or "local")
     importing.join()
     configure_datasets(wait_minutes)  # before the next line: importing ray.data gives its logger a handler
     keep_off_console("ray", "ray.data", "ray.train")
     shorten_messages()
-    if threading.current_thread() is threading.main_thread():
+    in_main_thread = threading.current_thread() is threading.main_thread()
+    if in_main_thread:
         signal.signal(signal.SIGTERM, _interrupt)  # after ray.init, which installs one of its own
     try:
         yield
     finally:
         ray.shutdown()
+        if in_main_thread:  # a notebook goes on, and must end when it is told to
+            signal.signal(signal.SIGTERM, handler)
 
 
 def _import(modules: Sequence[str]) -> None:
@@ -119,6 +125,8 @@ def init(address: str) -> None:
         if explained is None:
             raise
         raise explained from error
+    if address == "local" and (note := objects_on_disk(ray.cluster_resources().get("object_store_memory", 0))):
+        say("ray", note)
 
 
 def explain_start(error: BaseException, address: str) -> BratsError | None:

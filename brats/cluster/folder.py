@@ -7,6 +7,7 @@ from brats.storage.user_folder import candidates, user_folder
 
 SOCKET_BYTES = 107  # the longest path of a Unix socket
 LONGEST_SOCKET = "/ray/session_2026-01-31_10-20-30_123456_4194304/sockets/plasma_store"  # of Ray, below the folder
+SHARED_MEMORY = "/dev/shm"
 MOST_BYTES = SOCKET_BYTES - len(LONGEST_SOCKET)
 
 
@@ -46,3 +47,19 @@ def _problem(folder: str) -> str:
     except OSError as error:
         return f"cannot be written ({error.strerror})"
     return "" if os.access(os.path.join(folder, "ray"), os.W_OK | os.X_OK) else "cannot be written"
+
+
+def objects_on_disk(store_bytes: float, shared_memory: str = SHARED_MEMORY) -> str:
+    """That Ray keeps shared objects in its folder, for the user; "" where they fit into the shared memory.
+
+    A container often has 64 MB of that. Ray then maps a file, which costs little on a fast disk: 1 GiB went through
+    the store in 0.7 to 1.1 s, and in 0.5 to 1.0 s in memory (two cores, 2026-11-26).
+    """
+    status = os.statvfs(shared_memory)
+    free = status.f_frsize * status.f_bavail
+    if free >= store_bytes:
+        return ""
+    return (
+        f"{shared_memory} has {free / 1e9:.2f} GB: shared objects, up to {store_bytes / 1e9:.1f} GB, lie in "
+        f"{os.environ['RAY_TMPDIR']}"
+    )

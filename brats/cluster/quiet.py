@@ -75,3 +75,5 @@ def native_log_hidden() -> Iterator[None]:
         sys.stderr.flush()
         os.dup2(console, 2)
         thread.join(timeout=2)  # a process that was started inside may still hold the pipe
+        if not thread.is_alive():
+            os.close(console)

@@ -164,3 +164,12 @@ def test_job_stopped_while_the_embedded_ray_starts_says_so() -> None:
 def test_at_least_two_cpus_are_declared(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0})
     assert local_cpus() == 2
+
+
+@pytest.mark.ray
+@pytest.mark.usefixtures("embedded_ray")
+def test_modules_are_imported_whole_where_ray_runs_already(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "large_module.py").write_text("TOTAL = sum(range(10_000_000))")
+    monkeypatch.syspath_prepend(tmp_path)
+    with cluster.connected(["large_module"]):
+        assert sys.modules["large_module"].TOTAL == 49_999_995_000_000

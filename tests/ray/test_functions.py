@@ -9,6 +9,8 @@ import pandas as pd
 import pytest
 
 import brats
+from brats.errors import ConfigError
+from brats.pipeline.functions import briefly
 from tests.support import ROOT
 from tests.support.synthetic import write_cases
 
@@ -19,6 +21,24 @@ def test_a_name_that_is_no_job_is_an_attribute_error() -> None:
     with pytest.raises(AttributeError, match="module 'brats' has no attribute 'compare'"):
         _ = brats.compare
     assert set(brats.__all__) >= {"prepare", "train", "predict", "evaluate"}
+
+
+@pytest.mark.parametrize("debug", [False, True])
+def test_a_notebook_shows_more_than_a_line_of_an_error_with_debug_alone(debug: bool) -> None:
+    with pytest.raises(ConfigError) as caught, briefly(debug):
+        raise ConfigError("wrong")
+    assert (len(caught.value._render_traceback_()) > 1) == debug
+
+
+def test_a_notebook_shows_an_interruption_in_one_line_but_with_debug() -> None:
+    with pytest.raises(KeyboardInterrupt) as caught, briefly(debug=False):
+        raise KeyboardInterrupt
+    assert caught.value._render_traceback_() == [  # type: ignore[attr-defined]
+        "stopped; the same call keeps what is finished and does the rest"
+    ]
+    with pytest.raises(KeyboardInterrupt) as caught, briefly(debug=True):
+        raise KeyboardInterrupt
+    assert not hasattr(caught.value, "_render_traceback_")
 
 
 @pytest.mark.ray

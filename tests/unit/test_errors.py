@@ -8,7 +8,7 @@ import pickle
 import pytest
 
 from brats import errors
-from brats.errors import BratsError, CaseError
+from brats.errors import BratsError, CaseError, ConfigError
 from tests.support import ROOT
 
 CLASSES = {
@@ -80,3 +80,17 @@ def test_a_case_error_survives_pickling() -> None:
     error = pickle.loads(pickle.dumps(CaseError("x", "read error", transient=True)))
     assert (error.path, error.reason, error.transient) == ("x", "read error", True)
     assert str(error) == "x: read error"
+
+
+def test_a_notebook_shows_an_error_in_one_line() -> None:
+    assert CaseError("x.nii", "truncated")._render_traceback_() == ["CaseError: x.nii: truncated"]
+
+
+def test_a_notebook_shows_where_an_error_was_raised_if_asked_to() -> None:
+    with pytest.raises(ConfigError) as caught:
+        raise ConfigError("wrong")
+    caught.value.in_full = True
+    first, *between, last = caught.value._render_traceback_()
+    assert first == "Traceback (most recent call last):"
+    assert '    raise ConfigError("wrong")' in between
+    assert last == "brats.errors.ConfigError: wrong"

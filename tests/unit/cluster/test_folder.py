@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from brats.cluster.folder import MOST_BYTES, choose_folder
+from brats.cluster.folder import MOST_BYTES, choose_folder, objects_on_disk
 from brats.errors import ConfigError
 from brats.storage import user_folder
 
@@ -71,3 +71,16 @@ def test_folder_that_the_user_names_and_ray_cannot_use_is_one_line(
     monkeypatch.setenv("RAY_TMPDIR", named)
     with pytest.raises(ConfigError, match=rf"^RAY_TMPDIR={named}: {problem}; set it to a short folder"):
         choose_folder()
+
+
+def test_shared_memory_as_large_as_the_store_is_not_worth_a_line(tmp_path: Path) -> None:
+    assert objects_on_disk(1, str(tmp_path)) == ""
+
+
+def test_shared_memory_smaller_than_the_store_is_one_line_that_names_the_folder(
+    small_disk: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RAY_TMPDIR", "/tmp/r")
+    assert objects_on_disk(6.84e9, str(small_disk)) == (
+        f"{small_disk} has 0.00 GB: shared objects, up to 6.8 GB, lie in /tmp/r"
+    )

@@ -60,3 +60,15 @@ print("the last line", file=sys.stderr)
         [sys.executable, "-c", program], capture_output=True, text=True, check=True, env=os.environ
     )
     assert result.stderr == "a line of ours\n[note] and another\nthe last line\n"
+
+
+def test_no_descriptor_stays_open() -> None:
+    program = """
+import os
+from brats.cluster.quiet import native_log_hidden
+before = os.listdir("/proc/self/fd")
+with native_log_hidden():
+    pass
+assert os.listdir("/proc/self/fd") == before
+"""
+    subprocess.run([sys.executable, "-c", program], check=True, env=os.environ)
