@@ -47,6 +47,7 @@ from brats.config.values import (
     MODALITIES,
     CodingName,
     Device,
+    LoggerName,
     Modality,
     Precision,
     Preset,
@@ -59,7 +60,7 @@ __all__ = [
     "DEGRADATION_KINDS", "EXPORT_FORMATS", "EXTRA_CHANNELS", "HDF5_CHANNELS", "HDF5_SPACING_MM",
     "LITE0_ENCODER", "LITE0_WEIGHTS", "LOSS_CONVENTIONS", "MAX_CONTEXT", "MODALITIES", "RECIPE",
     "Augmentation", "CodingName", "CompareConfig", "DegradationKind", "Device", "EvaluateConfig",
-    "ExportConfig", "ExportFormat", "ExtraChannel", "Feeding", "LossName", "Modality", "OptimiserName",
-    "OutputKind", "Plane", "Precision", "PredictConfig", "PrepareConfig", "Preset", "PresetName",
+    "ExportConfig", "ExportFormat", "ExtraChannel", "Feeding", "LoggerName", "LossName", "Modality",
+    "OptimiserName", "OutputKind", "Plane", "Precision", "PredictConfig", "PrepareConfig", "Preset", "PresetName",
     "ReportConfig", "RobustnessConfig", "RulesName", "TrainConfig",
 ]  # fmt: skip

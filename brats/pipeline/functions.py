@@ -6,6 +6,7 @@ from brats.config import EvaluateConfig, PredictConfig, PrepareConfig, TrainConf
 from brats.pipeline import evaluate as evaluating
 from brats.pipeline import predict as predicting
 from brats.pipeline import prepare as preparing
+from brats.pipeline.loggers.log import check_loggers
 from brats.pipeline.prepare import Prepared
 from brats.pipeline.several.side_by_side import train_run
 from brats.pipeline.train import TrainedRun
@@ -20,6 +21,7 @@ def prepare(config: PrepareConfig) -> Prepared:
 
 def train(config: TrainConfig) -> TrainedRun:
     """What jobs/train.py does; the options of a preset are those that are given, the environment sets none."""
+    check_loggers(config)
     with ready({"--data": config.data}, config.out, config.wait_minutes, NETWORK_MODULES):
         return train_run(config)
 
