@@ -11,17 +11,14 @@ from brats.pipeline.loggers import mlflow
 from brats.pipeline.loggers.logger import read_logged_run
 from brats.pipeline.loggers.mlflow import MLflow, find_run, log_epochs, store_of
 from brats.saved_config import SavedConfig
+from tests.support.logged import clear_settings, mlflow_points, mlflow_run
 
 EPOCHS = [(1, {"loss/train": 0.5, "dice/val": 0.25}), (2, {"loss/train": 0.25}), (3, {"loss/train": 0.125})]
 
 
 @pytest.fixture(autouse=True)
-def own_settings(monkeypatch: pytest.MonkeyPatch) -> None:
-    """No variable of MLflow but those that the logger sets, and those only here."""
-    for name in ("MLFLOW_TRACKING_URI", "MLFLOW_EXPERIMENT_NAME", "MLFLOW_EXPERIMENT_ID"):
-        monkeypatch.delenv(name, raising=False)
-    for name, value in mlflow.SETTINGS.items():
-        monkeypatch.setenv(name, value)
+def own_settings(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    clear_settings(monkeypatch, tmp_path / "cache")
 
 
 def saved_run(folder: Path, **options: Any) -> str:
@@ -38,20 +35,6 @@ def log_start(run: str, epochs: Any, *, finished: bool = True) -> None:
     logger.close(finished=finished)
 
 
-def stored_run(store: str) -> Any:
-    """The only run in a store."""
-    client = mlflow.load().MlflowClient(store)
-    (found,) = client.search_runs([experiment.experiment_id for experiment in client.search_experiments()])
-    return found
-
-
-def points(store: str) -> list[tuple[int, str, float]]:
-    """Step, name and value of all points of the only run in a store."""
-    client, run = mlflow.load().MlflowClient(store), stored_run(store)
-    found = [point for name in run.data.metrics for point in client.get_metric_history(run.info.run_id, name)]
-    return sorted((point.step, point.key, point.value) for point in found)
-
-
 ALL_POINTS = [(1, "dice/val", 0.25), (1, "loss/train", 0.5), (2, "loss/train", 0.25), (3, "loss/train", 0.125)]
 
 
@@ -59,8 +42,8 @@ def test_every_figure_is_a_metric_at_its_epoch_in_the_folder_of_the_run(tmp_path
     run = saved_run(tmp_path / "runs" / "a")
     log_start(run, EPOCHS)
     assert store_of(run) == f"file://{run}/mlflow"
-    assert points(store_of(run)) == ALL_POINTS
-    found = stored_run(store_of(run))
+    assert mlflow_points(store_of(run)) == ALL_POINTS
+    found = mlflow_run(store_of(run))
     assert (found.info.run_name, found.info.status) == ("runs/a", "FINISHED")
 
 
@@ -69,7 +52,7 @@ def test_what_shaped_the_result_is_a_parameter_and_what_may_change_a_tag(tmp_pat
     log_start(run, EPOCHS)
     saved_run(tmp_path, epochs=30, batch_size=8)
     log_start(run, EPOCHS)
-    data = stored_run(store_of(run)).data
+    data = mlflow_run(store_of(run)).data
     assert (data.params["batch_size"], data.params["modalities"]) == ("8", "flair, t1, t1ce, t2")
     assert data.tags["epochs"] == "30"
     assert not data.params.keys() & data.tags.keys()
@@ -78,25 +61,25 @@ def test_what_shaped_the_result_is_a_parameter_and_what_may_change_a_tag(tmp_pat
 def test_a_resume_goes_on_with_the_same_run_and_leaves_no_double_points(tmp_path: Path) -> None:
     run = saved_run(tmp_path)
     log_start(run, EPOCHS[:2], finished=False)
-    assert stored_run(store_of(run)).info.status == "KILLED"
+    assert mlflow_run(store_of(run)).info.status == "KILLED"
     log_start(run, EPOCHS)
-    assert points(store_of(run)) == ALL_POINTS
-    assert stored_run(store_of(run)).info.status == "FINISHED"
+    assert mlflow_points(store_of(run)) == ALL_POINTS
+    assert mlflow_run(store_of(run)).info.status == "FINISHED"
 
 
 def test_epochs_that_are_trained_again_are_logged_once(tmp_path: Path) -> None:
     run = saved_run(tmp_path)
     log_start(run, EPOCHS)
     log_start(run, [(1, {"loss/train": 9.0}), (2, {"loss/train": 9.0, "dice/val": 0.75})])
-    assert points(store_of(run)) == sorted([*ALL_POINTS, (2, "dice/val", 0.75)])
+    assert mlflow_points(store_of(run)) == sorted([*ALL_POINTS, (2, "dice/val", 0.75)])
 
 
 def test_a_run_that_is_logged_already_stays_as_it_is(tmp_path: Path) -> None:
     run = saved_run(tmp_path)
     log_start(run, EPOCHS)
-    before = stored_run(store_of(run)).info
+    before = mlflow_run(store_of(run)).info
     log_start(run, EPOCHS, finished=False)
-    assert stored_run(store_of(run)).info.to_proto() == before.to_proto()
+    assert mlflow_run(store_of(run)).info.to_proto() == before.to_proto()
 
 
 def test_the_store_and_the_experiment_are_those_of_the_variables(
@@ -107,7 +90,7 @@ def test_the_store_and_the_experiment_are_those_of_the_variables(
     monkeypatch.setenv("MLFLOW_EXPERIMENT_NAME", "mine")
     run = saved_run(tmp_path / "run")
     log_start(run, EPOCHS)
-    assert points(store) == ALL_POINTS
+    assert mlflow_points(store) == ALL_POINTS
     assert mlflow.load().MlflowClient(store).get_experiment_by_name("mine") is not None
     assert not (tmp_path / "run" / "mlflow").exists()
 
@@ -126,7 +109,7 @@ def test_a_long_history_is_logged_in_batches(tmp_path: Path) -> None:
     run = saved_run(tmp_path)
     epochs = [(number, {"a": 1.0, "b": 2.0}) for number in range(1, 701)]
     log_start(run, epochs)
-    assert len(points(store_of(run))) == 1400
+    assert len(mlflow_points(store_of(run))) == 1400
 
 
 def test_a_server_that_does_not_answer_is_one_line_and_tried_again(
@@ -141,7 +124,7 @@ def test_a_server_that_does_not_answer_is_one_line_and_tried_again(
     assert "\n" not in str(caught.value)
     monkeypatch.delenv("MLFLOW_TRACKING_URI")
     logger.log(EPOCHS)
-    assert points(store_of(run)) == ALL_POINTS
+    assert mlflow_points(store_of(run)) == ALL_POINTS
 
 
 def test_what_a_failure_has_left_out_is_logged_later_and_nothing_twice(
@@ -161,7 +144,7 @@ def test_what_a_failure_has_left_out_is_logged_later_and_nothing_twice(
         with pytest.raises(LoggerError, match="mlflow: No space left on device"):
             logger.log(EPOCHS)
     logger.log(EPOCHS)
-    assert points(store_of(run)) == ALL_POINTS
+    assert mlflow_points(store_of(run)) == ALL_POINTS
 
 
 def test_nothing_is_printed(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:

@@ -1,6 +1,5 @@
 """Weights & Biases: offline runs, whose files are read back."""
 
-import os
 import shutil
 from pathlib import Path
 from typing import Any
@@ -11,9 +10,9 @@ from brats.config import TrainConfig
 from brats.errors import LoggerError
 from brats.pipeline.loggers import wandb
 from brats.pipeline.loggers.logger import read_logged_run
-from brats.pipeline.loggers.wandb import WandB, offline_folders
+from brats.pipeline.loggers.wandb import WandB
 from brats.saved_config import SavedConfig
-from tests.support.wandb_files import logged_config, logged_points
+from tests.support.logged import clear_settings, wandb_config, wandb_file, wandb_points
 
 EPOCHS = [(1, {"loss/train": 0.5, "dice/val": 0.25}), (2, {"loss/train": 0.25}), (3, {"loss/train": 0.125})]
 ALL_POINTS = [(1, "dice/val", 0.25), (1, "loss/train", 0.5), (2, "loss/train", 0.25), (3, "loss/train", 0.125)]
@@ -21,12 +20,7 @@ ALL_POINTS = [(1, "dice/val", 0.25), (1, "loss/train", 0.5), (2, "loss/train", 0
 
 @pytest.fixture(autouse=True)
 def own_settings(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """No variable of W&B but those that the logger sets, and those only here."""
-    for name in [name for name in os.environ if name.startswith("WANDB_")]:
-        monkeypatch.delenv(name)
-    monkeypatch.setenv("WANDB_SILENT", "true")
-    monkeypatch.setenv("WANDB_ERROR_REPORTING", "false")
-    monkeypatch.setenv("WANDB_CACHE_DIR", str(tmp_path / "cache"))
+    clear_settings(monkeypatch, tmp_path / "cache")
 
 
 def saved_run(folder: Path, **options: Any) -> str:
@@ -43,46 +37,39 @@ def log_start(run: str, epochs: Any, *, finished: bool = True) -> None:
     logger.close(finished=finished)
 
 
-def written_file(run: str, folder: str = "") -> Path:
-    """The file of the only offline folder of a run."""
-    (found,) = offline_folders(folder or run, read_logged_run(run).identity)
-    (file,) = found.glob("*.wandb")
-    return file
-
-
 def test_every_figure_is_logged_at_its_epoch_in_the_folder_of_the_run(tmp_path: Path) -> None:
     run = saved_run(tmp_path / "run", epochs=3)
     log_start(run, EPOCHS)
-    assert sorted(logged_points(written_file(run))) == ALL_POINTS
-    config = logged_config(written_file(run))
+    assert wandb_points(wandb_file(Path(run))) == ALL_POINTS
+    config = wandb_config(wandb_file(Path(run)))
     assert (config["epochs"], config["modalities"]) == (3, ["flair", "t1", "t1ce", "t2"])
 
 
 def test_a_resume_writes_the_whole_history_under_the_same_identity(tmp_path: Path) -> None:
     run = saved_run(tmp_path / "run")
     log_start(run, EPOCHS[:2], finished=False)
-    first = written_file(run)
+    first = wandb_file(Path(run))
     log_start(run, EPOCHS)
-    assert sorted(logged_points(written_file(run))) == ALL_POINTS
-    assert written_file(run).name == first.name
+    assert wandb_points(wandb_file(Path(run))) == ALL_POINTS
+    assert wandb_file(Path(run)).name == first.name
 
 
 def test_epochs_that_are_trained_again_replace_theirs(tmp_path: Path) -> None:
     run = saved_run(tmp_path / "run")
     log_start(run, EPOCHS)
     log_start(run, [(1, {"loss/train": 9.0}), (2, {"loss/train": 8.0})])
-    assert sorted(logged_points(written_file(run))) == [(1, "loss/train", 9.0), (2, "loss/train", 8.0)]
+    assert wandb_points(wandb_file(Path(run))) == [(1, "loss/train", 9.0), (2, "loss/train", 8.0)]
 
 
 def test_a_run_that_is_logged_already_stays_as_it_is_unless_its_folder_has_gone(tmp_path: Path) -> None:
     run = saved_run(tmp_path / "run")
     log_start(run, EPOCHS)
-    stamp = written_file(run).stat().st_mtime_ns
+    stamp = wandb_file(Path(run)).stat().st_mtime_ns
     log_finished(run)
-    assert written_file(run).stat().st_mtime_ns == stamp
+    assert wandb_file(Path(run)).stat().st_mtime_ns == stamp
     shutil.rmtree(tmp_path / "run" / "wandb")
     log_finished(run)
-    assert sorted(logged_points(written_file(run))) == ALL_POINTS
+    assert wandb_points(wandb_file(Path(run))) == ALL_POINTS
 
 
 def log_finished(run: str) -> None:
@@ -104,7 +91,7 @@ def test_the_folder_is_that_of_the_variable(tmp_path: Path, monkeypatch: pytest.
     monkeypatch.setenv("WANDB_DIR", str(tmp_path / "elsewhere"))
     run = saved_run(tmp_path / "run")
     log_start(run, EPOCHS)
-    assert sorted(logged_points(written_file(run, str(tmp_path / "elsewhere")))) == ALL_POINTS
+    assert wandb_points(wandb_file(tmp_path / "elsewhere")) == ALL_POINTS
     assert not (tmp_path / "run" / "wandb").exists()
 
 
