@@ -72,6 +72,7 @@ def connected(imports: Sequence[str] = (), *, wait_minutes: float = 0) -> Iterat
     import ray
 
     if ray.is_initialized():
+        importing.join()  # importing the same modules here meanwhile would find some of them half made
         configure_datasets(wait_minutes)
         yield
         return
