@@ -3,6 +3,7 @@
 Those are logs in the form of LevelDB, each record a protocol buffer.
 """
 
+import importlib
 import json
 import os
 import struct
@@ -56,8 +57,7 @@ def wandb_file(folder: Path) -> Path:
 
 def read_records(path: Path) -> list[Any]:
     """The records of a `.wandb` file."""
-    from wandb.proto.wandb_internal_pb2 import Record
-
+    record: Any = importlib.import_module("wandb.proto.wandb_internal_pb2").Record
     content, position, pieces, records = path.read_bytes(), FILE_HEADER, b"", []
     while position + RECORD_HEADER <= len(content):
         if BLOCK - position % BLOCK < RECORD_HEADER:  # the rest of a block has no room for a header
@@ -68,7 +68,7 @@ def read_records(path: Path) -> list[Any]:
         pieces += content[position : position + length]
         position += length
         if kind in (FULL, LAST):
-            records.append(Record.FromString(pieces))
+            records.append(record.FromString(pieces))
             pieces = b""
     return records
 

@@ -1,5 +1,6 @@
 """A logger: what it is given of a run, and by what it knows the run again after a resume."""
 
+import re
 import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -10,6 +11,8 @@ from brats.saved_config import config_path
 
 Epochs = Sequence[tuple[int, Mapping[str, float]]]
 """The epochs of a run so far, all of them: each with its number and its figures by name, as `group/name`."""
+
+LONGEST_REASON = 200  # letters
 
 
 class Logger(Protocol):
@@ -71,6 +74,21 @@ def read_notes(run: str) -> dict[str, Any]:
 def note(run: str, name: str, value: Any) -> None:
     """Keep a note of a logger."""
     storage.write_json(identity_path(run), {**read_notes(run), name: value})
+
+
+def reason_of(error: BaseException) -> str:
+    """Why a package failed, in one short line: what the system said where that is behind it, and no secret."""
+    innermost = error
+    while inner := innermost.__cause__ or innermost.__context__:
+        innermost = inner
+    words = " ".join(str(innermost if isinstance(innermost, OSError) else error).split())
+    words = without_secret(words)
+    return words if len(words) <= LONGEST_REASON else f"{words[:LONGEST_REASON]} ..."
+
+
+def without_secret(words: str) -> str:
+    """Without the user and the password of a URL."""
+    return re.sub(r"//\S*@", "//", words)
 
 
 def _read(path: str) -> dict[str, Any]:

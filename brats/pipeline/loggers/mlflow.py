@@ -13,7 +13,7 @@ from typing import Any
 
 from brats import storage
 from brats.errors import LoggerError
-from brats.pipeline.loggers.logger import Epochs, LoggedRun, read_logged_run
+from brats.pipeline.loggers.logger import Epochs, LoggedRun, read_logged_run, reason_of, without_secret
 
 TRACKING_URI = "MLFLOW_TRACKING_URI"
 # MLflow reads these when it is imported or asked; a value that the user has set is kept.
@@ -47,8 +47,9 @@ class MLflow:
         self._found: Found | None = None
 
     def log(self, epochs: Epochs) -> None:
-        with _errors():
-            found, self._found = self._found or find_run(read_logged_run(self._run), store_of(self._run)), None
+        store = store_of(self._run)
+        with _errors(store):
+            found, self._found = self._found or find_run(read_logged_run(self._run), store), None
             log_epochs(found, epochs)
             self._found = found
 
@@ -56,7 +57,7 @@ class MLflow:
         if self._found is None:
             return
         client, run_id = self._found.client, self._found.run_id
-        with _errors():
+        with _errors(store_of(self._run)):
             if client.get_run(run_id).info.status == "RUNNING":
                 client.set_terminated(run_id, "FINISHED" if finished else "KILLED")
 
@@ -130,10 +131,10 @@ def _batches(values: Sequence[Any], size: int) -> Iterator[Sequence[Any]]:
 
 
 @contextmanager
-def _errors() -> Iterator[None]:
+def _errors(store: str) -> Iterator[None]:
     """Turn errors of MLflow, of its connection and of the disk into a LoggerError of one line."""
     failures = (load().exceptions.MlflowException, OSError)
     try:
         yield
     except failures as error:
-        raise LoggerError(f"mlflow: {' '.join(str(error).split())}") from error
+        raise LoggerError(f"mlflow: {without_secret(store)}: {reason_of(error)}") from error

@@ -13,7 +13,7 @@ from typing import Any
 
 from brats import storage
 from brats.errors import LoggerError
-from brats.pipeline.loggers.logger import Epochs, LoggedRun, note, read_logged_run, read_notes
+from brats.pipeline.loggers.logger import Epochs, LoggedRun, note, read_logged_run, read_notes, reason_of
 from brats.storage.user_folder import user_folder
 
 FOLDER, MODE = "WANDB_DIR", "WANDB_MODE"
@@ -127,4 +127,4 @@ def _errors() -> Iterator[None]:
     try:
         yield
     except failures as error:
-        raise LoggerError(f"wandb: {' '.join(str(error).split())}") from error
+        raise LoggerError(f"wandb: {reason_of(error)}") from error

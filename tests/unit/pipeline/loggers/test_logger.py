@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from brats.config import TrainConfig
-from brats.pipeline.loggers.logger import note, read_logged_run, read_notes
+from brats.pipeline.loggers.logger import note, read_logged_run, read_notes, reason_of
 from brats.saved_config import SavedConfig
 
 
@@ -30,3 +30,27 @@ def test_a_note_leaves_the_identity_and_other_notes(tmp_path: Path) -> None:
     note(str(tmp_path), "a", 1)
     note(str(tmp_path), "b", [2])
     assert read_notes(str(tmp_path)) == {"identity": identity, "a": 1, "b": [2]}
+
+
+def raised(error: Exception, cause: Exception | None = None) -> Exception:
+    """An error as it is caught, after another one."""
+    try:
+        if cause:
+            raise error from cause
+        raise error
+    except Exception as caught:
+        return caught
+
+
+def test_a_reason_is_what_the_system_said_else_what_the_package_says_in_one_line() -> None:
+    refused = ConnectionRefusedError(111, "Connection refused")
+    assert reason_of(raised(RuntimeError("max retries exceeded"), refused)) == "[Errno 111] Connection refused"
+    assert reason_of(raised(RuntimeError("no such\n  run"), KeyError("x"))) == "no such run"
+
+
+def test_a_reason_has_no_secret_and_is_short() -> None:
+    assert (
+        reason_of(RuntimeError("request to https://me:a/b@server/api failed"))
+        == "request to https://server/api failed"
+    )
+    assert reason_of(RuntimeError("x" * 300)) == "x" * 200 + " ..."

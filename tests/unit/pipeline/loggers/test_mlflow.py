@@ -117,11 +117,10 @@ def test_a_server_that_does_not_answer_is_one_line_and_tried_again(
 ) -> None:
     run = saved_run(tmp_path)
     logger = MLflow(run)
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://me:secret@127.0.0.1:9")
     with pytest.raises(LoggerError) as caught:
         logger.log(EPOCHS)
-    assert str(caught.value).startswith("mlflow: ")
-    assert "\n" not in str(caught.value)
+    assert str(caught.value) == "mlflow: http://127.0.0.1:9: [Errno 111] Connection refused"
     monkeypatch.delenv("MLFLOW_TRACKING_URI")
     logger.log(EPOCHS)
     assert mlflow_points(store_of(run)) == ALL_POINTS
@@ -141,7 +140,7 @@ def test_what_a_failure_has_left_out_is_logged_later_and_nothing_twice(
 
     with monkeypatch.context() as patched:
         patched.setattr(client, "log_batch", fill_up)
-        with pytest.raises(LoggerError, match="mlflow: No space left on device"):
+        with pytest.raises(LoggerError, match=r"mlflow: file://.*/mlflow: No space left on device"):
             logger.log(EPOCHS)
     logger.log(EPOCHS)
     assert mlflow_points(store_of(run)) == ALL_POINTS

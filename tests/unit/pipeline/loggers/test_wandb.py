@@ -116,7 +116,12 @@ def test_a_mode_that_is_none_is_one_line(tmp_path: Path, monkeypatch: pytest.Mon
 def test_online_without_a_key_nothing_is_asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("WANDB_MODE", "online")
     asked = []
-    monkeypatch.setattr(wandb.load(), "login", lambda **options: bool(asked.append(options)))
+
+    def login(**options: Any) -> bool:
+        asked.append(options)
+        return False
+
+    monkeypatch.setattr(wandb.load(), "login", login)
     with pytest.raises(LoggerError, match="WANDB_MODE is online, but no key is known; set WANDB_API_KEY"):
         WandB(saved_run(tmp_path / "run")).log(EPOCHS)
     assert asked == [{"prompt": False}]
@@ -142,8 +147,13 @@ def test_online_the_same_run_goes_on_after_what_the_server_has(
     monkeypatch.setenv("WANDB_MODE", "online")
     opened: list[dict[str, Any]] = []
     server = Online(step=2)
+
+    def init(**options: Any) -> Online:
+        opened.append(options)
+        return server
+
     monkeypatch.setattr(wandb.load(), "login", lambda **_: True)
-    monkeypatch.setattr(wandb.load(), "init", lambda **options: opened.append(options) or server)
+    monkeypatch.setattr(wandb.load(), "init", init)
     run = saved_run(tmp_path / "run")
     log_start(run, EPOCHS)
     assert server.logged == [(2, {"loss/train": 0.25}), (3, {"loss/train": 0.125})]
