@@ -10,6 +10,7 @@ BratsError                the job cannot go on: exit code 1
     NoRoomError           no machine had room for a worker in time; it may have once other jobs have ended
     WorkersLostError      training workers were lost; another start may succeed
     DivergedError         a training diverged
+    LoggerError           a logger cannot log the epochs of a run; training goes on
     TooLargeError         training slices do not fit in memory; they are streamed then
     CaseError             one case cannot be used, the others go on
     UnknownLabelError     a segmentation holds an unknown code; becomes a CaseError where the file is known
@@ -67,6 +68,10 @@ class WorkersLostError(BratsError):
 
 class DivergedError(BratsError):
     """The loss of a training, or its gradient, is not finite."""
+
+
+class LoggerError(BratsError):
+    """The epochs of a run that a logger cannot log: its server does not answer, or its disk is full."""
 
 
 class TooLargeError(BratsError):

@@ -11,7 +11,9 @@ def main(config: CompareConfig) -> None:
     from brats.cluster.connect import NETWORK_MODULES
     from brats.cluster.session import ready
     from brats.pipeline.compare import compare
+    from brats.pipeline.loggers.log import check_loggers
 
+    check_loggers(config)
     with ready({"--data": config.data}, config.out, config.wait_minutes, NETWORK_MODULES):
         comparison = compare(config)
         print(comparison.summary())

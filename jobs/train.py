@@ -10,8 +10,10 @@ from brats.config import TrainConfig
 def main(config: TrainConfig) -> None:
     from brats.cluster.connect import NETWORK_MODULES
     from brats.cluster.session import ready
+    from brats.pipeline.loggers.log import check_loggers
     from brats.pipeline.several.side_by_side import train_run
 
+    check_loggers(config)
     with ready({"--data": config.data}, config.out, config.wait_minutes, NETWORK_MODULES):
         print(train_run(config).summary())
 

@@ -49,6 +49,7 @@ from brats.config.values import (
     MODALITIES,
     CodingName,
     Device,
+    LoggerName,
     Modality,
     Precision,
     Preset,
@@ -61,7 +62,7 @@ __all__ = [
     "DEGRADATION_KINDS", "EXPORT_FORMATS", "EXTRA_CHANNELS", "FIGURE_FORMATS", "HDF5_CHANNELS",
     "HDF5_SPACING_MM", "LITE0_ENCODER", "LITE0_WEIGHTS", "LOSS_CONVENTIONS", "MAX_CONTEXT", "MODALITIES",
     "RECIPE", "Augmentation", "CodingName", "CompareConfig", "DegradationKind", "Device", "EvaluateConfig",
-    "ExportConfig", "ExportFormat", "ExtraChannel", "Feeding", "FigureFormat", "LossName", "Modality",
+    "ExportConfig", "ExportFormat", "ExtraChannel", "Feeding", "FigureFormat", "LoggerName", "LossName", "Modality",
     "OptimiserName", "OutputKind", "Plane", "Precision", "PredictConfig", "PrepareConfig", "Preset",
     "PresetName", "ReportConfig", "RobustnessConfig", "RulesName", "TrainConfig",
 ]  # fmt: skip

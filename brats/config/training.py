@@ -10,6 +10,7 @@ from brats.config.values import (
     MODALITIES,
     CodingName,
     Device,
+    LoggerName,
     Modality,
     Precision,
     Preset,
@@ -180,6 +181,10 @@ class TrainConfig:
     challenge_rules: RulesName = execution("gli")
     """Rules of BraTS 2023 by which lesions are scored where the id of a case names no challenge that has some: gli,
     ssa, ped, men or met."""
+    loggers: tuple[LoggerName, ...] = execution((), Limits(distinct=True, may_be_none=True))
+    """Where epochs are logged beside the files for TensorBoard, which are always written: mlflow, wandb (Weights &
+    Biases), or both, installed with the extra loggers. What they log stays in OUT unless their own environment
+    variables, such as MLFLOW_TRACKING_URI and WANDB_MODE, say otherwise."""
     max_failures: int = execution(3, Limits(at_least=0))
     """Restarts after lost workers, without a finished epoch between them, before the job fails."""
     strict: bool = execution(False)
@@ -268,6 +273,8 @@ class CompareConfig:
     """Where to train and predict; auto is cuda where Ray sees GPUs."""
     precision: Precision = execution("auto")
     """Arithmetic of the networks; auto is bf16 where the device is good at it, fp16 on other GPUs, else fp32."""
+    loggers: tuple[LoggerName, ...] = execution((), Limits(distinct=True, may_be_none=True))
+    """Where the epochs of each training are logged, as by the option of train.py: mlflow, wandb, or both."""
     wait_minutes: float = execution(15.0, Limits(at_least=0))
     """Minutes to wait for machines that an autoscaler can bring and for other jobs to make room."""
     debug: bool = execution(False)

@@ -4,6 +4,7 @@ from typing import Literal, get_args
 
 Modality = Literal["flair", "t1", "t1ce", "t2"]
 MODALITIES: tuple[Modality, ...] = get_args(Modality)
+LoggerName = Literal["mlflow", "wandb"]
 Device = Literal["auto", "cpu", "cuda"]
 Precision = Literal["auto", "fp32", "bf16", "fp16"]
 CodingName = Literal[

@@ -1,4 +1,4 @@
-"""Free memory: what a GPU, or this machine and the control groups that this process runs in, have left."""
+"""Memory: what a GPU, or this machine and the control groups that this process runs in, have, and have left."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -43,20 +43,34 @@ def free_bytes(device: torch.device, root: Path = ROOT) -> int:
     """
     if device.type == "cuda":
         return int(torch.cuda.mem_get_info(device)[0])
-    return max(0, min([_available(root), *_left_in_groups(root)]))
+    return max(0, min([_in_meminfo(root, "MemAvailable"), *_left_in_groups(root)]))
 
 
-def _available(root: Path) -> int:
-    """MemAvailable of /proc/meminfo, which is in KiB."""
-    for line in _read(root / "proc/meminfo").splitlines():
-        if line.startswith("MemAvailable:"):
+def total_bytes(root: Path = ROOT) -> int:
+    """Bytes of the host or, where that is less, of the smallest limit of this process's control groups.
+
+    0 where the system does not say.
+    """
+    return min([_in_meminfo(root, "MemTotal"), *(limit for limit, _, _ in _limited_groups(root))])
+
+
+def _in_meminfo(root: Path, name: str) -> int:
+    """An entry of /proc/meminfo, which is in KiB; 0 where there is none."""
+    for line in read_text(root / "proc/meminfo").splitlines():
+        if line.startswith(f"{name}:"):
             return int(line.split()[1]) * 1024
     return 0
 
 
 def _left_in_groups(root: Path) -> Iterator[int]:
-    """What each control group of this process, and each one around it, leaves, if it has a limit."""
-    for line in _read(root / "proc/self/cgroup").splitlines():
+    """What each control group with a limit leaves."""
+    for limit, folder, names in _limited_groups(root):
+        yield limit - int(read_text(folder / names.used)) + _cached(folder, names)
+
+
+def _limited_groups(root: Path) -> Iterator[tuple[int, Path, _Limits]]:
+    """The control groups of this process, and each one around them, that have a limit: limit, folder, names."""
+    for line in read_text(root / "proc/self/cgroup").splitlines():
         _, controllers, path = line.split(":", 2)
         if controllers and "memory" not in controllers.split(","):
             continue
@@ -65,21 +79,22 @@ def _left_in_groups(root: Path) -> Iterator[int]:
         parts = [part for part in path.split("/") if part not in ("", "..")]
         for depth in range(len(parts) + 1):
             folder = root.joinpath(names.mount, *parts[:depth])
-            limit = _read(folder / names.limit).strip()
+            limit = read_text(folder / names.limit).strip()
             if limit.isdecimal():  # not "max", and not absent
-                yield int(limit) - int(_read(folder / names.used)) + _cached(folder, names)
+                yield int(limit), folder, names
 
 
 def _cached(folder: Path, names: _Limits) -> int:
     """Bytes of files that a control group holds and can drop."""
-    for line in _read(folder / "memory.stat").splitlines():
+    for line in read_text(folder / "memory.stat").splitlines():
         name, value = line.split()
         if name == names.cached:
             return int(value)
     return 0
 
 
-def _read(path: Path) -> str:
+def read_text(path: Path) -> str:
+    """A file that the kernel shows; "" where there is none."""
     try:
         return path.read_text()
     except OSError:

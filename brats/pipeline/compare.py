@@ -145,6 +145,7 @@ def training_of(config: CompareConfig, preset: PresetName, seed: int) -> TrainCo
         "workers": config.workers,
         "device": config.device,
         "precision": config.precision,
+        "loggers": config.loggers,
         "wait_minutes": config.wait_minutes,
         "debug": config.debug,
     }

@@ -10,6 +10,7 @@ from brats.errors import BratsError
 from brats.pipeline import evaluate as evaluating
 from brats.pipeline import predict as predicting
 from brats.pipeline import prepare as preparing
+from brats.pipeline.loggers.log import check_loggers
 from brats.pipeline.prepare import Prepared
 from brats.pipeline.several.side_by_side import train_run
 from brats.pipeline.train import TrainedRun
@@ -43,8 +44,10 @@ def prepare(config: PrepareConfig) -> Prepared:
 
 def train(config: TrainConfig) -> TrainedRun:
     """What jobs/train.py does; the options of a preset are those that are given, the environment sets none."""
-    with briefly(config.debug), ready({"--data": config.data}, config.out, config.wait_minutes, NETWORK_MODULES):
-        return train_run(config)
+    with briefly(config.debug):
+        check_loggers(config)
+        with ready({"--data": config.data}, config.out, config.wait_minutes, NETWORK_MODULES):
+            return train_run(config)
 
 
 def predict(config: PredictConfig) -> Results:

@@ -7,6 +7,7 @@ from typing import Any
 import pandas as pd
 
 from brats.labels import REGIONS
+from brats.model.hardware import NOT_RECORDED
 from brats.model.history import dice_column, train_dice_column
 from brats.report.charts import Series, chart
 from brats.report.findings import Findings
@@ -57,9 +58,10 @@ def _facts(found: Findings, card: Mapping[str, Any]) -> Iterator[tuple[str, str]
         yield "loss, optimiser", f"{config.get('loss')}, {config.get('optimiser')}"
     if found.histories:
         yield from _cost(found.histories)
+        yield "hardware", " | ".join(found.hardware) or NOT_RECORDED
     if config:
-        hardware = (f"{name} {config[name]}" for name in ("device", "precision", "workers") if name in config)
-        yield "options", ", ".join(hardware) or DASH
+        chosen = (f"{name} {config[name]}" for name in ("device", "precision", "workers") if name in config)
+        yield "options", ", ".join(chosen) or DASH
     if card.get("epoch"):
         yield "model", f"epoch {card['epoch']}, validation Dice {number(card.get('val_dice'))}"
     yield "rejected", counted(len(found.rejects), "case")

@@ -11,6 +11,7 @@ from brats.data.plausibility import Warned
 from brats.data.rejects import Reject, read_rejects
 from brats.data.run_split import read_prepared, read_split, split_path, test_dir
 from brats.errors import ConfigError
+from brats.model.hardware import hardware_of
 from brats.model.history import read_history
 from brats.saved_config import config_path
 from brats.score.parts import read_parts
@@ -57,6 +58,7 @@ class Findings:
     job:         train, predict, evaluate; "" where no configuration is beside the files
     config:      of config.json: what shaped the result, and what did not
     histories:   the epochs of each network; of a run of one network by the name ""
+    hardware:    what they were trained on, in words, each once; none where nothing says
     split:       rows of the run's split; none of other folders
     data:        what the cases are read from: a prepared dataset or case folders; "" where nothing says
     predictions: the folder with the mask of each case
@@ -67,6 +69,7 @@ class Findings:
     job: str = ""
     config: Mapping[str, Any] = field(default_factory=dict)
     histories: Mapping[str, pd.DataFrame] = field(default_factory=dict)
+    hardware: Sequence[str] = ()
     scores: Scores | None = None
     split: Sequence[Mapping[str, Any]] = ()
     data: str = ""
@@ -87,7 +90,7 @@ def read_findings(folder: str) -> Findings:
     damaged or of another version.
     """
     files = _relative_files(folder)
-    networks = _networks(files)
+    networks = _networks(folder, files)
     scored = _scored_folder(folder)
     if not networks and scored is None:
         raise ConfigError(
@@ -102,7 +105,8 @@ def read_findings(folder: str) -> Findings:
         folder=folder,
         job=str(config.get("job", "")),
         config={**execution, **result},
-        histories={name: read_history(_below(folder, name)) for name in networks},
+        histories={name: read_history(run) for name, run in networks.items()},
+        hardware=hardware_of(networks.values()),
         scores=None if scored is None else read_scores(scored),
         split=read_split(folder) if is_run else (),
         data=read_prepared(folder) if is_run else str(execution.get("data") or ""),
@@ -150,13 +154,17 @@ def _below(folder: str, name: str) -> str:
     return storage.join(folder, name) if name else folder
 
 
-def _networks(files: Sequence[str]) -> list[str]:
-    """The networks whose epochs lie in a run: "" of one network, else the folders of the several below it."""
+def networks_in(folder: str) -> dict[str, str]:
+    """The runs of one network, by name, that a run consists of: itself by the name "", or several below it."""
+    return _networks(folder, _relative_files(folder))
+
+
+def _networks(folder: str, files: Sequence[str]) -> dict[str, str]:
     file = "history.parquet"
     if file in files:
-        return [""]
+        return {"": folder}
     found = [name for name in files if name.endswith(f"/{file}") and name.count("/") <= MAX_DEPTH]
-    return [name.removesuffix(f"/{file}") for name in found]
+    return {name: _below(folder, name) for name in (path.removesuffix(f"/{file}") for path in found)}
 
 
 def _masks(files: Sequence[str]) -> Iterator[tuple[str, str]]:

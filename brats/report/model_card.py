@@ -13,6 +13,8 @@ from brats.labels import REGIONS
 from brats.model.bundle import ModelCard, read_card
 from brats.model.decoding import mean_decoding
 from brats.model.ensemble import bundles_of
+from brats.model.hardware import hardware_of
+from brats.report.findings import networks_in
 from brats.report.markdown import interval, number, table_of
 from brats.saved_config import config_path
 from brats.score.summary import SUMMARY, TINY_WT_ML
@@ -116,7 +118,8 @@ def _training(run: str) -> list[str]:
     defaults = {name: field.default for name, field in TrainConfig.__dataclass_fields__.items()}
     named = {name: values.get(name, defaults[name]) for name in SETTINGS}
     text = "; ".join(f"{name} {value}" for name, value in named.items() if value is not None)
-    return ["## Training", f"{text}. `config.json` has all options, `history.parquet` the epochs."]
+    blocks = ["## Training", f"{text}. `config.json` has all options, `history.parquet` the epochs."]
+    return [*blocks, *(f"Hardware: {words}." for words in hardware_of(networks_in(run).values()))]
 
 
 def _scores(run: str) -> list[str]:

@@ -70,7 +70,16 @@ def test_every_option_in_a_document_exists(document: Path) -> None:
         for field in dataclasses.fields(getattr(config, name))
     }
     known |= {"--no-predict", "--no-tune"}
-    of_others = {"--help", "--working-dir", "--no-wait", "--generate", "--logdir", "--no-index"}
+    of_others = {
+        "--help",
+        "--runtime-env-json",
+        "--working-dir",
+        "--no-wait",
+        "--generate",
+        "--logdir",
+        "--no-index",
+        "--backend-store-uri",
+    }
     of_benchmarks = {"--quick", "--only", "--against", "--with", "--check"}
     of_aws = {"--aws-service-name", "--group-name", "--strategy"}
     shown = set(re.findall(r"(?<!-)--[a-z][a-z0-9-]*", document.read_text())) - of_others - of_benchmarks - of_aws

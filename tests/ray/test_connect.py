@@ -5,6 +5,7 @@ import os
 import socket
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
@@ -159,6 +160,32 @@ def test_job_stopped_while_the_embedded_ray_starts_says_so() -> None:
     explained = explain_start(SystemExit(15), "local")
     assert isinstance(explained, BratsError)
     assert str(explained) == "stopped while Ray started; the same command keeps what is finished and does the rest"
+
+
+class ImportingThread:
+    """Stands for a thread: what is done with it."""
+
+    def __init__(self, **_: object) -> None:
+        self.calls: list[str] = []
+
+    def start(self) -> None:
+        self.calls.append("start")
+
+    def join(self) -> None:
+        self.calls.append("join")
+
+
+def test_in_a_process_that_is_connected_the_modules_are_imported_before_the_work(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    thread = ImportingThread()
+    monkeypatch.setattr(threading, "Thread", lambda **_: thread)
+    monkeypatch.setattr(ray, "is_initialized", lambda: True)
+    monkeypatch.setattr(cluster, "configure_datasets", lambda _: None)
+    for name in (*cluster.QUIET, *cluster.COMPUTE):
+        monkeypatch.setenv(name, os.environ.get(name, ""))
+    with cluster.connected(["json"]):
+        assert thread.calls == ["start", "join"]
 
 
 def test_at_least_two_cpus_are_declared(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,14 +4,15 @@ import dataclasses
 from pathlib import Path
 
 import pytest
+import torch
 
 from brats.config import TrainConfig
 from brats.data.batches import InputSpec, TrainingSet
 from brats.data.epoch import EpochPlan, TrainingCase
 from brats.errors import ConfigError
-from brats.pipeline.loggers.tensorboard import tensorboard_dir
+from brats.model.hardware import describe_worker, hardware_path, read_hardware
 from brats.pipeline.workers import fit
-from brats.pipeline.workers.fit import check_batches, check_slices, follow
+from brats.pipeline.workers.fit import Follower, check_batches, check_slices
 from brats.pipeline.workers.worker import TrainingTask
 
 
@@ -60,15 +61,52 @@ def test_slices_of_more_pixels_than_the_noise_that_augments_them_are_refused() -
         check_slices(tiny_task(4, (2048, 1024)), 1)
 
 
-def test_a_history_is_shown_and_logged_and_other_news_are_shown(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    shown: list[object] = []
-    monkeypatch.setattr(fit, "show", lambda _, news: shown.append(news))
+def task_in(run: Path) -> TrainingTask:
     task = tiny_task(4, (64, 64))
-    task = dataclasses.replace(task, config=dataclasses.replace(task.config, out=str(tmp_path)))
+    return dataclasses.replace(task, config=dataclasses.replace(task.config, out=str(run)))
+
+
+@pytest.fixture
+def shown(monkeypatch: pytest.MonkeyPatch) -> list[object]:
+    """What is shown of the news of workers."""
+    news_shown: list[object] = []
+    monkeypatch.setattr(fit, "show", lambda _, news: news_shown.append(news))
+    return news_shown
+
+
+def test_a_history_is_shown_and_logged_and_other_news_are_shown(tmp_path: Path, shown: list[object]) -> None:
+    logged: list[object] = []
+    follower = Follower(task_in(tmp_path), first_epoch=1, log=logged.append)
     history = [{"epoch": 1, "train_loss": 0.5}]
     for news in ("a message", history):
-        follow(task, news)
+        follower.follow(news)
     assert shown == ["a message", history]
-    assert len(list(Path(tensorboard_dir(str(tmp_path))).iterdir())) == 1
+    assert logged == [history]
+    assert not Path(hardware_path(str(tmp_path))).exists()
+
+
+def test_the_hardware_of_a_start_is_recorded_once_it_has_trained_an_epoch(
+    tmp_path: Path, shown: list[object]
+) -> None:
+    follower = Follower(task_in(tmp_path), first_epoch=3, log=lambda _: None)
+    for machine in "ab":
+        follower.follow(describe_worker(machine, torch.device("cpu")))
+    assert read_hardware(str(tmp_path)) == []
+    follower.follow([{"epoch": 3}])
+    (start,) = read_hardware(str(tmp_path))
+    assert (start.first_epoch, len(start.workers)) == (3, 2)
+    assert shown == [[{"epoch": 3}]]
+
+
+@pytest.mark.usefixtures("shown")
+def test_hardware_that_cannot_be_recorded_is_reported_in_one_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Path(hardware_path(str(tmp_path))).write_text("{}")
+    follower = Follower(task_in(tmp_path), first_epoch=1, log=lambda _: None)
+    follower.follow(describe_worker("a", torch.device("cpu")))
+    follower.follow([{"epoch": 1}])
+    follower.follow([{"epoch": 1}, {"epoch": 2}])
+    said = capsys.readouterr().out
+    assert said.startswith("train    WARNING: ")
+    assert said.count("\n") == 1

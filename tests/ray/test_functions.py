@@ -10,11 +10,16 @@ import pytest
 
 import brats
 from brats.errors import ConfigError
+from brats.model.hardware import in_words, read_hardware
 from brats.pipeline.functions import briefly
 from tests.support import ROOT
+from tests.support.logged import clear_settings, mlflow_points, mlflow_run, wandb_file, wandb_points
 from tests.support.synthetic import write_cases
 
-TINY = 'epochs=1, workers=1, encoder="tu-test_resnet", decoder_channels=(8,) * 5, batch_size=8, tune=False'
+TINY = (
+    'epochs=1, workers=1, encoder="tu-test_resnet", decoder_channels=(8,) * 5, batch_size=8, tune=False, '
+    'loggers=("mlflow", "wandb")'
+)
 
 
 def test_a_name_that_is_no_job_is_an_attribute_error() -> None:
@@ -47,6 +52,7 @@ def test_the_examples_of_the_page_run_and_give_pandas(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
+    clear_settings(monkeypatch, tmp_path / "cache")
     write_cases(tmp_path / "cases", 8, shape=(32, 30, 10))
     page = (ROOT / "docs" / "python.md").read_text()
     code = "\n".join(
@@ -63,6 +69,26 @@ def test_the_examples_of_the_page_run_and_give_pandas(
     columns = ["case_id", "region", "dice", "hd95_mm"]
     pd.testing.assert_frame_equal(names["again"].cases[columns], names["cases"][columns])
     assert set(names["summary"].columns) >= {"region", "metric", "mean", "ci95_low"}
-    assert (tmp_path / "run" / "tensorboard").is_dir()
-    assert (tmp_path / "run" / "model" / "README.md").read_text().startswith("# Model card\n")
+    check_logged(tmp_path / "run")
+    check_hardware(tmp_path / "run")
     assert (tmp_path / "predicted" / "nifti" / "labels_brats2018.txt").exists()
+
+
+def check_logged(run: Path) -> None:
+    """The only epoch is logged by all loggers, with equal figures, and the run has come to its end."""
+    assert len(list((run / "tensorboard").iterdir())) == 1
+    store = f"file://{run}/mlflow"
+    assert {number for number, _, _ in mlflow_points(store)} == {1}
+    assert {"loss/train", "dice/val_wt"} <= {name for _, name, _ in mlflow_points(store)}
+    assert wandb_points(wandb_file(run)) == mlflow_points(store)
+    assert mlflow_run(store).info.status == "FINISHED"
+
+
+def check_hardware(run: Path) -> None:
+    """The run has recorded its hardware; the card of its model and its page say it."""
+    words = in_words(read_hardware(str(run)))
+    assert words.startswith("1 worker on 1 machine, ")
+    card = (run / "model" / "README.md").read_text()
+    assert card.startswith("# Model card\n")
+    assert f"\nHardware: {words}.\n" in card
+    assert f"<dd>{words}</dd>" in (run / "report" / "index.html").read_text()

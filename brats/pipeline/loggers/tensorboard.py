@@ -6,9 +6,10 @@ again under its name it would not: its server keeps each one open.
 
 import struct
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 from brats import storage
+from brats.pipeline.loggers.logger import Epochs
 
 PREFIX = "events.out.tfevents."  # how TensorBoard knows its files; it reads them in the order of their names
 FORMAT = "brain.Event:2"
@@ -18,7 +19,20 @@ def tensorboard_dir(run: str) -> str:
     return storage.join(run, "tensorboard")
 
 
-def write_events(run: str, epochs: Sequence[tuple[int, Mapping[str, float]]]) -> None:
+class TensorBoard:
+    """Logs to the folder of the run; nothing stays open."""
+
+    def __init__(self, run: str) -> None:
+        self._run = run
+
+    def log(self, epochs: Epochs) -> None:
+        write_events(self._run, epochs)
+
+    def close(self, *, finished: bool) -> None:
+        """Nothing is left to do."""
+
+
+def write_events(run: str, epochs: Epochs) -> None:
     """Write a file for each epoch that has none yet, and remove those of epochs that are to be trained again.
 
     epochs: their numbers and their figures by name

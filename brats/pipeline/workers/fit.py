@@ -6,7 +6,6 @@ own restarts are not used: they wait for the lost machine, and its elastic train
 when a machine comes back.
 """
 
-import functools
 import math
 import threading
 from collections.abc import Callable, Mapping, Sequence
@@ -27,7 +26,7 @@ from brats.data.epoch import EpochPlan
 from brats.data.run_split import SplitRow
 from brats.errors import BratsError, ConfigError, StorageError, WorkersLostError
 from brats.model.history import HistoryRow
-from brats.pipeline.loggers.log import log
+from brats.pipeline.loggers.log import LogHistory, opened_loggers
 from brats.pipeline.workers.lines import announce, show, show_done, show_patience
 from brats.pipeline.workers.stream import rank_stream, stream_name, volume_stream, volumes_name
 from brats.pipeline.workers.worker import TrainingTask, train_worker
@@ -38,12 +37,17 @@ REGROW_MINUTES = 1.0  # for the room of a machine that has joined to be given fr
 
 def fit_on_cluster(config: TrainConfig, prepared: str, split: Sequence[SplitRow]) -> list[HistoryRow]:
     """Train to the end; return the history. After a lost worker it goes on from the last checkpoint."""
+    with opened_loggers(config) as log:
+        return _fit(config, prepared, split, log)
+
+
+def _fit(config: TrainConfig, prepared: str, split: Sequence[SplitRow], log: LogHistory) -> list[HistoryRow]:
     from brats.model.schedule import bounded, finished
 
     data = TrainingSet.of(config, prepared, split)
     config = bounded(config, data.plan.steps_per_epoch)
     history = read_progress(config.out)
-    log(config.out, history)
+    log(history)
     if finished(history, config):
         show_done(config, history)
         return history
@@ -58,11 +62,11 @@ def fit_on_cluster(config: TrainConfig, prepared: str, split: Sequence[SplitRow]
         lost: WorkersLostError | None = None
         try:
             check_gpus(placement)
-            run_workers(task, placement, history)
+            run_workers(task, placement, history, log)
         except WorkersLostError as error:
             lost = error
         n_before, history = len(history), read_progress(config.out)
-        log(config.out, history)
+        log(history)
         if lost:
             n_failures = n_failures + 1 if len(history) == n_before else 1
             if n_failures > config.max_failures:
@@ -90,7 +94,7 @@ def read_progress(run: str) -> list[dict[str, Any]]:
     return checkpoint.history if checkpoint else []
 
 
-def run_workers(task: TrainingTask, placement: Placement, history: Sequence[HistoryRow]) -> None:
+def run_workers(task: TrainingTask, placement: Placement, history: Sequence[HistoryRow], log: LogHistory) -> None:
     """Train with these workers to the end, or to that of an epoch at which missing ones can join.
 
     Raises WorkersLostError when another start may get further, else the reason why none would.
@@ -99,7 +103,8 @@ def run_workers(task: TrainingTask, placement: Placement, history: Sequence[Hist
     from ray.train import TrainingFailedError
 
     try:
-        with relayed(functools.partial(follow, task)) as queue:
+        follower = Follower(task, first_epoch=len(history) + 1, log=log)
+        with relayed(follower.follow) as queue:
             trainer = make_trainer(task, placement, history, train_worker, {"queue": queue})
             in_thread(trainer.fit)
     except (TrainingFailedError, ray.exceptions.RayError) as error:
@@ -109,11 +114,35 @@ def run_workers(task: TrainingTask, placement: Placement, history: Sequence[Hist
             storage.remove(ray_folder(task.config))
 
 
-def follow(task: TrainingTask, news: Any) -> None:
-    """Show what a worker reports, and log a history with a new epoch."""
-    show(task, news)
-    if isinstance(news, list):
-        log(task.config.out, news)
+class Follower:
+    """Takes what the workers of a start report: shown, logged and, once an epoch is done, what they train on."""
+
+    def __init__(self, task: TrainingTask, first_epoch: int, log: LogHistory) -> None:
+        self._task, self._first_epoch, self._log = task, first_epoch, log
+        self._workers: list[Any] = []  # their hardware
+
+    def follow(self, news: Any) -> None:
+        """Take a message, a history with a new epoch, progress within one, or the hardware of a worker."""
+        from brats.model.hardware import WorkerHardware
+
+        if isinstance(news, WorkerHardware):
+            self._workers.append(news)
+            return
+        show(self._task, news)
+        if isinstance(news, list):
+            self._record()
+            self._log(news)
+
+    def _record(self) -> None:
+        """Record the hardware, once: each worker has told of its own before the first epoch."""
+        from brats.model.hardware import record_start
+
+        workers, self._workers = self._workers, []
+        if workers:
+            try:
+                record_start(self._task.config.out, self._first_epoch, workers)
+            except StorageError as error:
+                say("train", f"WARNING: {error}; training goes on")
 
 
 def ray_folder(config: TrainConfig) -> str:

@@ -48,15 +48,17 @@ class MissingGpus:
 def train_worker(spec: dict[str, Any]) -> None:
     """The training loop that Ray Train runs in every worker.
 
-    spec: task, placement, and the queue for messages and, from rank 0, for the history after an epoch and for
-          progress within one
+    spec: task, placement, and the queue for messages, for the hardware that each trains on and, from rank 0, for
+          the history after an epoch and for progress within one
     """
+    import ray
     import ray.train
     import ray.train.torch
     import torch
 
     from brats.model.distributed import Worker, check_same_precision
     from brats.model.feed import choose_feed
+    from brats.model.hardware import describe_worker
     from brats.model.precision import choose_precision
     from brats.model.training import fit
 
@@ -78,6 +80,7 @@ def train_worker(spec: dict[str, Any]) -> None:
     def tell_of_gpu(message: str) -> None:
         tell(f"worker {worker.rank}: {message}" if worker.world_size > 1 else message)
 
+    tell(describe_worker(ray.get_runtime_context().get_node_id(), device))
     check_same_precision(worker)
     feed = choose_feed(
         task.config,

@@ -1,11 +1,11 @@
-"""Free memory of a host, from the files that the kernel shows of it and of its control groups."""
+"""Memory of a host, free and in all, from the files that the kernel shows of it and of its control groups."""
 
 from pathlib import Path
 
 import pytest
 import torch
 
-from brats.model.memory import free_bytes, is_out_of_memory
+from brats.model.memory import free_bytes, is_out_of_memory, total_bytes
 
 CPU = torch.device("cpu")
 GIB = 2**30
@@ -77,6 +77,14 @@ def test_more_used_than_allowed_leaves_nothing(tmp_path: Path) -> None:
 
 def test_a_system_that_does_not_say_has_nothing_free(tmp_path: Path) -> None:
     assert free_bytes(CPU, tmp_path) == 0
+
+
+def test_in_all_it_is_what_the_host_has_or_the_least_limit_of_its_groups(tmp_path: Path) -> None:
+    assert total_bytes(host(tmp_path / "none", "0::/\n", v2("", "max", 3 * GIB))) == 16 * GIB
+    files = v2("jobs/mine/", str(6 * GIB), 5 * GIB) | v2("jobs/", str(8 * GIB), GIB)
+    assert total_bytes(host(tmp_path / "limited", "0::/jobs/mine\n", files)) == 6 * GIB
+    assert total_bytes(host(tmp_path / "above", "0::/\n", v2("", str(64 * GIB), GIB))) == 16 * GIB
+    assert total_bytes(tmp_path / "silent") == 0
 
 
 def test_of_a_gpu_it_is_what_the_driver_calls_free(monkeypatch: pytest.MonkeyPatch) -> None:

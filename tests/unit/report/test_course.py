@@ -36,6 +36,13 @@ def test_the_glance_has_the_mean_dice_of_each_region_and_the_cost() -> None:
     assert "/runs/&lt;a&gt;" in html
 
 
+def test_the_glance_has_the_hardware_of_all_networks_or_says_that_none_is_recorded() -> None:
+    html = glance_section(replace(RUN, hardware=["1 worker on <a> CPU", "2 workers"]), {})
+    assert "<dt>hardware</dt><dd>1 worker on &lt;a&gt; CPU | 2 workers</dd>" in html
+    assert "<dt>hardware</dt><dd>not recorded</dd>" in glance_section(RUN, {})
+    assert "<dt>hardware</dt>" not in glance_section(Findings(folder="a"), {})
+
+
 def test_without_scores_the_glance_says_so() -> None:
     assert "Nothing is scored here" in glance_section(Findings(folder="a"), {})
 

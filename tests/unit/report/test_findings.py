@@ -8,6 +8,7 @@ from brats import storage
 from brats.data.rejects import Reject
 from brats.data.run_split import test_dir as predictions_of
 from brats.errors import ConfigError, StorageError
+from brats.model.hardware import record_start
 from brats.report.findings import read_findings
 from brats.score.results import write_results
 from brats.score.tables import CASE_METRICS, metrics_path
@@ -15,6 +16,7 @@ from brats.storage import TableKind
 from tests.support.drawing import make_case
 from tests.support.prepared import MODALITIES
 from tests.support.reports import predict_shifted, write_history_of, write_run
+from tests.unit.model.test_hardware import CPU, ON_CPU, VERSIONS
 
 
 def test_a_run_has_its_history_split_scores_and_masks(tmp_path: Path) -> None:
@@ -25,6 +27,7 @@ def test_a_run_has_its_history_split_scores_and_masks(tmp_path: Path) -> None:
     assert found.config["modalities"] == list(MODALITIES)
     assert found.config["data"] == found.data == f"{run}/prepared"
     assert len(found.histories[""]) == 3
+    assert found.hardware == []  # of an earlier version
     assert [row["case_id"] for row in found.split] == ["trained_on", "case_0", "case_1"]
     assert found.predictions == dict.fromkeys(("case_0", "case_1"), f"{run}/test")
     assert set(found.case_table["case_id"]) == {"case_0", "case_1"}
@@ -55,6 +58,7 @@ def test_folds_have_the_epochs_and_the_masks_of_a_cross_validation(tmp_path: Pat
     for fold in (0, 1):
         folder = tmp_path / f"fold_{fold}"
         write_history_of(folder)
+        record_start(str(folder), 1, [CPU])
         predict_shifted(predictions_of(str(folder)), make_case(f"case_{fold}", MODALITIES), fold)
     predict_shifted(str(tmp_path / "elsewhere"), make_case("case_0", MODALITIES), 0)
     write_results(str(tmp_path / "elsewhere"), {"case_0"}, [], config={})
@@ -63,6 +67,7 @@ def test_folds_have_the_epochs_and_the_masks_of_a_cross_validation(tmp_path: Pat
     storage.write_bytes(metrics_path(str(tmp_path), "cases"), content)
     found = read_findings(str(tmp_path))
     assert list(found.histories) == ["fold_0", "fold_1"]
+    assert found.hardware == [f"1 worker on 1 machine, {ON_CPU}; {VERSIONS}"]
     assert found.predictions == {f"case_{fold}": f"{tmp_path}/fold_{fold}/test" for fold in (0, 1)}
     assert found.case_table["case_id"].unique().tolist() == ["case_0"]
 

@@ -12,12 +12,15 @@ from brats.data import run_split
 from brats.data.run_split import SPLIT, freeze_split
 from brats.model.bundle import bundle_dir
 from brats.model.ensemble import save_ensemble
+from brats.model.hardware import record_start
 from brats.report.model_card import NOT_FOR_CLINICAL_USE, model_card
 from brats.saved_config import SavedConfig
 from brats.score.summary import SUMMARY
 from brats.score.tables import metrics_path
 from tests.support.bundles import save_undecided_bundle
 from tests.support.prepared import CONFIG
+from tests.support.reports import write_history_of
+from tests.unit.model.test_hardware import CPU, ON_CPU, VERSIONS
 
 predictions_of = run_split.test_dir  # under its own name pytest would take it for a test
 
@@ -75,6 +78,27 @@ def test_scores_are_those_of_the_summary_with_their_interval(tmp_path: Path) -> 
 def test_the_training_is_described_by_its_options(tmp_path: Path) -> None:
     card = write_run(tmp_path)
     assert "epochs 7; batch_size 8;" in card
+
+
+def test_the_training_names_the_hardware_of_a_run_of_one_network(tmp_path: Path) -> None:
+    write_run(tmp_path)
+    write_history_of(tmp_path)
+    assert "Hardware:" not in card_of(tmp_path)
+    record_start(str(tmp_path), 1, [CPU])
+    assert f"\nHardware: 1 worker on 1 machine, {ON_CPU}; {VERSIONS}.\n" in card_of(tmp_path)
+
+
+def test_the_training_names_the_hardware_of_all_networks_below_a_run(tmp_path: Path) -> None:
+    write_run(tmp_path)
+    for name, workers in (("fold_0/seed_0", [CPU]), ("fold_0/seed_1", [CPU]), ("fold_1/seed_0", [CPU, CPU])):
+        write_history_of(tmp_path / name)
+        record_start(str(tmp_path / name), 1, workers)
+    lines = [line for line in card_of(tmp_path).splitlines() if line.startswith("Hardware:")]
+    assert [line.split()[1] for line in lines] == ["1", "2"]
+
+
+def card_of(run: Path) -> str:
+    return model_card(bundle_dir(str(run)), str(run))
 
 
 def test_the_card_says_that_it_is_not_for_clinical_use(tmp_path: Path) -> None:
