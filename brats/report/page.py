@@ -17,7 +17,7 @@ from brats.report.reliability import Calibration, reliability_section
 from brats.report.results import rejects_section, results_section, volumes_section
 from brats.report.viewer import ViewCase, fit_in, viewer_data, viewer_section, volume_scripts
 
-SCRIPTS = ("table.js", "volume.js", "slice.js", "viewer.js", "controls.js")  # in the order in which they build on each other
+SCRIPTS = ("table.js", "volume.js", "slice.js", "viewer.js", "controls.js")  # each builds on those before it
 
 
 @dataclass(frozen=True, kw_only=True)
