@@ -119,7 +119,7 @@ def pack(layers: Layers) -> bytes:
 
 def compress(header: Mapping[str, Any], arrays: list[Grey]) -> bytes:
     text = json.dumps(header, allow_nan=False).encode()
-    content = b"".join([len(text).to_bytes(4, "little"), text, *arrays])
+    content = b"".join([len(text).to_bytes(4, "little"), text, *(array.data for array in arrays)])
     return igzip.compress(content, GZIP_LEVEL, mtime=0)  # without the time, equal cases give equal files
 
 
