@@ -115,8 +115,7 @@ def read_masks(path: str) -> Labels:
     """The label map (X, Y, Z) in the source file's axes, of a file of `write_masks`."""
     table = storage.read_table(path, MASK)
     shape = table["height"][0].as_py(), table["width"][0].as_py()
-    slices = [np.frombuffer(value.as_buffer(), np.uint8).reshape(shape) for value in table["mask"]]
-    return np.stack(slices, axis=2)
+    return _volume(table["mask"], shape)
 
 
 def read_probabilities(path: str) -> dict[str, npt.NDArray[np.uint8]]:
@@ -124,9 +123,10 @@ def read_probabilities(path: str) -> dict[str, npt.NDArray[np.uint8]]:
     table = storage.read_table(path, PROBABILITIES)
     shape = table["height"][0].as_py(), table["width"][0].as_py()
     known = [region for region in REGIONS if table[region.lower()][0].is_valid]
-    return {
-        region: np.stack(
-            [np.frombuffer(value.as_buffer(), np.uint8).reshape(shape) for value in table[region.lower()]], axis=2
-        )
-        for region in known
-    }
+    return {region: _volume(table[region.lower()], shape) for region in known}
+
+
+def _volume(slices: pa.ChunkedArray, shape: tuple[int, int]) -> npt.NDArray[np.uint8]:
+    """The volume of a column of slices: a view, as they lie in memory, because turning them takes long."""
+    planes = [np.frombuffer(value.as_buffer(), np.uint8).reshape(shape) for value in slices]
+    return np.moveaxis(np.stack(planes), 0, 2)

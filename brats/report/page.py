@@ -17,7 +17,7 @@ from brats.report.reliability import Calibration, reliability_section
 from brats.report.results import rejects_section, results_section, volumes_section
 from brats.report.viewer import ViewCase, fit_in, viewer_data, viewer_section, volume_scripts
 
-SCRIPTS = ("table.js", "volume.js", "viewer.js", "controls.js")  # in the order in which they build on each other
+SCRIPTS = ("table.js", "volume.js", "slice.js", "viewer.js", "controls.js")  # each builds on those before it
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,13 +55,15 @@ def page(content: Content) -> tuple[str, list[ViewCase]]:
     viewer = viewer_section(asset("viewer.html"), content.cases, carried, content.why_no_viewer)
     body = "\n".join(filter(None, [before, viewer, after]))
     data = {**case_data(content.findings.scores), "viewer": viewer_data(content.cases, carried)}
+    volumes = volume_scripts(carried)
     html = Template(asset("page.html")).substitute(
         title=text(f"Report of {content.findings.folder.rstrip('/').rpartition('/')[2]}"),
         nav=_links(body),
         css=asset("page.css"),
         body=body,
-        data=json_script("report-data", data) + "\n" + volume_scripts(carried),
+        data="\n".join([json_script("report-data", data), *volumes[:1]]),
         script="\n".join(asset(name) for name in _scripts(content)),
+        volumes="\n".join(volumes[1:]),  # behind the script, which shows the first one meanwhile
     )
     return html, carried
 

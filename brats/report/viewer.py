@@ -87,12 +87,12 @@ def viewer_data(cases: Sequence[ViewCase], carried: Sequence[ViewCase]) -> dict[
     }
 
 
-def volume_scripts(carried: Sequence[ViewCase]) -> str:
-    """The files of the cases that the page carries, in base64."""
-    return "\n".join(
+def volume_scripts(carried: Sequence[ViewCase]) -> list[str]:
+    """The files of the cases that the page carries, in base64, an element for each."""
+    return [
         f'<script type="text/plain" id="volume-{number}">{base64.b64encode(case.packed or b"").decode()}</script>'
         for number, case in enumerate(carried)
-    )
+    ]
 
 
 def viewer_section(controls: str, cases: Sequence[ViewCase], carried: Sequence[ViewCase], why_none: str) -> str:

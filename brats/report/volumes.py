@@ -8,7 +8,7 @@ Axes: `Z H W` slices of a crop, H = X and W = Y in RAS+; `R` region.
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -75,12 +75,23 @@ def read_layers(case: Case, predictions: str) -> Layers:
 def grey_bytes(image: Array, intensity: Intensity) -> tuple[Grey, float, float]:
     """An image (Z, H, W) of raw values as bytes, and the values that 1 and 255 stand for. Background is 0."""
     inside = intensity.is_brain(image)
-    values = (intensity.slope * image + intensity.inter).astype(np.float32)
-    low, high = (float(value) for value in np.percentile(values[inside], WINDOW_PERCENTILES))
+    values = (intensity.slope * image[inside] + intensity.inter).astype(np.float32)
+    low, high = percentiles(values, WINDOW_PERCENTILES)
     per_level = (high - low) / (BRIGHTEST_LEVEL - DARKEST_LEVEL) or np.inf  # a brain of one value is dark
     levels = (values - np.float32(low)) / np.float32(per_level)
     np.clip(np.rint(levels + DARKEST_LEVEL), DARKEST_LEVEL, BRIGHTEST_LEVEL, out=levels)
-    return np.where(inside, levels, BACKGROUND_LEVEL).astype(np.uint8), low, high
+    grey = np.full(image.shape, BACKGROUND_LEVEL, np.uint8)
+    grey[inside] = levels
+    return grey, low, high
+
+
+def percentiles(values: npt.NDArray[np.float32], percents: Sequence[float]) -> list[float]:
+    """What np.percentile gives for finite values. Sorting takes NumPy a fifth of the time of partitioning."""
+    ordered = np.sort(values)
+    places = np.asarray(percents) / 100 * (len(ordered) - 1)
+    below, above = np.floor(places).astype(int), np.ceil(places).astype(int)
+    found: list[float] = (ordered[below] + (places - below) * (ordered[above] - ordered[below])).tolist()
+    return found
 
 
 def pack(layers: Layers) -> bytes:
@@ -108,7 +119,7 @@ def pack(layers: Layers) -> bytes:
 
 def compress(header: Mapping[str, Any], arrays: list[Grey]) -> bytes:
     text = json.dumps(header, allow_nan=False).encode()
-    content = b"".join([len(text).to_bytes(4, "little"), text, *(array.tobytes() for array in arrays)])
+    content = b"".join([len(text).to_bytes(4, "little"), text, *(array.data for array in arrays)])
     return igzip.compress(content, GZIP_LEVEL, mtime=0)  # without the time, equal cases give equal files
 
 

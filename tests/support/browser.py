@@ -1,9 +1,12 @@
-"""A headless Chromium that opens a page from disk, and what it logs of it."""
+"""A headless Chromium that opens a page from disk or from a server here, and what it logs of it."""
 
+import functools
 import json
 import shutil
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +40,27 @@ def chromium(profile: Path, size: tuple[int, int] = (1400, 1000)) -> Iterator[Ch
         yield browser
     finally:
         browser.quit()
+
+
+class _Quiet(SimpleHTTPRequestHandler):
+    """Serves files without a line for each."""
+
+    def log_message(self, format: str, *args: Any) -> None:
+        """Nothing."""
+
+
+@contextmanager
+def served(folder: Path) -> Iterator[str]:
+    """A folder served over HTTP on this machine, as by `python -m http.server`: the address of its root."""
+    handler = functools.partial(_Quiet, directory=str(folder))
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        try:
+            yield f"http://127.0.0.1:{server.server_port}"
+        finally:
+            server.shutdown()
+            thread.join()
 
 
 def console(browser: Chrome) -> list[str]:

@@ -2,7 +2,7 @@
 "use strict";
 
 const LAYERS = ["reference", "prediction", "error", "uncertainty"];
-let waiting = false;
+let waiting = false, fitted = false;
 
 function redraw() { // once per picture of the screen, however many events came
   if (waiting || !state.volume) return;
@@ -10,6 +10,8 @@ function redraw() { // once per picture of the screen, however many events came
   requestAnimationFrame(() => {
     waiting = false;
     const start = performance.now();
+    if (!fitted) fit();
+    fitted = true;
     PLANES.forEach(drawPlane);
     readout();
     for (const plane of PLANES) byId(`slice-${plane.name}`).value = state.cursor[plane.normal];
@@ -51,6 +53,8 @@ async function showCase(id) {
 function display(volume) {
   const first = !state.volume;
   state.volume = volume;
+  pictures.clear();
+  fitted = false;
   state.modality = Math.min(state.modality, volume.images.length - 1);
   choices(byId("modality"), volume.images.map((image, at) => [String(at), image.name.toUpperCase()]), String(state.modality));
   for (const plane of PLANES) byId(`slice-${plane.name}`).max = volume.shape[plane.normal] - 1;
@@ -151,7 +155,7 @@ function viewer() {
   for (const button of document.querySelectorAll(".open")) {
     button.addEventListener("click", () => { showCase(button.dataset.case); box.parentElement.scrollIntoView(); });
   }
-  new ResizeObserver(redraw).observe(box);
+  new ResizeObserver(() => { fitted = false; redraw(); }).observe(box);
   showCase(CASES[0].id);
 }
 

@@ -1,111 +1,56 @@
-// The viewer: three planes of a case with its layers. Axes of a volume: z, h (x), w (y), in RAS+.
+// The viewer: what of the three planes has changed is drawn again, with the crosshair and the letters on top.
 "use strict";
 
-const byId = (id) => document.getElementById(id);
-// Rows and columns run against their axes: the front and the head up, the patient's right on the left.
-const PLANES = [
-  { name: "axial", normal: 0, column: 1, row: 2, letter: "z", ends: ["R", "L", "A", "P"] },
-  { name: "coronal", normal: 2, column: 1, row: 0, letter: "y", ends: ["R", "L", "S", "I"] },
-  { name: "sagittal", normal: 1, column: 2, row: 0, letter: "x", ends: ["A", "P", "S", "I"] },
-];
-const REGIONS = DATA.viewer.regions, ALL = "all", ERRORS = DATA.viewer.errors;
-const state = { volume: null, cursor: [0, 0, 0], modality: 0, region: ALL, low: 0, high: 255, opacity: 0.6, layers: {} };
-
-const rgb = (colour) => [1, 3, 5].map((at) => parseInt(colour.slice(at, at + 2), 16));
-const TISSUES = Object.fromEntries(REGIONS.map((region) => [region.label, rgb(region.colour)]));
-const [MISSED, FALSE, CONFUSED] = [ERRORS.missed, ERRORS.false, ERRORS.confused].map(rgb);
-const ENTROPY = Float32Array.from({ length: 256 }, (_, level) => {
-  const p = level / 255;
-  return p === 0 || p === 1 ? 0 : -(p * Math.log2(p) + (1 - p) * Math.log2(1 - p));
-});
-
-function members(name) { // which labels are in a region
-  const region = REGIONS.find((one) => one.name === name);
-  return Uint8Array.from({ length: 16 }, (_, label) => Number(region ? region.labels.includes(label) : label > 0));
-}
-
-function heat(share) { // black, red, yellow: rises in brightness, for every kind of colour vision
-  return [255 * Math.min(1, 2 * share), 255 * Math.max(0, 2 * share - 1) + 60 * share, 40 * (1 - share)];
-}
-
-function fill(index, inside, volume) { // colour and strength on a voxel; null for none
-  const reference = volume.labels[index] & 15, prediction = volume.labels[index] >> 4, layers = state.layers;
-  if (layers.error && volume.reference) {
-    if (inside[reference] && !inside[prediction]) return [MISSED, 1];
-    if (!inside[reference] && inside[prediction]) return [FALSE, 1];
-    if (state.region === ALL && reference !== prediction) return [CONFUSED, 1];
+function fit() { // the canvases to their places on the page and to the proportions of their slices
+  const { shape, spacing_mm: spacing } = state.volume;
+  const ratios = PLANES.map(({ column, row }) => (shape[column] * spacing[column]) / (shape[row] * spacing[row]));
+  for (const [number, plane] of PLANES.entries()) byId(plane.name).style.aspectRatio = String(ratios[number]);
+  const widths = PLANES.map((plane) => byId(plane.name).clientWidth); // one layout for all three
+  for (const [number, plane] of PLANES.entries()) {
+    const canvas = byId(plane.name), width = Math.max(1, Math.round(widths[number] * density()));
+    const height = Math.max(1, Math.round(width / ratios[number]));
+    if (canvas.width === width && canvas.height === height) continue; // setting them empties the canvas
+    Object.assign(canvas, { width, height });
+    pictures.delete(plane);
   }
-  const probabilities = volume.probabilities[state.region === ALL ? "WT" : state.region];
-  if (layers.uncertainty && probabilities) {
-    const bits = ENTROPY[probabilities[index]];
-    if (bits > 0.02) return [heat(bits), 0.35 + 0.65 * bits];
-  }
-  if (!layers.prediction || !inside[prediction]) return null;
-  return [state.region === ALL ? TISSUES[prediction] : rgb(REGIONS.find((one) => one.name === state.region).colour), 1];
 }
 
-function paint(plane) { // the slice as two pictures of one pixel per voxel: grey levels, and fills
-  const { volume, cursor } = state, { shape, strides } = volume;
-  const width = shape[plane.column], height = shape[plane.row], inside = members(state.region);
-  const levels = volume.images[state.modality].levels, scale = 255 / Math.max(1, state.high - state.low);
-  const grey = new ImageData(width, height), fills = new ImageData(width, height);
-  const fixed = cursor[plane.normal] * strides[plane.normal], alpha = 255 * state.opacity;
-  for (let row = 0, at = 0; row < height; row++) {
-    const start = fixed + (height - 1 - row) * strides[plane.row];
-    for (let column = 0; column < width; column++, at += 4) {
-      const index = start + (width - 1 - column) * strides[plane.column], level = levels[index];
-      const value = level ? (level - state.low) * scale : 0;
-      grey.data[at] = grey.data[at + 1] = grey.data[at + 2] = value; // clamped by the array
-      grey.data[at + 3] = 255;
-      const found = volume.labels[index] || state.layers.uncertainty ? fill(index, inside, volume) : null;
-      if (found) fills.data.set([...found[0], alpha * found[1]], at);
-    }
-  }
-  return [grey, fills];
+const density = () => window.devicePixelRatio || 1;
+const pictures = new Map(); // of the planes, without the cross and the letters: kept as long as they stay the same
+
+function picture(plane, { width, height }) {
+  const { cursor, modality, region, low, high, opacity, layers } = state;
+  const key = [cursor[plane.normal], modality, region, low, high, opacity, ...Object.values(layers)].join();
+  const kept = pictures.get(plane) || { canvas: new OffscreenCanvas(width, height) };
+  if (kept.key !== key) drawSlice(plane, kept.canvas);
+  pictures.set(plane, { ...kept, key });
+  return kept.canvas;
 }
 
-function outline(context, plane, inside, toX, toY) { // along the edges of the voxels of the reference
-  const { shape, strides, labels } = state.volume;
-  const width = shape[plane.column], height = shape[plane.row];
-  const fixed = state.cursor[plane.normal] * strides[plane.normal];
-  const is = (row, column) => row >= 0 && column >= 0 && row < height && column < width
-    && inside[labels[fixed + (height - 1 - row) * strides[plane.row] + (width - 1 - column) * strides[plane.column]] & 15];
-  context.beginPath();
-  for (let row = 0; row <= height; row++) {
-    for (let column = 0; column <= width; column++) {
-      const here = is(row, column);
-      if (here != is(row - 1, column)) { context.moveTo(toX(column), toY(row)); context.lineTo(toX(column + 1), toY(row)); }
-      if (here != is(row, column - 1)) { context.moveTo(toX(column), toY(row)); context.lineTo(toX(column), toY(row + 1)); }
-    }
-  }
-  context.stroke();
-}
-
-function drawPlane(plane) {
-  const canvas = byId(plane.name), context = canvas.getContext("2d"), { volume, cursor } = state;
-  const { shape, spacing_mm: spacing } = volume;
-  const width = shape[plane.column], height = shape[plane.row];
-  const ratio = (width * spacing[plane.column]) / (height * spacing[plane.row]), density = window.devicePixelRatio || 1;
-  canvas.style.aspectRatio = String(ratio);
-  canvas.width = Math.max(1, Math.round(canvas.clientWidth * density));
-  canvas.height = Math.max(1, Math.round(canvas.width / ratio));
+function drawSlice(plane, canvas) { // grey levels, fills and the outlines of the reference
+  const context = canvas.getContext("2d"), { shape } = state.volume;
+  const width = shape[plane.column], height = shape[plane.row], small = new OffscreenCanvas(width, height);
   const toX = (column) => (column / width) * canvas.width, toY = (row) => (row / height) * canvas.height;
-  for (const [number, picture] of paint(plane).entries()) {
-    const small = new OffscreenCanvas(width, height);
-    small.getContext("2d").putImageData(picture, 0, 0);
+  for (const [number, image] of paint(plane).entries()) {
+    small.getContext("2d").putImageData(image, 0, 0);
     context.imageSmoothingEnabled = number === 0; // voxels of masks keep their edges
     context.drawImage(small, 0, 0, canvas.width, canvas.height);
   }
-  if (state.layers.reference && volume.reference) {
-    const regions = REGIONS.filter((region) => state.region === ALL || region.name === state.region);
-    for (const region of regions) {
-      context.strokeStyle = region.colour;
-      context.lineWidth = 1.5 * density;
-      outline(context, plane, members(region.name), toX, toY);
-    }
+  if (!state.layers.reference || !state.volume.reference) return;
+  const reference = referenceOf(plane);
+  for (const region of REGIONS.filter((one) => state.region === ALL || one.name === state.region)) {
+    context.strokeStyle = region.colour;
+    context.lineWidth = 1.5 * density();
+    outline(context, reference, width, members(region.name), toX, toY);
   }
-  cross(context, canvas, density, toX(width - cursor[plane.column] - 0.5), toY(height - cursor[plane.row] - 0.5));
-  letters(context, canvas, density, plane);
+}
+
+function drawPlane(plane) {
+  const canvas = byId(plane.name), context = canvas.getContext("2d", { alpha: false }), { shape } = state.volume;
+  const along = (axis) => 1 - (state.cursor[axis] + 0.5) / shape[axis]; // as a share of the picture
+  context.drawImage(picture(plane, canvas), 0, 0);
+  cross(context, canvas, density(), along(plane.column) * canvas.width, along(plane.row) * canvas.height);
+  letters(context, canvas, density(), plane);
 }
 
 function cross(context, canvas, density, x, y) {

@@ -1,6 +1,7 @@
 """The page in a real browser: it opens from disk, sorts, filters, scrubs and shows the right voxels, and asks for
-nothing but itself."""
+nothing but itself and, where it is served, the cases beside it."""
 
+import base64
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ from brats.data.dataset import slices_path
 from brats.data.slices import SliceFile
 from brats.pipeline.report import page_of, report
 from brats.report.volumes import ALL_TISSUES, Layers, grey_bytes, peaks, read_layers
-from tests.support.browser import chromium, console, requests
+from tests.support.browser import chromium, console, requests, served
 from tests.support.reports import write_run
 
 pytestmark = pytest.mark.medium
@@ -48,6 +49,14 @@ class Opened:
         self.browser.execute_async_script(
             "const done = arguments[0]; requestAnimationFrame(() => requestAnimationFrame(done));"
         )
+
+    def beside(self) -> tuple[str, Path]:
+        """The case that the page does not carry: its id, and its file."""
+        (file,) = (Path(self.page).parent / "cases").iterdir()
+        return file.name.removesuffix(".view.gz"), file
+
+    def choose(self, case_id: str) -> None:
+        Select(self.at("case")).select_by_value(case_id)
 
     def rows(self) -> list[str]:
         rows = self.browser.find_elements(By.CSS_SELECTOR, "#case-table tbody tr")
@@ -211,16 +220,125 @@ def test_a_row_opens_its_case(opened: Opened) -> None:
 
 
 def test_a_case_beside_the_page_is_offered_for_a_drop_and_shown_once_given(opened: Opened) -> None:
-    beside = Path(opened.page).parent / "cases"
-    (file,) = beside.iterdir()
-    case_id = file.name.removesuffix(".view.gz")
-    Select(opened.at("case")).select_by_value(case_id)
-    WebDriverWait(opened.browser, PATIENCE_S).until(lambda _: opened.at("offer").is_displayed())
+    case_id, file = opened.beside()
+    choose_and_wait_for_the_offer(opened, case_id)
     assert opened.at("offer-file").text == f"cases/{file.name}"
     opened.at("file").send_keys(str(file))
     opened.wait_for_case(case_id)
     check_voxel(opened, opened.layers(case_id), opened.cursor())
     assert not opened.at("offer").is_displayed()
+
+
+def choose_and_wait_for_the_offer(opened: Opened, case_id: str) -> None:
+    opened.choose(case_id)
+    WebDriverWait(opened.browser, PATIENCE_S).until(lambda _: opened.at("offer").is_displayed())
+
+
+def test_a_file_dropped_on_the_viewer_is_shown(opened: Opened) -> None:
+    case_id, file = opened.beside()
+    choose_and_wait_for_the_offer(opened, case_id)
+    opened.browser.execute_script(
+        "const bytes = Uint8Array.from(atob(arguments[0]), (character) => character.charCodeAt(0));"
+        "const dataTransfer = new DataTransfer(); dataTransfer.items.add(new File([bytes], arguments[1]));"
+        "byId('viewer').dispatchEvent(new DragEvent('drop', { dataTransfer, bubbles: true, cancelable: true }));",
+        base64.b64encode(file.read_bytes()).decode(),
+        file.name,
+    )
+    opened.wait_for_case(case_id)
+    check_voxel(opened, opened.layers(case_id), opened.cursor())
+    assert not opened.at("offer").is_displayed()
+
+
+def test_a_served_page_reads_the_case_beside_it_and_shows_its_voxels(opened: Opened) -> None:
+    case_id, file = opened.beside()
+    with served(Path(opened.page).parent) as address:
+        opened.browser.get(f"{address}/index.html")
+        opened.wait_for_case(WORST)
+        requests(opened.browser)
+        opened.choose(case_id)
+        opened.wait_for_case(case_id)
+        assert requests(opened.browser) == [f"{address}/cases/{file.name}"]
+        layers = opened.layers(case_id)
+        assert opened.cursor() == peaks(layers)[ALL_TISSUES]
+        check_voxel(opened, layers, opened.cursor())
+        opened.browser.execute_script("state.cursor = [1, 10, 30]; redraw();")
+        opened.settle()
+        check_voxel(opened, layers, (1, 10, 30))
+        assert not opened.at("offer").is_displayed()
+        assert console(opened.browser) == []
+
+
+def test_a_case_that_is_not_on_the_server_is_named_in_a_line(opened: Opened) -> None:
+    case_id, _ = opened.beside()
+    with served(Path(opened.page).parent) as address:
+        opened.browser.get(f"{address}/index.html")
+        opened.wait_for_case(WORST)
+        opened.browser.execute_script(
+            "CASES.find((one) => one.id === arguments[0]).file = 'cases/gone.view.gz';", case_id
+        )
+        opened.choose(case_id)
+        expected = f"{case_id}: cases/gone.view.gz: the server answers 404"
+        WebDriverWait(opened.browser, PATIENCE_S).until(lambda _: opened.at("viewer-message").text == expected)
+    console(opened.browser)  # in which Chromium notes the 404
+
+
+def test_a_damaged_file_is_refused_in_a_line_and_the_case_shown_stays(opened: Opened, tmp_path: Path) -> None:
+    _, file = opened.beside()
+    damaged = tmp_path / "damaged.gz"
+    content = bytearray(file.read_bytes())
+    content[len(content) // 2] ^= 0xFF
+    damaged.write_bytes(content)
+    opened.browser.execute_script("document.getElementById('offer').hidden = false")
+    opened.at("file").send_keys(str(damaged))
+    WebDriverWait(opened.browser, PATIENCE_S).until(
+        lambda _: opened.at("viewer-message").text.startswith("damaged.gz: ")
+    )
+    check_voxel(opened, opened.layers(WORST), opened.cursor())
+    assert console(opened.browser) == []
+
+
+def test_a_slice_change_paints_its_plane_alone_and_a_change_of_layers_all_three(opened: Opened) -> None:
+    opened.browser.execute_script(
+        "window.painted = []; paint = ((old) => (plane) => {painted.push(plane.name); return old(plane); })(paint);"
+    )
+    opened.browser.execute_script("moveTo(0, state.cursor[0] + 1)")
+    opened.settle()
+    assert opened.browser.execute_script("return painted.splice(0)") == ["axial"]
+    opened.at("layer-prediction").click()
+    opened.settle()
+    assert opened.browser.execute_script("return painted.splice(0)") == ["axial", "coronal", "sagittal"]
+
+
+def test_a_picture_that_is_kept_is_the_one_that_would_be_drawn_anew(opened: Opened) -> None:
+    opened.browser.execute_script("moveTo(0, 2); moveTo(1, 12);")
+    opened.settle()
+    opened.browser.execute_script("moveTo(1, 14);")
+    opened.settle()
+    assert drawn(opened) == drawn_anew(opened)
+
+
+def test_nothing_of_the_case_before_is_kept(opened: Opened) -> None:
+    opened.browser.find_element(By.CSS_SELECTOR, '[data-case="case_0"] .open').click()
+    opened.wait_for_case("case_0")
+    opened.browser.execute_script("state.cursor = [2, 12, 30]; redraw();")
+    opened.settle()
+    before = drawn(opened)
+    opened.browser.execute_script("display(loaded.get('case_3')); state.cursor = [2, 12, 30]; redraw();")
+    opened.settle()
+    assert drawn(opened) != before
+    assert drawn(opened) == drawn_anew(opened)
+
+
+def drawn(opened: Opened) -> list[str]:
+    """The pictures of the three planes, as data: URLs."""
+    found: list[str] = opened.browser.execute_script("return PLANES.map((plane) => byId(plane.name).toDataURL());")
+    return found
+
+
+def drawn_anew(opened: Opened) -> list[str]:
+    opened.browser.execute_script("pictures.clear(); redraw();")
+    opened.settle()
+    return drawn(opened)
 
 
 def test_a_foreign_file_is_refused_in_a_line(opened: Opened, tmp_path: Path) -> None:

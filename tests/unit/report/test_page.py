@@ -54,6 +54,12 @@ def test_cases_are_carried_and_their_scripts_with_them(run: Findings) -> None:
     assert "function drawPlane" not in page(Content(findings=run))[0]
 
 
+def test_the_first_case_stands_before_the_scripts_that_show_it_and_the_others_behind_them(run: Findings) -> None:
+    cases = [ViewCase(case_id=name, role="", dice=1.0, n_bytes=3, packed=b"abc") for name in ("case_0", "case_1")]
+    html, _ = page(Content(findings=run, cases=cases))
+    assert html.index('id="volume-0"') < html.index("function drawPlane") < html.index('id="volume-1"')
+
+
 class Tags(HTMLParser):
     """What a browser finds in a page: its elements, and those that are not closed in their order."""
 

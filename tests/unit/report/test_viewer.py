@@ -47,7 +47,7 @@ def test_the_scripts_are_told_where_each_case_is() -> None:
 
 
 def test_volumes_are_carried_in_base64() -> None:
-    html = volume_scripts([case("a"), case("b", packed=b"xyz")])
+    html = "".join(volume_scripts([case("a"), case("b", packed=b"xyz")]))
     assert [base64.b64decode(text) for text in re.findall(r'id="volume-\d">(.*?)<', html)] == [b"abc", b"xyz"]
 
 

@@ -13,7 +13,17 @@ from brats.data.case import Intensity
 from brats.data.masks import write_masks, write_probabilities
 from brats.errors import CaseError
 from brats.labels import ED, ET, NCR
-from brats.report.volumes import ALL_TISSUES, Layers, grey_bytes, pack, peaks, read_layers, read_prediction
+from brats.report.volumes import (
+    ALL_TISSUES,
+    WINDOW_PERCENTILES,
+    Layers,
+    grey_bytes,
+    pack,
+    peaks,
+    percentiles,
+    read_layers,
+    read_prediction,
+)
 from tests.support.drawing import make_case, reference_of
 from tests.support.reports import layers_of
 
@@ -48,6 +58,18 @@ def test_a_brain_of_one_value_is_not_divided_by_zero() -> None:
     levels, low, high = grey_bytes(np.full((1, 2, 2), 7, np.int16), PLAIN)
     assert (low, high) == (7, 7)
     assert levels.tolist() == [[[1, 1], [1, 1]]]
+
+
+@pytest.mark.parametrize("n", [1, 2, 3, 200, 1001])
+def test_percentiles_are_those_of_numpy(n: int) -> None:
+    values = np.random.default_rng(n).normal(100, 30, n).astype(np.float32)
+    expected = np.percentile(values.astype(np.float64), WINDOW_PERCENTILES)
+    assert percentiles(values, WINDOW_PERCENTILES) == pytest.approx(expected.tolist(), rel=1e-6)
+
+
+def test_percentiles_between_two_values_are_interpolated_and_whole_places_are_values() -> None:
+    values = np.array([30, 10, 20], np.float32)
+    assert percentiles(values, (0, 25, 50, 75, 100)) == [10, 15, 20, 25, 30]
 
 
 def test_a_packed_case_has_images_both_label_maps_and_probabilities() -> None:
