@@ -69,7 +69,7 @@ def test_a_preset_sets_the_starting_values(arguments: list[str]) -> None:
 )
 def test_an_option_overrides_the_preset_wherever_it_stands(arguments: list[str]) -> None:
     config = parse(TrainConfig, arguments)
-    assert (config.epochs, config.minutes, config.learning_rate) == (2, None, 2e-3)
+    assert (config.epochs, config.minutes, config.learning_rate) == (2, None, 1.4e-3)
 
 
 def test_options_with_several_values_end_at_the_next_option() -> None:

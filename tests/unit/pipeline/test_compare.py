@@ -71,7 +71,7 @@ def test_a_training_has_the_values_of_its_preset_and_the_options_of_the_comparis
     config = dataclasses.replace(config, workers=2, device="cpu", precision="bf16", wait_minutes=1.0)
     config = dataclasses.replace(config, loggers=("wandb",))
     training = training_of(config, "demo", seed=3)
-    assert (training.preset, training.augmentation, training.batch_size) == ("demo", "flips", 16)
+    assert (training.preset, training.augmentation, training.batch_size) == ("demo", "flips", 8)
     assert (training.data, training.out) == (config.data, f"{config.out}/demo/seed_3")
     assert (training.seed, training.workers, training.device, training.precision) == (3, 2, "cpu", "bf16")
     assert training.loggers == ("wandb",)

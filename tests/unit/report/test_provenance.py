@@ -29,7 +29,7 @@ def test_the_command_has_the_options_that_differ_from_the_defaults() -> None:
 
 
 def test_the_command_leaves_out_what_its_preset_sets() -> None:
-    found = trained(preset="demo", minutes=4.0, batch_size=16, ema=0.0, learning_rate=2e-3, warmup_steps=20)
+    found = trained(preset="demo", minutes=4.0, batch_size=8, ema=0.0, learning_rate=1.4e-3, warmup_steps=40)
     assert command(found) == (
         "python jobs/train.py --out '/runs/a b' --preset demo --decoder-channels 256 128 64 32 16 "
         "--augmentation full"

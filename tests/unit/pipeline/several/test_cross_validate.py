@@ -82,7 +82,7 @@ def test_every_patient_is_scored_once_by_the_model_of_its_fold(tmp_path: Path) -
     assert trained.scores is not None
     assert trained.scores.n_cases == N_PATIENTS
     assert trained.masks == [f"{fold}/test/masks" for fold in folds]
-    assert [Path(picture).name for picture in trained.figures] == ["distributions.png"]
+    assert [Path(picture).name for picture in trained.figures] == ["distributions.png", "volumes.png"]
 
 
 def test_the_models_of_all_folds_are_one_that_knows_all_patients(tmp_path: Path) -> None:
