@@ -1,4 +1,4 @@
-"""The jobs as functions: what docs/python.md shows is run, on tiny cases."""
+"""The jobs as functions: the indented code of docs/python.md is run, on tiny cases; the fenced is not."""
 
 import re
 import textwrap
