@@ -12,13 +12,32 @@ from typing import Any
 
 import pytest
 
+from brats.config import TrainConfig
 from brats.pipeline.loggers import mlflow
+from brats.pipeline.loggers.logger import Epochs, Logger
+from brats.saved_config import SavedConfig
 
 Point = tuple[int, str, float]
 """A figure at an epoch: its number, the name and the value."""
 
+EPOCHS = [(1, {"loss/train": 0.5, "dice/val": 0.25}), (2, {"loss/train": 0.25}), (3, {"loss/train": 0.125})]
+ALL_POINTS = [(1, "dice/val", 0.25), (1, "loss/train", 0.5), (2, "loss/train", 0.25), (3, "loss/train", 0.125)]
+
 BLOCK, FILE_HEADER, RECORD_HEADER = 2**15, 7, 7  # bytes
 FULL, LAST = 1, 4  # kinds of a piece that end a record
+
+
+def saved_run(folder: Path, **options: Any) -> str:
+    """A run of which nothing is there but its configuration."""
+    SavedConfig.of("train", TrainConfig(out=str(folder), **options)).write(str(folder))
+    return str(folder)
+
+
+def log_start(logger: Logger, epochs: Epochs, *, finished: bool = True) -> None:
+    """What a start of a run logs: its history as it begins, and after its epochs."""
+    logger.log(epochs[:1])
+    logger.log(epochs)
+    logger.close(finished=finished)
 
 
 def clear_settings(monkeypatch: pytest.MonkeyPatch, cache: Path) -> None:

@@ -9,6 +9,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from brats import storage
@@ -64,7 +65,7 @@ class MLflow:
 
 def store_of(run: str) -> str:
     """The address of the store that a run is logged in."""
-    return os.environ.get(TRACKING_URI) or f"file://{storage.join(run, 'mlflow')}"
+    return os.environ.get(TRACKING_URI) or Path(storage.join(run, "mlflow")).as_uri()
 
 
 def load() -> Any:

@@ -32,20 +32,16 @@ def test_a_note_leaves_the_identity_and_other_notes(tmp_path: Path) -> None:
     assert read_notes(str(tmp_path)) == {"identity": identity, "a": 1, "b": [2]}
 
 
-def raised(error: Exception, cause: Exception | None = None) -> Exception:
-    """An error as it is caught, after another one."""
-    try:
-        if cause:
-            raise error from cause
-        raise error
-    except Exception as caught:
-        return caught
+def after(error: Exception, cause: Exception) -> Exception:
+    """An error as `raise error from cause` leaves it."""
+    error.__cause__ = cause
+    return error
 
 
 def test_a_reason_is_what_the_system_said_else_what_the_package_says_in_one_line() -> None:
     refused = ConnectionRefusedError(111, "Connection refused")
-    assert reason_of(raised(RuntimeError("max retries exceeded"), refused)) == "[Errno 111] Connection refused"
-    assert reason_of(raised(RuntimeError("no such\n  run"), KeyError("x"))) == "no such run"
+    assert reason_of(after(RuntimeError("max retries exceeded"), refused)) == "[Errno 111] Connection refused"
+    assert reason_of(after(RuntimeError("no such\n  run"), KeyError("x"))) == "no such run"
 
 
 def test_a_reason_has_no_secret_and_is_short() -> None:

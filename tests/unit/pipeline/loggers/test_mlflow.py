@@ -5,15 +5,11 @@ from typing import Any
 
 import pytest
 
-from brats.config import TrainConfig
 from brats.errors import LoggerError
 from brats.pipeline.loggers import mlflow
 from brats.pipeline.loggers.logger import read_logged_run
 from brats.pipeline.loggers.mlflow import MLflow, find_run, log_epochs, store_of
-from brats.saved_config import SavedConfig
-from tests.support.logged import clear_settings, mlflow_points, mlflow_run
-
-EPOCHS = [(1, {"loss/train": 0.5, "dice/val": 0.25}), (2, {"loss/train": 0.25}), (3, {"loss/train": 0.125})]
+from tests.support.logged import ALL_POINTS, EPOCHS, clear_settings, log_start, mlflow_points, mlflow_run, saved_run
 
 
 @pytest.fixture(autouse=True)
@@ -21,37 +17,27 @@ def own_settings(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     clear_settings(monkeypatch, tmp_path / "cache")
 
 
-def saved_run(folder: Path, **options: Any) -> str:
-    """A run of which nothing is there but its configuration."""
-    SavedConfig.of("train", TrainConfig(out=str(folder), **options)).write(str(folder))
-    return str(folder)
-
-
-def log_start(run: str, epochs: Any, *, finished: bool = True) -> None:
-    """What a start of the run logs: its history as it begins, and after its epochs."""
-    logger = MLflow(run)
-    logger.log(epochs[:1])
-    logger.log(epochs)
-    logger.close(finished=finished)
-
-
-ALL_POINTS = [(1, "dice/val", 0.25), (1, "loss/train", 0.5), (2, "loss/train", 0.25), (3, "loss/train", 0.125)]
-
-
 def test_every_figure_is_a_metric_at_its_epoch_in_the_folder_of_the_run(tmp_path: Path) -> None:
     run = saved_run(tmp_path / "runs" / "a")
-    log_start(run, EPOCHS)
+    log_start(MLflow(run), EPOCHS)
     assert store_of(run) == f"file://{run}/mlflow"
     assert mlflow_points(store_of(run)) == ALL_POINTS
     found = mlflow_run(store_of(run))
     assert (found.info.run_name, found.info.status) == ("runs/a", "FINISHED")
 
 
+def test_a_folder_of_any_name_holds_its_store(tmp_path: Path) -> None:
+    run = saved_run(tmp_path / "a b#1 50%20")
+    log_start(MLflow(run), EPOCHS)
+    assert mlflow_points(store_of(run)) == ALL_POINTS
+    assert (Path(run) / "mlflow").is_dir()
+
+
 def test_what_shaped_the_result_is_a_parameter_and_what_may_change_a_tag(tmp_path: Path) -> None:
     run = saved_run(tmp_path, epochs=3, batch_size=8)
-    log_start(run, EPOCHS)
+    log_start(MLflow(run), EPOCHS)
     saved_run(tmp_path, epochs=30, batch_size=8)
-    log_start(run, EPOCHS)
+    log_start(MLflow(run), EPOCHS)
     data = mlflow_run(store_of(run)).data
     assert (data.params["batch_size"], data.params["modalities"]) == ("8", "flair, t1, t1ce, t2")
     assert data.tags["epochs"] == "30"
@@ -60,25 +46,25 @@ def test_what_shaped_the_result_is_a_parameter_and_what_may_change_a_tag(tmp_pat
 
 def test_a_resume_goes_on_with_the_same_run_and_leaves_no_double_points(tmp_path: Path) -> None:
     run = saved_run(tmp_path)
-    log_start(run, EPOCHS[:2], finished=False)
+    log_start(MLflow(run), EPOCHS[:2], finished=False)
     assert mlflow_run(store_of(run)).info.status == "KILLED"
-    log_start(run, EPOCHS)
+    log_start(MLflow(run), EPOCHS)
     assert mlflow_points(store_of(run)) == ALL_POINTS
     assert mlflow_run(store_of(run)).info.status == "FINISHED"
 
 
 def test_epochs_that_are_trained_again_are_logged_once(tmp_path: Path) -> None:
     run = saved_run(tmp_path)
-    log_start(run, EPOCHS)
-    log_start(run, [(1, {"loss/train": 9.0}), (2, {"loss/train": 9.0, "dice/val": 0.75})])
+    log_start(MLflow(run), EPOCHS)
+    log_start(MLflow(run), [(1, {"loss/train": 9.0}), (2, {"loss/train": 9.0, "dice/val": 0.75})])
     assert mlflow_points(store_of(run)) == sorted([*ALL_POINTS, (2, "dice/val", 0.75)])
 
 
 def test_a_run_that_is_logged_already_stays_as_it_is(tmp_path: Path) -> None:
     run = saved_run(tmp_path)
-    log_start(run, EPOCHS)
+    log_start(MLflow(run), EPOCHS)
     before = mlflow_run(store_of(run)).info
-    log_start(run, EPOCHS, finished=False)
+    log_start(MLflow(run), EPOCHS, finished=False)
     assert mlflow_run(store_of(run)).info.to_proto() == before.to_proto()
 
 
@@ -89,7 +75,7 @@ def test_the_store_and_the_experiment_are_those_of_the_variables(
     monkeypatch.setenv("MLFLOW_TRACKING_URI", store)
     monkeypatch.setenv("MLFLOW_EXPERIMENT_NAME", "mine")
     run = saved_run(tmp_path / "run")
-    log_start(run, EPOCHS)
+    log_start(MLflow(run), EPOCHS)
     assert mlflow_points(store) == ALL_POINTS
     assert mlflow.load().MlflowClient(store).get_experiment_by_name("mine") is not None
     assert not (tmp_path / "run" / "mlflow").exists()
@@ -108,7 +94,7 @@ def test_several_runs_in_one_store_are_told_apart(tmp_path: Path) -> None:
 def test_a_long_history_is_logged_in_batches(tmp_path: Path) -> None:
     run = saved_run(tmp_path)
     epochs = [(number, {"a": 1.0, "b": 2.0}) for number in range(1, 701)]
-    log_start(run, epochs)
+    log_start(MLflow(run), epochs)
     assert len(mlflow_points(store_of(run))) == 1400
 
 
@@ -147,5 +133,5 @@ def test_what_a_failure_has_left_out_is_logged_later_and_nothing_twice(
 
 
 def test_nothing_is_printed(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    log_start(saved_run(tmp_path), EPOCHS)
+    log_start(MLflow(saved_run(tmp_path)), EPOCHS)
     assert capfd.readouterr() == ("", "")

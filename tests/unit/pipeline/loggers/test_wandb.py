@@ -6,16 +6,20 @@ from typing import Any
 
 import pytest
 
-from brats.config import TrainConfig
 from brats.errors import LoggerError
 from brats.pipeline.loggers import wandb
 from brats.pipeline.loggers.logger import read_logged_run
 from brats.pipeline.loggers.wandb import WandB
-from brats.saved_config import SavedConfig
-from tests.support.logged import clear_settings, wandb_config, wandb_file, wandb_points
-
-EPOCHS = [(1, {"loss/train": 0.5, "dice/val": 0.25}), (2, {"loss/train": 0.25}), (3, {"loss/train": 0.125})]
-ALL_POINTS = [(1, "dice/val", 0.25), (1, "loss/train", 0.5), (2, "loss/train", 0.25), (3, "loss/train", 0.125)]
+from tests.support.logged import (
+    ALL_POINTS,
+    EPOCHS,
+    clear_settings,
+    log_start,
+    saved_run,
+    wandb_config,
+    wandb_file,
+    wandb_points,
+)
 
 
 @pytest.fixture(autouse=True)
@@ -23,23 +27,9 @@ def own_settings(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     clear_settings(monkeypatch, tmp_path / "cache")
 
 
-def saved_run(folder: Path, **options: Any) -> str:
-    """A run of which nothing is there but its configuration."""
-    SavedConfig.of("train", TrainConfig(out=str(folder), **options)).write(str(folder))
-    return str(folder)
-
-
-def log_start(run: str, epochs: Any, *, finished: bool = True) -> None:
-    """What a start of the run logs: its history as it begins, and after its epochs."""
-    logger = WandB(run)
-    logger.log(epochs[:1])
-    logger.log(epochs)
-    logger.close(finished=finished)
-
-
 def test_every_figure_is_logged_at_its_epoch_in_the_folder_of_the_run(tmp_path: Path) -> None:
     run = saved_run(tmp_path / "run", epochs=3)
-    log_start(run, EPOCHS)
+    log_start(WandB(run), EPOCHS)
     assert wandb_points(wandb_file(Path(run))) == ALL_POINTS
     config = wandb_config(wandb_file(Path(run)))
     assert (config["epochs"], config["modalities"]) == (3, ["flair", "t1", "t1ce", "t2"])
@@ -47,23 +37,23 @@ def test_every_figure_is_logged_at_its_epoch_in_the_folder_of_the_run(tmp_path: 
 
 def test_a_resume_writes_the_whole_history_under_the_same_identity(tmp_path: Path) -> None:
     run = saved_run(tmp_path / "run")
-    log_start(run, EPOCHS[:2], finished=False)
+    log_start(WandB(run), EPOCHS[:2], finished=False)
     first = wandb_file(Path(run))
-    log_start(run, EPOCHS)
+    log_start(WandB(run), EPOCHS)
     assert wandb_points(wandb_file(Path(run))) == ALL_POINTS
     assert wandb_file(Path(run)).name == first.name
 
 
 def test_epochs_that_are_trained_again_replace_theirs(tmp_path: Path) -> None:
     run = saved_run(tmp_path / "run")
-    log_start(run, EPOCHS)
-    log_start(run, [(1, {"loss/train": 9.0}), (2, {"loss/train": 8.0})])
+    log_start(WandB(run), EPOCHS)
+    log_start(WandB(run), [(1, {"loss/train": 9.0}), (2, {"loss/train": 8.0})])
     assert wandb_points(wandb_file(Path(run))) == [(1, "loss/train", 9.0), (2, "loss/train", 8.0)]
 
 
 def test_a_run_that_is_logged_already_stays_as_it_is_unless_its_folder_has_gone(tmp_path: Path) -> None:
     run = saved_run(tmp_path / "run")
-    log_start(run, EPOCHS)
+    log_start(WandB(run), EPOCHS)
     stamp = wandb_file(Path(run)).stat().st_mtime_ns
     log_finished(run)
     assert wandb_file(Path(run)).stat().st_mtime_ns == stamp
@@ -90,7 +80,7 @@ def test_a_run_without_epochs_opens_nothing(tmp_path: Path) -> None:
 def test_the_folder_is_that_of_the_variable(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("WANDB_DIR", str(tmp_path / "elsewhere"))
     run = saved_run(tmp_path / "run")
-    log_start(run, EPOCHS)
+    log_start(WandB(run), EPOCHS)
     assert wandb_points(wandb_file(tmp_path / "elsewhere")) == ALL_POINTS
     assert not (tmp_path / "run" / "wandb").exists()
 
@@ -99,8 +89,8 @@ def test_runs_in_one_folder_leave_each_other_alone(tmp_path: Path, monkeypatch: 
     monkeypatch.setenv("WANDB_DIR", str(tmp_path / "all"))
     runs = [saved_run(tmp_path / name) for name in ("a", "b")]
     for run in (*runs, runs[0]):
-        log_start(run, EPOCHS[:2])
-        log_start(run, EPOCHS)
+        log_start(WandB(run), EPOCHS[:2])
+        log_start(WandB(run), EPOCHS)
     assert len(list((tmp_path / "all" / "wandb").glob("offline-run-*"))) == 2
 
 
@@ -155,7 +145,7 @@ def test_online_the_same_run_goes_on_after_what_the_server_has(
     monkeypatch.setattr(wandb.load(), "login", lambda **_: True)
     monkeypatch.setattr(wandb.load(), "init", init)
     run = saved_run(tmp_path / "run")
-    log_start(run, EPOCHS)
+    log_start(WandB(run), EPOCHS)
     assert server.logged == [(2, {"loss/train": 0.25}), (3, {"loss/train": 0.125})]
     assert server.codes == [0]
     (options,) = opened
@@ -175,6 +165,6 @@ def test_nothing_is_printed_and_nothing_written_to_the_home_folder(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
-    log_start(saved_run(tmp_path / "run"), EPOCHS)
+    log_start(WandB(saved_run(tmp_path / "run")), EPOCHS)
     assert capfd.readouterr() == ("", "")
     assert not (tmp_path / "home").exists()
