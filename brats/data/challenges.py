@@ -143,7 +143,7 @@ def possible_codings(case_id: str, layout: Layout) -> tuple[list[Coding], bool]:
     """The codings that a case may have, by its id and the naming of its files, and whether the first is certain.
 
     An id of one's own says nothing: the naming of the files decides, and any coding may be asked for, unless the
-    names are of one set of cases. Where only folders name what a file is, they say nothing of the coding either. An
+    names are of one set of cases. Names of files that people of all codings use say nothing either. An
     id of one era on files named as in the other contradicts itself, so that neither is certain.
     """
     challenge = find_challenge(case_id, layout)
@@ -151,9 +151,9 @@ def possible_codings(case_id: str, layout: Layout) -> tuple[list[Coding], bool]:
         return list(layout.codings), len(layout.codings) == 1
     if challenge is None:
         others = [coding for coding in CODINGS.values() if coding != layout.coding]
-        return [layout.coding, *others], not layout.by_place
+        return [layout.coding, *others], layout.is_coded
     codings = list(challenge.codings)
-    if codings and challenge.layout != layout and not layout.by_place:
+    if codings and challenge.layout != layout and layout.is_coded:
         return codings + [layout.coding] * (layout.coding not in codings), False
     return codings, challenge.settled
 

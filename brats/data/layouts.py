@@ -43,7 +43,8 @@ class Layout:
     pattern:  of the path of a file, with the groups `case` and `kind`, the latter of KIND, any of the words
     coding:   of its segmentations, where the id of the case names no challenge
     codings:  all that such names have had, where they are of one set of cases; of several `--coding` names one
-    by_place: whether the folders say what the name of the file does not: then they say nothing of the coding
+    by_place: whether the folders say what the name of the file does not
+    is_coded: whether files named so are coded as `coding` says; where not, `--coding` is asked for
     copies:   whose patients the cases are, under other names and with other voxels; "" for a form of its own
     """
 
@@ -55,6 +56,7 @@ class Layout:
     coding: Coding
     codings: tuple[Coding, ...] = ()
     by_place: bool = False
+    is_coded: bool = True
     copies: str = ""
 
     @cached_property
@@ -87,6 +89,24 @@ def _suffixes(flair: str, t1: str, t1ce: str, t2: str, *segmentations: str) -> d
 _AT_THE_END = rf"(?P<case>[^/]+)(?P<kind>KIND){_NIFTI}"
 _MODALITIES = {"flair": ("flair", "fla", "t2f"), "t1": ("t1", "t1n"), "t1ce": ("t1ce", "t1c"), "t2": ("t2", "t2w")}
 
+_ENTITY = "_(?!ce-)[a-z]+-[a-z0-9]+"  # of a name in BIDS, such as space-SRI24; that of a contrast agent is a kind
+BIDS = Layout(
+    name="bids",
+    example="anat/sub-001_ce-gadolinium_T1w.nii.gz (BIDS)",
+    place="anat/{case}{kind}.nii.gz",
+    words={
+        "flair": ("_FLAIR",),
+        "t1": ("_T1w", "_T1"),
+        "t1ce": ("_ce-gadolinium_T1w", "_ce-", "_T1ce", "_T1c", "_T1gd"),
+        "t2": ("_T2w", "_T2"),
+        SEGMENTATION: ("_dseg", "_seg"),
+    },
+    # Between the agent, whatever it is called, and the suffix there may be entities, which all come after it.
+    pattern=rf"anat/(?P<case>sub-[a-z0-9]+(_ses-[a-z0-9]+)?)({_ENTITY})*(?P<kind>KIND)"
+    rf"((?<=_ce-)[a-z0-9]+({_ENTITY})*_T1w)?{_NIFTI}",
+    coding=BRATS_2023,
+    is_coded=False,
+)
 SINCE_2018 = Layout(
     name="brats2018",
     example="BraTS20_Training_001_flair.nii.gz (2018 to 2021)",
@@ -173,6 +193,7 @@ CASE_FOLDERS = Layout(
     pattern=rf"(?P<case>[^/]+)/(?P<kind>KIND){_NIFTI}",
     coding=BRATS_2023,
     by_place=True,
+    is_coded=False,
 )
 MODALITY_FOLDERS = Layout(
     name="modality-folders",
@@ -182,12 +203,14 @@ MODALITY_FOLDERS = Layout(
     pattern=rf"(?P<kind>KIND)/(?P<case>[^/]+?){_NIFTI}",
     coding=BRATS_2023,
     by_place=True,
+    is_coded=False,
 )
 LAYOUTS = {
     layout.name: layout
     for layout in (  # the narrower names first
         UCSF_PDGM,
         UPENN_GBM,
+        BIDS,
         SINCE_2018,
         SINCE_2023,
         BRATS_2012_NAMES,

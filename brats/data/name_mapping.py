@@ -33,6 +33,7 @@ _PATIENT_IN_CASE_ID = (
     ),
     re.compile(r"(UPENN-GBM-\d+)_\d+", re.IGNORECASE),  # patient, visit
     re.compile(r"(UCSF-PDGM-\d+)_FU\w+", re.IGNORECASE),  # a follow-up
+    re.compile(r"(sub-[a-z0-9]+)_ses-[a-z0-9]+", re.IGNORECASE),  # of BIDS: patient, session
     re.compile(r"((?:[HL]GG?_)?brats_tcia_pat\d+)_\d+", re.IGNORECASE),  # patient, visit: 2014 and 2015
 )
 

@@ -15,7 +15,13 @@ from brats.data.read_files import read_reference
 from brats.data.volume import read_segmentation
 from brats.pipeline.evaluate import evaluate
 from brats.pipeline.predict import predict
-from tests.support.forms import write_case_folder, write_decathlon_case, write_hdf5_slices, write_mha_2013
+from tests.support.forms import (
+    write_bids,
+    write_case_folder,
+    write_decathlon_case,
+    write_hdf5_slices,
+    write_mha_2013,
+)
 from tests.support.training import run_tiny
 
 pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("embedded_ray")]
@@ -25,6 +31,7 @@ IDS = {
     "HG_0002": ".mha",
     "HG_0003": ".mha",
     "patient0": ".nii.gz",
+    "sub-006_ses-01": ".nii.gz",
     "volume_5": ".nii.gz",
 }
 """The cases, and how files of their masks end."""
@@ -39,7 +46,7 @@ def test_every_form_goes_through_all_jobs(tmp_path: Path, capsys: pytest.Capture
     assert "same patient: BRATS_000, patient0" in printed
     assert [
         name
-        for name in ("brats2013-mha", "case-folders", "hdf5-slices", "msd-task01")
+        for name in ("brats2013-mha", "bids", "case-folders", "hdf5-slices", "msd-task01")
         if f"WARNING {name}: " in printed
     ] == [
         "brats2013-mha",
@@ -74,6 +81,7 @@ def write_cases(data: Path) -> dict[str, CaseFiles]:
     for number in (2, 3):
         write_mha_2013(data / "BRATS-2", number)
     write_hdf5_slices(data / "kaggle", 5)
+    write_bids(data / "derivatives", 6)
     found = find_cases(str(data), coding="brats2023")
     assert found.rejects == ()
     cases = {case.case_id: case for case in found.cases}

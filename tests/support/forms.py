@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from brats.config import HDF5_CHANNELS
 from brats.data.assembly import N_SLICES
-from brats.data.codings import BRATS_2013, BRATS_2018, BRATS_2023, MSD_TASK01
+from brats.data.codings import BRATS_2013, BRATS_2018, BRATS_2023, MSD_TASK01, Coding
 from brats.labels import ED, ET, NCR, Labels
 from tests.support.hdf5_files import hdf5_slice
 from tests.support.mha_files import mha
@@ -124,11 +124,34 @@ def write_upenn_gbm(root: Path, number: int, segmentation: str = "images_segm/{}
     return case_id
 
 
-def _write_collection(folder: Path, case_id: str, number: int, names: dict[str, str], segmentation: Path) -> None:
+def _write_collection(
+    folder: Path,
+    case_id: str,
+    number: int,
+    names: dict[str, str],
+    segmentation: Path,
+    coding: Coding = BRATS_2018,
+) -> None:
     images, labels = make_images(number)
     for modality, image in images.items():
         write_nifti(folder / f"{case_id}_{names[modality]}.nii.gz", image)
-    write_nifti(segmentation, BRATS_2018.encode(labels))
+    write_nifti(segmentation, coding.encode(labels))
+
+
+def write_bids(root: Path, number: int) -> str:
+    """A case of a BIDS derivative, its segmentation in a derivative of its own, and a mask that is not read."""
+    case_id = f"sub-{number:03d}_ses-01"
+    names = {
+        "flair": "space-SRI24_FLAIR",
+        "t1": "space-SRI24_T1w",
+        "t1ce": "ce-gadolinium_space-SRI24_T1w",
+        "t2": "space-SRI24_T2w",
+    }
+    folder = f"sub-{number:03d}/ses-01/anat"
+    segmentation = root / "segmented" / folder / f"{case_id}_space-SRI24_desc-tumour_dseg.nii.gz"
+    _write_collection(root / "registered" / folder, case_id, number, names, segmentation, BRATS_2023)
+    (root / "registered" / folder / f"{case_id}_space-SRI24_desc-brain_mask.nii.gz").write_bytes(b"not read")
+    return case_id
 
 
 FORMS: dict[str, Callable[[Path, int], str]] = {
@@ -140,9 +163,15 @@ FORMS: dict[str, Callable[[Path, int], str]] = {
     "hdf5-slices": write_hdf5_slices,
     "ucsf-pdgm": write_ucsf_pdgm,
     "upenn-gbm": write_upenn_gbm,
+    "bids": write_bids,
 }
 """By the layout that each is: writes a case of this number below a folder, and returns its id."""
-ASKED = {"case-folders": "brats2023", "modality-folders": "brats2023", "brats2012-mha": "brats2013"}
+ASKED = {
+    "case-folders": "brats2023",
+    "modality-folders": "brats2023",
+    "brats2012-mha": "brats2013",
+    "bids": "brats2023",
+}
 """The `--coding` that forms need whose names leave it open."""
 
 

@@ -223,6 +223,9 @@ def test_lesions_are_scored_by_the_rules_of_the_challenge_that_the_id_names_else
         ("BRATS_001", "msd-task01", True, "msd-task01"),
         ("UCSF-PDGM-0004", "ucsf-pdgm", True, "brats2018"),
         ("UPENN-GBM-00001_11", "upenn-gbm", True, "brats2018"),
+        ("sub-001", "bids", True, None),
+        ("sub-001", "bids", False, "brats2023"),
+        ("sub-001", "brats2018", True, "brats2018"),
     ],
 )
 def test_coding_without_asking_is_that_of_the_id_or_of_the_form(

@@ -234,6 +234,8 @@ def test_case_id_names_its_patient(case_id: str, patient_id: str) -> None:
         ("UPENN-GBM-00001_11", "UPENN-GBM-00001"),
         ("UPENN-GBM-00001_21", "UPENN-GBM-00001"),
         ("UCSF-PDGM-0138_FU003d", "UCSF-PDGM-0138"),
+        ("sub-001_ses-02", "sub-001"),
+        ("sub-001", "sub-001"),
         ("HGG_brats_tcia_pat105_0283", "HGG_brats_tcia_pat105"),
         ("HG_0001", "HG_0001"),
         ("BRATS_001", "BRATS_001"),
