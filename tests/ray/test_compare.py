@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pytest
 
@@ -38,10 +39,9 @@ def prepared(tmp_path: Path) -> str:
 def test_a_preset_that_fails_is_named_and_a_rerun_trains_only_what_is_missing(
     prepared: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    small = {**TINY, "modalities": ("t1",), "outputs": "whole-tumour", "loss": "dice"}
     settings: dict[Preset, dict[str, Any]] = {
         "brats": {**TINY, "decoder_channels": (16, 8, 8, 8, 8)},
-        "t1-slices": small,
+        "t1-slices": {**TINY, **PRESETS["t1-slices"].settings},
         "demo": {"encoder": "no-such-encoder"},
     }
     for name, values in settings.items():
@@ -73,3 +73,22 @@ def test_a_preset_that_fails_is_named_and_a_rerun_trains_only_what_is_missing(
     assert (costs > 0).all().all()
     assert costs.n_parameters["brats"].iloc[0] > costs.n_parameters["t1-slices"].iloc[0]
     assert "| `t1-slices`" in (out / "comparison.md").read_text()
+    assert_null_and_not_0_where_no_region_is_predicted(out / "t1-slices" / "seed_0")
+
+
+def assert_null_and_not_0_where_no_region_is_predicted(run: Path) -> None:
+    """Of a run of the whole tumour alone."""
+    (epoch,) = pd.read_parquet(run / "history.parquet").to_dict("records")
+    assert epoch["val_dice"] == epoch["val_dice_wt"]
+    assert np.isnan([epoch["val_dice_tc"], epoch["train_dice_et"]]).all()
+    card = json.loads((run / "model" / "model.json").read_text())
+    assert card["outputs"] == {"kind": "whole-tumour", "names": ["WT"]}
+    metrics = run / "test" / "metrics"
+    cases = pd.read_parquet(metrics / "cases.parquet").set_index("region")
+    assert cases.loc["WT", "dice"].notna().all()
+    assert cases.loc[["TC", "ET"], ["dice", "hd95_mm", "accuracy", "n_predicted_voxels"]].isna().all(axis=None)
+    summary = pd.read_parquet(metrics / "summary.parquet").query("subset == 'all' and metric == 'dice'")
+    n_cases = len(cases.loc[["WT"]])
+    assert dict(summary.groupby("region").n.sum()) == {"WT": n_cases, "TC": 0, "ET": 0, "all labels": n_cases}
+    drawn = {path.name for path in (run / "figures").iterdir()}
+    assert {"learning_curves.png", "distributions.png", "case_best.png"} <= drawn

@@ -1,6 +1,5 @@
 """The figures of a GPU, taken on a CPU from tiny slices: every line that can run without one."""
 
-import itertools
 import os
 import sys
 from collections.abc import Iterator
@@ -33,6 +32,7 @@ from benchmarks.harness import LIMIT, BenchmarkError, Spread
 from benchmarks.plain import Job, read_history, train_rank, worker_device
 from benchmarks.scaling import gflop_per_slice
 from benchmarks.watch import Usage
+from brats.cli.parser import parse
 from brats.config import TrainConfig
 from brats.data.cases import find_cases
 from tests.support.bundles import save_undecided_bundle
@@ -278,18 +278,25 @@ def test_train_job_names_its_options(monkeypatch: pytest.MonkeyPatch, tmp_path: 
     assert job.run(tmp_path, tmp_path / "run") == [{"run": str(tmp_path / "run")}]
     (arguments,) = asked
     assert arguments[0] == "train"
-    pairs = dict(itertools.pairwise(arguments))
-    assert (pairs["--batch-size"], pairs["--feeding"], pairs["--augmentation"]) == ("4", "streamed", "none")
-    assert (pairs["--epochs"], pairs["--device"], pairs["--preset"]) == ("3", "cpu", "demo")
+    config = parse(TrainConfig, list(arguments[1:]))
+    assert (config.batch_size, config.feeding, config.augmentation) == (4, "streamed", "none")
+    assert (config.epochs, config.device, config.preset) == (3, "cpu", "demo")
 
 
-def test_plain_loop_trains_to_the_last_epoch(generated: Generated, tmp_path: Path) -> None:
+def test_plain_loop_trains_to_the_last_epoch_and_gives_the_figures_of_all_but_the_first(
+    generated: Generated, tmp_path: Path
+) -> None:
     config = replace(CONFIG, out=str(tmp_path), epochs=2, batch_size=12)
     job = Job(
         config=config, data=generated.training_set(config), val_paths=tuple(generated.val_paths), device="cpu"
     )
     train_rank(0, job, 1, 1, "")
-    assert [row["epoch"] for row in read_history(str(tmp_path))] == [1, 2]
+    history = read_history(str(tmp_path))
+    assert [row["epoch"] for row in history] == [1, 2]
+    (rate,) = settled(history, "slices_per_s").values
+    assert rate > 0
+    assert 0 <= share_waited(history).median <= 1
+    assert 0 <= share_between(history) < 1
 
 
 def test_devices_have_the_number_of_their_rank() -> None:
