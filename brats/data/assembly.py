@@ -72,7 +72,9 @@ def _only_layout(images: Sequence[Image], by_kind: Mapping[str, Sequence[Image]]
             raise CaseError("", f"{_file_names(rivals)} is a folder, not a file")
     layout, *other_layouts = {image.layout for image in images}
     if other_layouts:
-        raise CaseError("", f"files named as in different editions: {_file_names(images)}")
+        of_each = dict(sorted({image.layout: image for image in reversed(images)}.items()))
+        forms = " and ".join(of_each)
+        raise CaseError("", f"files in the forms {forms}: {_file_names(of_each.values())}; keep those of one")
     if simulated := by_kind.get(SIMULATED):
         reason = "its codes stand for healthy tissues too, as of simulated images; leave the case out"
         raise CaseError("", f"{_file_names(simulated)}: {reason}")

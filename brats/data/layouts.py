@@ -90,6 +90,7 @@ _AT_THE_END = rf"(?P<case>[^/]+)(?P<kind>KIND){_NIFTI}"
 _MODALITIES = {"flair": ("flair", "fla", "t2f"), "t1": ("t1", "t1n"), "t1ce": ("t1ce", "t1c"), "t2": ("t2", "t2w")}
 
 _ENTITY = "_(?!ce-)[a-z]+-[a-z0-9]+"  # of a name in BIDS, such as space-SRI24; that of a contrast agent is a kind
+_IN_BIDS = re.compile(r"(?:.*/)?anat/sub-[^/]*", re.IGNORECASE)
 BIDS = Layout(
     name="bids",
     example="anat/sub-001_ce-gadolinium_T1w.nii.gz (BIDS)",
@@ -99,11 +100,16 @@ BIDS = Layout(
         "t1": ("_T1w", "_T1"),
         "t1ce": ("_ce-gadolinium_T1w", "_ce-", "_T1ce", "_T1c", "_T1gd"),
         "t2": ("_T2w", "_T2"),
-        SEGMENTATION: ("_dseg", "_seg"),
+        SEGMENTATION: ("_desc-tumor_dseg", "_dseg", "_seg"),
     },
+    pattern="anat/"
+    # Most programs that write segmentations of this suffix write tissues, in codes that tumours have too.
+    r"((?![^/]*_dseg\.)|(?=[^/]*_(desc|label|seg)-[a-z0-9]*(tumou?r|lesion|glioma|brats)))"
+    # A scan with contrast agent whose name says so elsewhere than in the entity for it is not one without.
+    r"(?![^/]*_(acq|desc)-[a-z0-9]*(contrast|post|gad|gd|t1ce|t1c)[a-z0-9]*_)"
+    rf"(?P<case>sub-[a-z0-9]+(_ses-[a-z0-9]+)?)({_ENTITY}|_ce-[a-z0-9]+(?=[^/]*_d?seg\.))*(?P<kind>KIND)"
     # Between the agent, whatever it is called, and the suffix there may be entities, which all come after it.
-    pattern=rf"anat/(?P<case>sub-[a-z0-9]+(_ses-[a-z0-9]+)?)({_ENTITY})*(?P<kind>KIND)"
-    rf"((?<=_ce-)[a-z0-9]+({_ENTITY})*_T1w)?{_NIFTI}",
+    rf"((?<=_ce-)[a-z0-9]+({_ENTITY})*_T1(w|ce|c|gd)?|(?<!_ce-)){_NIFTI}",
     coding=BRATS_2023,
     is_coded=False,
 )
@@ -225,8 +231,12 @@ LAYOUTS = {
 
 
 def match(path: str) -> Match | None:
-    """What a file at this path is, in the first layout that knows it; None where none does."""
-    return next((found for layout in LAYOUTS.values() if (found := layout.match(path))), None)
+    """What a file at this path is, in the first layout that knows it; None where none does.
+
+    Names of BIDS are of no other layout: one that it passes over would be half a case there.
+    """
+    layouts = [BIDS] if _IN_BIDS.fullmatch(path) else LAYOUTS.values()
+    return next((found for layout in layouts if (found := layout.match(path))), None)
 
 
 def copy_warnings(names: set[str]) -> list[str]:

@@ -29,6 +29,7 @@ MAX_EQUAL_SHARE = 0.2  # of the brain, that has one and the same value
 FAINT = 0.02  # of the reach of an image: what lies no farther from the background is faint
 MAX_FAINT_SHARE = 0.1  # of the brain: at most 2 % in most BraTS images, 7 % in one; 11 % and more by ringing
 MAX_STRAY_SHARE = 0.1  # of the tumour; a few stray voxels are common
+MAX_TUMOUR_SHARE = 0.5  # of the brain: 2 to 16 % in 12 real cases, all of it by a segmentation of tissues
 
 
 class Warned(NamedTuple):
@@ -62,8 +63,8 @@ def find_warnings(case: Case, files: CaseFiles) -> tuple[str, ...]:
         warnings += [f"{files.image_name(name)}: {text}" for text in own]
     warnings += [f"{files.image_name(name)}: {text}" for name, text in _overlap(brains, n_voxels)]
     if case.labels is not None and files.segmentation is not None:
-        stray = _stray(case.labels[::step], list(brains.values()))
-        warnings += [f"{files.segmentation.name}: {text}" for text in stray]
+        tumour = _tumour(case.labels[::step], list(brains.values()), max(n_voxels.values()))
+        warnings += [f"{files.segmentation.name}: {text}" for text in tumour]
     return tuple(warnings)
 
 
@@ -145,9 +146,12 @@ def _overlap(brains: Mapping[str, Mask], n_voxels: Mapping[str, int]) -> Iterato
             )
 
 
-def _stray(labels: Array, brains: Sequence[Mask]) -> Iterator[str]:
+def _tumour(labels: Array, brains: Sequence[Mask], n_brain: int) -> Iterator[str]:
     stray = labels > 0
     n_tumour = np.count_nonzero(stray)
+    of_brain = n_tumour / max(1, n_brain)
+    if of_brain > MAX_TUMOUR_SHARE:
+        yield f"its tumour fills {of_brain:.0%} of the brain, over {MAX_TUMOUR_SHARE:.0%}; are its labels tissues?"
     for brain in brains:
         np.greater(stray, brain, out=stray)
     share = np.count_nonzero(stray) / n_tumour if n_tumour else 0

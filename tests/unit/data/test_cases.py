@@ -271,7 +271,9 @@ def test_labels_in_a_folder_of_their_own_are_of_the_cases(tmp_path: Path) -> Non
 
 def test_files_named_as_in_two_editions_are_refused(tmp_path: Path) -> None:
     touch(tmp_path, "x_flair.nii.gz", "x-seg.nii.gz")
-    assert only_reject(tmp_path).reason == "files named as in different editions: x-seg.nii.gz and x_flair.nii.gz"
+    assert only_reject(tmp_path).reason == (
+        "files in the forms brats2018 and brats2023: x_flair.nii.gz and x-seg.nii.gz; keep those of one"
+    )
 
 
 def test_a_folder_named_like_an_image_is_refused_by_name(tmp_path: Path) -> None:
@@ -513,7 +515,7 @@ def test_two_forms_of_one_id_are_rejected_and_others_are_not(tmp_path: Path) -> 
     found = find_cases(str(tmp_path))
     assert [case.case_id for case in found.cases] == ["good"]
     (reject,) = found.rejects
-    assert reject.reason.startswith("files named as in different editions: ")
+    assert reject.reason.startswith("files in the forms case-folders and modality-folders: ")
 
 
 def test_description_of_another_task_is_noted_beside_good_cases(tmp_path: Path) -> None:

@@ -192,6 +192,15 @@ def test_brain_of_any_modality_is_brain_for_the_tumour() -> None:
     assert warnings_of(tumour_of(6, 2), flair=block(16), t1=wider) == ()
 
 
+def test_tumour_that_fills_the_brain_is_named_with_its_share() -> None:
+    half, more = np.zeros(SHAPE, np.uint8), np.zeros(SHAPE, np.uint8)
+    half[2:10, 2:18, 2:18] = more[2:12, 2:18, 2:18] = ED  # 8 and 10 of the 16 planes of the brain
+    assert warnings_of(half, flair=block(16)) == ()
+    assert warnings_of(more, flair=block(16)) == (
+        "case_seg.nii.gz: its tumour fills 62% of the brain, over 50%; are its labels tissues?",
+    )
+
+
 def test_segmentation_without_tumour_is_usual() -> None:
     assert warnings_of(np.zeros(SHAPE, np.uint8), flair=block(12)) == ()
 
