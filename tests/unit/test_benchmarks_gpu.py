@@ -67,15 +67,15 @@ def test_benchmark_without_a_gpu_says_so_and_ends_well(
 
 
 def test_every_variant_of_a_step_is_measured_and_compared(generated: Generated) -> None:
-    found = measure_steps(generated, CONFIG, CPU, (8, 12), ("fp32",), PACE)
-    assert set(found.bare) == set(bare_variants((8, 12), ("fp32",), CPU))
-    assert set(found.engine) == set(engine_variants((8, 12), ("fp32",)))
+    found = measure_steps(generated, CONFIG, CPU, (8,), ("fp32",), PACE)
+    assert set(found.bare) == set(bare_variants((8,), ("fp32",), CPU))
+    assert set(found.engine) == set(engine_variants((8,), ("fp32",)))
     assert found.too_large == []
     assert all(len(figures.slices_per_s.values) == 3 for figures in found.engine.values())
     assert len(found.details()) == len(found.bare) + len(found.engine)
     # Without graphs the eager steps alone have a limit.
     assert {row.peer for row in found.rows()} == {LIMIT + "bare step, tensors on the device"}
-    assert len({row.stage for row in found.rows()}) == len(found.rows()) == 2
+    assert len({row.stage for row in found.rows()}) == len(found.rows()) == 1
 
 
 def test_slices_per_second_count_the_slices_of_a_step(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -85,7 +85,7 @@ def test_slices_per_second_count_the_slices_of_a_step(monkeypatch: pytest.Monkey
 
 
 def test_whole_benchmark_runs_on_a_cpu_but_for_its_jobs(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """The jobs themselves run in tests/ray."""
+    """The jobs themselves are started by a person who has a GPU."""
     stages = {name: Spread((0.1, 0.2)) for name in ("read", "network", "score")}
     monkeypatch.setattr(TrainJob, "run", lambda *_: history())
     monkeypatch.setattr(gpu, "prepared_copies", lambda _n: tmp_path)
