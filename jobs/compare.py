@@ -10,8 +10,8 @@ from brats.config import CompareConfig
 def main(config: CompareConfig) -> None:
     from brats.cluster.connect import NETWORK_MODULES
     from brats.cluster.session import ready
-    from brats.pipeline.compare import compare
     from brats.pipeline.loggers.log import check_loggers
+    from brats.pipeline.several.compare import compare
 
     check_loggers(config)
     with ready({"--data": config.data}, config.out, config.wait_minutes, NETWORK_MODULES):

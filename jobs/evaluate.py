@@ -9,8 +9,8 @@ from brats.config import EvaluateConfig
 
 def main(config: EvaluateConfig) -> None:
     from brats.cluster.session import ready
-    from brats.pipeline.against import against, scored_folder
-    from brats.pipeline.evaluate import check_evaluation, evaluate
+    from brats.pipeline.scoring.against import against, scored_folder
+    from brats.pipeline.scoring.evaluate import check_evaluation, evaluate
 
     if not (config.against and scored_folder(config.predictions)):  # two tables are compared without Ray
         out = check_evaluation(config)  # a wrong value is an error before Ray starts

@@ -7,11 +7,11 @@ from brats.cluster.connect import NETWORK_MODULES
 from brats.cluster.session import ready
 from brats.config import EvaluateConfig, PredictConfig, PrepareConfig, TrainConfig
 from brats.errors import BratsError
-from brats.pipeline import evaluate as evaluating
 from brats.pipeline import predict as predicting
 from brats.pipeline import prepare as preparing
 from brats.pipeline.loggers.log import check_loggers
 from brats.pipeline.prepare import Prepared
+from brats.pipeline.scoring import evaluate as evaluating
 from brats.pipeline.several.side_by_side import train_run
 from brats.pipeline.train import TrainedRun
 from brats.score.results import Results

@@ -10,8 +10,8 @@ import pytest
 
 from brats.config import CompareConfig, PrepareConfig, Preset
 from brats.errors import BratsError
-from brats.pipeline.compare import Comparison, compare
 from brats.pipeline.prepare import prepare
+from brats.pipeline.several.compare import Comparison, compare
 from brats.presets import PRESETS, NamedPreset
 from tests.support.synthetic import write_cases
 

@@ -14,7 +14,7 @@ from brats.data.pairs import Pair
 from brats.data.prediction_coding import NNUNET
 from brats.errors import ConfigError, StorageError
 from brats.labels import ED
-from brats.pipeline.evaluate import evaluate
+from brats.pipeline.scoring.evaluate import evaluate
 from brats.score.results import Results
 from tests.support.synthetic import file_path, save, write_case
 
@@ -102,14 +102,14 @@ def test_pair_that_kills_its_process_is_a_transient_reject_while_the_others_are_
         import os
         import signal
 
-        from brats.pipeline.evaluate import score_pair
+        from brats.pipeline.scoring.evaluate import score_pair
 
         if pair.case.case_id == "case_1":
             os.kill(os.getpid(), signal.SIGKILL)
         score_pair(pair, out, coding, challenge_rules)
 
     with monkeypatch.context() as patched:
-        patched.setattr("brats.pipeline.evaluate.score_pair", score_or_die)
+        patched.setattr("brats.pipeline.scoring.evaluate.score_pair", score_or_die)
         scores = run(root)
     (reject,) = scores.rejects
     assert (reject.case_id, reject.transient) == ("case_1", True)

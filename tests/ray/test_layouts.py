@@ -13,8 +13,8 @@ from brats.data.grid import from_ras
 from brats.data.masks import masks_path, read_masks
 from brats.data.read_files import read_reference
 from brats.data.volume import read_segmentation
-from brats.pipeline.evaluate import evaluate
 from brats.pipeline.predict import predict
+from brats.pipeline.scoring.evaluate import evaluate
 from tests.support.forms import (
     write_bids,
     write_case_folder,

@@ -23,11 +23,11 @@ from brats.data.run_split import SPLIT
 from brats.errors import BratsError, BundleError, ConfigError, StorageError
 from brats.model.bundle import ModelCard, save_bundle
 from brats.model.unet import build_unet
-from brats.pipeline.against import against
-from brats.pipeline.evaluate import evaluate
 from brats.pipeline.predict import predict, warn_of_training_cases
 from brats.pipeline.predictor import predictor_cpus
 from brats.pipeline.prepare import prepare
+from brats.pipeline.scoring.against import against
+from brats.pipeline.scoring.evaluate import evaluate
 from brats.score.results import Results
 from tests.support.predictions import ADDED, forget
 from tests.support.synthetic import file_path, uncompress, write_case

@@ -16,8 +16,8 @@ from brats.data.items import find_items
 from brats.data.masks import MASK, masks_path, read_masks, write_masks
 from brats.data.predicted import Prediction
 from brats.errors import BratsError, ConfigError
-from brats.pipeline import rescore as module
-from brats.pipeline.evaluate import evaluate
+from brats.pipeline.scoring import rescore as module
+from brats.pipeline.scoring.evaluate import evaluate
 from brats.score.results import Results
 from brats.score.tables import CASE_METRICS
 from tests.support.in_process import run_in_process

@@ -29,7 +29,7 @@ from brats.data.volume import Segmentation, read_segmentation
 from brats.errors import CaseError, ConfigError, UnknownLabelError
 from brats.fields import option_name
 from brats.labels import Labels
-from brats.pipeline.rescore import rescore
+from brats.pipeline.scoring.rescore import rescore
 from brats.saved_config import SavedConfig
 from brats.score.label_orders import CodeCounts, best_order, count_codes, order_warnings
 from brats.score.parts import Part, check_parts, write_part

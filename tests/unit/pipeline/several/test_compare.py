@@ -12,8 +12,8 @@ from brats.config import BOUNDS, COMPARED_PRESETS, CompareConfig, PresetName, Tr
 from brats.data.dataset import PREPARED_CASES, cases_path
 from brats.data.run_split import read_split
 from brats.errors import BratsError, ConfigError
-from brats.pipeline import compare as module
-from brats.pipeline.compare import (
+from brats.pipeline.several import compare as module
+from brats.pipeline.several.compare import (
     Comparison,
     common_split,
     compare,

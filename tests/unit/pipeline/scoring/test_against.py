@@ -11,7 +11,7 @@ import pytest
 from brats import storage
 from brats.config import EvaluateConfig
 from brats.errors import ConfigError
-from brats.pipeline.against import against, against_path, scored_folder
+from brats.pipeline.scoring.against import against, against_path, scored_folder
 from brats.score.against import AGAINST, Comparison
 from brats.score.tables import CASE_METRICS, NOTEBOOK, metrics_path
 from tests.support import ROOT

@@ -14,7 +14,7 @@ from brats.data.pairs import Pair, find_pairs
 from brats.data.prediction_coding import NNUNET, pairs_coding
 from brats.errors import CaseError, ConfigError
 from brats.labels import ED, ET, NCR
-from brats.pipeline.evaluate import check_evaluation, describe_codings, score, stated_coding
+from brats.pipeline.scoring.evaluate import check_evaluation, describe_codings, score, stated_coding
 from tests.support.synthetic import save
 
 LABELS = np.zeros((6, 5, 4), np.uint8)
