@@ -10,15 +10,16 @@ from brats.config import EvaluateConfig
 def main(config: EvaluateConfig) -> None:
     from brats.cluster.session import ready
     from brats.pipeline.scoring.against import against, scored_folder
-    from brats.pipeline.scoring.evaluate import check_evaluation, evaluate
+    from brats.pipeline.scoring.check import check_evaluation
+    from brats.pipeline.scoring.evaluate import evaluate
 
     if not (config.against and scored_folder(config.predictions)):  # two tables are compared without Ray
-        out = check_evaluation(config)  # a wrong value is an error before Ray starts
+        evaluation = check_evaluation(config)  # a wrong value is an error before Ray starts
         inputs = {"--predictions": config.predictions, "--references": config.references}
-        with ready(inputs, out, config.wait_minutes):
-            print(evaluate(config).summary())
+        with ready(inputs, evaluation.out, config.wait_minutes):
+            print(evaluate(evaluation).summary())
     if config.against:
-        print(against(config).summary())
+        print(against(config.predictions, config.against, config.out).summary())
 
 
 if __name__ == "__main__":

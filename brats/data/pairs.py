@@ -18,9 +18,10 @@ _MASK_NAME = re.compile(r"(.+)\.(nii(\.gz)?|mha)", re.IGNORECASE)
 
 @dataclass(frozen=True, kw_only=True)
 class Pair:
-    """A reference and the prediction to score against it."""
+    """A case that has a reference, and the prediction to score against it."""
 
     case: CaseFiles
+    reference: FileInfo
     prediction: FileInfo
 
 
@@ -68,11 +69,15 @@ def find_pairs(
         raise BratsError(
             f"{references}: no usable case; the first of {len(found.rejects)} rejected: {found.rejects[0]}"
         )
-    labelled = {case.case_id: case for case in found.cases if case.segmentation is not None}
+    labelled = {case.case_id: (case, case.segmentation) for case in found.cases if case.segmentation is not None}
     _check_single({name: masks[name] for name in labelled if name in masks})
     known = labelled.keys() | {reject.case_id for reject in found.rejects}
     unused = [file for name, files in masks.items() if name not in known for file in files]
-    pairs = [Pair(case=case, prediction=masks[name][0]) for name, case in labelled.items() if name in masks]
+    pairs = [
+        Pair(case=case, reference=reference, prediction=masks[name][0])
+        for name, (case, reference) in labelled.items()
+        if name in masks
+    ]
     n_masks = sum(map(len, masks.values()))
     if not pairs:
         names = some(file.name for file in unused)

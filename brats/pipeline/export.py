@@ -23,9 +23,12 @@ def export(config: ExportConfig) -> list[str]:
     Raises ConfigError where there is nothing to export or a package is missing, BundleError for a model that cannot
     be used, and BratsError where no mask can be submitted or, with `strict`, one is missing.
     """
-    return (
-        export_model(config, config.model) if config.model else export_predictions(config, config.predictions or "")
-    )
+    lines = []
+    if config.model:
+        lines += export_model(config, config.model)
+    if config.predictions:
+        lines += export_predictions(config, config.predictions)
+    return lines
 
 
 def export_model(config: ExportConfig, model: str) -> list[str]:

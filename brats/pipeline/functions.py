@@ -12,6 +12,7 @@ from brats.pipeline import prepare as preparing
 from brats.pipeline.loggers.log import check_loggers
 from brats.pipeline.prepare import Prepared
 from brats.pipeline.scoring import evaluate as evaluating
+from brats.pipeline.scoring.check import check_evaluation
 from brats.pipeline.several.side_by_side import train_run
 from brats.pipeline.train import TrainedRun
 from brats.score.results import Results
@@ -63,6 +64,6 @@ def evaluate(config: EvaluateConfig) -> Results:
     """What jobs/evaluate.py does, but for `--against`."""
     inputs = {"--predictions": config.predictions, "--references": config.references}
     with briefly(config.debug):
-        out = evaluating.check_evaluation(config)  # a wrong value is an error before Ray starts
-        with ready(inputs, out, config.wait_minutes):
-            return evaluating.evaluate(config)
+        evaluation = check_evaluation(config)  # a wrong value is an error before Ray starts
+        with ready(inputs, evaluation.out, config.wait_minutes):
+            return evaluating.evaluate(evaluation)

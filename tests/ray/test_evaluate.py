@@ -14,6 +14,7 @@ from brats.data.pairs import Pair
 from brats.data.prediction_coding import NNUNET
 from brats.errors import ConfigError, StorageError
 from brats.labels import ED
+from brats.pipeline.scoring.check import check_evaluation
 from brats.pipeline.scoring.evaluate import evaluate
 from brats.score.results import Results
 from tests.support.synthetic import file_path, save, write_case
@@ -23,7 +24,7 @@ pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("embedded_ray")]
 
 def run(root: Path, **options: object) -> Results:
     paths = {"predictions": str(root / "masks"), "references": str(root / "cases"), "out": str(root / "out")}
-    return evaluate(EvaluateConfig(**{**paths, **options}))  # type: ignore[arg-type]
+    return evaluate(check_evaluation(EvaluateConfig(**{**paths, **options})))  # type: ignore[arg-type]
 
 
 @pytest.fixture

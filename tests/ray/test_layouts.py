@@ -14,6 +14,7 @@ from brats.data.masks import masks_path, read_masks
 from brats.data.read_files import read_reference
 from brats.data.volume import read_segmentation
 from brats.pipeline.predict import predict
+from brats.pipeline.scoring.check import check_evaluation
 from brats.pipeline.scoring.evaluate import evaluate
 from tests.support.forms import (
     write_bids,
@@ -64,7 +65,8 @@ def test_every_form_goes_through_all_jobs(tmp_path: Path, capsys: pytest.Capture
     for case_id, suffix in IDS.items():
         assert_written_back(cases[case_id], out, suffix)
 
-    evaluate(EvaluateConfig(predictions=f"{out}/nifti", references=data, out=scores, coding="brats2023"))
+    config = EvaluateConfig(predictions=f"{out}/nifti", references=data, out=scores, coding="brats2023")
+    evaluate(check_evaluation(config))
     own, foreign = (pd.read_parquet(f"{folder}/metrics/cases.parquet") for folder in (out, scores))
     assert sorted(set(own.case_id)) == list(IDS)
     columns = ["case_id", "region", "dice", "hd95_mm", "sensitivity", "reference_ml", "predicted_ml"]

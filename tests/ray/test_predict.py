@@ -27,6 +27,7 @@ from brats.pipeline.predict import predict, warn_of_training_cases
 from brats.pipeline.predictor import predictor_cpus
 from brats.pipeline.prepare import prepare
 from brats.pipeline.scoring.against import against
+from brats.pipeline.scoring.check import check_evaluation
 from brats.pipeline.scoring.evaluate import evaluate
 from brats.score.results import Results
 from tests.support.predictions import ADDED, forget
@@ -496,13 +497,13 @@ def test_tables_of_an_earlier_version_are_completed_from_the_masks_and_compared_
     shutil.copytree(predicted, out)
     forget(out)
     assert tables(out)["cases"][list(ADDED)].isna().all(axis=None)
-    results = evaluate(EvaluateConfig(predictions=str(out)))
+    results = evaluate(check_evaluation(EvaluateConfig(predictions=str(out))))
     assert (results.n_cases, results.rejects) == (5, [])
     for path in (predicted / "metrics").iterdir():
         found = pd.read_parquet(out / "metrics" / path.name)
         pd.testing.assert_frame_equal(found, pd.read_parquet(path), check_exact=True)
     assert_same_masks(out, predicted)
-    compared = against(EvaluateConfig(predictions=str(out), against=str(with_one_worker)))
+    compared = against(str(out), str(with_one_worker))
     assert {(row["n_cases"], row["losses"], row["better"]) for row in compared.table.to_pylist()} == {
         (4, 0, "equal")
     }

@@ -3,7 +3,6 @@
 from dataclasses import replace
 
 from brats import storage
-from brats.config import EvaluateConfig
 from brats.data.run_split import test_dir
 from brats.errors import ConfigError
 from brats.score.against import AGAINST, Comparison, Scored, compare_against
@@ -21,16 +20,15 @@ def scored_folder(path: str) -> str | None:
     )
 
 
-def against(config: EvaluateConfig) -> Comparison:
-    """Compare `config.predictions`, or what was scored of them into `config.out`, with `config.against`.
+def against(predictions: str, other: str, out: str | None = None) -> Comparison:
+    """Compare the scores of predictions, in their folder or evaluated into `out`, with those of other predictions.
 
-    The table is written into `config.out`, else beside the tables of the predictions.
+    The table is written into `out`, else beside the tables of the predictions.
 
     Raises ConfigError for a folder without scores, the same folder twice, and without a case in both.
     """
-    assert config.against
-    scored = scored_folder(config.predictions) or config.out
-    ours_dir, theirs_dir = _find("--predictions", scored or config.predictions), _find("--against", config.against)
+    ours_dir = _find("--predictions", scored_folder(predictions) or out or predictions)
+    theirs_dir = _find("--against", other)
     if ours_dir == theirs_dir:
         raise ConfigError(f"--against: {theirs_dir} is what --predictions names; name another prediction")
     ours, theirs = _read("--predictions", ours_dir), _read("--against", theirs_dir)
@@ -40,7 +38,7 @@ def against(config: EvaluateConfig) -> Comparison:
             f"(such as {min(theirs.case_ids)})"
         )
     found = compare_against(ours, theirs)
-    path = against_path(config.out or ours_dir)
+    path = against_path(out or ours_dir)
     storage.write_table(path, AGAINST, found.table, predictions=ours_dir, against=theirs_dir, notes=[*found.notes])
     return replace(found, notes=[*found.notes, f"table    {path}"])
 

@@ -8,12 +8,11 @@ from typing import Any
 
 import numpy as np
 
-from brats import storage
 from brats.cluster import attempts
 from brats.cluster.datasets import from_cases, run_cases
 from brats.cluster.owned import Ownership, owned
 from brats.cluster.per_case import CASE_CPUS, CASE_MEMORY_BYTES, ray_step
-from brats.config import EvaluateConfig, RulesName
+from brats.config import RulesName
 from brats.console import say
 from brats.data.cases import Hdf5Options, count_codings
 from brats.data.challenges import scoring_rules
@@ -21,14 +20,13 @@ from brats.data.codings import CODINGS, Coding
 from brats.data.grid import check_same_grid, from_ras, turn_alike
 from brats.data.layouts import LAYOUTS
 from brats.data.pairs import FoundPairs, Pair, find_pairs
-from brats.data.predicted import find_prediction
-from brats.data.prediction_coding import CASE, RAW, parse_prediction_coding
+from brats.data.prediction_coding import RAW
 from brats.data.read_files import read_reference
 from brats.data.rejects import Reject, check_rejects
 from brats.data.volume import Segmentation, read_segmentation
-from brats.errors import CaseError, ConfigError, UnknownLabelError
-from brats.fields import option_name
+from brats.errors import CaseError, UnknownLabelError
 from brats.labels import Labels
+from brats.pipeline.scoring.check import Evaluation, MaskEvaluation, PredictionEvaluation
 from brats.pipeline.scoring.rescore import rescore
 from brats.saved_config import SavedConfig
 from brats.score.label_orders import CodeCounts, best_order, count_codes, order_warnings
@@ -38,56 +36,26 @@ from brats.score.tables import score_rows
 from brats.storage import FileInfo
 
 
-def evaluate(config: EvaluateConfig) -> Results:
+def evaluate(evaluation: Evaluation) -> Results:
     """Score every case that has both a reference and a prediction; then rebuild the tables.
 
     A folder of `predict` is scored by `rescore`. Of other folders a reference without a prediction is a reject:
     leaving it out silently would flatter the means.
 
     Raises ConfigError for predictions that cannot be told apart, when none has a reference, and when another job is
-    at work in `config.out`.
+    at work in `evaluation.out`.
     """
-    check_evaluation(config)
-    if prediction := find_prediction(config.predictions):
-        return rescore(config, prediction)
-    coding = stated_coding(config)
-    config = dataclasses.replace(config, prediction_coding=coding.name if coding else CASE)  # one spelling of each
-    assert config.references
-    assert config.out
+    if isinstance(evaluation, PredictionEvaluation):
+        return rescore(evaluation)
+    config = evaluation.config
     hdf5 = Hdf5Options(spacing_mm=config.hdf5_spacing_mm)
-    found = find_pairs(config.predictions, config.references, config.coding, hdf5)
-    with owned(config.out, "evaluate") as ownership:
-        return _evaluate(config, config.out, coding, found, ownership)
+    found = find_pairs(config.predictions, evaluation.references, config.coding, hdf5)
+    with owned(evaluation.out, "evaluate") as ownership:
+        return _evaluate(evaluation, found, ownership)
 
 
-def check_evaluation(config: EvaluateConfig) -> str:
-    """The folder that the tables go to: `--out`, else that of the prediction.
-
-    Raises ConfigError for an option that is missing, or does not fit what `--predictions` is.
-    """
-    coding = stated_coding(config)
-    prediction = find_prediction(config.predictions)
-    if prediction and coding:
-        raise ConfigError(
-            f"--prediction-coding: the masks in {prediction.out} are of predict.py, whose labels are known; leave "
-            "it out"
-        )
-    if prediction and config.out and config.out == prediction.out:
-        raise ConfigError(f"--out: {config.out} is the prediction itself; leave --out out to add to its tables")
-    if not (prediction or storage.is_remote(config.predictions) or storage.exists(config.predictions)):
-        raise ConfigError(f"--predictions: {config.predictions} does not exist")
-    lacking = [] if prediction else [name for name in ("references", "out") if getattr(config, name) is None]
-    if lacking:
-        raise ConfigError(
-            f"{' and '.join(map(option_name, lacking))}: needed, since {config.predictions} was not written by "
-            "predict.py"
-        )
-    return config.out or prediction.out if prediction else str(config.out)
-
-
-def _evaluate(
-    config: EvaluateConfig, out: str, coding: Coding | None, found: FoundPairs, ownership: Ownership
-) -> Results:
+def _evaluate(evaluation: MaskEvaluation, found: FoundPairs, ownership: Ownership) -> Results:
+    config, coding, out = evaluation.config, evaluation.coding, evaluation.out
     check_parts(out)
     SavedConfig.of("evaluate", config).claim(out)
     say("evaluate", f"{len(found.pairs)} cases")
@@ -105,11 +73,6 @@ def _evaluate(
     results = dataclasses.replace(results, doubts=doubts)
     check_rejects(results, strict=config.strict)
     return results
-
-
-def stated_coding(config: EvaluateConfig) -> Coding | None:
-    """The coding of the predictions; None for that of each case's own segmentation. Raises ConfigError."""
-    return parse_prediction_coding(config.prediction_coding)
 
 
 def describe_codings(pairs: Sequence[Pair], coding: Coding | None) -> str:
@@ -148,13 +111,12 @@ def score(pair: Pair, coding: Coding | None = None, challenge_rules: RulesName =
 
     Raises CaseError when a file cannot be read, or the two do not fit together.
     """
-    case, segmentation = pair.case, pair.case.segmentation
-    assert segmentation is not None  # find_pairs leaves out cases without a reference
+    case = pair.case
     coding = coding or CODINGS[case.coding]
     found, foreign = read_reference(case), _read_codes(pair.prediction, coding)
     reference, grid = found.labels, found.grid
     codes, predicted_grid = turn_alike(foreign.labels, foreign.grid, grid)
-    check_same_grid(segmentation, grid, pair.prediction, predicted_grid)
+    check_same_grid(pair.reference, grid, pair.prediction, predicted_grid)
     code_counts = count_codes(reference, codes)
     predicted = _decode(pair.prediction, codes, coding, code_counts)
     rows: dict[str, Any] = score_rows(
@@ -168,7 +130,7 @@ def score(pair: Pair, coding: Coding | None = None, challenge_rules: RulesName =
         first_slice=0,
         rules=scoring_rules(case.case_id, LAYOUTS[case.layout], challenge_rules),
     )
-    warnings = [*found.warnings(segmentation), *foreign.warnings(pair.prediction), *case.notes]
+    warnings = [*found.warnings(pair.reference), *foreign.warnings(pair.prediction), *case.notes]
     return Part(case_id=case.case_id, code_counts=code_counts, warnings=warnings, **rows)
 
 

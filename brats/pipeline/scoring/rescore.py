@@ -26,6 +26,7 @@ from brats.data.references import read_on_image_grid
 from brats.data.rejects import Reject, check_rejects, read_rejects
 from brats.errors import BratsError, CaseError, ConfigError, StorageError
 from brats.labels import TISSUES, Labels
+from brats.pipeline.scoring.check import PredictionEvaluation
 from brats.saved_config import SavedConfig, config_path
 from brats.score.completed import completed, is_scored, predicted_regions
 from brats.score.parts import Part, check_parts, part_path, read_parts, write_part
@@ -50,34 +51,35 @@ class Masked:
     regions: tuple[str, ...]
 
 
-def rescore(config: EvaluateConfig, prediction: Prediction) -> Results:
+def rescore(evaluation: PredictionEvaluation) -> Results:
     """Score the masks of a prediction by every metric of today, and rebuild the tables.
 
-    Without `config.out` the tables of the prediction itself are completed: what is there is kept, case by case, and
-    cases that have every metric are left alone. With it all cases are scored, and the prediction is only read.
+    In place, the tables of the prediction itself are completed: what is there is kept, case by case, and cases that
+    have every metric are left alone. Elsewhere all cases are scored, and the prediction is only read.
 
     Raises ConfigError where no reference is found or another job is at work in the folder; BratsError when no case
     could be scored, or a score that is there differs from that of the mask.
     """
-    out = config.out or prediction.out
+    config, prediction, out = evaluation.config, evaluation.prediction, evaluation.out
+    in_place = evaluation.in_place
     with owned(out, "evaluate") as ownership:
-        if config.out:
+        if not in_place:
             check_parts(out)
             SavedConfig.of("evaluate", config).claim(out)
         parts = read_parts(prediction.out)
         found = find_references(config, prediction)
         items = {item.case_id: item for item in found.items}
-        for line in describe(prediction, parts, found, in_place=not config.out):
+        for line in describe(prediction, parts, found, in_place=in_place):
             say("evaluate", line)
-        todo = to_score(parts, items, prediction.out, every_case=bool(config.out))
-        rejects, unlabelled = _score_all(todo, out, config.challenge_rules, in_place=not config.out)
+        todo = to_score(parts, items, prediction.out, every_case=not in_place)
+        rejects, unlabelled = _score_all(todo, out, config.challenge_rules, in_place=in_place)
         ownership.check()
-        if config.out:
-            results = _write_elsewhere(config, prediction, parts, todo.keys() - unlabelled)
-        else:
+        if in_place:
             results = _write_in_place(out, parts, items)
             results = dataclasses.replace(results, rejects=[*results.rejects, *rejects])
             _check_same(results, rejects, out)
+        else:
+            results = _write_elsewhere(evaluation, parts, todo.keys() - unlabelled)
     check_rejects(results, strict=config.strict)
     return results
 
@@ -224,15 +226,15 @@ def read_predicted(path: str, shape: tuple[int, int, int]) -> Labels:
 
 
 def _write_elsewhere(
-    config: EvaluateConfig, prediction: Prediction, parts: Mapping[str, Part], scored: Collection[str]
+    evaluation: PredictionEvaluation, parts: Mapping[str, Part], scored: Collection[str]
 ) -> Results:
-    """The tables of `config.out`, with the rejects of the prediction. Raises BratsError for no scored case."""
-    assert config.out
+    """The tables of another folder, with the rejects of the prediction. Raises BratsError for no scored case."""
+    prediction = evaluation.prediction
     if not scored:
         raise BratsError(f"{prediction.out}: no predicted case has a reference to score it against")
     earlier = [part.reject for part in parts.values() if part.reject]
     earlier += [reject for reject in read_rejects(prediction.out) if reject.case_id not in parts]
-    return write_results(config.out, scored, earlier, config=asdict(config))
+    return write_results(evaluation.out, scored, earlier, config=asdict(evaluation.config))
 
 
 def _write_in_place(out: str, parts: Mapping[str, Part], items: Collection[str]) -> Results:

@@ -36,6 +36,12 @@ def test_predictions_are_found_at_any_depth_by_name(root: Path) -> None:
     assert found(root) == {"a": "a.nii.gz", "b": "one/b.nii", "c": "one/two/c.mha"}
 
 
+def test_pair_has_the_segmentation_of_its_case_as_reference(root: Path) -> None:
+    touch(root / "masks" / "b.nii.gz")
+    (pair,) = find_pairs(str(root / "masks"), str(root / "cases")).pairs
+    assert pair.reference.path == f"{root}/cases/b/b_seg.nii.gz"
+
+
 def test_suffix_in_any_case_of_letters_is_taken(root: Path) -> None:
     for name in ("a.NII.GZ", "b.Nii", "c.nii.GZ"):
         touch(root / "masks" / name)

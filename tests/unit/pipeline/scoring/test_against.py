@@ -3,13 +3,11 @@
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 import pytest
 
 from brats import storage
-from brats.config import EvaluateConfig
 from brats.errors import ConfigError
 from brats.pipeline.scoring.against import against, against_path, scored_folder
 from brats.score.against import AGAINST, Comparison
@@ -28,8 +26,8 @@ def write_scores(folder: Path, dice: dict[str, float], *, notebook: bool = True)
     return folder
 
 
-def run(ours: Path, theirs: Path, **options: Any) -> Comparison:
-    return against(EvaluateConfig(predictions=str(ours), against=str(theirs), **options))
+def run(ours: Path, theirs: Path, out: Path | None = None) -> Comparison:
+    return against(str(ours), str(theirs), str(out) if out else None)
 
 
 def test_test_split_of_a_run_is_compared_with_an_evaluation(tmp_path: Path) -> None:
@@ -70,7 +68,7 @@ def test_job_compares_tables_without_starting_ray(tmp_path: Path) -> None:
 
 def test_table_goes_where_out_says(tmp_path: Path) -> None:
     ours, theirs = write_scores(tmp_path / "a", {"a": 0.75}), write_scores(tmp_path / "b", {"a": 0.5})
-    run(ours, theirs, out=str(tmp_path / "out"))
+    run(ours, theirs, out=tmp_path / "out")
     assert (tmp_path / "out" / "metrics" / "against.parquet").exists()
     assert not (tmp_path / "a" / "metrics" / "against.parquet").exists()
 
@@ -78,7 +76,7 @@ def test_table_goes_where_out_says(tmp_path: Path) -> None:
 def test_masks_without_tables_of_their_own_are_compared_by_what_was_scored_of_them(tmp_path: Path) -> None:
     (tmp_path / "nifti").mkdir()
     write_scores(tmp_path / "out", {"a": 0.75})
-    found = run(tmp_path / "nifti", write_scores(tmp_path / "b", {"a": 0.5}), out=str(tmp_path / "out"))
+    found = run(tmp_path / "nifti", write_scores(tmp_path / "b", {"a": 0.5}), out=tmp_path / "out")
     assert found.table["difference"].to_pylist() == [0.25, None, None]
     assert scored_folder(str(tmp_path / "nifti")) is None
 

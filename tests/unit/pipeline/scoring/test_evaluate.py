@@ -7,14 +7,12 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from brats import storage
-from brats.config import EvaluateConfig
 from brats.data.codings import BRATS_2018, BRATS_2023, Coding
 from brats.data.pairs import Pair, find_pairs
 from brats.data.prediction_coding import NNUNET, pairs_coding
-from brats.errors import CaseError, ConfigError
+from brats.errors import CaseError
 from brats.labels import ED, ET, NCR
-from brats.pipeline.scoring.evaluate import check_evaluation, describe_codings, score, stated_coding
+from brats.pipeline.scoring.evaluate import describe_codings, score
 from tests.support.synthetic import save
 
 LABELS = np.zeros((6, 5, 4), np.uint8)
@@ -122,33 +120,3 @@ def test_codings_of_references_and_predictions_are_one_line(tmp_path: Path) -> N
     assert describe_codings([pair], NNUNET) == (
         "references in coding brats2018 of 1 case; predictions in --prediction-coding nnunet (1 ED, 2 NCR, 3 ET)"
     )
-
-
-def test_value_of_the_option_is_checked() -> None:
-    config = EvaluateConfig(predictions="p", references="r", out="o", prediction_coding="1=ED,1=ET")
-    with pytest.raises(ConfigError, match="--prediction-coding names code 1 twice"):
-        stated_coding(config)
-
-
-def test_masks_of_another_program_need_references_and_an_out(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError) as caught:
-        check_evaluation(EvaluateConfig(predictions=str(tmp_path)))
-    assert str(caught.value) == (f"--references and --out: needed, since {tmp_path} was not written by predict.py")
-    with pytest.raises(ConfigError, match=r"^--out: needed"):
-        check_evaluation(EvaluateConfig(predictions=str(tmp_path), references="r"))
-    assert check_evaluation(EvaluateConfig(predictions=str(tmp_path), references="r", out="/o")) == "/o"
-
-
-def test_predictions_that_are_not_there_are_named_before_an_option_is_missed(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match=r"^--predictions: .*/typo does not exist$"):
-        check_evaluation(EvaluateConfig(predictions=str(tmp_path / "typo")))
-
-
-def test_prediction_needs_neither_and_is_completed_itself(tmp_path: Path) -> None:
-    storage.write_json(str(tmp_path / "config.json"), {"job": "predict", "result": {}, "execution": {}})
-    assert check_evaluation(EvaluateConfig(predictions=str(tmp_path))) == str(tmp_path)
-    assert check_evaluation(EvaluateConfig(predictions=str(tmp_path), out="/o")) == "/o"
-    with pytest.raises(ConfigError, match=r"--out: .* is the prediction itself; leave --out out"):
-        check_evaluation(EvaluateConfig(predictions=str(tmp_path), out=str(tmp_path)))
-    with pytest.raises(ConfigError, match=r"--prediction-coding: the masks in .* are of predict.py"):
-        check_evaluation(EvaluateConfig(predictions=str(tmp_path), prediction_coding="nnunet"))

@@ -17,6 +17,7 @@ from brats.data.masks import MASK, masks_path, read_masks, write_masks
 from brats.data.predicted import Prediction
 from brats.errors import BratsError, ConfigError
 from brats.pipeline.scoring import rescore as module
+from brats.pipeline.scoring.check import check_evaluation
 from brats.pipeline.scoring.evaluate import evaluate
 from brats.score.results import Results
 from brats.score.tables import CASE_METRICS
@@ -54,7 +55,7 @@ def root(finished: Path, tmp_path: Path) -> Path:
 
 
 def run(root: Path, **options: Any) -> Results:
-    return evaluate(EvaluateConfig(predictions=str(root / "out"), **options))
+    return evaluate(check_evaluation(EvaluateConfig(predictions=str(root / "out"), **options)))
 
 
 def tables(out: Path) -> dict[str, pd.DataFrame]:
