@@ -1,4 +1,4 @@
-"""From the arguments of a command line to a configuration, or to the help."""
+"""Parser of a command line: its arguments as a configuration, and its help."""
 
 import argparse
 import difflib

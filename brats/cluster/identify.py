@@ -1,4 +1,4 @@
-"""Which results still stand: what they were made from, held against the files of their cases found today."""
+"""Hashes of source files, where size and stamp do not tell whether a file is the same as before."""
 
 from collections.abc import Mapping
 from dataclasses import replace

@@ -1,4 +1,4 @@
-"""What of an image is background: one value, and how far from it a voxel still counts as background.
+"""Background level of an image, and the tolerance around it.
 
 Axes: `X Y Z` voxel axes of a RAS+ volume.
 """

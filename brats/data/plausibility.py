@@ -1,4 +1,4 @@
-"""Whether a case looks like images of one brain and its tumour: warnings that name the file and the figure.
+"""Plausibility warnings of a case, each with its file and the figure that is implausible.
 
 Nothing is refused for them. They are judged by slices of the crop spread evenly over it, in a hundredth of the time
 that reading the case takes.

@@ -1,4 +1,4 @@
-"""How other programs code the masks that they predict: the values of `--prediction-coding`."""
+"""Codings of the masks of other programs: the values of `--prediction-coding`."""
 
 import re
 

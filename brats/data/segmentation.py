@@ -1,4 +1,4 @@
-"""What a model found in a case: its label map, and the probabilities behind it in 256 levels.
+"""Predicted segmentation of a case: its label map, and its probabilities in 256 levels.
 
 Axes: `Z H W` slices of a crop, `R` region (WT, TC, ET; or WT alone), `S` slice of the source file.
 """

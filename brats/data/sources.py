@@ -1,4 +1,4 @@
-"""What a result was made from: the source files of a case, held against those found later.
+"""Source files of a result, and whether they still match.
 
 Files that lie where they lay, with the size and the stamp they had, are taken for unchanged. Of others the content
 decides: it is hashed where it is read to make a result, and kept with that result.

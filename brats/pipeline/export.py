@@ -1,4 +1,4 @@
-"""Ways out: a model as graphs and a card, predicted masks as a submission to a challenge, probabilities."""
+"""Export of a model as graphs and a card, and of predictions as a submission or as probability maps."""
 
 from collections.abc import Callable, Iterator, Mapping
 

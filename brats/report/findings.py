@@ -1,4 +1,4 @@
-"""What a folder has to report: the files of a run, or of a set of predictions, read once."""
+"""Files of a run or of predictions, read once for a report: configuration, tables and epochs."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field

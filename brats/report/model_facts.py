@@ -1,4 +1,4 @@
-"""What a page shows of a model: its card, its network with the shapes of its layers, slices as it sees them."""
+"""Card, network drawing and sample slices of a model, for a report."""
 
 from brats.data.batches import InputSpec
 from brats.data.dataset import slices_path

@@ -1,4 +1,4 @@
-"""Where results come from: the command, the versions and the data of a run, its methods in words, what to cite."""
+"""Provenance of results, as a section: command, versions, hash of the data, methods and works to cite."""
 
 import dataclasses
 import hashlib

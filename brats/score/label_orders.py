@@ -1,4 +1,4 @@
-"""In which order of codes masks were written, as far as their references tell: scores in every known order.
+"""Dice of masks under every known order of label codes, and warnings where another order fits far better.
 
 A case needs one count, of voxels by code in the prediction and label in the reference. The Dice of every region in
 every order follows from it.

@@ -1,4 +1,4 @@
-"""How much Dice each degradation of the cases costs: paired by case with the intact ones, per region."""
+"""Dice lost to each degradation of the images, per region, paired by case with the intact images."""
 
 from collections.abc import Mapping
 from typing import Any

@@ -1,4 +1,4 @@
-"""How well the uncertainty of a prediction tells where it is wrong: the figures of QU-BraTS 2020, and calibration.
+"""Uncertainty metrics of a predicted case: the figures of QU-BraTS 2020, and calibration.
 
 Axes: `L` level of probability, `T` threshold of the uncertainty, `S` slice of the source file.
 
