@@ -13,6 +13,7 @@ from tests.support import ROOT
 
 ARCHITECTURE = (ROOT / "docs" / "architecture.md").read_text()
 FOLDERS = ("jobs", "brats", "benchmarks", "examples")
+ASSETS = "brats/report/assets"
 DOCUMENTS = [
     ROOT / "README.md",
     ROOT / "CONTRIBUTING.md",
@@ -26,13 +27,13 @@ def name(path: Path) -> str:
     return path.relative_to(ROOT).as_posix()
 
 
-def described_modules() -> list[str]:
-    """The modules that docs/architecture.md has a line for, below the heading of their folder."""
+def described_files() -> list[str]:
+    """The files that docs/architecture.md has a line for, below the heading of their folder."""
     sections = re.findall(r"^### `([\w/]+)/`$(.*?)(?=^#)", ARCHITECTURE, flags=re.DOTALL | re.MULTILINE)
     return [
         f"{folder}/{file}"
         for folder, section in sections
-        for file in re.findall(r"^    (\w+\.py)  +\S", section, flags=re.MULTILINE)
+        for file in re.findall(r"^    (\w+\.\w+)  +\S", section, flags=re.MULTILINE)
     ]
 
 
@@ -51,10 +52,11 @@ def headings(document: Path) -> set[str]:
     return {re.sub(r"[^\w -]", "", title.lower()).replace(" ", "-") for title in titles}
 
 
-def test_every_module_has_one_line_in_the_architecture() -> None:
-    modules = {name(path) for folder in FOLDERS for path in (ROOT / folder).rglob("*.py")}
-    described = Counter(described_modules())
-    assert set(described) ^ {path for path in modules if not path.endswith("__init__.py")} == set()
+def test_every_module_document_and_asset_has_one_line_in_the_architecture() -> None:
+    modules = [path for folder in FOLDERS for path in (ROOT / folder).rglob("*.py") if path.name != "__init__.py"]
+    others = [path for folder in ("docs", ASSETS) for path in (ROOT / folder).glob("[!.]*")]
+    described = Counter(described_files())
+    assert set(described) ^ {name(path) for path in [*modules, *others]} == set()
     assert [path for path, n_lines in described.items() if n_lines > 1] == []
 
 
