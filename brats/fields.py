@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from brats.errors import ConfigError
+from brats.value_types import value_type
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,18 +87,26 @@ def option_name(name: str) -> str:
 
 
 def check_options(config: Any) -> None:
-    """Make the paths of a configuration absolute, and check each field against the limits that it states.
+    """Check each field of a configuration against its type and the limits that it states.
 
-    Raises ConfigError, one line, for the first value that is outside.
+    Its paths become absolute, and its lists tuples. Raises ConfigError, one line, for the first wrong value.
     """
     for item in dataclasses.fields(config):
         value = getattr(config, item.name)
+        if isinstance(value, list):
+            value = _set(config, item.name, tuple(value))
+        value_type(item.type).check(option_name(item.name), value)
         if item.metadata.get("path") and value is not None:
-            checked = _checked_path(config, item.name, value)
-            object.__setattr__(config, item.name, checked)  # while a frozen object is made
+            _set(config, item.name, _checked_path(config, item.name, value))
         limits = item.metadata.get("limits")
         if limits and value is not None and (problem := limits.problem(value)):
             raise ConfigError(f"{option_name(item.name)} {problem}")
+
+
+def _set(config: Any, name: str, value: Any) -> Any:
+    """Set a field while a frozen object is made, and return its value."""
+    object.__setattr__(config, name, value)
+    return value
 
 
 def _checked_path(config: Any, name: str, value: str) -> str:

@@ -5,17 +5,16 @@ import dataclasses
 import inspect
 import itertools
 from dataclasses import dataclass
-from types import NoneType
-from typing import Any, get_args, get_origin
+from typing import Any
 
-from brats.errors import ConfigError
 from brats.fields import option_name
+from brats.value_types import ValueType, value_type
 
 LONGEST_CHOICES = 48  # shown in braces; the text of an option with more of them names them
 NO_BREAK_SPACE = "\xa0"  # keeps "(default: 10)" together where lines are wrapped; printed as a plain one
 
-KINDS = {str: ("NAME", "a value"), int: ("N", "a whole number"), float: ("X", "a number")}
-"""How the help and the errors name a value of a type."""
+PLACEHOLDERS = {int: "N", float: "X"}
+"""What stands for a value of a type in the help."""
 
 
 @dataclass(frozen=True)
@@ -34,18 +33,13 @@ class Option:
         return option_name(f"no_{self.name}" if self.field.default is True else self.name)
 
     @property
-    def several(self) -> bool:
-        """Whether it takes any number of values."""
-        return get_origin(self.field.type) is tuple
+    def type(self) -> ValueType:
+        return value_type(self.field.type)
 
     @property
-    def kind(self) -> Any:
-        """The type of one value: str, int, float, a Literal of the choices, or bool for an option without value."""
-        return get_args(self.field.type)[0] if self.several or self.optional else self.field.type
-
-    @property
-    def optional(self) -> bool:
-        return NoneType in get_args(self.field.type)
+    def is_flag(self) -> bool:
+        """Whether it takes no value."""
+        return self.type.kind is bool
 
     @property
     def is_path(self) -> bool:
@@ -65,19 +59,20 @@ class Option:
         """What stands for a value in the help."""
         if self.is_path:
             return "PATH"
-        choices = "" if self.kind in KINDS else f"{{{','.join(get_args(self.kind))}}}"
-        return choices if 0 < len(choices) <= LONGEST_CHOICES else KINDS.get(self.kind, KINDS[str])[0]
+        choices = f"{{{','.join(self.type.choices)}}}"
+        fits = self.type.choices and len(choices) <= LONGEST_CHOICES
+        return choices if fits else PLACEHOLDERS.get(self.type.kind, "NAME")
 
     @property
     def allowed(self) -> str:
         """The values it takes, in words."""
-        return KINDS[self.kind][1] if self.kind in KINDS else f"one of {', '.join(get_args(self.kind))}"
+        return self.type.allowed if self.type.choices or self.type.kind is not str else "a value"
 
     def words(self, value: Any) -> str:
         """A default as the help shows it; "" for none, and for that of an option without value."""
-        if value is None or value is dataclasses.MISSING or self.kind is bool:
+        if value is None or value is dataclasses.MISSING or self.is_flag:
             return ""
-        values = value if self.several else (value,)
+        values = value if self.type.several else (value,)
         return NO_BREAK_SPACE.join(f"{each:g}" if isinstance(each, float) else str(each) for each in values)
 
     def value(self, given: Any) -> Any:
@@ -85,20 +80,19 @@ class Option:
 
         None leaves the default as it is.
         """
-        if self.kind is bool:
+        if self.is_flag:
             return given
-        if self.optional and self.field.default is None and given == "None":
+        if self.type.optional and self.field.default is None and given == "None":
             return None
-        return tuple(self._convert(text) for text in given) if self.several else self._convert(given)
+        return tuple(self._convert(text) for text in given) if self.type.several else self._convert(given)
 
     def _convert(self, text: str) -> Any:
         try:
-            if self.kind in KINDS:
-                return self.kind(text)
-            return get_args(self.kind)[get_args(self.kind).index(text)]
+            value = self.type.kind(text)
         except ValueError:
-            subject = f"each value of {self.flag}" if self.several else self.flag
-            raise ConfigError(f"{subject} must be {self.allowed}, not {text!r}") from None
+            value = text  # refused below
+        self.type.check_one(self.flag, value)
+        return value
 
 
 def read_options(config_class: type) -> list[Option]:

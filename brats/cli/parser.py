@@ -89,7 +89,7 @@ def _split(options: Sequence[Option], arguments: Sequence[str]) -> dict[str, Any
     except argparse.ArgumentError as error:
         flags = {spelling: each for each in options for spelling in _spellings(each)}
         named = flags.get(str(error.argument_name))
-        remedy = "takes no value" if named is None or named.kind is bool else f"needs {named.allowed}"
+        remedy = "takes no value" if named is None or named.is_flag else f"needs {named.allowed}"
         raise ConfigError(f"{error.argument_name} {remedy}") from None
     if rest and not hasattr(found, "help"):
         raise ConfigError(_unknown(rest, [each.flag for each in options]))
@@ -159,10 +159,10 @@ def _add(group: Any, option: Option, default: str) -> None:
     """Add an option to a group of the parser, in both spellings; the help leaves out the one with underscores."""
     settings: dict[str, Any] = {"dest": option.name}
     text = option.text
-    if option.kind is bool:
+    if option.is_flag:
         settings |= {"action": "store_const", "const": not option.field.default}
     else:
-        settings |= {"nargs": "*" if option.several else None, "metavar": option.placeholder}
+        settings |= {"nargs": "*" if option.type.several else None, "metavar": option.placeholder}
         text += f" (default:{NO_BREAK_SPACE}{default})" if default else ""
     shown, hidden = _spellings(option)
     text = text.replace("%", "%%").replace("-", NO_BREAK_HYPHEN)

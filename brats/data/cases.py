@@ -151,11 +151,9 @@ def find_cases(
 
     coding: `--coding`, the coding of the cases whose names leave more than one open (`challenges.choose_coding`)
 
-    Raises ConfigError for an unknown modality, a coding that no case may have, a folder that does not exist, is
-    empty or holds no case, and a name mapping that cannot be understood.
+    Raises ConfigError for a coding that no case may have, a folder that does not exist, is empty or holds no case,
+    and a name mapping that cannot be understood.
     """
-    if unknown := [modality for modality in modalities if modality not in MODALITIES]:
-        raise ConfigError(f"unknown modality {unknown[0]!r}; choose from {', '.join(MODALITIES)}")
     root = storage.absolute(root)
     files = list_files(root)
     found = find_images(root, files)

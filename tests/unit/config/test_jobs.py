@@ -8,16 +8,20 @@ from typing import Any
 import pytest
 
 from brats.config import (
+    CodingName,
     CompareConfig,
     EvaluateConfig,
+    ExportConfig,
     PredictConfig,
     PrepareConfig,
+    PresetName,
     ReportConfig,
     RobustnessConfig,
     TrainConfig,
 )
 from brats.errors import ConfigError
 from brats.fields import option_name
+from brats.value_types import value_type
 
 JOBS = (PrepareConfig, TrainConfig, PredictConfig, RobustnessConfig, EvaluateConfig, ReportConfig, CompareConfig)
 
@@ -139,6 +143,66 @@ def test_a_wrong_value_is_named_with_its_option_and_what_is_allowed(
     with pytest.raises(ConfigError) as caught:
         build(config_class, **values)
     assert str(caught.value) == message
+
+
+@pytest.mark.parametrize(
+    ("config_class", "values", "message"),
+    [
+        (PredictConfig, {"split": "tset"}, "--split must be one of all, train, val, test, not 'tset'"),
+        (PredictConfig, {"device": "gpu"}, "--device must be one of auto, cpu, cuda, not 'gpu'"),
+        (PredictConfig, {"precision": "fp64"}, "--precision must be one of auto, fp32, bf16, fp16, not 'fp64'"),
+        (PredictConfig, {"flips": "no"}, "--flips must be True or False, not 'no'"),
+        (PrepareConfig, {"data": None}, "--data must be a text, not None"),
+        (
+            PrepareConfig,
+            {"coding": "brats23"},
+            f"--coding must be one of {', '.join(typing.get_args(CodingName))}, not 'brats23'",
+        ),
+        (
+            PrepareConfig,
+            {"modalities": ("flair", "T1")},
+            "each value of --modalities must be one of flair, t1, t1ce, t2, not 'T1'",
+        ),
+        (PrepareConfig, {"modalities": "flair"}, "--modalities must be a tuple, not 'flair'"),
+        (PrepareConfig, {"modalities": ["t1", "t1"]}, "--modalities names t1 twice"),
+        (PrepareConfig, {"folds": True}, "--folds must be a whole number, not True"),
+        (TrainConfig, {"loss": "focal"}, "--loss must be one of bce-dice, dice, cross-entropy, not 'focal'"),
+        (TrainConfig, {"outputs": "x"}, "--outputs must be one of regions, classes, whole-tumour, not 'x'"),
+        (TrainConfig, {"plane": "oblique"}, "--plane must be one of axial, coronal, sagittal, not 'oblique'"),
+        (
+            TrainConfig,
+            {"preset": "xyz"},
+            f"--preset must be one of auto, {', '.join(typing.get_args(PresetName))}, not 'xyz'",
+        ),
+        (TrainConfig, {"augmentation": "some"}, "--augmentation must be one of none, flips, full, not 'some'"),
+        (TrainConfig, {"epochs": 2.5}, "--epochs must be a whole number, not 2.5"),
+        (TrainConfig, {"epochs": "2"}, "--epochs must be a whole number, not '2'"),
+        (TrainConfig, {"minutes": "2"}, "--minutes must be a number, not '2'"),
+        (
+            TrainConfig,
+            {"decoder_channels": (16, 16, 16, 16, 2.5)},
+            "each value of --decoder-channels must be a whole number, not 2.5",
+        ),
+        (TrainConfig, {"loggers": ("comet",)}, "each value of --loggers must be one of mlflow, wandb, not 'comet'"),
+    ],
+)
+def test_a_value_of_another_type_is_refused_in_the_words_of_the_command_line(
+    config_class: type, values: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(ConfigError) as caught:
+        build(config_class, **values)
+    assert str(caught.value) == message
+
+
+def test_a_list_is_taken_for_the_tuple_of_its_values() -> None:
+    assert prepare_config(modalities=["t1", "t2"]) == prepare_config(modalities=("t1", "t2"))
+
+
+@pytest.mark.parametrize("job", [*JOBS, ExportConfig])
+def test_defaults_are_of_the_types_of_their_fields(job: type) -> None:
+    for item in dataclasses.fields(job):
+        if item.default is not dataclasses.MISSING:
+            value_type(item.type).check(item.name, item.default)
 
 
 @pytest.mark.parametrize(

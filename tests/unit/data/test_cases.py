@@ -215,11 +215,6 @@ def test_with_no_modality_wanted_a_lone_segmentation_is_a_case(tmp_path: Path) -
     assert case.segmentation is not None
 
 
-def test_an_unknown_modality_is_a_configuration_error(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="unknown modality 't3'; choose from flair, t1, t1ce, t2"):
-        find_cases(str(tmp_path), modalities=("t1", "t3"))
-
-
 def test_two_files_for_one_modality_are_both_named(tmp_path: Path) -> None:
     touch_case(tmp_path, "x")
     touch(tmp_path, "x_flair.nii")

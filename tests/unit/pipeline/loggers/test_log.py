@@ -4,15 +4,15 @@ import dataclasses
 import importlib.util
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 
-from brats.config import COMPARED_PRESETS, CompareConfig, TrainConfig
+from brats.config import COMPARED_PRESETS, CompareConfig, LoggerName, TrainConfig
 from brats.errors import ConfigError, LoggerError
 from brats.model.history import HISTORY
 from brats.pipeline.loggers import log as module
-from brats.pipeline.loggers.log import check_loggers, figures, opened_loggers
+from brats.pipeline.loggers.log import LOGGERS, PLACES, check_loggers, figures, opened_loggers
 from brats.pipeline.loggers.logger import Epochs
 
 HISTORY_OF = [[{"epoch": number, "train_loss": 0.5} for number in range(1, last + 1)] for last in range(12)]
@@ -167,10 +167,8 @@ def test_a_folder_of_its_name_is_no_logger(tmp_path: Path, monkeypatch: pytest.M
         check_loggers(TrainConfig(out="run", loggers=("wandb",)))
 
 
-def test_an_unknown_logger_is_named_with_those_there_are() -> None:
-    config = TrainConfig(out="run", loggers=("comet",))  # type: ignore[arg-type]
-    with pytest.raises(ConfigError, match="--loggers: 'comet' is not one of mlflow, wandb"):
-        check_loggers(config)
+def test_every_logger_that_can_be_named_is_there_with_its_place() -> None:
+    assert set(LOGGERS) == set(PLACES) == set(get_args(LoggerName))
 
 
 @pytest.mark.parametrize(("name", "variable"), [("mlflow", "MLFLOW_TRACKING_URI"), ("wandb", "WANDB_DIR")])
