@@ -4,6 +4,7 @@ import ast
 import dataclasses
 import inspect
 import itertools
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -98,6 +99,7 @@ class Option:
 def read_options(config_class: type) -> list[Option]:
     """The options of a job, in the order of the fields, each with the text that stands below its field.
 
+    `{choices}` in a text stands for those that the type of the field has, but auto.
     Fields that are not given when a configuration is made have none.
     """
     body: list[Any] = ast.parse(inspect.getsource(config_class)).body[0].body  # type: ignore[attr-defined]
@@ -106,4 +108,14 @@ def read_options(config_class: type) -> list[Option]:
         for field, text in itertools.pairwise(body)
         if isinstance(field, ast.AnnAssign)
     }
-    return [Option(field, texts[field.name]) for field in dataclasses.fields(config_class) if field.init]
+    return [
+        Option(field, texts[field.name].replace("{choices}", _listed(value_type(field.type).choices)))
+        for field in dataclasses.fields(config_class)
+        if field.init
+    ]
+
+
+def _listed(choices: Sequence[str]) -> str:
+    """Choices in words, but auto, which the text itself explains."""
+    *first, last = [choice for choice in choices if choice != "auto"] or [""]
+    return f"{', '.join(first)} or {last}" if first else last

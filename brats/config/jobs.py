@@ -39,9 +39,8 @@ class PrepareConfig:
     modalities: tuple[Modality, ...] = result(MODALITIES, Limits(distinct=True))
     """Modalities every case must have; others are left out."""
     coding: CodingName = per_case("auto")
-    """How segmentations are coded where names leave it open: brats2018, brats2023, brats2023-ped,
-    brats2024-ped, brats2024-gli, brats2025-met, brats2012, brats2013 or msd-task01; auto refuses names that have
-    had two, such as BraTS-PED, and those that say nothing of it."""
+    """How segmentations are coded where names leave it open: {choices}; auto refuses names that have had two, such
+    as BraTS-PED, and those that say nothing of it."""
     hdf5_channels: tuple[Modality, ...] = result(
         HDF5_CHANNELS, Limits(n_values=4, distinct=True), earlier=HDF5_CHANNELS
     )
@@ -90,9 +89,8 @@ class PredictConfig:
     split: Literal["all", "train", "val", "test"] = "all"
     """Which cases, by the split of the run that made the model."""
     coding: CodingName = result("auto", earlier="auto")
-    """For cases not prepared, how segmentations are coded where names leave it open: brats2018, brats2023,
-    brats2023-ped, brats2024-ped, brats2024-gli, brats2025-met, brats2012, brats2013 or msd-task01; auto refuses
-    names that have had two, such as BraTS-PED, and those that say nothing of it."""
+    """For cases not prepared, how segmentations are coded where names leave it open: {choices}; auto refuses names
+    that have had two, such as BraTS-PED, and those that say nothing of it."""
     hdf5_channels: tuple[Modality, ...] = result(
         HDF5_CHANNELS, Limits(n_values=4, distinct=True), earlier=HDF5_CHANNELS
     )
@@ -108,8 +106,8 @@ class PredictConfig:
     probabilities: bool = execution(False)
     """Write the probability of each region in each voxel too, in 256 levels."""
     challenge_rules: RulesName = execution("gli")
-    """Rules of BraTS 2023 by which lesions are scored where the id of a case names no challenge that has some: gli,
-    ssa, ped, men or met."""
+    """Rules of BraTS 2023 by which lesions are scored where the id of a case names no challenge that has some:
+    {choices}."""
     batch_size: int = execution(0, Limits(at_least=0))
     """Slices per forward pass; 0 means 64 on a GPU, 16 on CPUs. What does not fit a GPU is halved."""
     workers: int = execution(0, Limits(at_least=0))
@@ -150,9 +148,8 @@ class EvaluateConfig:
     """Another prediction, run or --out of evaluate.py: the scores of --predictions minus its scores, patient by
     patient, go into metrics/against.parquet."""
     coding: CodingName = result("auto", earlier="auto")
-    """How references are coded where names leave it open: brats2018, brats2023, brats2023-ped,
-    brats2024-ped, brats2024-gli, brats2025-met, brats2012, brats2013 or msd-task01; auto refuses names that have
-    had two, such as BraTS-PED, and those that say nothing of it."""
+    """How references are coded where names leave it open: {choices}; auto refuses names that have had two, such as
+    BraTS-PED, and those that say nothing of it."""
     hdf5_spacing_mm: tuple[float, ...] = result(
         HDF5_SPACING_MM, Limits(n_values=3, above=0), earlier=HDF5_SPACING_MM
     )
@@ -161,8 +158,8 @@ class EvaluateConfig:
     """How the predictions are coded: case (as the case's own segmentation), a coding such as brats2023, nnunet or
     decathlon (1 ED, 2 NCR, 3 ET), or pairs such as 1=ED,2=NCR,3=ET."""
     challenge_rules: RulesName = execution("gli")
-    """Rules of BraTS 2023 by which lesions are scored where the id of a case names no challenge that has some: gli,
-    ssa, ped, men or met."""
+    """Rules of BraTS 2023 by which lesions are scored where the id of a case names no challenge that has some:
+    {choices}."""
     strict: bool = execution(False)
     """Fail when any case is rejected, after the others are done."""
     wait_minutes: float = execution(15.0, Limits(at_least=0))
@@ -194,9 +191,8 @@ class RobustnessConfig:
     split: Literal["all", "train", "val", "test"] = "all"
     """Which cases, by the split of the run that made the model."""
     coding: CodingName = result("auto", earlier="auto")
-    """For cases not prepared, how segmentations are coded where names leave it open: brats2018, brats2023,
-    brats2023-ped, brats2024-ped, brats2024-gli, brats2025-met, brats2012, brats2013 or msd-task01; auto refuses
-    names that have had two, such as BraTS-PED, and those that say nothing of it."""
+    """For cases not prepared, how segmentations are coded where names leave it open: {choices}; auto refuses names
+    that have had two, such as BraTS-PED, and those that say nothing of it."""
     hdf5_channels: tuple[Modality, ...] = result(
         HDF5_CHANNELS, Limits(n_values=4, distinct=True), earlier=HDF5_CHANNELS
     )

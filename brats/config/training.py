@@ -75,9 +75,8 @@ class TrainConfig:
     """Channels computed from others: foreground (1 where any modality is not background), t1ce-t1 (the difference
     of the normalised images)."""
     coding: CodingName = result("auto", earlier="auto")
-    """For cases not prepared, how segmentations are coded where names leave it open: brats2018, brats2023,
-    brats2023-ped, brats2024-ped, brats2024-gli, brats2025-met, brats2012, brats2013 or msd-task01; auto refuses
-    names that have had two, such as BraTS-PED, and those that say nothing of it."""
+    """For cases not prepared, how segmentations are coded where names leave it open: {choices}; auto refuses names
+    that have had two, such as BraTS-PED, and those that say nothing of it."""
     hdf5_channels: tuple[Modality, ...] = result(
         HDF5_CHANNELS, Limits(n_values=4, distinct=True), earlier=HDF5_CHANNELS
     )
@@ -179,8 +178,8 @@ class TrainConfig:
     nifti: bool = execution(False)
     """Write the predicted masks as .nii.gz too; as .mha for cases of .mha files."""
     challenge_rules: RulesName = execution("gli")
-    """Rules of BraTS 2023 by which lesions are scored where the id of a case names no challenge that has some: gli,
-    ssa, ped, men or met."""
+    """Rules of BraTS 2023 by which lesions are scored where the id of a case names no challenge that has some:
+    {choices}."""
     loggers: tuple[LoggerName, ...] = execution((), Limits(distinct=True, may_be_none=True))
     """Where epochs are logged beside the files for TensorBoard, which are always written: mlflow, wandb (Weights &
     Biases), or both, installed with the extra loggers. What they log stays in OUT unless their own environment

@@ -1,12 +1,23 @@
 """Options: how the field that one sets is written, and what it takes."""
 
-from typing import get_args
+from dataclasses import dataclass
+from typing import Literal, get_args
 
 import pytest
 
 from brats.cli.options import Option, read_options
 from brats.config import CodingName, PrepareConfig, TrainConfig
 from brats.errors import ConfigError
+
+
+@dataclass(frozen=True, kw_only=True)
+class FruitConfig:
+    """A job with choices."""
+
+    fruit: Literal["auto", "apple", "pear", "fig"] = "auto"
+    """Which: {choices}; auto is any."""
+    tool: Literal["knife"] = "knife"
+    """With a {choices}."""
 
 
 def option(name: str, config_class: type = TrainConfig) -> Option:
@@ -17,6 +28,11 @@ def test_option_with_many_choices_names_them_in_its_text() -> None:
     coding = option("coding", PrepareConfig)
     assert coding.placeholder == "NAME"
     assert all(name in coding.text for name in get_args(CodingName))
+
+
+def test_choices_in_a_text_are_listed_without_auto() -> None:
+    texts = [each.text for each in read_options(FruitConfig)]
+    assert texts == ["Which: apple, pear or fig; auto is any.", "With a knife."]
 
 
 @pytest.mark.parametrize(
