@@ -48,7 +48,7 @@ class Pair:
     case_id: str
     reference: Labels
     predicted: Labels
-    spacing_mm: Spacing
+    spacing_zhw_mm: Spacing
     n_outside: int
 
     def masks(self, region: str) -> tuple[Mask, Mask]:
@@ -129,12 +129,12 @@ def agree(pair: Pair) -> dict[str, str]:
 
     medpy, monai = peer_module("medpy.metric.binary"), peer_module("monai.metrics")
     found: dict[str, str] = {}
-    dice = case_metrics(count_overlap(pair.reference, pair.predicted, pair.spacing_mm))
+    dice = case_metrics(count_overlap(pair.reference, pair.predicted, pair.spacing_zhw_mm))
     for region in pair.regions():
         reference, predicted = pair.masks(region)
         what = f"{pair.case_id} {region}"
-        own = ours_hd95(reference, predicted, pair.spacing_mm)
-        theirs = {name: peer(reference, predicted, pair.spacing_mm) for name, peer in PEERS.items()}
+        own = ours_hd95(reference, predicted, pair.spacing_zhw_mm)
+        theirs = {name: peer(reference, predicted, pair.spacing_zhw_mm) for name, peer in PEERS.items()}
         check_close(f"{what}: HD95 in mm", own, "surface-distance", theirs["surface-distance"], TOLERANCE)
         monai_dice = monai.compute_dice(*(torch.from_numpy(mask)[None, None] for mask in (predicted, reference)))
         check_close(f"{what}: Dice", dice[region]["dice"], "MONAI", float(monai_dice), SAME_DICE)
@@ -151,7 +151,7 @@ def whole_case(pair: Pair) -> Any:
         split="test",
         reference=pair.reference,
         predicted=pair.predicted,
-        spacing_mm=pair.spacing_mm,
+        spacing_shw_mm=pair.spacing_zhw_mm,
         n_outside=pair.n_outside,
         first_slice=0,
         rules="gli",
@@ -160,7 +160,7 @@ def whole_case(pair: Pair) -> Any:
 
 def all_regions(pairs: Sequence[Pair], hd95: Callable[[Mask, Mask, Spacing], float]) -> Callable[[], Any]:
     """HD95 of every region of every pair; cutting the masks out is not measured."""
-    masks = [(*pair.masks(region), pair.spacing_mm) for pair in pairs for region in pair.regions()]
+    masks = [(*pair.masks(region), pair.spacing_zhw_mm) for pair in pairs for region in pair.regions()]
     return lambda: [hd95(*arguments) for arguments in masks]
 
 

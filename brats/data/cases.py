@@ -36,12 +36,12 @@ class Hdf5Options:
     """What the files of HDF5 slices do not say: `--hdf5-channels` and `--hdf5-spacing-mm`."""
 
     channels: tuple[Modality, ...] = HDF5_CHANNELS
-    spacing_mm: tuple[float, ...] = HDF5_SPACING_MM
+    spacing_hwz_mm: tuple[float, ...] = HDF5_SPACING_MM
 
     @classmethod
     def of(cls, config: PrepareConfig | TrainConfig | PredictConfig) -> Self:
         """Those of a job."""
-        return cls(channels=config.hdf5_channels, spacing_mm=config.hdf5_spacing_mm)
+        return cls(channels=config.hdf5_channels, spacing_hwz_mm=config.hdf5_spacing_mm)
 
 
 DEFAULT_HDF5 = Hdf5Options()
@@ -70,7 +70,7 @@ class CaseFiles:
     """The modality of each channel of a file that holds several; empty where each is a file."""
     slices: tuple[FileInfo, ...] = ()
     """The files of its slices, from the lowest on; empty where files hold volumes."""
-    spacing_mm: tuple[float, ...] = ()
+    spacing_hwz_mm: tuple[float, ...] = ()
     """Voxel size along the axes of the slices, then across them; empty where files have their own."""
     notes: tuple[str, ...] = ()
     """What is notable about the files: warnings of the case."""
@@ -119,7 +119,7 @@ class FoundCases:
         return [*self._unused_notes(), *self.mapping_notes, *self.description_notes, *self._spacing_notes()]
 
     def _spacing_notes(self) -> list[str]:
-        return [spacing_note(each) for each in sorted({case.spacing_mm for case in self.cases if case.spacing_mm})]
+        return [spacing_note(each) for each in sorted({case.spacing_hwz_mm for case in self.cases} - {()})]
 
     def _unused_notes(self) -> list[str]:
         if not self.unused:
@@ -130,11 +130,11 @@ class FoundCases:
         return [f"{files} to no case: {some(self.unused)}"]
 
 
-def spacing_note(spacing_mm: Iterable[float]) -> str:
+def spacing_note(spacing_hwz_mm: Iterable[float]) -> str:
     """The line that says which voxel size the cases have whose files state none."""
     return (
         f"{HDF5_SLICES.name} states no voxel size: ml and mm of its cases are of voxels of "
-        f"{' x '.join(f'{mm:g}' for mm in spacing_mm)} mm (--hdf5-spacing-mm)"
+        f"{' x '.join(f'{mm:g}' for mm in spacing_hwz_mm)} mm (--hdf5-spacing-mm)"
     )
 
 
@@ -201,7 +201,7 @@ def _check_hdf5_used(root: str, hdf5: Hdf5Options, by_case: Iterable[Sequence[Im
         return
     for option, given, default in (
         ("--hdf5-channels", hdf5.channels, DEFAULT_HDF5.channels),
-        ("--hdf5-spacing-mm", hdf5.spacing_mm, DEFAULT_HDF5.spacing_mm),
+        ("--hdf5-spacing-mm", hdf5.spacing_hwz_mm, DEFAULT_HDF5.spacing_hwz_mm),
     ):
         if given != default:
             raise ConfigError(
@@ -235,7 +235,7 @@ def _case_files(
         grade=mapping.grades.get(patient_id, next((image.grade for image in own if image.grade), "")),
         channels=made.channels,
         slices=made.slices,
-        spacing_mm=hdf5.spacing_mm if made.slices else (),
+        spacing_hwz_mm=hdf5.spacing_hwz_mm if made.slices else (),
         notes=made.notes,
     )
     if chosen == BRATS_2012.name and files.segmentation:

@@ -97,7 +97,7 @@ class Scan:
     floor: float
     brain: Mask
     std: float
-    spacing_mm: tuple[float, float, float]
+    spacing_zhw_mm: tuple[float, float, float]
     random: np.random.Generator
 
     @classmethod
@@ -116,7 +116,7 @@ class Scan:
             floor=floor,
             brain=brain,
             std=abs(std),
-            spacing_mm=case.spacing_zhw_mm,
+            spacing_zhw_mm=case.spacing_zhw_mm,
             random=np.random.default_rng(seed),
         )
 
@@ -161,7 +161,7 @@ def change_gain(scan: Scan, strength: float) -> Floats:
 
 def blur(scan: Scan, strength: float) -> Floats:
     """A Gaussian of this sigma in mm, over the brain alone: each voxel is a mean of brain around it."""
-    sigma = [strength / edge for edge in scan.spacing_mm]
+    sigma = [strength / edge for edge in scan.spacing_zhw_mm]
     weights = ndimage.gaussian_filter(scan.brain.astype(np.float32), sigma, mode="constant")
     values = ndimage.gaussian_filter(scan.values, sigma, mode="constant")
     return _ratio(values, weights)
@@ -173,7 +173,9 @@ def lower_resolution(scan: Scan, strength: float) -> Floats:
     Along an axis whose voxels are that large already, nothing changes.
     """
     shape = scan.values.shape
-    factors = [min(size, max(1, round(strength / edge))) for size, edge in zip(shape, scan.spacing_mm, strict=True)]
+    factors = [
+        min(size, max(1, round(strength / edge))) for size, edge in zip(shape, scan.spacing_zhw_mm, strict=True)
+    ]
     weights = _coarse(scan.brain.astype(np.float32), factors)
     values = _coarse(scan.values, factors)
     return _ratio(values, weights)

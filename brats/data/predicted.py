@@ -69,7 +69,7 @@ def _read_prediction(out: str) -> Prediction:
         coding=result.get("coding", AUTO),
         hdf5=Hdf5Options(
             channels=tuple(result.get("hdf5_channels", DEFAULT_HDF5.channels)),
-            spacing_mm=tuple(result.get("hdf5_spacing_mm", DEFAULT_HDF5.spacing_mm)),
+            spacing_hwz_mm=tuple(result.get("hdf5_spacing_mm", DEFAULT_HDF5.spacing_hwz_mm)),
         ),
         run=_find_run(out, execution.get("model", "")),
     )

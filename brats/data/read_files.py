@@ -87,7 +87,7 @@ def _read_once(file: FileInfo, read: Callable[[FileInfo, bytes], T]) -> tuple[T,
 def _read_slices(files: CaseFiles, modalities: Sequence[str]) -> ReadFiles:
     """The images and the segmentation from slices."""
     stack = read_stack(files.slices)
-    grid = stack_grid(stack, files.spacing_mm)
+    grid = stack_grid(stack, files.spacing_hwz_mm)
     images = dict(zip(files.channels, stack.images, strict=True))
     name = next(iter(files.images.values())).name
     return ReadFiles(
@@ -104,5 +104,5 @@ def _read_slices(files: CaseFiles, modalities: Sequence[str]) -> ReadFiles:
 
 
 def _stack_segmentation(stack: SliceStack, files: CaseFiles) -> Segmentation:
-    grid = stack_grid(stack, files.spacing_mm)
+    grid = stack_grid(stack, files.spacing_hwz_mm)
     return Segmentation(labels=to_ras(stack.labels.T, grid), grid=grid, n_rounded=0)

@@ -66,14 +66,14 @@ def read_stack(files: Sequence[FileInfo]) -> SliceStack:
     return SliceStack(images=images, labels=labels, hashes=hashes)
 
 
-def stack_grid(stack: SliceStack, spacing_mm: Sequence[float]) -> Grid:
+def stack_grid(stack: SliceStack, spacing_hwz_mm: Sequence[float]) -> Grid:
     """The grid of a stack, (H, W, Z) in its source axes, with voxels of this size along these.
 
     It lies as BraTS stores its volumes, of which such slices are cut: H grows to the left, W to the back, Z
     upwards.
     """
     n_slices, width, height = stack.labels.shape
-    x, y, z = spacing_mm
+    x, y, z = spacing_hwz_mm
     affine = np.diag([-x, -y, z, 1.0])
     affine[1, 3] = y * (width - 1)
     fields = nib.Nifti1Header()

@@ -289,7 +289,7 @@ def score_case(
             split=item.split,
             reference=case.source_slices(case.labels),
             predicted=case.source_slices(predicted),
-            spacing_mm=case.grid.spacing_shw_mm,
+            spacing_shw_mm=case.grid.spacing_shw_mm,
             n_outside=case.n_outside,
             first_slice=case.source_box.start[2],
             first_in_slice=case.source_box.start[:2],

@@ -1,7 +1,7 @@
 """Connected components of a region in reference and prediction, their dilation and their overlaps.
 
-Axes: `X Y Z` the voxel axes of the masks, in any order. Components are of 26 neighbours: voxels that share a face,
-an edge or a corner.
+Axes: `X Y Z` the voxel axes of the masks, in any order, such as S H W of a label map. Components are of 26
+neighbours: voxels that share a face, an edge or a corner.
 """
 
 import math
@@ -64,7 +64,7 @@ class Components:
 
 
 class Place(NamedTuple):
-    """The volume of a component, and its centroid as a voxel index in the whole volume, along X Y Z."""
+    """The volume of a component, and its centroid as a voxel index in the whole volume, along the masks' axes."""
 
     volume_mm3: float
     centroid: tuple[float, float, float]
@@ -74,8 +74,8 @@ class Place(NamedTuple):
 class RegionPair:
     """A region in reference and prediction, cut to the box of both with MARGIN voxels around it.
 
-    start:      index of the first voxel of the box, along X Y Z
-    spacing_mm: along X Y Z
+    start:      index of the first voxel of the box, in the order of the masks' axes
+    spacing_mm: voxel size, in the same order
     hd95_mm:    of the whole region, where it is known: that of a lesion alone
     """
 

@@ -115,7 +115,7 @@ def lesion_columns(
         if region not in hd95_mm:
             continue
         reference, predicted = (region_mask(labels, region) for labels in (overlap.reference, overlap.predicted))
-        pair = RegionPair.of(reference, predicted, start, overlap.spacing_mm, hd95_mm[region])
+        pair = RegionPair.of(reference, predicted, start, overlap.spacing_shw_mm, hd95_mm[region])
         for convention in CONVENTIONS:
             lesions = convention.lesions(pair, rules)
             columns[region] |= {metric.name: metric.value(lesions) for metric in convention.metrics}

@@ -40,7 +40,7 @@ class Overlap:
 
     reference, predicted: the box (S H W) of the maps that holds all tumour of both
     start:                index in the maps of the first voxel of the box
-    spacing_mm:           of their axes
+    spacing_shw_mm:       voxel size along their axes
     slice_counts:         (S, L, L), of every slice of the maps, in and beside the box
     counts:               (L, L), of the full volume
     """
@@ -48,7 +48,7 @@ class Overlap:
     reference: Labels
     predicted: Labels
     start: tuple[int, int, int]
-    spacing_mm: Spacing
+    spacing_shw_mm: Spacing
     slice_counts: Counts
     counts: Counts
 
@@ -144,11 +144,11 @@ class NotebookMetric(TypedDict):
     value: float
 
 
-def count_overlap(reference: Labels, predicted: Labels, spacing_mm: Spacing, n_outside: int = 0) -> Overlap:
+def count_overlap(reference: Labels, predicted: Labels, spacing_shw_mm: Spacing, n_outside: int = 0) -> Overlap:
     """Count the label pairs of a case, in label maps (S, H, W) that may be crops of its volume.
 
-    spacing_mm: in the order of the axes
-    n_outside:  number of voxels of the full volume outside the maps; all are background in both
+    spacing_shw_mm: voxel size along their axes
+    n_outside:      number of voxels of the full volume outside the maps; all are background in both
 
     Raises ValueError for label maps of different shapes.
     """
@@ -160,7 +160,7 @@ def count_overlap(reference: Labels, predicted: Labels, spacing_mm: Spacing, n_o
     counts[0, 0] += n_outside
     first_slice, first_row, first_column = (side.start for side in box)
     start = first_slice, first_row, first_column
-    return Overlap(reference[box], predicted[box], start, spacing_mm, slice_counts, counts)
+    return Overlap(reference[box], predicted[box], start, spacing_shw_mm, slice_counts, counts)
 
 
 def case_metrics(overlap: Overlap, regions: Collection[str] = REGIONS) -> dict[str, dict[str, Any]]:
@@ -168,7 +168,7 @@ def case_metrics(overlap: Overlap, regions: Collection[str] = REGIONS) -> dict[s
 
     regions: those that the model predicts; of the others only the reference has values
     """
-    voxel_ml = float(np.prod(overlap.spacing_mm)) / 1000
+    voxel_ml = float(np.prod(overlap.spacing_shw_mm)) / 1000
     metrics: dict[str, dict[str, Any]] = {}
     for region in REGIONS:
         if region in regions:
@@ -286,7 +286,7 @@ def _region_overlap(overlap: Overlap, region: str) -> RegionOverlap:
         n_reference=n_reference,
         n_predicted=n_predicted,
         n_both=n_both,
-        distances=surface_distances(reference, predicted, overlap.spacing_mm),
+        distances=surface_distances(reference, predicted, overlap.spacing_shw_mm),
     )
 
 

@@ -139,7 +139,7 @@ def score_rows(
     split: str | None,
     reference: Labels,
     predicted: Labels,
-    spacing_mm: Spacing,
+    spacing_shw_mm: Spacing,
     n_outside: int,
     first_slice: int,
     rules: RulesName,
@@ -150,14 +150,14 @@ def score_rows(
     """The rows of a case by every convention, keys cases, slices, notebook and lesions; values fit JSON.
 
     reference, predicted: label maps (S, H, W), crops of a volume that is background in both outside
-    spacing_mm: in the order S H W
+    spacing_shw_mm: voxel size along their axes
     n_outside: number of voxels of the volume outside the crops
     first_slice, first_in_slice: index of the crops' first slice in the volume, and of its first row and column
     rules: challenge by whose rules of 2023 the lesions are scored
     regions: those that the model predicts; the scores of others are None
     entropy_bits: of each slice (S,) of the crops, by region; without a region where it is not known
     """
-    overlap = count_overlap(reference, predicted, spacing_mm, n_outside)
+    overlap = count_overlap(reference, predicted, spacing_shw_mm, n_outside)
     whole = case_metrics(overlap, regions)
     hd95_mm = {region: whole[region]["hd95_mm"] for region in regions}
     of_lesions, lesions = lesion_columns(overlap, rules, hd95_mm, (first_slice, *first_in_slice))

@@ -239,7 +239,7 @@ def part_file(folder: Path) -> Check:
         split="test",
         reference=labels[4:6],
         predicted=labels[5:7],
-        spacing_mm=(1, 1, 1),
+        spacing_shw_mm=(1, 1, 1),
         n_outside=0,
         first_slice=0,
         rules="gli",

@@ -48,7 +48,7 @@ def evaluate(evaluation: Evaluation) -> Results:
     if isinstance(evaluation, PredictionEvaluation):
         return rescore(evaluation)
     config = evaluation.config
-    hdf5 = Hdf5Options(spacing_mm=config.hdf5_spacing_mm)
+    hdf5 = Hdf5Options(spacing_hwz_mm=config.hdf5_spacing_mm)
     found = find_pairs(config.predictions, evaluation.references, config.coding, hdf5)
     with owned(evaluation.out, "evaluate") as ownership:
         return _evaluate(evaluation, found, ownership)
@@ -125,7 +125,7 @@ def score(pair: Pair, coding: Coding | None = None, challenge_rules: RulesName =
         split=None,
         reference=np.moveaxis(from_ras(reference, grid), 2, 0),
         predicted=np.moveaxis(from_ras(predicted, grid), 2, 0),
-        spacing_mm=grid.spacing_shw_mm,
+        spacing_shw_mm=grid.spacing_shw_mm,
         n_outside=0,
         first_slice=0,
         rules=scoring_rules(case.case_id, LAYOUTS[case.layout], challenge_rules),

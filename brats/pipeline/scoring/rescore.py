@@ -95,7 +95,7 @@ def find_references(config: EvaluateConfig, prediction: Prediction) -> FoundItem
             f"--references: {config_path(prediction.out)} does not say where its cases lay; name them"
         )
     coding: str = config.coding
-    hdf5 = Hdf5Options(spacing_mm=config.hdf5_spacing_mm)
+    hdf5 = Hdf5Options(spacing_hwz_mm=config.hdf5_spacing_mm)
     if not config.references:
         coding, hdf5 = prediction.coding if coding == AUTO else coding, prediction.hdf5
     try:
@@ -197,7 +197,7 @@ def score_masked(masked: Masked, out: str, in_place: bool, rules: RulesName) -> 
         split=known["split"],
         reference=np.moveaxis(reference.labels, 2, 0),
         predicted=np.moveaxis(predicted, 2, 0),
-        spacing_mm=reference.grid.spacing_shw_mm,
+        spacing_shw_mm=reference.grid.spacing_shw_mm,
         n_outside=0,
         first_slice=0,
         rules=known.get("challenge_rules") or scoring_rules(item.case_id, LAYOUTS[reference.layout], rules),

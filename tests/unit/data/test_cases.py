@@ -539,10 +539,10 @@ def test_case_of_which_a_described_file_is_not_there_is_rejected(tmp_path: Path)
 
 def test_slices_have_the_options_of_their_form(tmp_path: Path) -> None:
     touch(tmp_path, *(f"volume_1_slice_{number}.h5" for number in range(155)))
-    options = Hdf5Options(channels=("flair", "t1", "t1ce", "t2"), spacing_mm=(1.0, 1.0, 2.0))
+    options = Hdf5Options(channels=("flair", "t1", "t1ce", "t2"), spacing_hwz_mm=(1.0, 1.0, 2.0))
     found = find_cases(str(tmp_path), hdf5=options)
     (case,) = found.cases
-    assert (case.channels, case.spacing_mm, case.coding) == (options.channels, (1.0, 1.0, 2.0), "brats2018")
+    assert (case.channels, case.spacing_hwz_mm, case.coding) == (options.channels, (1.0, 1.0, 2.0), "brats2018")
     assert case.image_name("t1") == "volume_1_slice_*.h5 (t1)"
     assert [file.kind for file in case.sources(("t1",))][::154] == ["slice 0", "slice 154"]
     assert found.notes() == [
@@ -554,7 +554,7 @@ def test_slices_have_the_options_of_their_form(tmp_path: Path) -> None:
     ("options", "option"),
     [
         (Hdf5Options(channels=("flair", "t1", "t1ce", "t2")), "--hdf5-channels"),
-        (Hdf5Options(spacing_mm=(1.0, 1.0, 2.0)), "--hdf5-spacing-mm"),
+        (Hdf5Options(spacing_hwz_mm=(1.0, 1.0, 2.0)), "--hdf5-spacing-mm"),
     ],
 )
 def test_options_of_slices_without_slices_are_a_configuration_error(

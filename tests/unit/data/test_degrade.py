@@ -56,7 +56,7 @@ def scan_of(values: Array, brain: npt.NDArray[np.bool_] | None = None, *, z_mm: 
         floor=0,
         brain=np.ones(values.shape, bool) if brain is None else brain,
         std=1,
-        spacing_mm=(z_mm, 1, 1),
+        spacing_zhw_mm=(z_mm, 1, 1),
         random=np.random.default_rng(0),
     )
 

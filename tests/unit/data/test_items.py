@@ -143,7 +143,7 @@ def test_modality_that_a_prepared_case_lacks_is_no_passing_fault(prepared: str) 
     ("hdf5", "option"),
     [
         (Hdf5Options(channels=("flair", "t1", "t1ce", "t2")), "--hdf5-channels"),
-        (Hdf5Options(spacing_mm=(1.0, 1.0, 2.0)), "--hdf5-spacing-mm"),
+        (Hdf5Options(spacing_hwz_mm=(1.0, 1.0, 2.0)), "--hdf5-spacing-mm"),
     ],
 )
 def test_options_of_slices_are_refused_for_cases_that_are_prepared(

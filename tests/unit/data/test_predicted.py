@@ -44,7 +44,7 @@ def test_options_of_hdf5_slices_are_those_of_the_prediction(tmp_path: Path) -> N
     result = {"hdf5_channels": ["t2", "t1", "t1ce", "flair"], "hdf5_spacing_mm": [1, 1, 5]}
     found = find_prediction(str(write_config(tmp_path, "predict", result=result)))
     assert found is not None
-    assert found.hdf5 == Hdf5Options(channels=("t2", "t1", "t1ce", "flair"), spacing_mm=(1, 1, 5))
+    assert found.hdf5 == Hdf5Options(channels=("t2", "t1", "t1ce", "flair"), spacing_hwz_mm=(1, 1, 5))
 
 
 def test_run_stands_for_its_test_split_and_is_found_where_it_was_moved_to(tmp_path: Path) -> None:

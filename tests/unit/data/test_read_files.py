@@ -143,6 +143,6 @@ def test_channels_in_another_order_than_stated_are_warned_of(tmp_path: Path) -> 
 
 
 def test_slices_have_the_voxel_size_asked_for(written: dict[str, Path]) -> None:
-    case = read_case(found(written["hdf5-slices"], hdf5=Hdf5Options(spacing_mm=(1.0, 2.0, 3.0))), ("t1",))
+    case = read_case(found(written["hdf5-slices"], hdf5=Hdf5Options(spacing_hwz_mm=(1.0, 2.0, 3.0))), ("t1",))
     assert case.grid.spacing_xyz_mm == (1.0, 2.0, 3.0)
     assert case.grid.shape == (40, 36, 155)

@@ -53,7 +53,7 @@ def part_without_et() -> Part:
         split="test",
         reference=reference,
         predicted=predicted,
-        spacing_mm=(5.0, 1.0, 1.0),
+        spacing_shw_mm=(5.0, 1.0, 1.0),
         n_outside=52,
         first_slice=20,
         rules="gli",

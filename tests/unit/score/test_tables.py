@@ -35,7 +35,7 @@ def rows_of_case(**options: Any) -> dict[str, list[dict[str, Any]]]:
         split="test",
         reference=reference,
         predicted=predicted,
-        spacing_mm=(5.0, 1.0, 1.0),
+        spacing_shw_mm=(5.0, 1.0, 1.0),
         n_outside=52,
         first_slice=20,
         rules="gli",
