@@ -71,7 +71,7 @@ def execution(default: Any, limits: Limits = Limits(), *, stands_for: Any = None
     return field(default=default, metadata={"execution": True, "limits": limits, "stands_for": stands_for})
 
 
-def per_case(default: Any) -> Any:
+def case_result(default: Any) -> Any:
     """A field that shapes cases one by one: a rerun with another value makes those again that it changes."""
     return execution(default)
 

@@ -14,7 +14,7 @@ from brats.config.values import (
     RulesName,
 )
 from brats.errors import ConfigError
-from brats.fields import Limits, check_options, execution, path, per_case, result
+from brats.fields import Limits, case_result, check_options, execution, path, result
 
 DegradationKind = Literal["noise", "bias-field", "gain", "blur", "low-resolution", "missing"]
 DEGRADATION_KINDS: tuple[DegradationKind, ...] = get_args(DegradationKind)
@@ -38,7 +38,7 @@ class PrepareConfig:
     """Folder or s3:// prefix for the prepared dataset."""
     modalities: tuple[Modality, ...] = result(MODALITIES, Limits(distinct=True))
     """Modalities every case must have; others are left out."""
-    coding: CodingName = per_case("auto")
+    coding: CodingName = case_result("auto")
     """How segmentations are coded where names leave it open: {choices}; auto refuses names that have had two, such
     as BraTS-PED, and those that say nothing of it."""
     hdf5_channels: tuple[Modality, ...] = result(

@@ -16,7 +16,7 @@ MIN_VOXELS = 100  # of ED and of ET each: fewer tell nothing
 Array = npt.NDArray[Any]
 
 
-def order_warnings(name: str, images: Array, labels: Labels, channels: Sequence[str]) -> list[str]:
+def channel_warnings(name: str, images: Array, labels: Labels, channels: Sequence[str]) -> list[str]:
     """The warning of a case whose tumour looks as if its channels came in another order; [] where it does not.
 
     name:     what messages call its files

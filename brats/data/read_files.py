@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from typing import TypeVar
 
 from brats.data.cases import CaseFiles
-from brats.data.channel_order import order_warnings
+from brats.data.channel_order import channel_warnings
 from brats.data.grid import to_ras
 from brats.data.layouts import SEGMENTATION
 from brats.data.nifti import read_content
@@ -99,7 +99,7 @@ def _read_slices(files: CaseFiles, modalities: Sequence[str]) -> ReadFiles:
         sources=tuple(
             replace(file, hash=each) for file, each in zip(files.sources(modalities), stack.hashes, strict=True)
         ),
-        warnings=(*order_warnings(name, stack.images, stack.labels, files.channels), *files.notes),
+        warnings=(*channel_warnings(name, stack.images, stack.labels, files.channels), *files.notes),
     )
 
 

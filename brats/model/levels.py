@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from brats.data.case import Case
-from brats.data.segmentation import N_LABELS, N_LEVELS, LevelCounts, Segmentation
+from brats.data.segmented_case import N_LABELS, N_LEVELS, LevelCounts, SegmentedCase
 from brats.model.ensemble import EnsembleSegmenter
 from brats.model.inference import Segmenter, decoded
 
@@ -20,7 +20,7 @@ from brats.model.inference import Segmenter, decoded
 @torch.inference_mode()
 def segment(
     segmenter: Segmenter | EnsembleSegmenter, case: Case, batch_size: int, *, keep_levels: bool = False
-) -> Segmentation:
+) -> SegmentedCase:
     """Segment a case. Raises CaseError naming the modality that the case lacks."""
     labels, probabilities = decoded(segmenter, case, batch_size)
     device = probabilities.device
@@ -29,7 +29,7 @@ def segment(
     brain = torch.from_numpy(brain_mask(case, segmenter.modalities)).to(device)
     axis, forwards = case.slice_axis
     counts = count_levels(levels, predicted=labels, reference=reference, brain=brain, slice_axis=axis)
-    return Segmentation(
+    return SegmentedCase(
         labels=labels.cpu().numpy(),
         regions=segmenter.regions,
         counts=counts if forwards else backwards(counts),

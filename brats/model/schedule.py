@@ -22,7 +22,7 @@ LOW_RATE = 1 / 4  # of the highest learning rate: half a cosine is there after t
 CLOSING_SHARE = 1 / 25  # of the time that a GPU trains: what validation and checkpoints may take
 CLOSING_GAP_S = 600.0  # of training on a GPU, after which an epoch is validated and saved in any case
 
-Spacing = Callable[[float, float], bool]
+Cadence = Callable[[float, float], bool]
 """Whether to validate and save, by the seconds trained since that was last done and the seconds it took."""
 
 
@@ -205,17 +205,17 @@ def waited(history: Sequence[HistoryRow]) -> int:
 
 
 def every_epoch(_trained_s: float, _cost_s: float) -> bool:
-    """The spacing of validations and checkpoints on CPUs."""
+    """The cadence of validations and checkpoints on CPUs."""
     return True
 
 
 def spaced_by_time(trained_s: float, cost_s: float) -> bool:
-    """The spacing of validations and checkpoints on a GPU, on which a short epoch takes less time than they do."""
+    """The cadence of validations and checkpoints on a GPU, on which a short epoch takes less time than they do."""
     return trained_s >= min(cost_s / CLOSING_SHARE, CLOSING_GAP_S)
 
 
-def spacing_on(device_type: str) -> Spacing:
-    """The spacing of validations and checkpoints on a device."""
+def cadence_on(device_type: str) -> Cadence:
+    """The cadence of validations and checkpoints on a device."""
     return spaced_by_time if device_type == "cuda" else every_epoch
 
 

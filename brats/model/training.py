@@ -27,7 +27,7 @@ from brats.model.graph import recordable
 from brats.model.history import VALIDATION_COLUMNS, HistoryRow, write_history
 from brats.model.initial import read_initial
 from brats.model.learner import Learner
-from brats.model.schedule import EpochProgress, Moment, Schedule, Spacing, finished, moment_of
+from brats.model.schedule import Cadence, EpochProgress, Moment, Schedule, finished, moment_of
 from brats.model.sums import StepSums
 from brats.model.validation import ValidationCases, validate
 from brats.model.writer import CheckpointWriter
@@ -54,7 +54,7 @@ class Start:
     data: TrainingSet
     cases: ValidationCases
     schedule: Schedule
-    spacing: Spacing
+    cadence: Cadence
     elapsed: Callable[[], float]
     on_progress: Callable[[EpochProgress], None]
     ends_early: Callable[[], bool]
@@ -80,7 +80,7 @@ def fit(
     on_progress: Callable[[EpochProgress], None],
     ends_early: Callable[[], bool],
     say: Callable[[str], None] = lambda _message: None,
-    spacing: Spacing | None = None,
+    cadence: Cadence | None = None,
     clock: Callable[[], float] = time.monotonic,
 ) -> list[HistoryRow]:
     """Train from the last checkpoint below `run`, or from the start, to the end; return the history.
@@ -91,7 +91,7 @@ def fit(
     on_progress: called on rank 0, within an epoch that takes long
     ends_early:  asked on every rank after each epoch; training ends there, on every rank, where one returns True
     say:         told what was found out about the GPU
-    spacing:     which epochs are validated and saved; by default all of them on CPUs, spaced by time on a GPU
+    cadence:     which epochs are validated and saved; by default all of them on CPUs, spaced by time on a GPU
 
     Raises DivergedError, on every rank, when a loss or a gradient is not finite.
     """
@@ -108,7 +108,7 @@ def fit(
         data=data,
         cases=ValidationCases(val_paths[worker.rank :: worker.world_size], data.inputs, worker.device),
         schedule=Schedule.of(config, data.plan.steps_per_epoch, history),
-        spacing=spacing or schedules.spacing_on(worker.device.type),
+        cadence=cadence or schedules.cadence_on(worker.device.type),
         elapsed=lambda: clock() - origin,
         on_progress=on_progress,
         ends_early=ends_early,
@@ -128,7 +128,7 @@ def fit(
 def run_epochs(start: Start, writer: CheckpointWriter, history: Sequence[HistoryRow]) -> list[HistoryRow]:
     """Train the epochs after this history, to the end of the run or of this start; return the longer history.
 
-    The last epoch is validated and handed to the writer, as are those before it that the spacing names.
+    The last epoch is validated and handed to the writer, as are those before it that the cadence names.
     """
     config, worker, history = start.learner.config, start.worker, list(history)
     planned = start.schedule.epochs(history, start.data.plan.steps_per_epoch)
@@ -142,7 +142,7 @@ def run_epochs(start: Start, writer: CheckpointWriter, history: Sequence[History
         history.append(train_epoch(start, history))
         start.learner.share_statistics()
         stops = any(all_reduce_sum([start.ends_early()], worker))
-        if stops or is_over() or start.spacing(schedules.trained_s(history), schedules.closing_s(history)):
+        if stops or is_over() or start.cadence(schedules.trained_s(history), schedules.closing_s(history)):
             history[-1] = close_epoch(start, writer, history)
     return history
 

@@ -37,7 +37,7 @@ from brats.data.masks import (
     write_probabilities,
 )
 from brats.data.rejects import Reject, check_rejects
-from brats.data.segmentation import Segmentation
+from brats.data.segmented_case import SegmentedCase
 from brats.data.sources import same_sources
 from brats.data.volume import mask_bytes
 from brats.labels import REGIONS, Labels
@@ -239,7 +239,7 @@ def read_item(item: Item, modalities: Sequence[str], degradation: Degradation | 
     return item, degrade(case, degradation) if degradation else case
 
 
-def score_and_write(predicted: tuple[Item, Case, Segmentation], out: str, nifti: bool, rules: RulesName) -> None:
+def score_and_write(predicted: tuple[Item, Case, SegmentedCase], out: str, nifti: bool, rules: RulesName) -> None:
     """Step: write the mask of a case, score it against its reference, and write its part last."""
     item, case, found = predicted
     if found.levels is not None:
@@ -255,7 +255,7 @@ def write_case(
     predicted: Labels,
     *,
     nifti: bool,
-    found: Segmentation | None = None,
+    found: SegmentedCase | None = None,
     rules: RulesName = "gli",
 ) -> None:
     """Write the mask of a case, in the form of its images too where asked, and its part with the scores."""
@@ -268,7 +268,7 @@ def write_case(
 
 
 def score_case(
-    item: Item, case: Case, predicted: Labels, found: Segmentation | None = None, rules: RulesName = "gli"
+    item: Item, case: Case, predicted: Labels, found: SegmentedCase | None = None, rules: RulesName = "gli"
 ) -> Part:
     """The metric rows of a case, without scores where it has no reference.
 

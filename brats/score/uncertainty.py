@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from brats.data.segmentation import N_LEVELS, Counts, Segmentation
+from brats.data.segmented_case import N_LEVELS, Counts, SegmentedCase
 from brats.labels import region_mask
 from brats.score.metrics import LABELS
 
@@ -77,7 +77,7 @@ class Curves:
     ftn: Floats
 
 
-def region_uncertainties(found: Segmentation, *, is_scored: bool) -> dict[str, Uncertainty]:
+def region_uncertainties(found: SegmentedCase, *, is_scored: bool) -> dict[str, Uncertainty]:
     """The uncertainty of each region that the model tells apart, by name."""
     return {
         region: Uncertainty(levels=merge_labels(by_labels, region), by_slice=by_slice, is_scored=is_scored)

@@ -15,7 +15,7 @@ from brats.data.items import Item, PreparedCase
 from brats.data.masks import write_probabilities
 from brats.data.rejects import Reject
 from brats.data.run_split import SPLIT, split_path, test_dir
-from brats.data.segmentation import N_LABELS, N_LEVELS, LevelCounts, Segmentation
+from brats.data.segmented_case import N_LABELS, N_LEVELS, LevelCounts, SegmentedCase
 from brats.data.slices import encode_case
 from brats.labels import REGIONS, Labels, region_mask
 from brats.model.bundle import bundle_dir, save_bundle
@@ -118,7 +118,7 @@ def predict_shifted(out: str, case: Case, shift: int, *, probabilities: bool = F
         write_probabilities(out, case.case_id, volumes)
 
 
-def _segmentation(layers: Layers) -> Segmentation:
+def _segmentation(layers: Layers) -> SegmentedCase:
     """The prediction with its voxels counted by level, all of them as brain."""
     reference, prediction = reference_of(layers.case), layers.prediction
     n_slices = len(layers.case.source_slices(prediction))
@@ -129,4 +129,4 @@ def _segmentation(layers: Layers) -> Segmentation:
         for index, plane in enumerate(layers.case.source_slices(levels)):
             by_slice[number, index] = np.bincount(plane.ravel(), minlength=N_LEVELS)
     counts = LevelCounts(by_labels=by_labels, by_slice=by_slice)
-    return Segmentation(labels=prediction, regions=tuple(REGIONS), counts=counts)
+    return SegmentedCase(labels=prediction, regions=tuple(REGIONS), counts=counts)

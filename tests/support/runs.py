@@ -11,7 +11,7 @@ from brats.config import Precision, TrainConfig
 from brats.data.batches import WorkerBatch
 from brats.model.checkpoint import load_checkpoint, saved_epochs
 from brats.model.history import HistoryRow
-from brats.model.schedule import EpochProgress, Spacing
+from brats.model.schedule import Cadence, EpochProgress
 from brats.model.training import fit
 from tests.support.prepared import ALONE, CONFIG, epochs, stream_feed, tiny_case, training_set, write_prepared
 
@@ -45,7 +45,7 @@ def run_fit(
     on_epoch: Callable[[Sequence[HistoryRow]], None] = lambda _: None,
     on_progress: Callable[[EpochProgress], None] = lambda _: None,
     ends_early: Callable[[], bool] = lambda: False,
-    spacing: Spacing | None = None,
+    cadence: Cadence | None = None,
     clock: Callable[[], float] = time.monotonic,
 ) -> list[HistoryRow]:
     """Fit alone, from the batch after the last checkpoint."""
@@ -62,7 +62,7 @@ def run_fit(
         on_epoch=on_epoch,
         on_progress=on_progress,
         ends_early=ends_early,
-        spacing=spacing,
+        cadence=cadence,
         clock=clock,
     )
 

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from brats.data.segmentation import N_LEVELS
+from brats.data.segmented_case import N_LEVELS
 from brats.score.uncertainty import Uncertainty
 
 

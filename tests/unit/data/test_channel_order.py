@@ -7,7 +7,7 @@ import pytest
 
 from brats.config import MODALITIES
 from brats.data.cases import find_cases
-from brats.data.channel_order import likely_order, order_warnings
+from brats.data.channel_order import channel_warnings, likely_order
 from brats.data.preprocess import read_case
 from brats.labels import ED
 from tests.support.forms import normalise
@@ -22,12 +22,12 @@ def test_order_of_a_phantom_is_found(order: tuple[str, ...]) -> None:
 
 def test_order_that_is_stated_rightly_is_not_warned_of() -> None:
     images, labels = make_images(0)
-    assert order_warnings("x", np.stack([images[name] for name in MODALITIES]), labels, MODALITIES) == []
+    assert channel_warnings("x", np.stack([images[name] for name in MODALITIES]), labels, MODALITIES) == []
 
 
 def test_warning_names_both_orders_and_the_option() -> None:
     images, labels = make_images(0)
-    (line,) = order_warnings(
+    (line,) = channel_warnings(
         "x", np.stack([images[name] for name in MODALITIES]), labels, ("t1", "t1ce", "t2", "flair")
     )
     assert line == (

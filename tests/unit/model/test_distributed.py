@@ -251,7 +251,7 @@ def runs(worker: Worker, prepared: str, train: list[str], val: list[str], folder
     minutes = dataclasses.replace(CONFIG, epochs=None, minutes=0.5)
     exact["minutes"] = run("minutes", without_end(), minutes, clock=disagreeing_clock(worker.rank))
     steps = dataclasses.replace(CONFIG, epochs=None, steps=18)
-    exact["spaced"] = run("spaced", without_end(), steps, clock=disagreeing_clock(worker.rank), spacing=after_10_s)
+    exact["spaced"] = run("spaced", without_end(), steps, clock=disagreeing_clock(worker.rank), cadence=after_10_s)
     return found | exact | {"fp16": run("fp16", worker=dataclasses.replace(worker, precision="fp16"))}
 
 

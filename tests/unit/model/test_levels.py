@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from brats.data.segmentation import N_LEVELS
+from brats.data.segmented_case import N_LEVELS
 from brats.labels import ED, ET
 from brats.model.decoding import Decoding
 from brats.model.levels import backwards, brain_mask, count_levels, quantise, segment

@@ -14,6 +14,7 @@ from brats.model.schedule import (
     Moment,
     Schedule,
     bounded,
+    cadence_on,
     check_steps,
     closing_s,
     every_epoch,
@@ -22,7 +23,6 @@ from brats.model.schedule import (
     overhead,
     since_closed,
     spaced_by_time,
-    spacing_on,
     step_rate,
     trained_s,
     waited,
@@ -281,12 +281,12 @@ def test_a_moment_adds_up_all_epochs() -> None:
     assert moment_of(rows(0.5, None)) == Moment(step=20, elapsed_s=44, step_s=2)
 
 
-# Spacing
+# Which epochs are validated and saved
 
 
 def test_on_cpus_every_epoch_is_validated_and_on_a_gpu_they_are_spaced_by_time() -> None:
-    assert spacing_on("cpu") is every_epoch
-    assert spacing_on("cuda") is spaced_by_time
+    assert cadence_on("cpu") is every_epoch
+    assert cadence_on("cuda") is spaced_by_time
     assert every_epoch(0, 1e9)
 
 

@@ -169,7 +169,7 @@ def test_each_epoch_is_reported_when_its_checkpoint_is_written(data: Data, tmp_p
 def test_training_ends_after_an_epoch_at_which_it_is_to_with_its_checkpoint_written(
     data: Data, tmp_path: Path
 ) -> None:
-    history = run_fit(data, tmp_path, ends_early=lambda: True, spacing=lambda _trained, _cost: False)
+    history = run_fit(data, tmp_path, ends_early=lambda: True, cadence=lambda _trained, _cost: False)
     assert [row["epoch"] for row in history] == saved_epochs(str(tmp_path)) == [1]
     assert history[0]["val_dice"] is not None
 

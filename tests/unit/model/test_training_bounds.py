@@ -206,7 +206,7 @@ def test_a_start_ends_with_the_epochs_that_were_planned_for_it_and_the_next_goes
     """Where steps are so quick that there are more of them than one start plans."""
     monkeypatch.setattr("brats.model.schedule.FEED_STEPS", 8)
     clock, config = Clock(monkeypatch, step_s=1, validation_s=1), bounded(minutes=16.2 / 60)
-    never: dict[str, Any] = {"clock": clock, "spacing": lambda trained, _: trained >= 100}
+    never: dict[str, Any] = {"clock": clock, "cadence": lambda trained, _: trained >= 100}
     history = run_fit(data, tmp_path, config, **never)
     assert column(history, "n_steps") == [4, 4]
     assert saved_epochs(str(tmp_path)) == [2]
@@ -230,7 +230,7 @@ def test_epochs_between_two_validations_have_rows_without_them_and_are_not_repor
         tmp_path,
         bounded(epochs=6),
         clock=clock,
-        spacing=lambda trained, cost: trained >= 8 * cost,
+        cadence=lambda trained, cost: trained >= 8 * cost,
         on_epoch=lambda rows: reported.append(len(rows)),
     )
     assert spaced(history) == [True, False, True, False, True, True]
@@ -248,7 +248,7 @@ def test_a_run_whose_epochs_were_not_all_saved_resumes_to_the_weights_of_an_unin
         return trained_s >= 7.5
 
     config = bounded(epochs=4)
-    runs: dict[str, Any] = {"spacing": every_second}
+    runs: dict[str, Any] = {"cadence": every_second}
     with pytest.MonkeyPatch.context() as patch:
         clock = Clock(patch, step_s=1, validation_s=1)
         whole = run_fit(data, tmp_path / "whole", config, clock=clock, **runs)
@@ -272,7 +272,7 @@ def test_a_budget_that_ends_between_two_validations_ends_with_one(
         tmp_path,
         bounded(minutes=25 / 60),
         clock=clock,
-        spacing=lambda trained, cost: cost == 0 or trained > 99,
+        cadence=lambda trained, cost: cost == 0 or trained > 99,
     )
     assert spaced(history) == [True, *[False] * 3, True]
     assert column(history, "n_steps") == [4, 4, 4, 4, 4]

@@ -4,7 +4,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from brats.data.segmentation import N_LABELS, N_LEVELS, Counts, LevelCounts, Segmentation
+from brats.data.segmented_case import N_LABELS, N_LEVELS, Counts, LevelCounts, SegmentedCase
 from brats.labels import ED, ET, NCR, REGIONS, Labels, region_mask
 from brats.score.uncertainty import (
     ENTROPY_BITS,
@@ -150,7 +150,7 @@ def random_case(seed: int) -> tuple[Labels, Labels, npt.NDArray[np.uint8], npt.N
     return reference, predicted, levels, random.random((4, 9, 8)) < 0.7
 
 
-def counted(seed: int) -> Segmentation:
+def counted(seed: int) -> SegmentedCase:
     reference, predicted, levels, brain = random_case(seed)
     by_labels = np.zeros((3, 2, N_LABELS, N_LABELS, N_LEVELS), np.int64)
     by_slice = np.zeros((3, 4, N_LEVELS), np.int64)
@@ -160,7 +160,7 @@ def counted(seed: int) -> Segmentation:
         for number in range(4):
             by_slice[region, number] = np.bincount(levels[number, region].ravel(), minlength=N_LEVELS)
     counts = LevelCounts(by_labels=by_labels, by_slice=by_slice)
-    return Segmentation(labels=predicted, regions=tuple(REGIONS), counts=counts)
+    return SegmentedCase(labels=predicted, regions=tuple(REGIONS), counts=counts)
 
 
 @pytest.mark.parametrize("seed", [0, 1])

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from brats.data.segmentation import N_LABELS, N_LEVELS, LevelCounts, Segmentation
+from brats.data.segmented_case import N_LABELS, N_LEVELS, LevelCounts, SegmentedCase
 from tests.support import ROOT
 
 READ = """
@@ -22,7 +22,7 @@ def test_the_step_that_scores_reads_a_segmentation_without_loading_torch(tmp_pat
         by_labels=np.zeros((1, 2, N_LABELS, N_LABELS, N_LEVELS), np.int64),
         by_slice=np.zeros((1, 3, N_LEVELS), np.int64),
     )
-    found = Segmentation(labels=np.zeros((3, 2, 2), np.uint8), regions=("WT",), counts=counts)
+    found = SegmentedCase(labels=np.zeros((3, 2, 2), np.uint8), regions=("WT",), counts=counts)
     (tmp_path / "found").write_bytes(pickle.dumps(found))
     command = [sys.executable, "-c", READ, str(tmp_path / "found")]
     done = subprocess.run(command, capture_output=True, text=True, check=True, cwd=ROOT)

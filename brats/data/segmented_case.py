@@ -30,7 +30,7 @@ class LevelCounts:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Segmentation:
+class SegmentedCase:
     """A case as a model segments it.
 
     labels:  (Z, H, W)
