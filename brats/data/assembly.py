@@ -6,11 +6,19 @@ from dataclasses import dataclass
 
 from brats.config import MODALITIES
 from brats.data.image_files import Image
-from brats.data.layouts import AUTOMATIC, HDF5_SLICES, LAYOUTS, MSD_TASK01_FILES, SEGMENTATION, SIMULATED
+from brats.data.layouts import (
+    AUTOMATIC,
+    BRATS_SHAPE,
+    HDF5_SLICES,
+    LAYOUTS,
+    MSD_TASK01_FILES,
+    SEGMENTATION,
+    SIMULATED,
+)
 from brats.errors import CaseError
 from brats.storage import FileInfo
 
-N_SLICES = 155  # of a volume of BraTS, each in a file of its own in the HDF5 form
+N_SLICES = BRATS_SHAPE[2]  # of a volume, each in a file of its own in the HDF5 form
 
 _KINDS = (*MODALITIES, SEGMENTATION)
 

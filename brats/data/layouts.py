@@ -8,6 +8,9 @@ from typing import NamedTuple
 
 from brats.data.codings import BRATS_2012, BRATS_2013, BRATS_2018, BRATS_2023, MSD_TASK01, Coding
 
+BRATS_SHAPE = (240, 240, 155)
+"""Of an image of BraTS, voxels of 1 mm along X Y Z: the grid of SRI24, of all but gliomas after treatment."""
+
 SEGMENTATION = "seg"
 """What a segmentation is an image of, where an image has the name of its modality."""
 

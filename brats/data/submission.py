@@ -14,13 +14,13 @@ from collections.abc import Collection, Iterable, Mapping
 
 from brats import storage
 from brats.data.codings import BRATS_2024_GLI
+from brats.data.layouts import BRATS_SHAPE
 from brats.data.masks import nifti_dir
 from brats.data.volume import read_segmentation
 from brats.errors import CaseError
 from brats.storage import FileInfo
 
 SUFFIX = ".nii.gz"
-SHAPE = (240, 240, 155)
 SHAPE_AFTER_TREATMENT = (182, 218, 182)
 # BraTS2021_00001, BraTS20_Validation_001; BraTS-GLI-00005-000
 NAMES = re.compile(r"BraTS(1[7-9]|20|2021)_\w+|BraTS[\w-]*-(?P<scan>\d{5}-\d{3})", re.IGNORECASE)
@@ -59,7 +59,7 @@ def read_mask(file: FileInfo, case_id: str, coding: str) -> bytes:
             "no challenge names its cases so; a submission has names such as BraTS-GLI-00005-000 or "
             "BraTS2021_00001: rename the case folder and predict it again",
         )
-    shape = SHAPE_AFTER_TREATMENT if coding == BRATS_2024_GLI.name else SHAPE
+    shape = SHAPE_AFTER_TREATMENT if coding == BRATS_2024_GLI.name else BRATS_SHAPE
     content = storage.read_bytes(file.path)
     found = read_segmentation(file, coding, content).grid.shape
     if found != shape:

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from torch.export import Dim, ExportedProgram
 
 from brats.data.batches import InputSpec
+from brats.data.layouts import BRATS_SHAPE
 from brats.data.planes import shape_in_plane
 from brats.errors import BundleError
 from brats.model.bundle import ModelCard, load_bundle
@@ -26,7 +27,7 @@ from brats.model.outputs import OutputSpec
 INPUT_NAMES = ("images", "mean", "std")
 OUTPUT_NAME = "probabilities"
 TOLERANCE = 1e-4  # of a probability, between the network and its graph in another program; sums in another order
-BRATS_SHAPE = (155, 240, 240)  # Z X Y, of the slices that a graph of one size takes
+CROP_SHAPE = (BRATS_SHAPE[2], *BRATS_SHAPE[:2])  # Z H W, of the slices that a graph of one size takes
 MOST_SLICES, MOST_DIVISORS = 1024, 64  # of a batch, and in the height or width of a slice
 
 
@@ -140,7 +141,7 @@ def capture(bundle: str) -> Captured:
     divisor = card.inputs.divisor
     batch = Dim("batch", min=1, max=MOST_SLICES)
     height, width = (divisor * Dim(name, min=1, max=MOST_DIVISORS) for name in ("rows", "columns"))
-    fixed = card.inputs.padded_size([shape_in_plane(BRATS_SHAPE, card.inputs.plane)[1:]])
+    fixed = card.inputs.padded_size([shape_in_plane(CROP_SHAPE, card.inputs.plane)[1:]])
     problem = ""
     for size, axes in ((None, {0: batch, 2: height, 3: width}), (fixed, {0: batch})):
         example = random_inputs(card.inputs, 2, size or (2 * divisor, 3 * divisor))

@@ -6,6 +6,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from brats.data.segmented_case import N_LEVELS
 from brats.labels import REGIONS, region_mask
 from brats.report.charts import Series, chart
 from brats.report.findings import Scores
@@ -13,7 +14,6 @@ from brats.report.html import number, paragraph, section, table
 from brats.report.volumes import Layers
 from brats.score.uncertainty import N_CALIBRATION_BINS
 
-N_LEVELS = 256
 FEWEST_VOXELS = 20  # of a bin, below which its share says nothing and is not drawn
 
 CURVE_TITLES = {

@@ -13,13 +13,15 @@ import numpy as np
 import numpy.typing as npt
 from scipy import ndimage
 
+from brats.data.layouts import BRATS_SHAPE
+
 Field = npt.NDArray[np.float32]
 Mask = npt.NDArray[np.bool_]
 Box = tuple[slice, slice, slice]
 Points = npt.NDArray[np.float64]
 """Voxel positions (n, 3) or one of them (3,)."""
 
-WORK_BOX = (slice(36, 204), slice(28, 232), slice(0, 155))  # where in the BraTS grid a brain may lie
+WORK_BOX = (slice(36, 204), slice(28, 232), slice(0, BRATS_SHAPE[2]))  # where in the BraTS grid a brain may lie
 CENTRE = (119.0, 131.0, 69.0)  # middle of the brain's box in the BraTS grid, mean of real cases
 SIZE = 0.92  # of BraTS brains (1250 to 1730 ml) to the template's (1887 ml), along an axis
 TEMPLATE_T1 = {"csf": 72, "gm": 166, "wm": 221}  # the template's median T1 value in voxels of one tissue

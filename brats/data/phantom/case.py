@@ -18,14 +18,14 @@ from scipy import ndimage
 
 from brats import storage
 from brats.data.codings import BRATS_2018
+from brats.data.layouts import BRATS_SHAPE
 from brats.data.phantom.anatomy import Brain, Field, draw_pose, load_template, make_brain, smooth_field
 from brats.data.phantom.tumour import Kind, Tumour, design_tumour, grow_tumour
 from brats.labels import ED, ET, NCR, Labels
 
 Number = TypeVar("Number", np.int16, np.uint8)
 
-SHAPE = (240, 240, 155)
-AFFINE = np.array([[-1.0, 0, 0, 0], [0, -1, 0, 239], [0, 0, 1, 0], [0, 0, 0, 1]])
+AFFINE = np.array([[-1.0, 0, 0, 0], [0, -1, 0, BRATS_SHAPE[1] - 1], [0, 0, 1, 0], [0, 0, 0, 1]])
 GZIP_LEVEL = 1  # of 0 to 3
 
 # Any ten cases in a row hold each kind: a fifth without ET, a fifth multifocal, a tenth tiny.
@@ -113,7 +113,7 @@ def make_phantom(index: int, seed: int) -> Phantom:
 
 def _on_grid(part: npt.NDArray[Number], brain: Brain) -> npt.NDArray[Number]:
     """An array on the brain's box put into the BraTS grid, zero elsewhere."""
-    volume = np.zeros(SHAPE, part.dtype)
+    volume = np.zeros(BRATS_SHAPE, part.dtype)
     volume[brain.box] = part
     return volume
 

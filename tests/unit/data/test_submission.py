@@ -8,12 +8,13 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from brats.data.submission import SHAPE, SHAPE_AFTER_TREATMENT, archive, doubled_scans, find_masks, read_mask
+from brats.data.layouts import BRATS_SHAPE
+from brats.data.submission import SHAPE_AFTER_TREATMENT, archive, doubled_scans, find_masks, read_mask
 from brats.errors import CaseError
 from tests.support.synthetic import save
 
 
-def write_mask(out: Path, case_id: str, shape: tuple[int, int, int] = SHAPE, code: int = 1) -> None:
+def write_mask(out: Path, case_id: str, shape: tuple[int, int, int] = BRATS_SHAPE, code: int = 1) -> None:
     voxels = np.zeros(shape, np.uint8)
     voxels[-1, -1, -1] = code
     (out / "nifti").mkdir(exist_ok=True)
@@ -23,9 +24,9 @@ def write_mask(out: Path, case_id: str, shape: tuple[int, int, int] = SHAPE, cod
 @pytest.mark.parametrize(
     ("case_id", "coding", "shape"),
     [
-        ("BraTS-GLI-00005-000", "brats2023", SHAPE),
-        ("BraTS2021_00001", "brats2018", SHAPE),
-        ("BraTS20_Validation_001", "brats2018", SHAPE),
+        ("BraTS-GLI-00005-000", "brats2023", BRATS_SHAPE),
+        ("BraTS2021_00001", "brats2018", BRATS_SHAPE),
+        ("BraTS20_Validation_001", "brats2018", BRATS_SHAPE),
         ("BraTS-GLI-00005-100", "brats2024-gli", SHAPE_AFTER_TREATMENT),
     ],
 )
@@ -40,11 +41,11 @@ def test_a_mask_as_a_challenge_asks_for_it_is_taken_as_it_is(
 @pytest.mark.parametrize(
     ("case_id", "coding", "shape", "code", "reason"),
     [
-        ("patient_7", "brats2018", SHAPE, 1, "no challenge names its cases so"),
-        ("BraTS-GLI-5-0", "brats2023", SHAPE, 1, "no challenge names its cases so"),
+        ("patient_7", "brats2018", BRATS_SHAPE, 1, "no challenge names its cases so"),
+        ("BraTS-GLI-5-0", "brats2023", BRATS_SHAPE, 1, "no challenge names its cases so"),
         ("BraTS2021_00001", "brats2018", (240, 240, 154), 1, "grid 240 x 240 x 154, where .* 240 x 240 x 155;"),
-        ("BraTS-GLI-00005-100", "brats2024-gli", SHAPE, 1, "where the challenge asks for 182 x 218 x 182;"),
-        ("BraTS2021_00001", "brats2018", SHAPE, 3, "unknown label 3 in 1 voxels"),
+        ("BraTS-GLI-00005-100", "brats2024-gli", BRATS_SHAPE, 1, "where the challenge asks for 182 x 218 x 182;"),
+        ("BraTS2021_00001", "brats2018", BRATS_SHAPE, 3, "unknown label 3 in 1 voxels"),
     ],
 )
 def test_what_a_challenge_refuses_is_refused_with_the_file_and_the_value(

@@ -11,9 +11,9 @@ import pytest
 
 from brats.config import ExportConfig
 from brats.data.items import find_items, read_source
+from brats.data.layouts import BRATS_SHAPE
 from brats.data.masks import write_probabilities
 from brats.data.rejects import Reject
-from brats.data.submission import SHAPE
 from brats.errors import BratsError, BundleError, ConfigError
 from brats.model.bundle import bundle_dir, read_card
 from brats.model.ensemble import save_ensemble
@@ -32,7 +32,7 @@ def predictions(tmp_path: Path) -> Path:
     """A case that can be submitted, one on another grid, one without NIfTI mask and a rejected one."""
     out = tmp_path / "test"
     (out / "nifti").mkdir(parents=True)
-    for case_id, shape in ((READY, SHAPE), (GRID, (4, 5, 6))):
+    for case_id, shape in ((READY, BRATS_SHAPE), (GRID, (4, 5, 6))):
         save(np.ones(shape, np.uint8), str(out / "nifti" / f"{case_id}.nii.gz"))
     for case_id in (READY, GRID, GONE):
         write_part(str(out), Part(case_id=case_id, coding="brats2023"))
@@ -87,20 +87,20 @@ def test_what_cannot_be_submitted_at_all_is_one_line(predictions: Path, tmp_path
 
 def test_one_patient_of_two_challenges_is_refused(predictions: Path) -> None:
     other = READY.replace("GLI", "SSA")
-    save(np.ones(SHAPE, np.uint8), str(predictions / "nifti" / f"{other}.nii.gz"))
+    save(np.ones(BRATS_SHAPE, np.uint8), str(predictions / "nifti" / f"{other}.nii.gz"))
     write_part(str(predictions), Part(case_id=other, coding="brats2023"))
     with pytest.raises(ConfigError, match=f"{READY}, {other} have equal patients and visits"):
         submit(predictions)
 
 
-def write_levels(predictions: Path, case_id: str, shape: tuple[int, ...] = SHAPE) -> None:
+def write_levels(predictions: Path, case_id: str, shape: tuple[int, ...] = BRATS_SHAPE) -> None:
     levels = np.zeros(shape, np.uint8)
     levels[1, 2, 3] = 255
     write_probabilities(str(predictions), case_id, {"WT": levels, "ET": levels // 2})
 
 
 def test_probabilities_lie_in_the_archive_below_the_masks_that_are_submitted(predictions: Path) -> None:
-    for case_id, shape in ((READY, SHAPE), (GRID, (4, 5, 6))):
+    for case_id, shape in ((READY, BRATS_SHAPE), (GRID, (4, 5, 6))):
         write_levels(predictions, case_id, shape)
     archive, lines = submit(predictions, probabilities=True)
     names = [f"probabilities/{READY}_{region}.nii.gz" for region in ("wt", "et")]
@@ -132,7 +132,7 @@ def test_probabilities_lie_on_the_mask_of_their_case(tmp_path: Path) -> None:
 
 
 def test_a_folder_has_the_probabilities_of_any_case_and_the_others_are_named(predictions: Path) -> None:
-    for case_id, shape in ((READY, SHAPE), (GRID, (4, 5, 6))):
+    for case_id, shape in ((READY, BRATS_SHAPE), (GRID, (4, 5, 6))):
         write_levels(predictions, case_id, shape)
     folder = predictions.parent / "maps"
     lines = export(ExportConfig(predictions=str(predictions), out=str(folder), probabilities=True))
