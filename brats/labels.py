@@ -15,6 +15,7 @@ NCR = 1  # necrotic tumour core (with the non-enhancing core, in the editions up
 ED = 2  # peritumoural oedema
 ET = 3  # enhancing tumour
 TISSUES = {"ncr": NCR, "ed": ED, "et": ET}
+TISSUE_FULL_NAMES = {"ncr": "necrotic tumour core", "ed": "peritumoural oedema", "et": "enhancing tumour"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,6 +43,16 @@ REGIONS = {
     "ET": Region(labels=(ET,), label=ET, full_name="enhancing tumour", colour="#D55E00", marker="^"),
 }
 """By name, in the order of the network's outputs, of tables and of pictures."""
+
+
+def tissue_name(label: int) -> str:
+    """What texts call the tissue of a label: NCR, ED or ET."""
+    return next(tissue.upper() for tissue, known in TISSUES.items() if known == label)
+
+
+def region_index(region: str) -> int:
+    """The place of a region in `REGIONS`: that of its channel in probabilities, and of its threshold."""
+    return list(REGIONS).index(region)
 
 
 def region_mask(labels: Labels, region: str) -> npt.NDArray[np.bool_]:

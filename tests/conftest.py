@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from brats.labels import REGIONS, TISSUE_FULL_NAMES, TISSUES, Region
 from tests.support import BUSY_MACHINE
 from tests.support.fault_cluster import Machines, machines
 from tests.support.s3 import FaultyProxy, S3Server
@@ -48,6 +49,17 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
         yield folder
     finally:
         os.system(f"umount {folder}")
+
+
+@pytest.fixture
+def resection_cavity(monkeypatch: pytest.MonkeyPatch) -> int:
+    """A fourth tissue, and a fourth region that is this tissue alone; its label."""
+    label = max(TISSUES.values()) + 1
+    region = Region(labels=(label,), label=label, full_name="resection cavity", colour="#009E73", marker="D")
+    monkeypatch.setitem(TISSUES, "rc", label)
+    monkeypatch.setitem(TISSUE_FULL_NAMES, "rc", "resection cavity")
+    monkeypatch.setitem(REGIONS, "RC", region)
+    return label
 
 
 @pytest.fixture(scope="session")

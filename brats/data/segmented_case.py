@@ -1,6 +1,6 @@
 """Predicted segmentation of a case: its label map, and its probabilities in 256 levels.
 
-Axes: `Z H W` slices of a crop, `R` region (WT, TC, ET; or WT alone), `S` slice of the source file.
+Axes: `Z H W` slices of a crop, `R` region (of `REGIONS`; or WT alone), `S` slice of the source file.
 """
 
 from dataclasses import dataclass

@@ -1,6 +1,6 @@
 """From region probabilities to a label map: thresholds, and rules for what is too small to be believed.
 
-Axes: `Z H W` slices of a crop, `B` slices of a batch, `R` region (WT, TC, ET; or WT alone).
+Axes: `Z H W` slices of a crop, `B` slices of a batch, `R` region (of `REGIONS`; or WT alone).
 """
 
 import itertools
@@ -16,7 +16,7 @@ import torch
 from scipy import ndimage
 from torch import Tensor
 
-from brats.labels import ET, NCR, REGIONS, Labels, bounding_box
+from brats.labels import ET, NCR, REGIONS, Labels, bounding_box, region_index, region_mask
 from brats.model.outputs import EQUAL_ODDS
 
 # NVIDIA's entries to BraTS 2021 and 2022 (DeepLearningExamples, nnUNet): an ET of fewer than 73 voxels, of 1 mm3
@@ -117,21 +117,22 @@ def decode(probabilities: Tensor, decoding: Decoding, voxel_mm3: float) -> Tenso
     # Made on the device, they would wait for all that is under way there.
     limits = torch.tensor(decoding.thresholds[:n_regions]).to(probabilities.device, non_blocking=True)
     labels = label_map(probabilities > limits.reshape(1, -1, 1, 1)).contiguous()
-    if decoding.smallest_et_mm3 and n_regions == len(REGIONS):
-        labels = _without_doubtful_et(labels, probabilities[:, -1], decoding.smallest_et_mm3 / voxel_mm3)
+    et = region_index("ET")
+    if decoding.smallest_et_mm3 and et < n_regions:
+        labels = _without_doubtful_et(labels, probabilities[:, et], decoding.smallest_et_mm3 / voxel_mm3)
     if decoding.doubtful_wt_mm3:
         found = labels.cpu().numpy()
         box = bounding_box(found != 0)  # the rest of a crop is most of it
-        inside = probabilities[:, 0][box].cpu().numpy()
+        inside = probabilities[:, region_index("WT")][box].cpu().numpy()
         found[box] = without_doubtful_components(found[box], inside, decoding.doubtful_wt_mm3 / voxel_mm3)
         labels = torch.from_numpy(found).to(labels.device)
     return labels
 
 
 def label_map(regions: Tensor) -> Tensor:
-    """Labels (B, H, W) uint8 of region masks (B, R, H, W): ED where WT, then NCR where TC, then ET where ET.
+    """Labels (B, H, W) uint8 of region masks (B, R, H, W): the label of each region, a later one over the earlier.
 
-    Masks of WT alone are one channel.
+    So it is ED where WT, then NCR where TC, then ET where ET. Masks of WT alone are one channel.
     """
     labels = torch.zeros_like(regions[:, 0], dtype=torch.uint8)
     for mask, region in zip(regions.to(torch.uint8).unbind(1), REGIONS.values(), strict=False):
@@ -152,13 +153,13 @@ def _without_doubtful_et(labels: Tensor, probability: Tensor, n_voxels: float) -
 
 
 def without_doubtful_components(labels: Labels, probability: Floats, n_voxels: float) -> Labels:
-    """The labels (Z, H, W) without the components of tumour of fewer voxels than this that are not sure.
+    """The labels (Z, H, W) without the components of WT of fewer voxels than this that are not sure.
 
     probability: of WT, (Z, H, W)
 
     Voxels that touch at a corner are connected.
     """
-    components, n = ndimage.label(labels, structure=np.ones((3, 3, 3)))
+    components, n = ndimage.label(region_mask(labels, "WT"), structure=np.ones((3, 3, 3)))
     tumour = components != 0
     numbers = components[tumour]
     sizes = np.bincount(numbers, minlength=n + 1)

@@ -1,7 +1,7 @@
 """From stored slices to the network's input: the arithmetic that training, validation and prediction share.
 
 Axes: `B` slices of a batch, `M` modality, `D` slices of a modality that are seen at once, `C` channel, `R` region
-(WT, TC, ET), `Z H W` slices of a crop, in the plane of the network.
+(of `REGIONS`), `Z H W` slices of a crop, in the plane of the network.
 """
 
 import dataclasses

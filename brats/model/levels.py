@@ -1,6 +1,6 @@
 """The whole prediction of a case by a model: its label map, and the probabilities behind it in levels.
 
-Axes: `Z H W` slices of a crop, `R` region (WT, TC, ET; or WT alone), `S` slice of the source file.
+Axes: `Z H W` slices of a crop, `R` region (of `REGIONS`; or WT alone), `S` slice of the source file.
 """
 
 import math

@@ -1,6 +1,6 @@
 """Losses by name: what training minimises.
 
-Axes: `B` batch, `K` channel of the network, `R` region (WT, TC, ET), `H W` slice axes.
+Axes: `B` batch, `K` channel of the network, `R` region (of `REGIONS`), `H W` slice axes.
 """
 
 from collections.abc import Callable, Iterable

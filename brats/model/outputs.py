@@ -65,7 +65,9 @@ class OutputSpec:
 
     def predictable(self, labels: Tensor) -> Tensor:
         """The labels that a perfect network would predict: of the whole tumour alone, all of it is ED."""
-        return labels.ne(0).to(labels.dtype) * ED if self.kind == "whole-tumour" else labels
+        if self.kind != "whole-tumour":
+            return labels
+        return region_targets(labels, ("WT",)).squeeze(1).to(labels.dtype) * ED
 
 
 REGION_OUTPUTS = OutputSpec()

@@ -22,8 +22,8 @@ class StepSums:
     n_slices:       trained on
     n_voxels:       of these slices, the padding included
     n_correct:      voxels whose predicted label is right, as of `OutputSpec.predictable`
-    overlap, total: of WT, TC and ET, voxels in both masks, and those of one plus those of the other; the Dice is
-                    `2 * overlap / total`. They say nothing of a region that the network does not predict
+    overlap, total: of each of `REGIONS`, voxels in both masks, and those of one plus those of the other; the Dice
+                    is `2 * overlap / total`. They say nothing of a region that the network does not predict
     n_bad:          steps whose gradient had no finite norm
     """
 

@@ -1,6 +1,6 @@
 """Chooses how probabilities become label maps, on validation cases.
 
-Axes: `Z H W` slices of a crop, `R` region (WT, TC, ET; or WT alone), `N` case.
+Axes: `Z H W` slices of a crop, `R` region (of `REGIONS`; or WT alone), `N` case.
 
 What is chosen by a few cases may do harm on others, so each number stays what it was unless another one is better
 beyond the noise between the cases; see `choose_decoding`.
@@ -12,9 +12,10 @@ from dataclasses import dataclass, replace
 import numpy as np
 import numpy.typing as npt
 import torch
+from torch import Tensor
 
 from brats.data.case import Case
-from brats.labels import ET, NCR, REGIONS, Labels, bounding_box, region_mask
+from brats.labels import ET, NCR, REGIONS, Labels, bounding_box, region_index, region_mask
 from brats.model.decoding import (
     FEWEST_CASES,
     SMALL_ET_MM3,
@@ -44,7 +45,8 @@ class TuningCase:
     bins:      (R, Z, H, W) uint8: how many of THRESHOLDS a probability exceeds, in the box where any of them is
     reference: labels (Z, H, W) in the same box
     n_missed:  (R,), voxels of each region of the reference beside the box
-    et_sums:   (len(THRESHOLDS) + 1,), the sum of the probabilities of ET over its voxels of each bin
+    et_sums:   (len(THRESHOLDS) + 1,), the sum of the probabilities of ET over its voxels of each bin; 0 of a model
+               of WT alone
     wt:        the probabilities of WT where any bin is above 0, one behind the other
     voxel_mm3: volume of a voxel
     """
@@ -64,9 +66,6 @@ def tuning_case(segmenter: Segmenter, case: Case, batch_size: int) -> TuningCase
     probabilities = segmenter.probabilities(case, batch_size).contiguous()
     limits = torch.tensor(THRESHOLDS, device=probabilities.device)
     bins = torch.bucketize(probabilities, limits, out_int32=True)
-    et_sums = torch.bincount(
-        bins[:, -1].flatten(), weights=probabilities[:, -1].double().flatten(), minlength=len(THRESHOLDS) + 1
-    )
     found = bins.to(torch.uint8).movedim(1, 0).cpu().numpy()
     likely = np.any(found, axis=0)
     box = bounding_box(likely)
@@ -78,10 +77,20 @@ def tuning_case(segmenter: Segmenter, case: Case, batch_size: int) -> TuningCase
             int(region_mask(case.labels, name).sum() - region_mask(reference, name).sum())
             for name in segmenter.regions
         ),
-        et_sums=et_sums.cpu().numpy(),
-        wt=probabilities[:, 0].cpu().numpy()[likely],
+        et_sums=_et_sums(bins, probabilities),
+        wt=probabilities[:, region_index("WT")].cpu().numpy()[likely],
         voxel_mm3=case.voxel_mm3,
     )
+
+
+def _et_sums(bins: Tensor, probabilities: Tensor) -> Floats:
+    """See `TuningCase`; of bins and probabilities (Z, R, H, W)."""
+    et, n_bins = region_index("ET"), len(THRESHOLDS) + 1
+    if et >= probabilities.shape[1]:
+        return np.zeros(n_bins)
+    weights = probabilities[:, et].double().flatten()
+    sums: Floats = torch.bincount(bins[:, et].flatten(), weights=weights, minlength=n_bins).cpu().numpy()
+    return sums
 
 
 def choose_decoding(cases: Sequence[TuningCase], regions: Sequence[str]) -> Decoding:
@@ -101,7 +110,8 @@ def choose_decoding(cases: Sequence[TuningCase], regions: Sequence[str]) -> Deco
     if len(cases) < FEWEST_CASES:
         return chosen
     if has_et:
-        chosen = _better(cases, [replace(chosen, smallest_et_mm3=size) for size in ET_MM3], chosen, [-1])
+        sizes = [replace(chosen, smallest_et_mm3=size) for size in ET_MM3]
+        chosen = _better(cases, sizes, chosen, [region_index("ET")])
     for region in reversed(range(len(regions))):  # the WT of a label map holds TC, and TC holds ET
         nearest_first = sorted(THRESHOLDS, key=lambda threshold: abs(threshold - 0.5))
         candidates = [_with_threshold(chosen, region, threshold) for threshold in nearest_first]
@@ -162,8 +172,8 @@ def tuning_labels(case: TuningCase, decoding: Decoding) -> Labels:
     for bins, step, region in zip(case.bins, steps, REGIONS.values(), strict=False):
         labels[bins > step] = region.label
     et = labels == ET
-    n_et = int(et.sum())
-    if n_et < decoding.smallest_et_mm3 / case.voxel_mm3 and case.et_sums[steps[-1] + 1 :].sum() < SURE * n_et:
+    n_et, above = int(et.sum()), steps[region_index("ET")] + 1
+    if n_et < decoding.smallest_et_mm3 / case.voxel_mm3 and case.et_sums[above:].sum() < SURE * n_et:
         labels[et] = NCR
     if decoding.doubtful_wt_mm3:
         probability = np.zeros(labels.shape, np.float32)

@@ -1,6 +1,6 @@
 """Validation: loss, 3-D Dice and voxel accuracy of a network on whole cases.
 
-Axes: `B` slices of a batch, `R` region (WT, TC, ET), `Z H W` slices of a crop.
+Axes: `B` slices of a batch, `R` region (of `REGIONS`), `Z H W` slices of a crop.
 
 Cases are read here, by the training process itself, and not by Ray Data: a rank scores whole cases, so each has
 just one reader, and which rank scores which case must not depend on a stream.
@@ -118,7 +118,7 @@ def validate(segmenter: Segmenter, loss: Loss, worker: Worker, cases: Validation
 
 
 def case_figures(segmenter: Segmenter, loss: Loss, case: ValidationCase, batch_size: int) -> Tensor:
-    """Loss, correct voxels, voxels, and 3-D Dice of WT, TC and ET of a case inside its crop; float64, (3 + R).
+    """Loss, correct voxels, voxels, and 3-D Dice of `REGIONS` of a case inside its crop; float64, (3 + R).
 
     The loss takes the slices of the case as one batch: slice batch by slice batch it would be ruled by the batches
     without tumour, whose soft Dice is next to 0. The Dice is that of the written label map, as `score.metrics` has

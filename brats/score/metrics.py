@@ -265,8 +265,10 @@ def _count_label_pairs(reference: Labels, predicted: Labels, box: tuple[slice, .
 
 
 def _merge_tissues(counts: Counts) -> Counts:
-    """Label pairs (L, L) as pairs of background and tumour (2, 2)."""
-    merged: Counts = np.add.reduceat(np.add.reduceat(counts, [0, 1], axis=0), [0, 1], axis=1)
+    """Label pairs (L, L) as pairs of what is no tumour and WT (2, 2)."""
+    tumour = region_mask(LABELS, "WT")
+    member = np.stack([~tumour, tumour]).astype(np.int64)
+    merged: Counts = member @ counts @ member.T
     return merged
 
 

@@ -3,7 +3,20 @@
 import numpy as np
 import pytest
 
-from brats.labels import ED, ET, NCR, REGIONS, TISSUES, bounding_box, count_regions, count_tissues, region_mask
+from brats.labels import (
+    ED,
+    ET,
+    NCR,
+    REGIONS,
+    TISSUE_FULL_NAMES,
+    TISSUES,
+    bounding_box,
+    count_regions,
+    count_tissues,
+    region_index,
+    region_mask,
+    tissue_name,
+)
 
 LABELS = np.array([[0, NCR], [ED, ET]], np.uint8)
 
@@ -20,6 +33,19 @@ def test_every_label_belongs_to_a_region_and_no_two_regions_look_alike() -> None
     assert {label for region in REGIONS.values() for label in region.labels} == set(TISSUES.values())
     for looks in ("full_name", "colour", "marker"):
         assert len({getattr(region, looks) for region in REGIONS.values()}) == len(REGIONS)
+
+
+def test_every_tissue_has_a_name_and_a_full_name() -> None:
+    assert [tissue_name(label) for label in (NCR, ED, ET)] == ["NCR", "ED", "ET"]
+    assert TISSUE_FULL_NAMES.keys() == TISSUES.keys()
+
+
+def test_a_region_added_behind_the_others_leaves_them_their_places(resection_cavity: int) -> None:
+    assert [region_index(name) for name in ("WT", "TC", "ET", "RC")] == [0, 1, 2, 3]
+    assert tissue_name(resection_cavity) == "RC"
+    labels = np.array([ED, resection_cavity], np.uint8)
+    assert region_mask(labels, "RC").tolist() == [False, True]
+    assert region_mask(labels, "WT").tolist() == [True, False]
 
 
 def test_the_bounding_box_holds_the_mask_and_nothing_more() -> None:

@@ -76,6 +76,28 @@ def test_an_et_that_is_small_and_not_sure_becomes_ncr(n_et: int, et: float, voxe
     assert int((labels == NCR).sum()) == 400 - (n_et if stays else 0)
 
 
+@pytest.mark.parametrize(("et", "rc"), [(0.95, 0.1), (0.6, 0.45)], ids=["sure", "not sure"])
+def test_the_rule_for_a_small_et_goes_by_the_probability_of_et_whatever_region_follows(
+    et: float, rc: float, resection_cavity: int
+) -> None:
+    probabilities = torch.cat([probabilities_of(4, et), torch.full((4, 1, 10, 10), rc)], dim=1)
+    probabilities[3, 3] = 0.95  # a cavity in a slice without ET
+    labels = decode(probabilities, replace(RULE, thresholds=(0.5,) * 4), 1.0)
+    assert int((labels == ET).sum()) == (4 if et > 0.9 else 0)
+    assert (labels[3] == resection_cavity).all()
+    assert int((labels == resection_cavity).sum()) == 100
+
+
+def test_a_region_beside_the_tumour_is_no_part_of_its_components(resection_cavity: int) -> None:
+    labels = np.zeros((3, 6, 6), np.uint8)
+    labels[0, 0, :4] = [ED, ED, resection_cavity, resection_cavity]
+    kept = labels.copy()
+    kept[0, 0, :2] = 0
+    doubtful = np.full(labels.shape, 0.6, np.float32)
+    np.testing.assert_array_equal(without_doubtful_components(labels, doubtful, 3), kept)
+    np.testing.assert_array_equal(without_doubtful_components(labels, doubtful, 2), labels)
+
+
 def test_without_the_rule_a_stray_voxel_of_et_stays() -> None:
     assert int((decode(probabilities_of(1, 0.6), Decoding(), 1.0) == ET).sum()) == 1
 

@@ -80,3 +80,9 @@ def test_regions_of_exclusive_classes_are_nested() -> None:
     found = dict(zip(REGIONS, CLASSES.probabilities(logits_of(CLASSES)).unbind(1), strict=True))
     for larger, smaller in itertools.pairwise(REGIONS):
         assert (found[larger] >= found[smaller]).all()
+
+
+def test_what_is_no_part_of_the_tumour_is_background_to_a_network_of_wt_alone(resection_cavity: int) -> None:
+    labels = torch.tensor([0, NCR, ED, ET, resection_cavity], dtype=torch.uint8).reshape(1, 1, 5)
+    assert WHOLE.predictable(labels).flatten().tolist() == [0, ED, ED, ED, 0]
+    assert WHOLE.predictable(labels).dtype == torch.uint8

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from brats.data.case import Case
 from brats.labels import ED, ET, NCR, REGIONS, Labels
+from brats.model import tuning
 from brats.model.decoding import FEWEST_CASES, Decoding, decode
 from brats.model.tuning import (
     THRESHOLDS,
@@ -127,6 +128,45 @@ def test_the_rule_for_a_small_et_goes_where_it_costs_dice() -> None:
     probabilities = predicted_as(reference, high=0.8)  # right, but not sure
     small = tuned_on(probabilities, case_with(reference))
     assert choose_decoding([small], list(REGIONS)) == replace(UNTUNED, smallest_et_mm3=0.0, n_tuned_on=1)
+
+
+def with_cavity(probabilities: Tensor, label: int, reference: Labels) -> TuningCase:
+    """A case with a cavity in two slices of a corner, of which the network is not sure."""
+    probabilities = probabilities.clone()
+    probabilities[:2, 3, 30:, 30:] = 0.57
+    labels = reference.copy()
+    labels[:2, 30:, 30:] = label
+    return tuned_on(probabilities, replace(case_with(reference), labels=labels))
+
+
+FOUR = replace(UNTUNED, thresholds=(0.5, 0.5, 0.5, 0.3))
+
+
+@pytest.mark.parametrize(("high", "stays"), [(0.97, True), (0.6, False)])
+def test_a_small_et_is_as_sure_as_its_own_probabilities_say_whatever_region_follows(
+    high: float, stays: bool, resection_cavity: int
+) -> None:
+    reference = ball(((9, ED), (5, NCR), (2, ET)))
+    probabilities = predicted_as(reference, high=high)
+    probabilities[3, 2, 10:14, 10:12] = 0.42  # above the threshold of the cavity alone
+    found = with_cavity(probabilities, resection_cavity, reference)
+    bins = [sum(threshold < probability for threshold in THRESHOLDS) for probability in (0.42, high)]
+    assert found.et_sums[bins].tolist() == pytest.approx([8 * 0.42, 8 * high], rel=1e-5)
+    labels = tuning_labels(found, FOUR)
+    assert int((labels == ET).sum()) == (8 if stays else 0)
+    assert int((labels == resection_cavity).sum()) == 120
+
+
+def test_the_volume_of_a_small_et_is_chosen_by_the_dice_of_et_whatever_region_follows(
+    resection_cavity: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tuning, "UNTUNED", FOUR)
+    reference = ball(((9, ED), (5, NCR)))
+    probabilities = predicted_as(reference)
+    probabilities[:4, 2, 10:15, 10:15] = 0.8  # 100 voxels of 1 mm3, wrong
+    case = with_cavity(probabilities, resection_cavity, reference)
+    found = choose_decoding([case] * FEWEST_CASES, list(REGIONS))
+    assert found == replace(FOUR, smallest_et_mm3=200.0, n_tuned_on=FEWEST_CASES)
 
 
 def unsure_rim(seed: int, n_inside: int) -> TuningCase:
