@@ -61,6 +61,12 @@ def some(names: Iterable[str], at_most: int = 3) -> str:
     return ", ".join(first[:at_most]) + more
 
 
+def listed(names: Iterable[str]) -> str:
+    """All of several names as a sentence has them: `a, b and c`."""
+    *others, last = names
+    return f"{', '.join(others)} and {last}" if others else last
+
+
 def say(stage: str, message: str) -> None:
     """Print a message of a stage, in the same columns as `Progress`."""
     _print(f"{stage:<8} {message}")

@@ -10,22 +10,22 @@ import numpy as np
 from brats import storage
 from brats.data.codings import CODINGS, Coding
 from brats.data.masks import nifti_dir
-from brats.labels import ED, ET, NCR, REGIONS
+from brats.labels import REGIONS, TISSUE_FULL_NAMES, TISSUES
 
-TISSUE_NAMES = {NCR: "NCR necrotic tumour core", ED: "ED peritumoural oedema", ET: "ET enhancing tumour"}
-COLOUR_OF = {region.label: region.colour for region in REGIONS.values()}
 HEADER = "# ITK-SNAP label description: IDX R G B A VIS MSH LABEL"
 
 
 def label_description(coding: Coding) -> str:
     """The description of the codes that masks in this coding hold, each once, with a newline at its end."""
     lines = [HEADER, '    0    0    0    0  0  0  0  "background"']
-    written: dict[int, list[int]] = {}
-    for label in TISSUE_NAMES:
-        written.setdefault(int(coding.encode(np.array([label], np.uint8))[0]), []).append(label)
-    for code, labels in sorted(written.items()):
-        red, green, blue = bytes.fromhex(COLOUR_OF[labels[0]].removeprefix("#"))
-        name = ", ".join(TISSUE_NAMES[label] for label in labels)
+    colours = {region.label: region.colour for region in REGIONS.values()}
+    written: dict[int, list[str]] = {}
+    for tissue, label in TISSUES.items():
+        if code := int(coding.encode(np.array([label], np.uint8))[0]):  # 0 where the coding lacks the tissue
+            written.setdefault(code, []).append(tissue)
+    for code, tissues in sorted(written.items()):
+        red, green, blue = bytes.fromhex(colours[TISSUES[tissues[0]]].removeprefix("#"))
+        name = ", ".join(f"{tissue.upper()} {TISSUE_FULL_NAMES[tissue]}" for tissue in tissues)
         lines.append(f'{code:>5} {red:>4} {green:>4} {blue:>4}  1  1  1  "{name}"')
     return "\n".join(lines) + "\n"
 

@@ -2,6 +2,7 @@
 
 import re
 
+from brats.console import listed
 from brats.data.codings import CODINGS, Coding
 from brats.errors import ConfigError
 from brats.labels import ED, ET, NCR, TISSUES
@@ -79,6 +80,7 @@ def _parse_pair(pair: str) -> tuple[int, int]:
         )
     if tissue.upper() not in _TISSUES:
         raise ConfigError(
-            f"--prediction-coding: unknown tissue in {pair!r}; NCR, ED and ET are tissues, and BG is the background"
+            f"--prediction-coding: unknown tissue in {pair!r}; {listed(map(str.upper, TISSUES))} are tissues, and "
+            f"{BACKGROUND} is the background"
         )
     return int(code), _TISSUES[tissue.upper()]

@@ -7,8 +7,8 @@ from typing import Any
 
 import pyarrow as pa
 
-from brats.console import some
-from brats.labels import REGIONS
+from brats.console import listed, some
+from brats.labels import REGIONS, TISSUES
 from brats.report.markdown import DASH, interval, number, p_value, table_of
 from brats.score.compare import NOTEBOOK_REGION
 from brats.score.surface import HD95_ONE_EMPTY_MM
@@ -86,7 +86,8 @@ def console_summary(table: pa.Table, facts: Facts) -> str:
     """The comparison as a small table for the console: lines of up to 100 columns, no newline at the end."""
     scores = _scores(table)
     width = max(len(preset) for preset in (*_presets(scores), "preset"))
-    lines = [f"{'preset':<{width}}   Dice WT     TC     ET   HD95 WT     TC     ET      min   s/case"]
+    names = " ".join(f"{region:<6}" for region in REGIONS).rstrip()
+    lines = [f"{'preset':<{width}}   Dice {names}   HD95 {names}      min   s/case"]
     for preset in _presets(scores):
         dice = [_starred(scores[preset, region, "dice"]) for region in REGIONS]
         hd95 = [number(scores[preset, region, "hd95_mm"]["mean"], 1) for region in REGIONS]
@@ -198,8 +199,8 @@ def _as_notebooks(scores: Scores, facts: Facts) -> Iterator[str]:
     yield "## As notebooks report it"
     yield (
         "The same masks by the convention of public notebooks: all pixels of a volume in one pool, background "
-        f"counted as a class like NCR, ED and ET{two_labels}. Masks that are background everywhere are scored "
-        "beside."
+        f"counted as a class like {listed(map(str.upper, TISSUES))}{two_labels}. Masks that are background "
+        "everywhere are scored beside."
     )
     means = {
         f"`{preset}`": [_mean(scores.get((preset, NOTEBOOK_REGION, metric))) for metric in NOTEBOOK_METRICS]
@@ -226,7 +227,7 @@ def _what_99_means(background: Mapping[str, float]) -> str:
         '**What a published "Dice .99" means.** Nearly all of a volume is background, and a figure that pools all '
         "pixels and counts background as a class is made of little else. On these very cases a mask without any "
         f"tumour has an accuracy, a precision, a sensitivity and a pooled Dice of {accuracy}; only averaged over "
-        f"the four classes does its Dice fall, to {dice}. A published .98 or .99 of the pooled kind, or one over "
+        f"the classes does its Dice fall, to {dice}. A published .98 or .99 of the pooled kind, or one over "
         "slices of which most hold no tumour, says little of how well tumours are outlined. Compare it with the "
         "table above alone, and judge a preset by the Dice of whole patients, in which such a mask scores 0 "
         "wherever there is tumour."

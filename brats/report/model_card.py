@@ -9,7 +9,7 @@ from brats import storage
 from brats.config import TrainConfig
 from brats.data.cases import count_codings
 from brats.data.run_split import SplitRow, read_split, split_path, test_dir
-from brats.labels import REGIONS
+from brats.labels import REGIONS, tissue_name
 from brats.model.bundle import ModelCard, read_card
 from brats.model.decoding import mean_decoding
 from brats.model.ensemble import bundles_of
@@ -78,8 +78,8 @@ def _inputs_and_outputs(cards: Sequence[ModelCard]) -> list[str]:
         "Skull-stripped images of one visit, aligned with each other. Each modality is normalised by its own case: "
         f"{cards[0].normalisation}.",
         table_of(header, dict.fromkeys(rows)),
-        f"Output: the probability of {', '.join(cards[0].regions)} in each voxel. Masks: {decoding}. They have ED "
-        "where WT, then NCR where TC, then ET where ET.",
+        f"Output: the probability of {', '.join(cards[0].regions)} in each voxel. Masks: {decoding}. They have "
+        f"{', then '.join(f'{tissue_name(region.label)} where {name}' for name, region in REGIONS.items())}.",
     ]
 
 

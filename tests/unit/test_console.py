@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from brats.console import Progress, duration, say, some
+from brats.console import Progress, duration, listed, say, some
 
 
 @pytest.mark.parametrize(("seconds", "text"), [(5, "0:05 min"), (187.4, "3:07 min"), (8100, "2:15 h")])
@@ -19,6 +19,11 @@ def test_durations_have_the_unit_that_fits(seconds: float, text: str) -> None:
 )
 def test_of_many_names_the_first_are_given_and_the_others_counted(names: str, text: str) -> None:
     assert some(names) == text
+
+
+@pytest.mark.parametrize(("names", "text"), [("a", "a"), ("ab", "a and b"), ("abc", "a, b and c")])
+def test_names_are_listed_as_in_a_sentence(names: str, text: str) -> None:
+    assert listed(names) == text
 
 
 def test_progress_off_a_terminal_is_the_last_line_alone_when_it_is_quick(

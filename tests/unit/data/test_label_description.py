@@ -1,5 +1,6 @@
 """Label descriptions: each written code once, with the colours of the regions."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -29,6 +30,13 @@ def test_every_code_that_is_written_has_its_tissue(coding: str, expected: dict[i
 def test_a_code_of_several_tissues_names_them_all() -> None:
     (line,) = [line for line in label_description(CODINGS["brats2012"]).splitlines() if line.startswith("    2 ")]
     assert line.endswith('"NCR necrotic tumour core, ET enhancing tumour"')
+
+
+def test_a_tissue_is_described_where_a_coding_writes_it(resection_cavity: int) -> None:
+    without, of = CODINGS["brats2018"], CODINGS["brats2024-gli"]
+    with_cavity = replace(of, codes={**of.codes, 4: resection_cavity})
+    assert label_description(without).count("\n") == 2 + 3
+    assert label_description(with_cavity).endswith('    4    0  158  115  1  1  1  "RC resection cavity"\n')
 
 
 def test_a_line_has_the_eight_fields_of_itk_snap_and_the_colour_of_the_pictures() -> None:

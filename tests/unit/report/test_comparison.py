@@ -72,7 +72,7 @@ def test_notebook_figures_stand_beside_those_of_background_alone() -> None:
     text = page_of(OURS, BETTER)
     assert cells(text, "As notebooks report it", "`better`")[:2] == ["0.980", "0.950"]
     assert cells(text, "As notebooks report it", "background alone")[:2] == ["0.986", "0.251"]
-    assert "a pooled Dice of 0.986; only averaged over the four classes does its Dice fall, to 0.251" in text
+    assert "a pooled Dice of 0.986; only averaged over the classes does its Dice fall, to 0.251" in text
 
 
 def test_a_preset_of_the_whole_tumour_alone_has_a_background_of_two_classes_beside_it() -> None:
@@ -151,6 +151,11 @@ def test_a_preset_that_is_trained_as_another_is_referred_to_it() -> None:
     assert "- `twin`: Dice .97 by Another" in text
     said = console_summary(compare_runs([OURS, BETTER], "brats"), facts)
     assert said.splitlines()[-1] == "twin is trained as brats is: see brats"
+
+
+def test_console_has_a_column_for_each_region() -> None:
+    header = console_summary(compare_runs([OURS], "brats"), FACTS).splitlines()[0]
+    assert header == "preset   Dice WT     TC     ET   HD95 WT     TC     ET      min   s/case"
 
 
 def test_console_has_a_line_for_each_preset_of_at_most_100_columns() -> None:

@@ -105,6 +105,10 @@ def test_the_card_says_that_it_is_not_for_clinical_use(tmp_path: Path) -> None:
     assert f"\n{NOT_FOR_CLINICAL_USE}\n" in write_run(tmp_path)
 
 
+def test_the_card_says_which_tissue_masks_have_where(tmp_path: Path) -> None:
+    assert "They have ED where WT, then NCR where TC, then ET where ET.\n" in write_run(tmp_path)
+
+
 def test_a_bundle_on_its_own_counts_what_it_knows(tmp_path: Path) -> None:
     card = model_card(str(save_undecided_bundle(tmp_path, trained_on=("a", "b"))), str(tmp_path))
     assert "Trained or chosen on 2 cases of 2 patients" in card
