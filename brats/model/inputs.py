@@ -47,11 +47,23 @@ def with_extra(images: Tensor, inputs: InputSpec) -> Tensor:
     complete = torch.empty(size, device=images.device, memory_format=torch.channels_last)
     n_images = images.shape[1]
     complete[:, :n_images] = images
-    middle = images[:, inputs.context :: len(inputs.steps)]  # of each modality the slice itself
-    at = dict(zip(inputs.modalities, middle.unbind(1), strict=True))
     for number, name in enumerate(inputs.extra, n_images):
-        complete[:, number] = (middle != 0).any(1) if name == "foreground" else at["t1ce"] - at["t1"]
+        complete[:, number : number + 1] = extra_channel(name, images, inputs)
     return complete
+
+
+def extra_channel(name: str, images: Tensor, inputs: InputSpec) -> Tensor:
+    """A computed channel (B, 1, H, W) float32 of the channels that are normalised slices of images, (B, M D, H, W).
+
+    Raises ValueError for a name that is no computed channel's.
+    """
+    middle = images[:, inputs.context :: len(inputs.steps)]  # of each modality the slice itself
+    if name == "foreground":
+        return (middle != 0).any(1, keepdim=True).to(torch.float32)
+    if name == "t1ce-t1":
+        t1ce, t1 = (inputs.modalities.index(modality) for modality in ("t1ce", "t1"))
+        return middle[:, t1ce : t1ce + 1] - middle[:, t1 : t1 + 1]
+    raise ValueError(f"{name!r} is no computed channel; add to `extra_channel` how it is computed")
 
 
 def with_neighbours(images: Tensor, before: int, after: int, inputs: InputSpec) -> Tensor:

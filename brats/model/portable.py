@@ -22,6 +22,7 @@ from brats.data.layouts import BRATS_SHAPE
 from brats.data.planes import shape_in_plane
 from brats.errors import BundleError
 from brats.model.bundle import ModelCard, load_bundle
+from brats.model.inputs import extra_channel
 from brats.model.outputs import OutputSpec
 
 INPUT_NAMES = ("images", "mean", "std")
@@ -50,18 +51,8 @@ class PortableNetwork(nn.Module):
         offset, scale = (each.repeat_interleave(depth, 1)[:, :, None, None] for each in (mean, std))
         inside = (images != 0).to(torch.float32)
         normalised = (images - offset) * inside / scale
-        return self._outputs.probabilities(self.network(self._with_extra(normalised)))
-
-    def _with_extra(self, images: Tensor) -> Tensor:
-        middle = images[:, self._inputs.context :: len(self._inputs.steps)]
-        channels = [images]
-        for name in self._inputs.extra:
-            if name == "foreground":
-                channels.append((middle != 0).any(1, keepdim=True).to(torch.float32))
-            else:
-                t1ce, t1 = (self._inputs.modalities.index(modality) for modality in ("t1ce", "t1"))
-                channels.append(middle[:, t1ce : t1ce + 1] - middle[:, t1 : t1 + 1])
-        return torch.cat(channels, 1)
+        extra = [extra_channel(name, normalised, self._inputs) for name in self._inputs.extra]
+        return self._outputs.probabilities(self.network(torch.cat([normalised, *extra], 1)))
 
 
 def with_fixed_padding(network: nn.Module) -> nn.Module:

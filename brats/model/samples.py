@@ -13,9 +13,10 @@ from brats.config import Augmentation
 from brats.data.batches import InputSpec
 from brats.data.case import Case
 from brats.data.planes import in_plane
-from brats.model.augment import augment, drop_modalities, noise_table
+from brats.model.augment import noise_table
 from brats.model.augment_draw import draw
-from brats.model.inputs import RawCase, normalise
+from brats.model.feed import RawSlices
+from brats.model.inputs import RawCase, normalise, training_tensors
 
 Slices = npt.NDArray[np.float32]
 
@@ -45,12 +46,13 @@ def sample_slices(
             modality_dropout=modality_dropout,
         )
     )
-    n_drawn = parameters.shape[1] - (images.shape[1] if modality_dropout else 0)
-    mask = torch.zeros(n_samples, *images.shape[2:], dtype=torch.uint8)
+    slices = RawSlices(
+        images=raw.images[[row] * n_samples],
+        labels=torch.zeros(n_samples, *images.shape[2:], dtype=torch.uint8),
+        numbers=raw.numbers[:, [row] * n_samples].movedim(1, 0),
+        parameters=parameters,
+    )
     noise = noise_table(seed, torch.device("cpu"))
-    repeated = images.repeat(n_samples, 1, 1, 1)
-    augmented, _ = augment(repeated, mask, parameters[:, :n_drawn], noise, kind)
-    if modality_dropout:
-        augmented = drop_modalities(augmented, parameters[:, n_drawn:])
+    augmented, _ = training_tensors(slices, noise, kind, inputs, drops=modality_dropout > 0)
     height, width = raw.size
     return images[0, :, :height, :width].numpy(), augmented[:, :, :height, :width].numpy()

@@ -2,7 +2,7 @@
 
 import dataclasses
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import numpy.typing as npt
@@ -10,14 +10,14 @@ import pytest
 import torch
 from torch import Tensor
 
-from brats.config import Augmentation, Modality, Plane
+from brats.config import Augmentation, ExtraChannel, Modality, Plane
 from brats.data.batches import InputSpec
 from brats.data.case import Case
 from brats.data.epoch import PlannedBatch
 from brats.data.planes import in_plane
 from brats.errors import CaseError
 from brats.model.augment import noise_table
-from brats.model.inputs import RawCase, normalise, training_tensors
+from brats.model.inputs import RawCase, extra_channel, normalise, training_tensors
 from tests.support.prepared import (
     CONFIG,
     CPU,
@@ -258,6 +258,16 @@ def test_computed_channels_are_the_foreground_and_the_difference_of_the_slice_it
     assert 0 < foreground.mean() < 1
     np.testing.assert_array_equal(inside[:, -1], foreground)
     assert not seen[:, -1, 40:].any()
+
+
+def test_a_channel_that_nothing_computes_is_refused() -> None:
+    with pytest.raises(ValueError, match="'t2-t1' is no computed channel"):
+        extra_channel("t2-t1", torch.zeros(1, 9, 4, 4), RICH)
+
+
+@pytest.mark.parametrize("name", get_args(ExtraChannel))
+def test_every_option_of_computed_channels_has_its_arithmetic(name: str) -> None:
+    assert extra_channel(name, torch.ones(2, 9, 4, 5), RICH).shape == (2, 1, 4, 5)
 
 
 @pytest.mark.parametrize("kind", ["none", "flips", "full"])
