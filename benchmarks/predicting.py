@@ -37,7 +37,7 @@ from brats.data.batches import InputSpec
 from brats.data.cases import CaseFiles
 from brats.data.codings import CODINGS
 from brats.data.preprocess import read_case
-from brats.data.volume import nifti_bytes, read_labels
+from brats.data.volume import nifti_bytes, read_segmentation
 from brats.labels import REGIONS
 from brats.model.bundle import find_bundle, load_bundle
 from brats.model.decoding import label_map
@@ -160,9 +160,10 @@ def _channels_last(network: nn.Module) -> Callable[[Tensor], Tensor]:
 def dice_of(files: CaseFiles, path: Path) -> list[float]:
     """Dice of WT, TC and ET of a written mask."""
     assert files.segmentation is not None
-    reference, grid = read_labels(files.segmentation, files.coding)
-    predicted, _ = read_labels(FileInfo(str(path), path.stat().st_size), files.coding)
-    found = case_metrics(count_overlap(reference, predicted, grid.spacing_xyz_mm))  # any axes: Dice is the same
+    reference = read_segmentation(files.segmentation, files.coding)
+    predicted = read_segmentation(FileInfo(str(path), path.stat().st_size), files.coding)
+    # Any axes would do: Dice is the same.
+    found = case_metrics(count_overlap(reference.labels, predicted.labels, reference.grid.spacing_xyz_mm))
     return [found[region]["dice"] for region in REGIONS]
 
 

@@ -99,12 +99,6 @@ def read_segmentation(file: FileInfo, coding: str | Coding, content: bytes | Non
     return Segmentation(labels=labels, grid=grid, n_rounded=count_rounded(codes))
 
 
-def read_labels(file: FileInfo, coding: str | Coding) -> tuple[Labels, Grid]:
-    """The labels (X, Y, Z) in RAS+ and the grid that `read_segmentation` finds."""
-    found = read_segmentation(file, coding)
-    return found.labels, found.grid
-
-
 def nifti_bytes(labels: Labels, grid: Grid, coding: str) -> bytes:
     """The .nii.gz file (uint8, codes of `coding`) of a label map in the source axes of `grid`.
 

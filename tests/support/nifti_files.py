@@ -24,7 +24,7 @@ from nibabel.spatialimages import HeaderDataError
 from brats.data.codings import BRATS_2018, INTERPOLATED
 from brats.data.grid import from_ras
 from brats.data.nifti import read_nifti
-from brats.data.volume import nifti_bytes, read_labels, read_volume
+from brats.data.volume import nifti_bytes, read_segmentation, read_volume
 from brats.errors import CaseError
 from brats.storage import FileInfo
 from tests.support.fuzzing import Choices, choices
@@ -41,7 +41,7 @@ REFUSED_HERE = {
     r"integers or floats of at most 64 bits": "colours, complex numbers, floats of 128 bits",
     r"in (micro)?metres, where mm are expected": "nibabel leaves the unit to the caller, who never asks",
     r"its affine is not finite, or exceeds 1 km": "no place in a head",
-    r"its affine spans no volume": "voxels without extent, or axes that coincide",
+    r"its affine is singular": "voxels without extent, or axes that coincide",
     r"damaged gzip data|the checksum at the end of its gzip data": "nibabel reads what it needs and stops there",
     r"\d+ NaN and \d+ infinite voxels": "an image without values",
     r"every voxel is 0": "an image without values",
@@ -242,12 +242,12 @@ def _as_image(file: FileInfo, expected: Expected | None) -> str:
 
 
 def _as_labels(file: FileInfo, expected: Expected | None) -> str:
-    labels, grid = read_labels(file, BRATS_2018.name)
+    found = read_segmentation(file, BRATS_2018.name)
     if expected is None:
         return ""
-    source = from_ras(labels, grid)
+    source = from_ras(found.labels, found.grid)
     mask = Path(file.path).with_name("mask.nii.gz")
-    written = by_nibabel(_write(mask, nifti_bytes(source, grid, BRATS_2018.name)))
+    written = by_nibabel(_write(mask, nifti_bytes(source, found.grid, BRATS_2018.name)))
     codes = BRATS_2018.encode(source)
     if written is None or not np.array_equal(written.affine, expected.affine):
         return "a mask with another affine"

@@ -164,7 +164,8 @@ def make_trainer(
     """A TorchTrainer that runs `loop` in every worker, with the batches that are left after this history.
 
     loop, settings: other than those of `train_worker` in tests that look at where workers are placed
-    backend:        of `torch.distributed`; None for NCCL on GPUs and gloo on CPUs
+    backend:        of `torch.distributed`; None for NCCL on GPUs and gloo on CPUs. Tests name gloo for workers that
+                    are placed on GPUs which Ray sees and torch does not, where NCCL would not start
     """
     import ray.data
     from ray.train import DataConfig, FailureConfig, RunConfig, ScalingConfig

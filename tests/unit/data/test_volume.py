@@ -13,13 +13,19 @@ import pytest
 from brats.data.cases import find_cases
 from brats.data.codings import CODINGS
 from brats.data.grid import Grid, from_ras
-from brats.data.volume import mask_bytes, nifti_bytes, read_channels, read_labels, read_segmentation, read_volume
+from brats.data.volume import mask_bytes, nifti_bytes, read_channels, read_segmentation, read_volume
 from brats.errors import CaseError
-from brats.labels import ED, ET, NCR
+from brats.labels import ED, ET, NCR, Labels
 from brats.storage import FileInfo
 from tests.support.mha_files import mha
 from tests.support.saved_volumes import BRATS_AFFINE, VOXELS, grid_of, load, rotation, save
 from tests.support.volumes import oriented_affine
+
+
+def read_labels(file: FileInfo, coding: str) -> tuple[Labels, Grid]:
+    """The labels (X, Y, Z) in RAS+ and the grid of a segmentation."""
+    found = read_segmentation(file, coding)
+    return found.labels, found.grid
 
 
 def test_scaling_is_kept_apart_from_the_stored_numbers(tmp_path: Path) -> None:
