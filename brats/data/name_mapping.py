@@ -223,7 +223,7 @@ def _read_cells(file: FileInfo) -> list[tuple[int, list[str]]]:
         seen = lines[0][1][:80] if lines else ""
         raise ConfigError(
             f"{file.path}: no column such as BraTS_2020_subject_ID in its first line, {seen!r}, whether it is "
-            f"parted at commas, semicolons, tabs or bars{_REMEDY}"
+            f"separated by commas, semicolons, tabs or bars{_REMEDY}"
         )
     table = max(usable, key=lambda table: len(table[0][1]))
     header = _without_empty_end(table[0][1], 0)

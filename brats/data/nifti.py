@@ -277,7 +277,7 @@ def _scaling(path: str, fields: Any) -> tuple[float, float]:
 
 
 def check_affine(path: str, fields: Any) -> tuple[tuple[float, ...], ...]:
-    """The affine of a NIfTI header, 4 x 4. Raises CaseError for one that spans no volume a scanner could make."""
+    """The affine of a NIfTI header, 4 x 4. Raises CaseError for one that no scanner could make."""
     unit = int(fields["xyzt_units"]) & 7
     if unit in _FOREIGN_UNITS:
         raise CaseError(path, f"its header gives lengths in {_FOREIGN_UNITS[unit]}, where mm are expected")
@@ -290,5 +290,6 @@ def check_affine(path: str, fields: Any) -> tuple[tuple[float, ...], ...]:
         raise CaseError(path, f"its affine is not finite, or exceeds 1 km: {affine[:3].tolist()}")
     sizes_mm = nib.affines.voxel_sizes(affine)
     if sizes_mm.min() < MIN_VOXEL_SIZE_MM or abs(np.linalg.det(affine[:3, :3])) < 1e-3 * sizes_mm.prod():
-        raise CaseError(path, f"its affine spans no volume: {affine[:3].tolist()}")
+        reason = "its affine is singular: an axis has no length, or its axes are not independent"
+        raise CaseError(path, f"{reason}: {affine[:3].tolist()}")
     return tuple(tuple(row) for row in affine.tolist())

@@ -66,7 +66,9 @@ def _compare(config: CompareConfig, ownership: Ownership) -> Comparison:
     twins = twins_of(config)
     presets = [preset for preset in config.presets if preset not in twins]
     if len(presets) < 2:
-        raise ConfigError(f"--presets: {' and '.join(config.presets)} are one training; name another preset too")
+        raise ConfigError(
+            f"--presets: {' and '.join(config.presets)} are the same training; name another preset too"
+        )
     split = common_split(config)
     saved.write(config.out)
     freeze_split(config.out, split, config.data)

@@ -180,7 +180,7 @@ def test_table_called_alike_is_read(tmp_path: Path, name: str) -> None:
             "BraTS21-17_Mapping.csv",
             "BraTS2021,BraTS2020\nx,y\n",
             "no column such as BraTS_2020_subject_ID in its first line, 'BraTS2021,BraTS2020', whether it is "
-            "parted at commas, semicolons, tabs or bars; it is not used",
+            "separated by commas, semicolons, tabs or bars; it is not used",
         ),
         ("mapping.tsv", HEADER + "HGG\n", "line 2 has 1 fields for 6 columns; it is not used"),
         ("name_mapping.xlsx", "PK", "a workbook is not read, save it as name_mapping.csv; it is not used"),

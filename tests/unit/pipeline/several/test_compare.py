@@ -210,7 +210,7 @@ def test_of_the_presets_compared_by_default_one_alone_is_another(config: Compare
 
 
 def test_two_names_of_one_training_are_refused(config: CompareConfig, asked: list[TrainConfig]) -> None:
-    with pytest.raises(ConfigError, match="--presets: four-modality and brats are one training; name another"):
+    with pytest.raises(ConfigError, match="--presets: four-modality and brats are the same training; name another"):
         compare(dataclasses.replace(config, presets=("four-modality", "brats")))
     assert not asked
 
