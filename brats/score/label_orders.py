@@ -148,10 +148,10 @@ def _other_readings(counts: Mapping[str, CodeCounts], own: Mapping[str, Coding])
 
 
 def _assignments(n_codes: int) -> Iterator[tuple[str, ...]]:
-    """What the codes of masks may stand for: each for a tissue of its own; of four, one for the background."""
-    if n_codes in (2, 3):
+    """What the codes of masks may stand for: each for a tissue of its own; of one more, one for the background."""
+    if 2 <= n_codes <= len(TISSUES):
         yield from itertools.permutations(TISSUES, n_codes)
-    elif n_codes == 4:
+    elif n_codes == len(TISSUES) + 1:
         yield from itertools.permutations([*TISSUES, BACKGROUND])
 
 

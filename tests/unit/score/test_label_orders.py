@@ -1,6 +1,8 @@
 """Dice of masks in every known order of codes, from one count, and when an order is worth a warning."""
 
 import itertools
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -10,6 +12,7 @@ from brats.data.prediction_coding import NNUNET, pairs_coding
 from brats.labels import ED, ET, NCR, TISSUES, Labels
 from brats.score.label_orders import CodeCounts, best_order, count_codes, defines, order_dice, order_warnings
 from brats.score.metrics import case_metrics, count_overlap
+from tests.support import ROOT
 
 # A row of 10 voxels: 1 background, 1 NCR, 5 ED, 3 ET.
 REFERENCE = np.array([0, NCR, ED, ED, ED, ED, ED, ET, ET, ET], np.uint8).reshape(1, 2, 5)
@@ -170,6 +173,26 @@ def test_one_of_four_codes_may_be_the_background() -> None:
     (warning,) = order_warnings(counts, {"a": CODINGS["brats2024-gli"]}, {"a": CODINGS["brats2024-gli"]})
     assert warning.startswith("read as 1=ED,2=ET,3=NCR,4=BG (1 ED, 2 ET, 3 NCR, 4 BG) these masks would score")
     assert "a mean Dice of 1.00" in warning
+
+
+FOUR_TISSUES = """
+from brats.labels import REGIONS, TISSUES, Region
+
+TISSUES["rc"] = 4  # before the modules that look at the tissues when they are imported
+REGIONS["RC"] = Region(labels=(4,), label=4, full_name="resection cavity", colour="#009E73", marker="D")
+from brats.score.label_orders import best_order
+
+labelled = [[9, 0, 0, 0, 0], [0, 0, 5, 0, 0], [0, 1, 0, 0, 0], [0, 0, 0, 3, 0], [0, 0, 0, 0, 2]]
+print(best_order([[code, *counts] for code, counts in enumerate(labelled)]))
+"""
+
+
+def test_four_codes_may_be_four_tissues_where_there_are_as_many() -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", FOUR_TISSUES], capture_output=True, text=True, check=True, cwd=ROOT
+    )
+    assert "option='1=ED,2=NCR,3=ET,4=RC'" in done.stdout
+    assert done.stdout.endswith(", 1.0)\n")
 
 
 def test_best_of_readings_that_all_fit_poorly_is_not_advised() -> None:
