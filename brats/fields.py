@@ -1,12 +1,69 @@
-"""Fields of a configuration: what each shapes, and the limits of its values."""
+"""Fields of a configuration: what each shapes, and the types and limits of its values."""
 
 import dataclasses
+import functools
 import os
 from dataclasses import dataclass, field
-from typing import Any
+from types import NoneType
+from typing import Any, get_args, get_origin
 
 from brats.errors import ConfigError
-from brats.value_types import value_type
+
+_WORDS = {str: "a text", int: "a whole number", float: "a number", bool: "True or False"}
+_CLASSES: dict[type, tuple[type, ...]] = {str: (str,), int: (int,), float: (float, int), bool: (bool,)}
+
+
+@dataclass(frozen=True, kw_only=True)
+class ValueType:
+    """The type of the value of a field, or of each value where the field takes several.
+
+    kind:     str, int, float or bool; str where there are choices
+    choices:  the only texts that are allowed; none for any
+    several:  any number of values, in a tuple
+    optional: None is allowed too
+    """
+
+    kind: type
+    choices: tuple[str, ...]
+    several: bool
+    optional: bool
+
+    @property
+    def allowed(self) -> str:
+        """What a value may be."""
+        return f"one of {', '.join(self.choices)}" if self.choices else _WORDS[self.kind]
+
+    def check(self, option: str, value: Any) -> None:
+        """Raise ConfigError, one line that names the option, for what is no value of this type.
+
+        A bool is no number; a whole number will do for any other.
+        """
+        if value is None and self.optional:
+            return
+        if self.several and not isinstance(value, tuple):
+            raise ConfigError(f"{option} must be a tuple, not {value!r}")
+        for each in value if self.several else (value,):
+            self.check_one(option, each)
+
+    def check_one(self, option: str, value: Any) -> None:
+        """As `check`, for one value of several or the only one."""
+        fits = isinstance(value, _CLASSES[self.kind]) and (self.kind is bool or not isinstance(value, bool))
+        if not fits or (self.choices and value not in self.choices):
+            subject = f"each value of {option}" if self.several else option
+            raise ConfigError(f"{subject} must be {self.allowed}, not {value!r}")
+
+
+def value_type(annotation: Any) -> ValueType:
+    """The type that an annotation means: a kind, a Literal of texts, `tuple[kind, ...]` or `kind | None`."""
+    return _parsed(annotation)
+
+
+@functools.cache  # configurations are made often, and have the same few annotations
+def _parsed(annotation: Any) -> ValueType:
+    several, optional = get_origin(annotation) is tuple, NoneType in get_args(annotation)
+    inner = get_args(annotation)[0] if several or optional else annotation
+    choices = () if inner in _WORDS else get_args(inner)
+    return ValueType(kind=str if choices else inner, choices=choices, several=several, optional=optional)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,12 +146,14 @@ def option_name(name: str) -> str:
 def check_options(config: Any) -> None:
     """Check each field of a configuration against its type and the limits that it states.
 
-    Its paths become absolute, and its lists tuples. Raises ConfigError, one line, for the first wrong value.
+    Its paths become absolute texts, and its lists tuples. Raises ConfigError, one line, for the first wrong value.
     """
     for item in dataclasses.fields(config):
         value = getattr(config, item.name)
         if isinstance(value, list):
             value = _set(config, item.name, tuple(value))
+        elif isinstance(value, os.PathLike):
+            value = _set(config, item.name, os.fspath(value))
         value_type(item.type).check(option_name(item.name), value)
         if item.metadata.get("path") and value is not None:
             _set(config, item.name, _checked_path(config, item.name, value))

@@ -8,8 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from brats.fields import option_name
-from brats.value_types import ValueType, value_type
+from brats.fields import ValueType, option_name, value_type
 
 LONGEST_CHOICES = 48  # shown in braces; the text of an option with more of them names them
 NO_BREAK_SPACE = "\xa0"  # keeps "(default: 10)" together where lines are wrapped; printed as a plain one

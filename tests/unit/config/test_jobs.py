@@ -20,8 +20,7 @@ from brats.config import (
     TrainConfig,
 )
 from brats.errors import ConfigError
-from brats.fields import option_name
-from brats.value_types import value_type
+from brats.fields import option_name, value_type
 
 JOBS = (PrepareConfig, TrainConfig, PredictConfig, RobustnessConfig, EvaluateConfig, ReportConfig, CompareConfig)
 
