@@ -61,10 +61,10 @@ def some(names: Iterable[str], at_most: int = 3) -> str:
     return ", ".join(first[:at_most]) + more
 
 
-def listed(names: Iterable[str]) -> str:
+def listed(names: Iterable[str], conjunction: str = "and") -> str:
     """All of several names as a sentence has them: `a, b and c`."""
     *others, last = names
-    return f"{', '.join(others)} and {last}" if others else last
+    return f"{', '.join(others)} {conjunction} {last}" if others else last
 
 
 def say(stage: str, message: str) -> None:

@@ -1,7 +1,6 @@
 """Fields of a configuration: what each shapes, and the types and limits of its values."""
 
 import dataclasses
-import functools
 import os
 from dataclasses import dataclass, field
 from types import NoneType
@@ -41,7 +40,7 @@ class ValueType:
         if value is None and self.optional:
             return
         if self.several and not isinstance(value, tuple):
-            raise ConfigError(f"{option} must be a tuple, not {value!r}")
+            raise ConfigError(f"{option} must be a tuple or a list, not {value!r}")
         for each in value if self.several else (value,):
             self.check_one(option, each)
 
@@ -55,13 +54,10 @@ class ValueType:
 
 def value_type(annotation: Any) -> ValueType:
     """The type that an annotation means: a kind, a Literal of texts, `tuple[kind, ...]` or `kind | None`."""
-    return _parsed(annotation)
-
-
-@functools.cache  # configurations are made often, and have the same few annotations
-def _parsed(annotation: Any) -> ValueType:
     several, optional = get_origin(annotation) is tuple, NoneType in get_args(annotation)
-    inner = get_args(annotation)[0] if several or optional else annotation
+    inner = annotation
+    if several or optional:
+        inner = next(each for each in get_args(annotation) if each is not NoneType)
     choices = () if inner in _WORDS else get_args(inner)
     return ValueType(kind=str if choices else inner, choices=choices, several=several, optional=optional)
 
@@ -150,11 +146,13 @@ def check_options(config: Any) -> None:
     """
     for item in dataclasses.fields(config):
         value = getattr(config, item.name)
-        if isinstance(value, list):
+        expected = value_type(item.type)
+        if isinstance(value, list) and expected.several:
             value = _set(config, item.name, tuple(value))
         elif isinstance(value, os.PathLike):
             value = _set(config, item.name, os.fspath(value))
-        value_type(item.type).check(option_name(item.name), value)
+        # The option of a bool takes no value: only Python can give it a wrong one, by the name of the field.
+        expected.check(item.name if expected.kind is bool else option_name(item.name), value)
         if item.metadata.get("path") and value is not None:
             _set(config, item.name, _checked_path(config, item.name, value))
         limits = item.metadata.get("limits")

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from brats.console import listed
 from brats.fields import ValueType, option_name, value_type
 
 LONGEST_CHOICES = 48  # shown in braces; the text of an option with more of them names them
@@ -115,6 +116,6 @@ def read_options(config_class: type) -> list[Option]:
 
 
 def _listed(choices: Sequence[str]) -> str:
-    """Choices in words, but auto, which the text itself explains."""
-    *first, last = [choice for choice in choices if choice != "auto"] or [""]
-    return f"{', '.join(first)} or {last}" if first else last
+    """Choices in words, but auto, which the text itself explains; "" without any."""
+    named = [choice for choice in choices if choice != "auto"]
+    return listed(named, "or") if named else ""

@@ -92,7 +92,7 @@ def _suffixes(flair: str, t1: str, t1ce: str, t2: str, *segmentations: str) -> d
 _AT_THE_END = rf"(?P<case>[^/]+)(?P<kind>KIND){_NIFTI}"
 _MODALITIES = {"flair": ("flair", "fla", "t2f"), "t1": ("t1", "t1n"), "t1ce": ("t1ce", "t1c"), "t2": ("t2", "t2w")}
 
-_ENTITY = "_(?!ce-)[a-z]+-[a-z0-9]+"  # of a name in BIDS, such as space-SRI24; that of a contrast agent is a kind
+_ENTITY = "_(?!ce-)[a-z]+-[a-z0-9]+"  # of a name in BIDS, such as space-SRI24; ce- is matched as part of the kind
 _IN_BIDS = re.compile(r"(?:.*/)?anat/sub-[^/]*", re.IGNORECASE)
 BIDS = Layout(
     name="bids",
@@ -106,10 +106,12 @@ BIDS = Layout(
         SEGMENTATION: ("_desc-tumor_dseg", "_dseg", "_seg"),
     },
     pattern="anat/"
-    # Most programs that write segmentations of this suffix write tissues, in codes that tumours have too.
-    r"((?![^/]*_dseg\.)|(?=[^/]*_(desc|label|seg)-[a-z0-9]*(tumou?r|lesion|glioma|brats)))"
-    # A scan with contrast agent whose name says so elsewhere than in the entity for it is not one without.
-    r"(?![^/]*_(acq|desc)-[a-z0-9]*(contrast|post|gad|gd|t1ce|t1c)[a-z0-9]*_)"
+    r"(?![^/]*_label-[^/]*_d?seg\.)"  # the mask of one structure
+    # Most programs that write a dseg write tissues, in codes that tumours have too.
+    r"((?=[^/]*_(desc|seg)-[a-z0-9]*(tumou?r|lesion|glioma|brats))|(?![^/]*(_dseg\.|_(desc|seg)-[^/]*_seg\.)))"
+    # A T1 with contrast agent whose name says so elsewhere than in the entity for it is not one without.
+    r"((?=[^/]*_ce-)|(?![^/]*_(acq|desc|rec)-(ce|[a-z0-9]*(contrast|enhanced|post(?!op|proc)|gad|gd|t1ce|t1c))"
+    r"[^/]*_T1w?\.))"
     rf"(?P<case>sub-[a-z0-9]+(_ses-[a-z0-9]+)?)({_ENTITY}|_ce-[a-z0-9]+(?=[^/]*_d?seg\.))*(?P<kind>KIND)"
     # Between the agent, whatever it is called, and the suffix there may be entities, which all come after it.
     rf"((?<=_ce-)[a-z0-9]+({_ENTITY})*_T1(w|ce|c|gd)?|(?<!_ce-)){_NIFTI}",
@@ -236,7 +238,7 @@ LAYOUTS = {
 def match(path: str) -> Match | None:
     """What a file at this path is, in the first layout that knows it; None where none does.
 
-    Names of BIDS are of no other layout: one that it passes over would be half a case there.
+    Names of BIDS are of no other layout, which would take a file that BIDS refuses for a part of a case.
     """
     layouts = [BIDS] if _IN_BIDS.fullmatch(path) else LAYOUTS.values()
     return next((found for layout in layouts if (found := layout.match(path))), None)

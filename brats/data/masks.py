@@ -41,9 +41,9 @@ PROBABILITIES = storage.TableKind(
         ]
     ),
     conventions={
-        "wt, tc, et": "np.frombuffer(wt, 'uint8').reshape(height, width) / 255 is the probability that a voxel of "
-        "slice [:, :, slice_index] of the source volume is in WT, rounded to 1/255; null where the model does not "
-        "tell the region; before thresholds and rules",
+        ", ".join(map(str.lower, REGIONS)): "np.frombuffer(wt, 'uint8').reshape(height, width) / 255 is the "
+        "probability that a voxel of slice [:, :, slice_index] of the source volume is in WT, rounded to 1/255; "
+        "null where the model does not tell the region; before thresholds and rules",
     },
 )
 

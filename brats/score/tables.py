@@ -95,7 +95,7 @@ NOTEBOOK = storage.TableKind(
     conventions={
         "purpose": "comparison with notebooks that report these numbers; background counts as a class",
         "averaging": f"all pixels of the full volume pooled; one-hot channels, of 2 labels (of a model that "
-        f"predicts WT alone) background and tumour, of 4 {CHANNELS}",
+        f"predicts WT alone) background and tumour, of {1 + len(TISSUES)} {CHANNELS}",
         MICRO.format("N"): "TP, FP, TN, FN summed over the channels, then the ratio; accuracy is of pixels",
         MACRO.format("N"): "(2 TP + 1) / (2 TP + FP + FN + 1) of each channel, then their mean",
         "source": "https://www.kaggle.com/code/rastislav/3d-mri-brain-tumor-segmentation-u-net",

@@ -148,8 +148,10 @@ def test_training_survives_ctrl_c_at_the_log_and_goes_on_after_a_stop_in_a_calm_
     await_true(lambda: watching.poll() is None and running("long", cluster.env), 120, "a running job")
     watching.send_signal(signal.SIGINT)
     watching.wait(timeout=60)
+    await_true(lambda: has_said("epoch 1/40", "long", cluster.env), EPOCH_TIMEOUT_S, "the first epoch")
+    print(f"submit to first epoch: {time.monotonic() - started:.0f} s")
     await_true(lambda: has_said("epoch 2/40", "long", cluster.env), EPOCH_TIMEOUT_S, "the second epoch")
-    print(f"submit to second epoch: {time.monotonic() - started:.0f} s")
+    assert_calm(job_log("long", cluster.env))
     assert ray("job", "stop", "long", env=cluster.env).returncode == 0
     await_true(lambda: has_ended("long", cluster.env), 60, "the end")
     assert job_status("long", cluster.env) == "stopped"
@@ -168,7 +170,7 @@ def assert_calm(log: str) -> None:
     ours = re.compile(
         r"(prepare|prepared|train|tune|predict|model|history|figures|report|cluster|workers?|storage|  coding) "
     )
-    rays = re.compile(r".*Runtime env is setting up\.|Running entrypoint for job again: python jobs/train\.py ")
+    rays = re.compile(r".*Runtime env is setting up\.|Running entrypoint for job \w+: python jobs/train\.py ")
     strange = [line for line in log.splitlines() if line.strip() and not ours.match(line) and not rays.match(line)]
     assert strange == [], log
 

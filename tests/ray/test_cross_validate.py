@@ -40,12 +40,12 @@ def test_a_fold_that_failed_is_made_up_for_and_every_case_is_scored_out_of_fold(
 
     def train_but_fold_1(fold: TrainConfig) -> TrainedRun:
         if fold.out.endswith("fold_1"):
-            raise BratsError("the store is away")
+            raise BratsError("the store is unreachable")
         return train(fold)
 
     with monkeypatch.context() as patch:
         patch.setattr(ensemble, "train", train_but_fold_1)
-        with pytest.raises(BratsError, match=r"1 of 2 runs failed: fold_1 \(the store is away\)"):
+        with pytest.raises(BratsError, match=r"1 of 2 runs failed: fold_1 \(the store is unreachable\)"):
             train_run(config)
     kept = (run / "fold_0" / "checkpoints" / "epoch_00001" / "checkpoint.pt").stat().st_mtime_ns
     capsys.readouterr()

@@ -229,7 +229,7 @@ def test_steps_and_minutes_bound_a_run_and_more_of_either_go_on(
     out, options = tmp_path / "run", {**CORONAL, "epochs": None, "predict": False}
     shutil.copytree(folded, out)
     (row,) = read_progress(str(out))
-    assert (row["n_steps"], row["n_slices"]) == (FEW, FEW * BATCH_SIZE)  # an epoch has more
+    assert (row["n_steps"], row["n_slices"]) == (FEW, FEW * BATCH_SIZE)
     run(finished / "prepared", out, **options, steps=FEW)
     assert f"nothing to do: {FEW} steps are done" in capsys.readouterr().out
     minutes = (row["elapsed_s"] + 8) / 60
@@ -252,6 +252,7 @@ def test_more_epochs_go_on_where_the_run_ended_and_the_better_model_is_scored_an
     run(finished / "prepared", out, **CORONAL, epochs=3)
     history = pd.read_parquet(out / "history.parquet")
     assert list(history.epoch) == [1, 2, 3]
+    assert history.n_slices[0] == FEW * BATCH_SIZE < history.n_slices[1]  # less than an epoch
     assert history.val_dice[0] == earlier < history.val_dice.max()
     card = json.loads((out / "model" / "model.json").read_text())
     assert (card["epoch"], card["val_dice"]) == (history.val_dice.idxmax() + 1, history.val_dice.max())

@@ -122,8 +122,8 @@ def test_values_of_the_type_pass(annotation: Any, value: Any) -> None:
         (Colour, "RED", "--x must be one of red, blue, not 'RED'"),
         (Colour, 1, "--x must be one of red, blue, not 1"),
         (Colour | None, "green", "--x must be one of red, blue, not 'green'"),
-        (tuple[Colour, ...], "red", "--x must be a tuple, not 'red'"),
-        (tuple[Colour, ...], None, "--x must be a tuple, not None"),
+        (tuple[Colour, ...], "red", "--x must be a tuple or a list, not 'red'"),
+        (tuple[Colour, ...], None, "--x must be a tuple or a list, not None"),
         (tuple[Colour, ...], ("red", "green"), "each value of --x must be one of red, blue, not 'green'"),
     ],
 )

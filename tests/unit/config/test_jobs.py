@@ -150,7 +150,7 @@ def test_a_wrong_value_is_named_with_its_option_and_what_is_allowed(
         (PredictConfig, {"split": "tset"}, "--split must be one of all, train, val, test, not 'tset'"),
         (PredictConfig, {"device": "gpu"}, "--device must be one of auto, cpu, cuda, not 'gpu'"),
         (PredictConfig, {"precision": "fp64"}, "--precision must be one of auto, fp32, bf16, fp16, not 'fp64'"),
-        (PredictConfig, {"flips": "no"}, "--flips must be True or False, not 'no'"),
+        (PredictConfig, {"flips": "no"}, "flips must be True or False, not 'no'"),
         (PrepareConfig, {"data": None}, "--data must be a text, not None"),
         (
             PrepareConfig,
@@ -162,7 +162,7 @@ def test_a_wrong_value_is_named_with_its_option_and_what_is_allowed(
             {"modalities": ("flair", "T1")},
             "each value of --modalities must be one of flair, t1, t1ce, t2, not 'T1'",
         ),
-        (PrepareConfig, {"modalities": "flair"}, "--modalities must be a tuple, not 'flair'"),
+        (PrepareConfig, {"modalities": "flair"}, "--modalities must be a tuple or a list, not 'flair'"),
         (PrepareConfig, {"modalities": ["t1", "t1"]}, "--modalities names t1 twice"),
         (PrepareConfig, {"folds": True}, "--folds must be a whole number, not True"),
         (TrainConfig, {"loss": "focal"}, "--loss must be one of bce-dice, dice, cross-entropy, not 'focal'"),

@@ -153,7 +153,7 @@ def test_a_preset_that_is_trained_as_another_is_referred_to_it() -> None:
     assert said.splitlines()[-1] == "twin is trained as brats is: see brats"
 
 
-def test_console_has_a_column_for_each_region() -> None:
+def test_console_has_columns_for_the_three_regions() -> None:
     header = console_summary(compare_runs([OURS], "brats"), FACTS).splitlines()[0]
     assert header == "preset   Dice WT     TC     ET   HD95 WT     TC     ET      min   s/case"
 

@@ -105,7 +105,7 @@ def test_the_card_says_that_it_is_not_for_clinical_use(tmp_path: Path) -> None:
     assert f"\n{NOT_FOR_CLINICAL_USE}\n" in write_run(tmp_path)
 
 
-def test_the_card_says_which_tissue_masks_have_where(tmp_path: Path) -> None:
+def test_the_card_says_which_of_the_three_tissues_masks_have_where(tmp_path: Path) -> None:
     assert "They have ED where WT, then NCR where TC, then ET where ET.\n" in write_run(tmp_path)
 
 
