@@ -33,6 +33,7 @@ from benchmarks.harness import (
     require,
     spreads,
 )
+from benchmarks.idle_ray import idle_ray
 from benchmarks.plain import History, Job, in_memory, read_history, spawn, train_plainly
 from benchmarks.sources import prepared, prepared_thin, run_job
 from brats.config import BOUNDS, Augmentation, Preset, TrainConfig
@@ -96,6 +97,12 @@ def through_ray(task: Task, workers: int) -> History:
 def plainly(task: Task, workers: int) -> History:
     with task.config() as config:
         return train_plainly(Job.of(config), workers)
+
+
+def plainly_beside_ray(task: Task) -> History:
+    """The plain loop while a Ray is up that does nothing: what no training through Ray can be faster than."""
+    with idle_ray():
+        return plainly(task, 1)
 
 
 def with_monai(task: Task) -> History:
@@ -202,6 +209,7 @@ def measure(quick: bool) -> Outcome:
     sides: dict[str, Callable[[], History]] = {
         "Ray, 1 worker": lambda: through_ray(task, 1),
         "plain, 1 worker": lambda: plainly(task, 1),
+        "plain beside an idle Ray": lambda: plainly_beside_ray(task),
         "MONAI": lambda: with_monai(task),
         "plain, 2 workers": lambda: plainly(task, 2),
         "Ray, 2 workers": lambda: through_ray(task, 2),
@@ -220,12 +228,16 @@ def measure(quick: bool) -> Outcome:
         )
         for workers in ("1 worker", "2 workers")
     ]  # fmt: skip
-    rows.append(
+    rows += [
+        compare(
+            "train, 1 worker", rates["Ray, 1 worker"], LIMIT + "the same beside an idle Ray",
+            rates["plain beside an idle Ray"], "slices/s", more_is_better=True,
+        ),
         compare(
             "train, 1 worker", rates["Ray, 1 worker"], "MONAI CacheDataset + DataLoader", rates["MONAI"],
             "slices/s", target=1, more_is_better=True,
-        )
-    )  # fmt: skip
+        ),
+    ]  # fmt: skip
     rows += _shares(histories, task, rates["Ray, 1 worker"])
     return Outcome(rows=rows, details={"slices/s": spreads(rates, "slices/s")})
 
