@@ -100,7 +100,7 @@ def plainly(task: Task, workers: int) -> History:
 
 
 def plainly_beside_ray(task: Task) -> History:
-    """The plain loop while a Ray is up that does nothing: what no training through Ray can be faster than."""
+    """The plain loop while a Ray is up that does nothing: what the presence of Ray costs."""
     with idle_ray():
         return plainly(task, 1)
 
