@@ -266,10 +266,9 @@ def _count_label_pairs(reference: Labels, predicted: Labels, box: tuple[slice, .
 
 def _merge_tissues(counts: Counts) -> Counts:
     """Label pairs (L, L) as pairs of what is no tumour and WT (2, 2)."""
-    tumour = region_mask(LABELS, "WT")
-    member = np.stack([~tumour, tumour]).astype(np.int64)
-    merged: Counts = member @ counts @ member.T
-    return merged
+    both, reference, predicted = _region_counts(counts, "WT")
+    neither = counts.sum() - reference - predicted + both
+    return np.array([[neither, predicted - both], [reference - both, both]])
 
 
 def _region_counts(counts: Counts, region: str) -> tuple[Counts, Counts, Counts]:

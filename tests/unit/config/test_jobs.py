@@ -41,6 +41,13 @@ def build(config_class: Any, **values: Any) -> Any:
     return config_class(**{name: path for name, path in PATHS.items() if name in names} | values)
 
 
+def refusal(config_class: type, values: dict[str, Any]) -> str:
+    """What a configuration with these values is refused with."""
+    with pytest.raises(ConfigError) as caught:
+        build(config_class, **values)
+    return str(caught.value)
+
+
 @pytest.mark.parametrize(
     ("config_class", "values", "message"),
     [
@@ -139,9 +146,7 @@ def build(config_class: Any, **values: Any) -> Any:
 def test_a_wrong_value_is_named_with_its_option_and_what_is_allowed(
     config_class: type, values: dict[str, Any], message: str
 ) -> None:
-    with pytest.raises(ConfigError) as caught:
-        build(config_class, **values)
-    assert str(caught.value) == message
+    assert refusal(config_class, values) == message
 
 
 @pytest.mark.parametrize(
@@ -188,9 +193,7 @@ def test_a_wrong_value_is_named_with_its_option_and_what_is_allowed(
 def test_a_value_of_another_type_is_refused_in_the_words_of_the_command_line(
     config_class: type, values: dict[str, Any], message: str
 ) -> None:
-    with pytest.raises(ConfigError) as caught:
-        build(config_class, **values)
-    assert str(caught.value) == message
+    assert refusal(config_class, values) == message
 
 
 def test_a_list_is_taken_for_the_tuple_of_its_values() -> None:
