@@ -4,9 +4,8 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from brats.cluster import attempts
 from brats.cluster.datasets import from_cases, run_cases
-from brats.cluster.per_case import CASE_CPUS, CASE_MEMORY_BYTES, ray_step
+from brats.cluster.per_case import file_to_file
 from brats.console import say
 from brats.data.nifti import read_content
 from brats.data.rejects import Reject
@@ -32,8 +31,7 @@ def identify(before: Mapping[str, Sources], now: Mapping[str, Sources], stage: s
         if not isinstance(outcome, Reject):
             found[case_id] = outcome
 
-    step = ray_step(read_hashes, counter=attempts.start_counter(), doing="comparing", stage="read")
-    dataset = from_cases(unclear).map(step, num_cpus=CASE_CPUS, memory=CASE_MEMORY_BYTES)
+    dataset = file_to_file(from_cases(unclear), read_hashes, doing="comparing")
     run_cases(dataset, stage, len(unclear), take)
     return found
 

@@ -79,3 +79,12 @@ def ray_step(step: Callable[[Any], Any], *, counter: Any, doing: str, stage: str
 
     guarded.__name__ = (step.func if isinstance(step, functools.partial) else step).__name__
     return guarded
+
+
+def file_to_file(cases: Any, step: Callable[[Any], Any], *, doing: str) -> Any:
+    """A per-case dataset after one step that reads each case and leaves its result, its attempts counted.
+
+    cases, step, doing: see `from_cases`, `ray_step` and `per_case`
+    """
+    guarded = ray_step(step, counter=attempts.start_counter(), doing=doing, stage="read")
+    return cases.map(guarded, num_cpus=CASE_CPUS, memory=CASE_MEMORY_BYTES)

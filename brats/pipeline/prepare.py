@@ -7,11 +7,10 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from brats import storage
-from brats.cluster import attempts
 from brats.cluster.datasets import from_cases, run_cases
 from brats.cluster.identify import identify
 from brats.cluster.owned import Ownership, owned
-from brats.cluster.per_case import CASE_CPUS, CASE_MEMORY_BYTES, ray_step
+from brats.cluster.per_case import file_to_file
 from brats.cluster.preflight import check_disk
 from brats.config import PrepareConfig
 from brats.console import say, some
@@ -225,11 +224,7 @@ def _prepare_cases(
     if not todo:
         return
     step = functools.partial(prepare_case, modalities=modalities, out=out)
-    dataset = from_cases({files.case_id: files for files in todo}).map(
-        ray_step(step, counter=attempts.start_counter(), doing="preparing", stage="read"),
-        num_cpus=CASE_CPUS,
-        memory=CASE_MEMORY_BYTES,
-    )
+    dataset = file_to_file(from_cases({files.case_id: files for files in todo}), step, doing="preparing")
     run_cases(dataset, "prepare", len(todo), take)
 
 

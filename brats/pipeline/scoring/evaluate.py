@@ -8,10 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from brats.cluster import attempts
 from brats.cluster.datasets import from_cases, run_cases
 from brats.cluster.owned import Ownership, owned
-from brats.cluster.per_case import CASE_CPUS, CASE_MEMORY_BYTES, ray_step
+from brats.cluster.per_case import file_to_file
 from brats.config import RulesName
 from brats.console import say
 from brats.data.cases import Hdf5Options, count_codings
@@ -90,11 +89,7 @@ def _score_pairs(pairs: Mapping[str, Pair], out: str, coding: Coding | None, cha
             write_part(out, Part(case_id=case_id, reject=outcome))
 
     step = functools.partial(score_pair, out=out, coding=coding, challenge_rules=challenge_rules)
-    dataset = from_cases(pairs).map(
-        ray_step(step, counter=attempts.start_counter(), doing="scoring", stage="read"),
-        num_cpus=CASE_CPUS,
-        memory=CASE_MEMORY_BYTES,
-    )
+    dataset = file_to_file(from_cases(pairs), step, doing="scoring")
     run_cases(dataset, "evaluate", len(pairs), take)
 
 

@@ -10,10 +10,9 @@ from typing import Any
 import numpy as np
 
 from brats import storage
-from brats.cluster import attempts
 from brats.cluster.datasets import from_cases, run_cases
 from brats.cluster.owned import owned
-from brats.cluster.per_case import CASE_CPUS, CASE_MEMORY_BYTES, ray_step
+from brats.cluster.per_case import file_to_file
 from brats.config import EvaluateConfig, RulesName
 from brats.console import say, some
 from brats.data.cases import Hdf5Options
@@ -161,11 +160,7 @@ def _score_all(
 
     if todo:
         step = functools.partial(score_masked, out=out, in_place=in_place, rules=rules)
-        dataset = from_cases(todo).map(
-            ray_step(step, counter=attempts.start_counter(), doing="scoring", stage="read"),
-            num_cpus=CASE_CPUS,
-            memory=CASE_MEMORY_BYTES,
-        )
+        dataset = file_to_file(from_cases(todo), step, doing="scoring")
         run_cases(dataset, "evaluate", len(todo), take)
     if len(unlabelled) == len(todo) and in_place:
         say("evaluate", "every case with a reference has every metric: nothing to add")
